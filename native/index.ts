@@ -1,0 +1,350 @@
+/**
+ * The only door between TypeScript and the C++ addon. Every type is explicit, every property is required, absence is
+ * null. Byte counts, offsets, LSNs and times (nanoseconds since 1970, CLOCK_REALTIME) are bigint; lengths of one
+ * request are numbers. Errors are AfterimageError with a code of the registry.
+ *
+ * Whoever opens something closes it; nothing depends on the garbage collector. Promises settle on the main thread.
+ */
+import { createRequire } from 'node:module';
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { toAfterimageError } from '../proto/errors.js';
+
+/** A block device (native/device/block_device.h). I/O runs on worker threads. */
+export interface BlockDevice {
+  readonly size: bigint;
+  readonly blockSize: number;
+  readonly readOnly: boolean;
+  /** Fills `into` from `offset`. The buffer must not be touched until the promise settles. Errors: IO_ERROR. */
+  read(offset: bigint, into: Buffer): Promise<void>;
+  write(offset: bigint, from: Buffer): Promise<void>;
+  zero(offset: bigint, length: bigint): Promise<void>;
+  flush(): Promise<void>;
+  /** Releases the device. Front ends that still serve it keep it alive until they stop. */
+  close(): Promise<void>;
+}
+
+export interface FileDeviceOptions {
+  path: string;
+  cache: 'buffered' | 'direct';
+  readOnly: boolean;
+  exclusive: boolean;
+}
+
+// --- capture ---
+
+export interface CaptureGroupOptions {
+  group: Buffer;
+  member: Buffer;
+  ringBytes: bigint;
+  lingerUs: number;
+  lastTimeNs: bigint;
+  era: number;
+}
+export interface GenerationStart {
+  epoch: bigint;
+  generation: bigint;
+  firstLsn: bigint;
+  lsnCeiling: bigint;
+}
+/** A sealed frame, lent from a fixed pool until release() is called, once. */
+export interface CapturedFrame {
+  kind: 'frame';
+  /** The frame with `headroom` free bytes before it. */
+  buffer: Buffer;
+  headroom: number;
+  generation: bigint;
+  firstLsn: bigint;
+  lastLsn: bigint;
+  firstTimeNs: bigint;
+  lastTimeNs: bigint;
+  records: number;
+  rawBytes: number;
+  release(): void;
+}
+/** The generation ended: all up to lastLsn was delivered. */
+export interface CapturedEnd {
+  kind: 'end';
+  generation: bigint;
+  lastLsn: bigint;
+  reason: string;
+}
+export interface CaptureStats {
+  streaming: boolean;
+  generation: bigint;
+  capturedLsn: bigint;
+  capturedTimeNs: bigint;
+  releasedLsn: bigint;
+  oldestTimeNs: bigint;
+  ringUsedBytes: bigint;
+  ringBytes: bigint;
+  records: bigint;
+  rawBytes: bigint;
+  untrackedRecords: bigint;
+  era: number;
+}
+export interface StreamPosition {
+  lsn: bigint;
+  timeNs: bigint;
+}
+export interface DeviceCounters {
+  reads: bigint;
+  readBytes: bigint;
+  writes: bigint;
+  writeBytes: bigint;
+  errors: bigint;
+}
+/** A protected volume: reads and writes through it are captured. */
+export interface CapturedVolume extends BlockDevice {
+  /**
+   * Journals what the backing holds there (at most 1 MiB). Resolves with the record's LSN, 0n when the stream is
+   * closed, or null when the ring is more than half full: try again later.
+   */
+  republish(offset: bigint, length: number): Promise<bigint | null>;
+  /** An LSN not before any write that was in flight when the call began. */
+  fence(): Promise<bigint>;
+  counters(): DeviceCounters;
+}
+/** native/capture/capture_group.h */
+export interface CaptureGroup {
+  addVolume(number: number, backing: BlockDevice): CapturedVolume;
+  beginGeneration(start: GenerationStart): void;
+  closeStream(reason: string): void;
+  raiseCeiling(lsn: bigint): void;
+  startShipping(durableLsn: bigint, link: number): void;
+  stopShipping(): void;
+  /** The next frame, or the generation's end; null once close() was called. One call at a time. */
+  next(): Promise<CapturedFrame | CapturedEnd | null>;
+  release(durableLsn: bigint): void;
+  position(): StreamPosition;
+  stats(): CaptureStats;
+  /** Front ends over its volumes must have stopped. */
+  close(): Promise<void>;
+}
+
+// --- front ends ---
+
+export interface NbdExport {
+  name: string;
+  description: string;
+  device: BlockDevice;
+  readOnly: boolean;
+}
+export interface NbdServerOptions {
+  /** Path of a Unix socket, or null. */
+  unix: string | null;
+  /** Numeric address and port (0: chosen), or null. */
+  tcp: { host: string; port: number } | null;
+  exports: NbdExport[];
+}
+export interface NbdServer {
+  /** "unix:/path" or "tcp:host:port". */
+  readonly address: string;
+  readonly connections: number;
+  stop(): Promise<void>;
+}
+export interface FuseServerOptions {
+  mountPoint: string;
+  fileName: string;
+  device: BlockDevice;
+  readOnly: boolean;
+  threads: number;
+}
+export interface FuseServer {
+  stop(): Promise<void>;
+}
+
+// --- journal ---
+
+export interface SegmentInfo {
+  path: string;
+  generation: bigint;
+  firstLsn: bigint;
+  lastLsn: bigint;
+  firstTimeNs: bigint;
+  lastTimeNs: bigint;
+  firstEra: number;
+  lastEra: number;
+  frames: number;
+  records: bigint;
+  rawBytes: bigint;
+  bytes: bigint;
+  link: number;
+  sealed: boolean;
+}
+export interface SegmentScan {
+  info: SegmentInfo;
+  stopReason: string;
+  stopOffset: bigint;
+}
+export interface SegmentVolume {
+  number: number;
+  blockSize: number;
+  uuid: Buffer;
+  size: bigint;
+}
+export interface JournalPosition {
+  epoch: bigint;
+  generation: bigint;
+  lastLsn: bigint;
+  link: number;
+}
+export interface JournalOptions {
+  directory: string;
+  group: Buffer;
+  member: Buffer;
+  segmentBytes: bigint;
+  position: JournalPosition;
+  /** The unsealed last segment, cut to its valid bytes, or null. */
+  tail: SegmentInfo | null;
+}
+export interface Appended {
+  durableLsn: bigint;
+  changed: SegmentInfo[];
+}
+/** native/journal/journal_writer.h */
+export interface JournalWriter {
+  /** Queues a frame; resolves when it is on stable storage. The buffer must not change until then. */
+  append(frame: Buffer): Promise<Appended>;
+  resume(epoch: bigint): void;
+  beginGeneration(
+    epoch: bigint,
+    generation: bigint,
+    firstLsn: bigint,
+    volumes: SegmentVolume[],
+  ): Promise<Appended>;
+  position(): JournalPosition;
+  close(): Promise<void>;
+}
+export interface PointTile {
+  segment: SegmentInfo;
+  /** Path of its run, or null. */
+  run: string | null;
+}
+export interface PointOptions {
+  basePath: string;
+  size: bigint;
+  blockSize: number;
+  volume: number;
+  lsn: bigint;
+  tiles: PointTile[];
+}
+export interface CopyResult {
+  bytesWritten: bigint;
+}
+
+interface Addon {
+  openFileDevice(options: FileDeviceOptions): Promise<BlockDevice>;
+  openOverlay(lower: BlockDevice, scratchDirectory: string): Promise<BlockDevice>;
+  openPoint(options: PointOptions): Promise<BlockDevice>;
+  copyRange(
+    source: BlockDevice,
+    target: BlockDevice,
+    offset: bigint,
+    length: number,
+    skipZero: boolean,
+  ): Promise<CopyResult>;
+  createCaptureGroup(options: CaptureGroupOptions): CaptureGroup;
+  startNbdServer(options: NbdServerOptions): Promise<NbdServer>;
+  startFuseServer(options: FuseServerOptions): Promise<FuseServer>;
+  attachLoop(file: string, blockSize: number, readOnly: boolean): Promise<string>;
+  detachLoop(device: string): Promise<void>;
+  protectIoProcess(): string[];
+  openJournal(options: JournalOptions): Promise<JournalWriter>;
+  scanSegment(path: string, checkPayload: boolean): Promise<SegmentScan>;
+  buildRun(segment: SegmentInfo, runPath: string): Promise<void>;
+  lsnAtTime(segment: SegmentInfo, timeNs: bigint): Promise<bigint>;
+  timeAtLsn(segment: SegmentInfo, lsn: bigint): Promise<bigint>;
+  lockFile(path: string): number | null;
+  crc32c(bytes: Buffer): number;
+  isZero(bytes: Buffer): boolean;
+  compress(bytes: Buffer): Buffer | null;
+  decompress(bytes: Buffer, rawBytes: number): Buffer;
+}
+
+function load(): Addon {
+  // From the sources and from dist/ alike: the addon lies at the root of the package.
+  let directory = path.dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(path.join(directory, 'binding.gyp'))) {
+    const parent = path.dirname(directory);
+    if (parent === directory) throw new Error('the root of the package was not found');
+    directory = parent;
+  }
+  const addonPath = process.env['AFTERIMAGE_ADDON'] ?? path.join(directory, 'build/Release/afterimage.node');
+  return createRequire(import.meta.url)(addonPath) as Addon;
+}
+
+const addon = load();
+
+/** Turns what the addon threw into an AfterimageError whose stack begins at the caller. */
+async function coded<T>(promise: Promise<T>): Promise<T> {
+  try {
+    return await promise;
+  } catch (thrown) {
+    throw toAfterimageError(thrown);
+  }
+}
+function codedSync<T>(call: () => T): T {
+  try {
+    return call();
+  } catch (thrown) {
+    throw toAfterimageError(thrown);
+  }
+}
+
+/** Errors: BACKING_MISSING, BACKING_BUSY, BACKING_INVALID, IO_ERROR. */
+export const openFileDevice = (options: FileDeviceOptions): Promise<BlockDevice> =>
+  coded(addon.openFileDevice(options));
+/** A writable, copy-on-write view of `lower`; gone when closed. Errors: SCRATCH_UNAVAILABLE. */
+export const openOverlay = (lower: BlockDevice, scratchDirectory: string): Promise<BlockDevice> =>
+  coded(addon.openOverlay(lower, scratchDirectory));
+/** One volume as it was at one LSN. Errors: POINT_UNKNOWN, SEGMENT_CORRUPT, BASE_MISSING, IO_ERROR. */
+export const openPoint = (options: PointOptions): Promise<BlockDevice> => coded(addon.openPoint(options));
+/** Copies at most 8 MiB natively; with skipZero, zero blocks of 4 KiB are not written. Errors: IO_ERROR. */
+export const copyRange = (
+  source: BlockDevice,
+  target: BlockDevice,
+  offset: bigint,
+  length: number,
+  skipZero: boolean,
+): Promise<CopyResult> => coded(addon.copyRange(source, target, offset, length, skipZero));
+/** Errors: RING_UNAVAILABLE. */
+export const createCaptureGroup = (options: CaptureGroupOptions): CaptureGroup =>
+  codedSync(() => addon.createCaptureGroup(options));
+/** Errors: LISTEN_BUSY, LISTEN_FAILED. */
+export const startNbdServer = (options: NbdServerOptions): Promise<NbdServer> =>
+  coded(addon.startNbdServer(options));
+/** Errors: FUSE_UNAVAILABLE, FUSE_MOUNT. */
+export const startFuseServer = (options: FuseServerOptions): Promise<FuseServer> =>
+  coded(addon.startFuseServer(options));
+/** Resolves with "/dev/loopN". Errors: LOOP_UNAVAILABLE, LOOP_ATTACH. */
+export const attachLoop = (file: string, blockSize: number, readOnly: boolean): Promise<string> =>
+  coded(addon.attachLoop(file, blockSize, readOnly));
+/** Errors: LOOP_BUSY. */
+export const detachLoop = (device: string): Promise<void> => coded(addon.detachLoop(device));
+/** Exempts the process from what could stall or kill it on the I/O path; returns what was not permitted. */
+export const protectIoProcess = (): string[] => codedSync(() => addon.protectIoProcess());
+/** Errors: JOURNAL_IO, JOURNAL_FULL. */
+export const openJournal = (options: JournalOptions): Promise<JournalWriter> =>
+  coded(addon.openJournal(options));
+/** Errors: SEGMENT_CORRUPT, SEGMENT_VERSION, IO_ERROR. */
+export const scanSegment = (segmentPath: string, checkPayload: boolean): Promise<SegmentScan> =>
+  coded(addon.scanSegment(segmentPath, checkPayload));
+export const buildRun = (segment: SegmentInfo, runPath: string): Promise<void> =>
+  coded(addon.buildRun(segment, runPath));
+/** The last LSN of the segment whose time is ≤ timeNs, or firstLsn − 1n. */
+export const lsnAtTime = (segment: SegmentInfo, timeNs: bigint): Promise<bigint> =>
+  coded(addon.lsnAtTime(segment, timeNs));
+/** Errors: POINT_UNKNOWN. */
+export const timeAtLsn = (segment: SegmentInfo, lsn: bigint): Promise<bigint> =>
+  coded(addon.timeAtLsn(segment, lsn));
+/** Takes an exclusive lock on a file (created 0600), held until the process ends; null when another process has it. */
+export const lockFile = (lockPath: string): number | null => codedSync(() => addon.lockFile(lockPath));
+export const crc32c = (bytes: Buffer): number => addon.crc32c(bytes);
+export const isZero = (bytes: Buffer): boolean => addon.isZero(bytes);
+/** An LZ4 block, or null when it would not save an eighth. */
+export const compress = (bytes: Buffer): Buffer | null => addon.compress(bytes);
+/** Errors: MESSAGE_INVALID when the block does not decompress to exactly rawBytes. */
+export const decompress = (bytes: Buffer, rawBytes: number): Buffer =>
+  codedSync(() => addon.decompress(bytes, rawBytes));

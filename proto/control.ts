@@ -1,0 +1,219 @@
+/** What the `afterimage` command asks of the daemons: messages and gRPC services. Grammar: control.proto. */
+import type { MethodDefinition, ServiceDefinition } from '@grpc/grpc-js';
+import { codec } from './codec.js';
+
+export type Empty = Record<string, never>;
+/** How a group, a member or a volume is doing. */
+export type ProtectionState = 'protected' | 'initial-sync' | 'resync' | 'tracking' | 'disconnected';
+export type Grade = 'ordered' | 'syncing' | 'gap' | 'damaged';
+
+export interface VolumeStatus {
+  name: string;
+  uuid: string;
+  size: bigint;
+  state: string;
+  device: string;
+  backing: string;
+  syncBytesDone: bigint;
+  syncBytesTotal: bigint;
+  writeBytes: bigint;
+  writes: bigint;
+  reads: bigint;
+  readBytes: bigint;
+}
+export interface GroupStatus {
+  name: string;
+  uuid: string;
+  member: string;
+  host: string;
+  state: string;
+  detail: string;
+  generation: bigint;
+  capturedLsn: bigint;
+  shippedLsn: bigint;
+  durableLsn: bigint;
+  rpoLagNs: bigint;
+  rpoLagP50Ns: bigint;
+  rpoLagP99Ns: bigint;
+  ringUsedBytes: bigint;
+  ringBytes: bigint;
+  capturedBytes: bigint;
+  shippedBytes: bigint;
+  journalBytes: bigint;
+  windowBeginNs: bigint;
+  windowEndNs: bigint;
+  throughputBytesPerSecond: bigint;
+  records: bigint;
+  volumes: VolumeStatus[];
+}
+export interface AgentStatus {
+  version: string;
+  host: string;
+  receiver: string;
+  connected: boolean;
+  groups: GroupStatus[];
+  rssBytes: bigint;
+}
+export interface ReceiverStatus {
+  version: string;
+  store: string;
+  storeBytesFree: bigint;
+  listen: string;
+  groups: GroupStatus[];
+  exports: bigint;
+}
+export interface TimelineRequest {
+  group: string;
+}
+export interface TimelineSpan {
+  grade: Grade;
+  member: string;
+  host: string;
+  generation: bigint;
+  firstLsn: bigint;
+  lastLsn: bigint;
+  beginNs: bigint;
+  endNs: bigint;
+  reason: string;
+}
+export interface Timeline {
+  group: string;
+  spans: TimelineSpan[];
+  checkpoints: CheckpointInfo[];
+}
+export interface CheckpointInfo {
+  name: string;
+  group: string;
+  lsn: bigint;
+  timeNs: bigint;
+  consistency: string;
+  grade: string;
+}
+export interface CheckpointCreateRequest {
+  group: string;
+  name: string;
+}
+export interface CheckpointListRequest {
+  group: string;
+}
+export interface CheckpointList {
+  checkpoints: CheckpointInfo[];
+}
+export interface PointRequest {
+  group: string;
+  point: string;
+}
+export interface PointInfo {
+  group: string;
+  lsn: bigint;
+  timeNs: bigint;
+  grade: Grade;
+  member: string;
+}
+export interface ExportOpenRequest {
+  group: string;
+  point: string;
+  writable: boolean;
+  socket: string;
+  tcp: string;
+  device: boolean;
+  volumes: string[];
+  force: boolean;
+}
+export interface ExportVolume {
+  name: string;
+  size: bigint;
+  uri: string;
+  device: string;
+}
+export interface ExportInfo {
+  id: string;
+  group: string;
+  lsn: bigint;
+  timeNs: bigint;
+  grade: string;
+  writable: boolean;
+  volumes: ExportVolume[];
+  openedInUs: bigint;
+  createdNs: bigint;
+}
+export interface ExportList {
+  exports: ExportInfo[];
+}
+export interface ExportCloseRequest {
+  id: string;
+}
+export interface RecoverRequest {
+  group: string;
+  volume: string;
+  point: string;
+  target: string;
+  overwrite: boolean;
+  force: boolean;
+}
+export interface RecoverProgress {
+  volume: string;
+  target: string;
+  bytesDone: bigint;
+  bytesTotal: bigint;
+  bytesWritten: bigint;
+  phase: string;
+  sha256: string;
+  lsn: bigint;
+  timeNs: bigint;
+}
+
+function method<Request extends object, Response extends object>(
+  service: string,
+  name: string,
+  request: string,
+  response: string,
+  responseStream = false,
+): MethodDefinition<Request, Response> {
+  const requestCodec = codec<Request>(request);
+  const responseCodec = codec<Response>(response);
+  return {
+    path: `/afterimage.v1.${service}/${name}`,
+    requestStream: false,
+    responseStream,
+    requestSerialize: (value) => requestCodec.encode(value),
+    requestDeserialize: (bytes) => requestCodec.decode(bytes),
+    responseSerialize: (value) => responseCodec.encode(value),
+    responseDeserialize: (bytes) => responseCodec.decode(bytes),
+  };
+}
+
+/** On the agent's control socket. */
+export const agentControlService = {
+  status: method<Empty, AgentStatus>('AgentControl', 'Status', 'StatusRequest', 'AgentStatus'),
+  checkpointCreate: method<CheckpointCreateRequest, CheckpointInfo>(
+    'AgentControl',
+    'CheckpointCreate',
+    'CheckpointCreateRequest',
+    'CheckpointInfo',
+  ),
+} satisfies ServiceDefinition;
+
+const R = 'ReceiverControl';
+/** On the receiver's control socket. */
+export const receiverControlService = {
+  status: method<Empty, ReceiverStatus>(R, 'Status', 'StatusRequest', 'ReceiverStatus'),
+  timeline: method<TimelineRequest, Timeline>(R, 'Timeline', 'TimelineRequest', 'Timeline'),
+  point: method<PointRequest, PointInfo>(R, 'Point', 'PointRequest', 'PointInfo'),
+  checkpointCreate: method<CheckpointCreateRequest, CheckpointInfo>(
+    R,
+    'CheckpointCreate',
+    'CheckpointCreateRequest',
+    'CheckpointInfo',
+  ),
+  checkpointList: method<CheckpointListRequest, CheckpointList>(
+    R,
+    'CheckpointList',
+    'CheckpointListRequest',
+    'CheckpointList',
+  ),
+  exportOpen: method<ExportOpenRequest, ExportInfo>(R, 'ExportOpen', 'ExportOpenRequest', 'ExportInfo'),
+  exportList: method<Empty, ExportList>(R, 'ExportList', 'ExportListRequest', 'ExportList'),
+  exportClose: method<ExportCloseRequest, Empty>(R, 'ExportClose', 'ExportCloseRequest', 'ExportClosed'),
+  recover: method<RecoverRequest, RecoverProgress>(R, 'Recover', 'RecoverRequest', 'RecoverProgress', true),
+} satisfies ServiceDefinition;

@@ -1,0 +1,297 @@
+/**
+ * The error registry: every code that a user can meet, what it means and what to do about it. docs/ERRORS.md is made
+ * from this table (scripts/errors-page), and a test holds them together.
+ */
+
+interface ErrorEntry {
+  /** What to do about it, for the operator. */
+  readonly hint: string;
+  /** Whether trying again, without anybody doing anything, can help. */
+  readonly retryable: boolean;
+  /** Exit status of the command that ends with it (docs/ERRORS.md, "Exit status"). */
+  readonly exit: number;
+}
+
+/** Exit statuses of `afterimage`. */
+export const EXIT = {
+  ok: 0,
+  failure: 1,
+  usage: 2,
+  config: 3,
+  refused: 4,
+  notFound: 5,
+  unavailable: 6,
+  busy: 7,
+  full: 8,
+  damaged: 9,
+  interrupted: 130,
+} as const;
+
+function entry(exit: number, retryable: boolean, hint: string): ErrorEntry {
+  return { hint, retryable, exit };
+}
+
+export const ERRORS = {
+  // --- programs and messages ---
+  INTERNAL: entry(EXIT.failure, false, 'This is a defect. Please report it with the log.'),
+  USAGE: entry(EXIT.usage, false, 'See --help.'),
+  INTERRUPTED: entry(EXIT.interrupted, true, 'Run the command again; a recovery goes on where it stopped.'),
+  MESSAGE_INVALID: entry(
+    EXIT.failure,
+    false,
+    'The other side speaks another protocol, or the connection is not to an Afterimage daemon.',
+  ),
+  PROTOCOL_VERSION: entry(
+    EXIT.refused,
+    false,
+    'Bring agent and receiver to versions that docs/COMPATIBILITY names together.',
+  ),
+  CONFIG_INVALID: entry(EXIT.config, false, 'Correct the named line of the configuration.'),
+  CONFIG_MISSING: entry(EXIT.config, false, 'Create the configuration file, or name it with --config.'),
+  DAEMON_UNREACHABLE: entry(
+    EXIT.unavailable,
+    true,
+    'Start the daemon, or name its control socket with --control.',
+  ),
+  ADDRESS_NOT_LOOPBACK: entry(EXIT.config, false, 'Without TLS only loopback addresses are allowed.'),
+  PERMISSION_DENIED: entry(
+    EXIT.refused,
+    false,
+    'Run the command as the user that the daemon runs as, or as root.',
+  ),
+  IO_ERROR: entry(
+    EXIT.failure,
+    false,
+    'Look at the kernel log; the disk or file system under the named path failed.',
+  ),
+  WATERMARK_INVALID: entry(
+    EXIT.failure,
+    false,
+    'The peer named a position that cannot be. A new generation and a comparison follow by themselves.',
+  ),
+
+  // --- protected host ---
+  BACKING_MISSING: entry(EXIT.notFound, false, 'Correct `backing`, or bring the device up before the agent.'),
+  BACKING_BUSY: entry(
+    EXIT.busy,
+    false,
+    'Unmount it, or stop what holds it: nobody may write behind the agent.',
+  ),
+  BACKING_INVALID: entry(
+    EXIT.config,
+    false,
+    'A backing is a block device or a regular file, not empty, its size a multiple of 512 bytes.',
+  ),
+  BACKING_RESIZED: entry(
+    EXIT.refused,
+    false,
+    'Restore the size, or protect it as a new volume under another name.',
+  ),
+  BACKING_FAILED: entry(
+    EXIT.failure,
+    false,
+    'The backing device reports errors: replace it. Protection resumes by itself with a resync.',
+  ),
+  BACKING_ON_ITSELF: entry(
+    EXIT.config,
+    false,
+    'Keep the state directory on a disk that this agent does not protect.',
+  ),
+  STATE_BUSY: entry(EXIT.busy, false, 'Another agent runs with this state directory. Stop it first.'),
+  STATE_INVALID: entry(
+    EXIT.config,
+    false,
+    'The state directory belongs to another version or is damaged. Keep a copy, then remove it: a full comparison follows.',
+  ),
+  VOLUME_LIMIT: entry(EXIT.config, false, 'A host can protect at most 64 volumes in one group.'),
+  RING_UNAVAILABLE: entry(EXIT.failure, false, 'Lower ring_bytes, or give the agent more memory.'),
+  RING_FULL: entry(
+    EXIT.failure,
+    true,
+    'The receiver could not keep up. A resync runs by itself; look at link and receiver.',
+  ),
+  LSN_CEILING: entry(
+    EXIT.failure,
+    true,
+    'The state directory could not be written in time. A resync runs by itself.',
+  ),
+  CLOSED: entry(EXIT.ok, true, 'The stream was ended on purpose.'),
+  FUSE_UNAVAILABLE: entry(
+    EXIT.unavailable,
+    false,
+    'attach = "loop" needs root and /dev/fuse; use attach = "socket" without.',
+  ),
+  FUSE_MOUNT: entry(
+    EXIT.failure,
+    false,
+    'See the message; a stale mount of an earlier run may have to be unmounted.',
+  ),
+  LOOP_UNAVAILABLE: entry(EXIT.unavailable, false, 'attach = "loop" needs root and the loop driver.'),
+  LOOP_ATTACH: entry(EXIT.failure, true, 'See the message and the kernel log.'),
+  LOOP_BUSY: entry(EXIT.busy, true, 'Unmount the file system on the device first.'),
+  LISTEN_BUSY: entry(EXIT.busy, false, 'Another process listens there. Choose another address or stop it.'),
+  LISTEN_FAILED: entry(
+    EXIT.failure,
+    false,
+    'See the message; the directory of a socket must exist and be writable.',
+  ),
+  ATTACH_UNSUPPORTED: entry(EXIT.config, false, 'Use attach = "loop" or attach = "socket".'),
+
+  // --- session ---
+  RECEIVER_UNREACHABLE: entry(
+    EXIT.unavailable,
+    true,
+    'The agent keeps trying. Look at the receiver and the link.',
+  ),
+  SESSION_LOST: entry(EXIT.unavailable, true, 'The agent reconnects by itself.'),
+  SESSION_ORDER: entry(
+    EXIT.failure,
+    true,
+    'A message arrived that the session did not allow. The agent reconnects.',
+  ),
+  FENCED: entry(
+    EXIT.refused,
+    false,
+    'Another agent writes this volume with newer state. Stop one of them; if this state directory is a copy, remove it.',
+  ),
+  GROUP_MISMATCH: entry(
+    EXIT.refused,
+    false,
+    'A different group of that name exists at the receiver. Use another name.',
+  ),
+  VOLUME_MISMATCH: entry(
+    EXIT.refused,
+    false,
+    'The receiver knows this volume with another identity or size.',
+  ),
+  GENERATION_UNKNOWN: entry(
+    EXIT.refused,
+    true,
+    'Receiver and agent disagree about the stream. A new generation and a comparison follow.',
+  ),
+  AGENT_AWAY: entry(EXIT.unavailable, true, 'The agent of this group is not connected.'),
+
+  // --- frames and journal ---
+  FRAME_CORRUPT: entry(EXIT.damaged, true, 'The bytes changed on the way. The agent sends them again.'),
+  FRAME_TRUNCATED: entry(EXIT.damaged, true, 'Part of a frame is missing. The agent sends it again.'),
+  FRAME_VERSION: entry(EXIT.refused, false, 'Bring the receiver to the version of the agent.'),
+  FRAME_FOREIGN: entry(
+    EXIT.refused,
+    false,
+    'A frame of another group or host. Look for a cloned state directory.',
+  ),
+  FRAME_FENCED: entry(EXIT.refused, false, 'A frame of a writer that was replaced.'),
+  FRAME_GENERATION: entry(EXIT.refused, true, 'A frame of another generation. The agent reconnects.'),
+  FRAME_REPEATED: entry(EXIT.refused, true, 'A frame that the journal already has. The agent reconnects.'),
+  FRAME_GAP: entry(EXIT.refused, true, 'Records are missing before this frame. The agent sends them again.'),
+  FRAME_LINK: entry(EXIT.refused, true, 'The frame does not follow the last one. The agent reconnects.'),
+  RECORD_INVALID: entry(
+    EXIT.refused,
+    false,
+    'A record lies outside its volume. This is a defect of the agent, or an attack.',
+  ),
+  JOURNAL_STOPPED: entry(EXIT.refused, true, 'An earlier frame was refused. The agent reconnects.'),
+  JOURNAL_OVERLOAD: entry(EXIT.refused, true, 'The agent sent more than its window.'),
+  JOURNAL_FULL: entry(
+    EXIT.full,
+    true,
+    'Free space in the store. Ingest goes on by itself; nothing acknowledged is lost.',
+  ),
+  JOURNAL_IO: entry(
+    EXIT.failure,
+    false,
+    'The disk of the store failed. Look at the kernel log, then restart the receiver.',
+  ),
+  SEGMENT_CORRUPT: entry(
+    EXIT.damaged,
+    false,
+    'The journal is damaged there. Points that need it are graded `damaged`.',
+  ),
+  SEGMENT_VERSION: entry(EXIT.refused, false, 'The store was written by a newer version.'),
+  RUN_CORRUPT: entry(EXIT.damaged, true, 'The index is built again by itself.'),
+  RUN_VERSION: entry(EXIT.refused, true, 'The index is built again by itself.'),
+
+  // --- receiver's store ---
+  STORE_MISSING: entry(EXIT.config, false, 'Create it with `afterimage receiver init`.'),
+  STORE_EXISTS: entry(EXIT.refused, false, 'The directory holds a store, or is not empty. Choose another.'),
+  STORE_BUSY: entry(EXIT.busy, false, 'Another receiver runs on this store.'),
+  STORE_VERSION: entry(EXIT.refused, false, 'The store was written by a newer version. Update the receiver.'),
+  STORE_INVALID: entry(
+    EXIT.damaged,
+    false,
+    'The store is not what its catalog says. Keep a copy before doing anything.',
+  ),
+
+  // --- recovery ---
+  GROUP_UNKNOWN: entry(EXIT.notFound, false, '`afterimage status` lists the groups.'),
+  VOLUME_UNKNOWN: entry(EXIT.notFound, false, '`afterimage status` lists the volumes of the group.'),
+  POINT_INVALID: entry(EXIT.usage, false, 'Write latest, lsn:N, an RFC 3339 time, -90s, or checkpoint:NAME.'),
+  POINT_UNKNOWN: entry(EXIT.notFound, false, '`afterimage timeline GROUP` shows the window.'),
+  POINT_GRADE: entry(
+    EXIT.refused,
+    false,
+    'That instant is not `ordered`. Choose another, or take it as it is with --force.',
+  ),
+  POINT_AMBIGUOUS: entry(
+    EXIT.refused,
+    false,
+    'The clock was set back: that time happened twice. Name an LSN.',
+  ),
+  CHECKPOINT_EXISTS: entry(EXIT.refused, false, 'Choose another name.'),
+  CHECKPOINT_UNKNOWN: entry(EXIT.notFound, false, '`afterimage checkpoint list` shows them.'),
+  CHECKPOINT_INVALID: entry(EXIT.usage, false, 'A name has 1 to 64 letters, digits, ".", "_" or "-".'),
+  BASE_MISSING: entry(EXIT.notFound, true, 'The volume has no complete copy yet; wait for its initial sync.'),
+  SCRATCH_UNAVAILABLE: entry(EXIT.failure, false, 'The scratch directory of the store cannot be written.'),
+  EXPORT_UNKNOWN: entry(EXIT.notFound, false, '`afterimage export list` shows them.'),
+  EXPORT_BUSY: entry(EXIT.busy, true, 'Unmount the exported device first.'),
+  TARGET_NOT_EMPTY: entry(EXIT.refused, false, 'Choose another target, or overwrite it with --yes.'),
+  TARGET_TOO_SMALL: entry(EXIT.refused, false, 'The target must be at least as large as the volume.'),
+  TARGET_BUSY: entry(EXIT.busy, false, 'The target is mounted or in use.'),
+  TARGET_INVALID: entry(
+    EXIT.usage,
+    false,
+    'A volume is recovered to a file or device, a group to a directory.',
+  ),
+  VERIFY_FAILED: entry(
+    EXIT.damaged,
+    false,
+    'The target does not read back what was written: replace the disk.',
+  ),
+} as const satisfies Record<string, ErrorEntry>;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+export function isErrorCode(code: unknown): code is ErrorCode {
+  return typeof code === 'string' && Object.hasOwn(ERRORS, code);
+}
+
+/** An error with a stable code. `message` says what happened, to what; the registry says what to do about it. */
+export class AfterimageError extends Error {
+  override readonly name = 'AfterimageError';
+  constructor(
+    readonly code: ErrorCode,
+    message: string,
+    options?: { cause?: unknown },
+  ) {
+    super(message, options);
+  }
+  get hint(): string {
+    return ERRORS[this.code].hint;
+  }
+  get retryable(): boolean {
+    return ERRORS[this.code].retryable;
+  }
+  get exit(): number {
+    return ERRORS[this.code].exit;
+  }
+}
+
+/** Anything thrown, as an AfterimageError: coded errors (also the addon's) keep their code, others are INTERNAL. */
+export function toAfterimageError(thrown: unknown): AfterimageError {
+  if (thrown instanceof AfterimageError) return thrown;
+  if (thrown instanceof Error) {
+    const code = (thrown as Error & { code?: unknown }).code;
+    return new AfterimageError(isErrorCode(code) ? code : 'INTERNAL', thrown.message, { cause: thrown });
+  }
+  return new AfterimageError('INTERNAL', String(thrown));
+}

@@ -1,0 +1,240 @@
+/** The replication session's messages and its gRPC service. Grammar and comments: replication.proto. */
+import type { MethodDefinition, ServiceDefinition } from '@grpc/grpc-js';
+import { codec } from './codec.js';
+import { AfterimageError } from './errors.js';
+
+export const PROTOCOL_VERSION = 1;
+/** Free bytes that a frame's buffer has before the frame, for the protobuf tag and length. */
+export const FRAME_HEADROOM_BYTES = 64;
+/** Largest message on the stream: a frame (1280 KiB at most) or sync data, and change. */
+export const MESSAGE_BYTES_MAX = 2 * 1024 * 1024;
+
+export interface VolumeInfo {
+  number: number;
+  uuid: Buffer;
+  name: string;
+  size: bigint;
+  blockSize: number;
+}
+export interface Hello {
+  protocol: number;
+  software: string;
+  group: Buffer;
+  groupName: string;
+  member: Buffer;
+  host: string;
+  instance: Buffer;
+  epoch: bigint;
+  generation: bigint;
+  durableLsn: bigint;
+  capturedLsn: bigint;
+  usedLsnMax: bigint;
+  continuous: boolean;
+  volumes: VolumeInfo[];
+}
+export type BaseState = 'BASE_EMPTY' | 'BASE_SYNCING' | 'BASE_COMPLETE';
+export interface VolumeState {
+  number: number;
+  base: BaseState;
+  syncOffset: bigint;
+  synced: boolean;
+}
+export interface Welcome {
+  software: string;
+  generation: bigint;
+  durableLsn: bigint;
+  link: number;
+  hashKey: Buffer;
+  volumes: VolumeState[];
+}
+export interface Refused {
+  code: string;
+  message: string;
+  retryable: boolean;
+}
+export interface GenerationBegin {
+  generation: bigint;
+  firstLsn: bigint;
+  reason: string;
+  volumes: VolumeInfo[];
+}
+export interface GenerationAccepted {
+  generation: bigint;
+}
+export interface StreamEnd {
+  generation: bigint;
+  lastLsn: bigint;
+  reason: string;
+  timeNs: bigint;
+}
+export interface Ack {
+  durableLsn: bigint;
+  receivedLsn: bigint;
+}
+export type SyncKind = 'SYNC_INITIAL' | 'SYNC_RESYNC';
+export interface SyncBegin {
+  volume: number;
+  kind: SyncKind;
+  offset: bigint;
+}
+export interface SyncData {
+  volume: number;
+  offset: bigint;
+  rawBytes: number;
+  compressed: boolean;
+  crc32c: number;
+  data: Buffer;
+}
+export interface SyncAck {
+  volume: number;
+  offset: bigint;
+}
+export interface SyncDone {
+  volume: number;
+  lsn: bigint;
+}
+export interface SyncComplete {
+  volume: number;
+  lsn: bigint;
+}
+export interface HashRequest {
+  id: number;
+  volume: number;
+  offset: bigint;
+  length: number;
+  blockBytes: number;
+}
+export interface HashReply {
+  id: number;
+  hashes: Buffer;
+}
+export interface Checkpoint {
+  requestId: string;
+  name: string;
+  lsn: bigint;
+  timeNs: bigint;
+}
+export interface CheckpointDone {
+  requestId: string;
+  code: string;
+  message: string;
+}
+export interface CheckpointRequest {
+  requestId: string;
+  name: string;
+}
+export interface Heartbeat {
+  capturedLsn: bigint;
+  capturedTimeNs: bigint;
+  shippedLsn: bigint;
+  oldestTimeNs: bigint;
+  nowNs: bigint;
+  ringUsedBytes: bigint;
+  ringBytes: bigint;
+  state: string;
+}
+export interface Goodbye {
+  reason: string;
+}
+
+/** Exactly one member is present: `{ hello: … }`, `{ frame: … }`. */
+export type AgentMessage =
+  | { hello: Hello }
+  | { generationBegin: GenerationBegin }
+  | { streamEnd: StreamEnd }
+  | { syncBegin: SyncBegin }
+  | { syncData: SyncData }
+  | { syncDone: SyncDone }
+  | { hashRequest: HashRequest }
+  | { checkpoint: Checkpoint }
+  | { heartbeat: Heartbeat }
+  | { goodbye: Goodbye }
+  | { frame: FrameBytes };
+
+export type ReceiverMessage =
+  | { welcome: Welcome }
+  | { refused: Refused }
+  | { ack: Ack }
+  | { generationAccepted: GenerationAccepted }
+  | { syncAck: SyncAck }
+  | { syncComplete: SyncComplete }
+  | { hashReply: HashReply }
+  | { checkpointDone: CheckpointDone }
+  | { checkpointRequest: CheckpointRequest };
+
+/** A frame on its way out: `buffer` has FRAME_HEADROOM_BYTES of free space before the frame. On its way in: headroom 0. */
+export interface FrameBytes {
+  buffer: Buffer;
+  headroom: number;
+}
+
+const FRAME_TAG = (15 << 3) | 2; // field 15, length-delimited: one byte
+const agentCodec = codec<Record<string, unknown>>('AgentMessage');
+const receiverCodec = codec<Record<string, unknown>>('ReceiverMessage');
+
+/** Encodes an agent's message. A frame is not copied: tag and length are written into its headroom. */
+export function encodeAgentMessage(message: AgentMessage): Buffer {
+  if (!('frame' in message)) return agentCodec.encode(message);
+  const { buffer, headroom } = message.frame;
+  let length = buffer.length - headroom;
+  const varint: number[] = [];
+  for (; length > 0x7f; length >>>= 7) varint.push((length & 0x7f) | 0x80);
+  varint.push(length);
+  const start = headroom - varint.length - 1;
+  if (start < 0) throw new RangeError('a frame needs headroom for its tag and length');
+  buffer[start] = FRAME_TAG;
+  buffer.set(varint, start + 1);
+  return buffer.subarray(start);
+}
+
+/** Decodes an agent's message. A frame's bytes share the message's memory. Errors: MESSAGE_INVALID. */
+export function decodeAgentMessage(bytes: Buffer): AgentMessage {
+  if (bytes[0] !== FRAME_TAG) return only(agentCodec.decode(bytes), 'AgentMessage') as AgentMessage;
+  let length = 0;
+  let at = 1;
+  for (let shift = 0; ; shift += 7, at += 1) {
+    const byte = bytes[at];
+    if (byte === undefined || shift > 28)
+      throw new AfterimageError('MESSAGE_INVALID', 'frame length is cut off');
+    length += (byte & 0x7f) * 2 ** shift;
+    if (byte < 0x80) break;
+  }
+  at += 1;
+  if (bytes.length - at !== length) {
+    throw new AfterimageError(
+      'MESSAGE_INVALID',
+      `frame of ${length} bytes in a message that has ${bytes.length - at}`,
+    );
+  }
+  return { frame: { buffer: bytes.subarray(at), headroom: 0 } };
+}
+
+export function encodeReceiverMessage(message: ReceiverMessage): Buffer {
+  return receiverCodec.encode(message);
+}
+
+/** Errors: MESSAGE_INVALID. */
+export function decodeReceiverMessage(bytes: Buffer): ReceiverMessage {
+  return only(receiverCodec.decode(bytes), 'ReceiverMessage') as ReceiverMessage;
+}
+
+/** Of a decoded oneof, the one member that is set. */
+function only(decoded: Record<string, unknown>, name: string): Record<string, unknown> {
+  const key = decoded['body'];
+  if (typeof key !== 'string') throw new AfterimageError('MESSAGE_INVALID', `${name} without a known body`);
+  return { [key]: decoded[key] };
+}
+
+const session: MethodDefinition<AgentMessage, ReceiverMessage> = {
+  path: '/afterimage.v1.Replication/Session',
+  requestStream: true,
+  responseStream: true,
+  requestSerialize: encodeAgentMessage,
+  requestDeserialize: decodeAgentMessage,
+  responseSerialize: encodeReceiverMessage,
+  responseDeserialize: decodeReceiverMessage,
+  originalName: 'session',
+};
+
+/** service Replication { rpc Session(stream AgentMessage) returns (stream ReceiverMessage); } */
+export const replicationService = { session } satisfies ServiceDefinition;

@@ -1,5 +1,5 @@
-// ExtentLock: excludes overlapping writers of one volume, in order of arrival (R2: held from before the backing write
-// until the record is published and the slot marked).
+// ExtentLock: excludes overlapping writers of one volume, in order of arrival (R2: held from before the
+// backing write until the record is published and the slot marked).
 //
 // Threads: any. A waiter never overtakes an earlier waiter that it overlaps, so a large range cannot starve.
 #pragma once
@@ -25,8 +25,8 @@ class ExtentLock {
     ExtentLock& lock_;
     // (the implementation's list iterator)
   };
-  /// Returns once every range that was held or awaited when the call began has been released. Ranges that arrive
-  /// later neither delay it nor are delayed by it.
+  /// Returns once every range that was held or awaited when the call began has been released. Ranges that
+  /// arrive later neither delay it nor are delayed by it.
   void drain();
 };
 

@@ -1,15 +1,17 @@
-// CapturedDevice: the protected path. Carries a write out on the backing and publishes it to the group, in this order:
+// CapturedDevice: the protected path. Carries a write out on the backing and publishes it to the group, in
+// this order:
 //   extent lock → backing → LSN and time, publish → slot marked executed → unlock
-// so that where in-flight writes overlap, the backing and the journal agree on which came last (R2), and nothing is
-// published that the backing does not hold.
+// so that where in-flight writes overlap, the backing and the journal agree on which came last (R2), and
+// nothing is published that the backing does not hold.
 //
 // Reads go straight to the backing. Ranges are journaled in whole sectors of 512 bytes: an unaligned write is
-// completed from the backing under its extent lock. Requests longer than a record's limit become several records.
-// Trims and zeroes are journaled as zero, and so are all-zero payloads. FLUSH and FUA reach the backing before they
-// are acknowledged (R4).
+// completed from the backing under its extent lock. Requests longer than a record's limit become several
+// records. Trims and zeroes are journaled as zero, and so are all-zero payloads. FLUSH and FUA reach the
+// backing before they are acknowledged (R4).
 //
-// A failed backing write leaves its range in doubt: it is read again and what is there is journaled, before the error
-// is returned; if that fails too, the stream is closed ("BACKING_FAILED") and production goes on unprotected.
+// A failed backing write leaves its range in doubt: it is read again and what is there is journaled, before
+// the error is returned; if that fails too, the stream is closed ("BACKING_FAILED") and production goes on
+// unprotected.
 //
 // Threads: as BlockDevice. republish() and fence() from worker threads.
 // Ownership: owns the backing; the group must outlive it.
@@ -33,18 +35,22 @@ class CapturedDevice final : public BlockDevice {
   bool read_only() const override;
   bool can_fast_zero() const override;
   Errno read(uint64_t offset, uint64_t length, std::byte* into) override;
-  Errno write(uint64_t offset, uint64_t length, const std::byte* from, const RequestOptions& options) override;
+  Errno write(uint64_t offset, uint64_t length, const std::byte* from,
+              const RequestOptions& options) override;
   Errno zero(uint64_t offset, uint64_t length, const RequestOptions& options) override;
   Errno trim(uint64_t offset, uint64_t length, const RequestOptions& options) override;
   Errno flush() override;
   Errno allocation(uint64_t offset, uint64_t length, std::vector<AllocationExtent>* extents) override;
 
-  /// Resync: journals what the backing holds in [offset, offset+length) (≤ kRecordBytesMax), extent lock held from
-  /// read to publish. *lsn is 0 if the stream is closed. Waits, before locking, while the ring is more than half full.
+  /// Resync: journals what the backing holds in [offset, offset+length) (≤ kRecordBytesMax), extent lock held
+  /// from read to publish. *lsn is 0 if the stream is closed. Waits, before locking, while the ring is more
+  /// than half full.
   Errno republish(uint64_t offset, uint64_t length, uint64_t* lsn);
   /// An LSN not before any write that was in flight when the call began.
   uint64_t fence();
-  struct Counters { uint64_t reads, read_bytes, writes, write_bytes, errors; };
+  struct Counters {
+    uint64_t reads, read_bytes, writes, write_bytes, errors;
+  };
   Counters counters() const;
 };
 

@@ -1,9 +1,9 @@
-// FileDevice: a block device or regular file as a BlockDevice. The lowest layer of the protected path, the base
-// image's reader, and the target of `recover`.
+// FileDevice: a block device or regular file as a BlockDevice. The lowest layer of the protected path, the
+// base image's reader, and the target of `recover`.
 //
-// Threads: as BlockDevice. In direct mode requests that are not aligned to the block size take an exclusive lock for
-// their read-modify-write; aligned ones share it and do not wait for each other.
-// Ownership: owns its descriptor and its lock on the file until destroyed.
+// Threads: as BlockDevice. In direct mode requests that are not aligned to the block size take an exclusive
+// lock for their read-modify-write; aligned ones share it and do not wait for each other. Ownership: owns its
+// descriptor and its lock on the file until destroyed.
 #pragma once
 
 #include <atomic>
@@ -27,8 +27,8 @@ class FileDevice final : public BlockDevice {
     bool exclusive = true;
   };
 
-  /// Errors: BACKING_MISSING (no such file), BACKING_BUSY (mounted, locked or held), BACKING_INVALID (neither file
-  /// nor block device, empty, or not a multiple of 512 bytes), IO_ERROR.
+  /// Errors: BACKING_MISSING (no such file), BACKING_BUSY (mounted, locked or held), BACKING_INVALID (neither
+  /// file nor block device, empty, or not a multiple of 512 bytes), IO_ERROR.
   static Result<std::unique_ptr<FileDevice>> open(const std::string& path, const Options& options);
   ~FileDevice() override;
 
@@ -37,11 +37,12 @@ class FileDevice final : public BlockDevice {
   bool read_only() const override { return read_only_; }
   bool can_fast_zero() const override;
   Errno read(uint64_t offset, uint64_t length, std::byte* into) override;
-  Errno write(uint64_t offset, uint64_t length, const std::byte* from, const RequestOptions& options) override;
+  Errno write(uint64_t offset, uint64_t length, const std::byte* from,
+              const RequestOptions& options) override;
   Errno zero(uint64_t offset, uint64_t length, const RequestOptions& options) override;
   Errno trim(uint64_t offset, uint64_t length, const RequestOptions& options) override;
-  /// After one failed flush every later one fails with EIO until the device is reopened: the kernel reports a lost
-  /// write-back only once, and a later success would acknowledge data that never reached the disk.
+  /// After one failed flush every later one fails with EIO until the device is reopened: the kernel reports a
+  /// lost write-back only once, and a later success would acknowledge data that never reached the disk.
   Errno flush() override;
   Errno allocation(uint64_t offset, uint64_t length, std::vector<AllocationExtent>* extents) override;
 

@@ -1,10 +1,10 @@
-// PointInTimeDevice: one volume as it was at one LSN: exactly the records with LSN ≤ that point applied to the base
-// (R3). Read-only. The base image, overlaid with the runs that tile [base, point] and the extent map of the one partial
-// segment; searched newest first.
+// PointInTimeDevice: one volume as it was at one LSN: exactly the records with LSN ≤ that point applied to
+// the base (R3). Read-only. The base image, overlaid with the runs that tile [base, point] and the extent map
+// of the one partial segment; searched newest first.
 //
-// Threads: as BlockDevice. Caches (parsed frame tables, decompressed chunks) are bounded and behind a mutex that is
-// not held during I/O or decompression.
-// Ownership: opens and owns its descriptors, so that the files may be unlinked while it is open.
+// Threads: as BlockDevice. Caches (parsed frame tables, decompressed chunks) are bounded and behind a mutex
+// that is not held during I/O or decompression. Ownership: opens and owns its descriptors, so that the files
+// may be unlinked while it is open.
 #pragma once
 
 #include <memory>
@@ -21,7 +21,7 @@ struct PointSource {
   std::string base_path;  // sparse image of the volume; bytes beyond its end read as zero
   uint64_t size = 0;      // of the volume, bytes
   uint32_t block_size = kSectorBytes;
-  uint16_t volume = 0;    // number in the member's stream
+  uint16_t volume = 0;  // number in the member's stream
   uint64_t lsn = 0;
   struct Tile {
     SegmentInfo segment;
@@ -32,8 +32,8 @@ struct PointSource {
 
 class PointInTimeDevice : public BlockDevice {
  public:
-  /// Errors: POINT_UNKNOWN, SEGMENT_CORRUPT, BASE_MISSING, IO_ERROR. A corrupt or missing run is not an error: its
-  /// segment is scanned instead. Reads that meet a damaged chunk answer EIO, never wrong bytes.
+  /// Errors: POINT_UNKNOWN, SEGMENT_CORRUPT, BASE_MISSING, IO_ERROR. A corrupt or missing run is not an
+  /// error: its segment is scanned instead. Reads that meet a damaged chunk answer EIO, never wrong bytes.
   static Result<std::unique_ptr<PointInTimeDevice>> open(const PointSource& source);
 };
 

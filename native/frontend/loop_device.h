@@ -16,11 +16,12 @@ struct LoopOptions {
   bool read_only = false;
 };
 
-/// Attaches with direct I/O to the first free loop device (LOOP_CTL_GET_FREE + LOOP_CONFIGURE, retried on a race).
-/// Returns "/dev/loopN". Errors: LOOP_UNAVAILABLE, LOOP_ATTACH.
+/// Attaches with direct I/O to the first free loop device (LOOP_CTL_GET_FREE + LOOP_CONFIGURE, retried on a
+/// race). Returns "/dev/loopN". Errors: LOOP_UNAVAILABLE, LOOP_ATTACH.
 Result<std::string> attach_loop(const LoopOptions& options);
 
-/// Detaches; LOOP_BUSY if something still has it open (mounted, in use). Never leaves a lazy (autoclear) detach behind.
+/// Detaches; LOOP_BUSY if something still has it open (mounted, in use). Never leaves a lazy (autoclear)
+/// detach behind.
 Outcome detach_loop(const std::string& device);
 
 }  // namespace afterimage

@@ -1,6 +1,6 @@
-// Run: an immutable, sorted, non-overlapping extent index over the records of one or more whole segments, flattened to
-// the newest. Layout: docs/FORMAT.md, "Run". Mapped read-only and searched through its sparse fence index; nothing is
-// built when a point is opened.
+// Run: an immutable, sorted, non-overlapping extent index over the records of one or more whole segments,
+// flattened to the newest. Layout: docs/FORMAT.md, "Run". Mapped read-only and searched through its sparse
+// fence index; nothing is built when a point is opened.
 //
 // Threads: a Run is immutable after open and may be used from any thread. build_run from a worker thread.
 #pragma once
@@ -22,9 +22,9 @@ constexpr uint32_t kRunEntriesPerPage = 256;  // 16 bytes each: a 4 KiB page, ch
 ///   word 1: segment ordinal (18) | frame offset / 8 (23) | record index (12) | sectors into the record (11)
 /// A zero extent has frame offset 0, record 0 and sectors 0: no frame lies at offset 0.
 struct RunEntry {
-  uint64_t start = 0;   // sector
-  uint32_t length = 0;  // sectors
-  uint32_t segment = 0; // ordinal within the run's segment table
+  uint64_t start = 0;    // sector
+  uint32_t length = 0;   // sectors
+  uint32_t segment = 0;  // ordinal within the run's segment table
   uint64_t frame_offset = 0;
   uint32_t record = 0;
   uint32_t record_sector = 0;
@@ -42,9 +42,11 @@ class ExtentMap {
 };
 
 /// Extents of one volume from the frames of `segment` up to and including `lsn_max`, reading tables only.
-Result<std::unique_ptr<ExtentMap>> index_segment(const SegmentInfo& segment, uint16_t volume, uint64_t lsn_max);
+Result<std::unique_ptr<ExtentMap>> index_segment(const SegmentInfo& segment, uint16_t volume,
+                                                 uint64_t lsn_max);
 
-/// Builds the run of one sealed segment (all volumes), atomically: temporary file, fsync, rename, fsync directory.
+/// Builds the run of one sealed segment (all volumes), atomically: temporary file, fsync, rename, fsync
+/// directory.
 Outcome build_run(const SegmentInfo& segment, const std::string& run_path);
 
 class Run {

@@ -10,6 +10,8 @@ namespace {
 
 /// A volume keeps its group alive: whoever holds the device may still write.
 struct VolumeWithGroup {
+  VolumeWithGroup(std::shared_ptr<CaptureGroup> owner, std::shared_ptr<BlockDevice> backing, uint16_t number)
+      : group(std::move(owner)), device(std::move(backing), group.get(), number) {}
   std::shared_ptr<CaptureGroup> group;
   CapturedDevice device;
 };
@@ -86,8 +88,8 @@ Napi::Value CaptureObject::add_volume(const Napi::CallbackInfo& info) {
   group(env);
   const uint32_t number = to_u32(info[0], "number");
   if (number > kVolumeNumberMax) throw Napi::RangeError::New(env, "volume number beyond its limit");
-  auto volume = std::make_shared<VolumeWithGroup>(
-      group_, CapturedDevice(DeviceObject::device_of(info[1]), group_.get(), static_cast<uint16_t>(number)));
+  auto volume = std::make_shared<VolumeWithGroup>(group_, DeviceObject::device_of(info[1]),
+                                                  static_cast<uint16_t>(number));
   return DeviceObject::create(env, std::shared_ptr<BlockDevice>(volume, &volume->device));
 }
 

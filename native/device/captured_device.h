@@ -14,7 +14,7 @@
 // unprotected.
 //
 // Threads: as BlockDevice. republish() and fence() from worker threads.
-// Ownership: owns the backing; the group must outlive it.
+// Ownership: shares the backing; the group must outlive it.
 #pragma once
 
 #include <memory>
@@ -27,7 +27,7 @@ namespace afterimage {
 
 class CapturedDevice final : public BlockDevice {
  public:
-  CapturedDevice(std::unique_ptr<BlockDevice> backing, CaptureGroup* group, uint16_t volume_number);
+  CapturedDevice(std::shared_ptr<BlockDevice> backing, CaptureGroup* group, uint16_t volume_number);
   ~CapturedDevice() override;
 
   uint64_t size() const override;

@@ -39,6 +39,7 @@ export class Daemon {
     const output = openSync(log, 'a');
     this.child = spawn(process.execPath, [CLI, name, 'run', '--config', config], {
       stdio: ['ignore', output, output],
+      detached: true, // a Ctrl-C in the terminal is for whoever started it, who then stops it in order
       env: this.options.env ?? process.env,
     });
     closeSync(output);

@@ -134,6 +134,8 @@ export class Cluster {
         ...args,
         '-D',
         'n=-1',
+        '-D',
+        `scale=${scale}`,
         '-f',
         script,
         '-l',
@@ -141,7 +143,13 @@ export class Cluster {
         path.join(directory, 'commits'),
         'postgres',
       ],
-      { ...this.ids, cwd: directory, stdio: ['ignore', 'ignore', 'ignore'], env: { PATH: '/usr/bin:/bin' } },
+      {
+        ...this.ids,
+        detached: true,
+        cwd: directory,
+        stdio: ['ignore', 'ignore', 'ignore'],
+        env: { PATH: '/usr/bin:/bin' },
+      },
     );
     return new Load(child, directory, seconds);
   }

@@ -1,5 +1,5 @@
-// JournalFile: the system calls by which the journal is written. The one hook through which tests make a disk fail at
-// the n-th call; everything else uses the real ones.
+// JournalFile: the system calls by which the journal is written. The one hook through which tests make a disk
+// fail at the n-th call; everything else uses the real ones.
 //
 // Threads: called from the writer's thread, and from the opener's before that thread exists.
 #pragma once

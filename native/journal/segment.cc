@@ -13,8 +13,9 @@ namespace {
 constexpr uint16_t kSegmentVersion = 1;
 
 Error corrupt(const SegmentInfo& segment, const SegmentCursor& cursor) {
-  return Error{"SEGMENT_CORRUPT", segment.path + ": at byte " + std::to_string(cursor.position()) + ": " +
-                                      (cursor.stop_reason().empty() ? "ends too early" : cursor.stop_reason())};
+  return Error{"SEGMENT_CORRUPT",
+               segment.path + ": at byte " + std::to_string(cursor.position()) + ": " +
+                   (cursor.stop_reason().empty() ? "ends too early" : cursor.stop_reason())};
 }
 
 }  // namespace
@@ -74,12 +75,7 @@ Result<SegmentScan> scan_segment(const std::string& path, bool check_payload) {
     const auto more = cursor.next();
     if (!more.ok()) return more.error();
     if (!*more) break;
-    const char* fault = nullptr;
-    for (const RecordEntry& record : cursor.frame().records) {
-      if ((fault = volumes.fault(record)) != nullptr) break;
-      volumes.apply(record);
-    }
-    if (fault != nullptr) {
+    if (const char* fault = volumes.apply(cursor.frame().records)) {
       scan.stop_reason = std::string("RECORD_INVALID: ") + fault;
       break;
     }

@@ -1,11 +1,11 @@
 // Segment files: the journal of one member on disk. Layout: docs/FORMAT.md, "Segment".
 //
-// A segment holds frames of one generation, back to back from byte 4096, each linked to the one before. It is named by
-// its first LSN (20 digits, ".seg"), preallocated, and immutable once sealed. Its run (".run") is built when it is
-// sealed and can be rebuilt at any time.
+// A segment holds frames of one generation, back to back from byte 4096, each linked to the one before. It is
+// named by its first LSN (20 digits, ".seg"), preallocated, and immutable once sealed. Its run (".run") is
+// built when it is sealed and can be rebuilt at any time.
 //
-// Threads: every function from any thread, also on the segment that is being appended to; they open the file anew and
-// read no further than what is durable according to the SegmentInfo given. Nothing is kept.
+// Threads: every function from any thread, also on the segment that is being appended to; they open the file
+// anew and read no further than what is durable according to the SegmentInfo given. Nothing is kept.
 #pragma once
 
 #include <cstdint>
@@ -63,19 +63,20 @@ struct SegmentInfo {
   uint32_t last_era = 0;
   uint32_t frames = 0;
   uint64_t records = 0;
-  uint64_t raw_bytes = 0;      // payload before compression
-  uint64_t bytes = 0;          // used, header included: where the next frame goes
-  uint32_t link = 0;           // header CRC of the last frame, or the header's link while empty
+  uint64_t raw_bytes = 0;  // payload before compression
+  uint64_t bytes = 0;      // used, header included: where the next frame goes
+  uint32_t link = 0;       // header CRC of the last frame, or the header's link while empty
   bool sealed = false;
 };
 
 struct SegmentScan {
-  SegmentInfo info;                    // of the valid prefix
+  SegmentInfo info;  // of the valid prefix
   Uuid group{};
   Uuid member{};
-  std::vector<SegmentVolume> volumes;  // with their sizes after the valid prefix: what a next segment begins with
-  std::string stop_reason;             // why the scan ended: "" at the end of the used bytes or at never-written space
-                                       // (zeroes), else what is wrong with the bytes at stop_offset
+  std::vector<SegmentVolume>
+      volumes;              // with their sizes after the valid prefix: what a next segment begins with
+  std::string stop_reason;  // why the scan ended: "" at the end of the used bytes or at never-written space
+                            // (zeroes), else what is wrong with the bytes at stop_offset
   uint64_t stop_offset = 0;
 };
 
@@ -88,13 +89,13 @@ const char* segment_header_fault(const SegmentHeader& header, const char** code)
 /// "DIRECTORY/00000000000000000001.seg"
 std::string segment_path(const std::string& directory, uint64_t first_lsn);
 
-/// Reads a segment frame by frame and stops at the first that does not continue the stream (bad CRC, wrong first LSN,
-/// wrong link, other generation). `check_payload` verifies the chunks' CRCs too.
-/// Errors: SEGMENT_CORRUPT (header), SEGMENT_VERSION, IO_ERROR.
+/// Reads a segment frame by frame and stops at the first that does not continue the stream (bad CRC, wrong
+/// first LSN, wrong link, other generation). `check_payload` verifies the chunks' CRCs too. Errors:
+/// SEGMENT_CORRUPT (header), SEGMENT_VERSION, IO_ERROR.
 Result<SegmentScan> scan_segment(const std::string& path, bool check_payload);
 
-/// The last LSN of the segment whose time is ≤ time_ns within era `era` (0: any), or first_lsn - 1 if there is none.
-/// Errors: SEGMENT_CORRUPT, IO_ERROR.
+/// The last LSN of the segment whose time is ≤ time_ns within era `era` (0: any), or first_lsn - 1 if there
+/// is none. Errors: SEGMENT_CORRUPT, IO_ERROR.
 Result<uint64_t> lsn_at_time(const SegmentInfo& segment, uint64_t time_ns, uint32_t era = 0);
 /// Time of the record with this LSN. Errors: POINT_UNKNOWN, SEGMENT_CORRUPT, IO_ERROR.
 Result<uint64_t> time_at_lsn(const SegmentInfo& segment, uint64_t lsn);

@@ -92,7 +92,8 @@ Result<bool> SegmentCursor::next() {
   if (header.generation != header_.generation) return stop("FRAME_GENERATION: a frame of another generation");
   if (header.epoch < epoch_) return stop("FRAME_FENCED: the epoch falls");
   if (header.first_lsn != next_lsn_)
-    return stop(header.first_lsn < next_lsn_ ? "FRAME_REPEATED: the LSN falls" : "FRAME_GAP: LSNs are missing");
+    return stop(header.first_lsn < next_lsn_ ? "FRAME_REPEATED: the LSN falls"
+                                             : "FRAME_GAP: LSNs are missing");
   if (header.link != link_) return stop("FRAME_LINK: the frame does not follow the one before it");
 
   const uint64_t tables = sizeof(FrameHeader) + header.record_count * sizeof(RecordEntry) +

@@ -1,5 +1,5 @@
-// SegmentCursor: walks the frames of a segment file from its start, for as long as each continues the stream. The only
-// code that decides where a segment ends (docs/FORMAT.md, "Reading a segment, and finding its end").
+// SegmentCursor: walks the frames of a segment file from its start, for as long as each continues the stream.
+// The only code that decides where a segment ends (docs/FORMAT.md, "Reading a segment, and finding its end").
 //
 // Threads: one at a time.
 // Ownership: owns its descriptor and its buffer; frame() is valid until the next call of next().

@@ -38,8 +38,9 @@ const char* VolumeTable::fault(const RecordEntry& record) const {
   switch (kind) {
     case RecordKind::kWrite:
     case RecordKind::kZero:
-      return check_range(volume->size, record.offset, record.length, 1) != 0 ? "a range beyond the volume's size"
-                                                                            : nullptr;
+      return check_range(volume->size, record.offset, record.length, 1) != 0
+                 ? "a range beyond the volume's size"
+                 : nullptr;
     case RecordKind::kResize:
     case RecordKind::kMembership:
       return record.offset % kSectorBytes != 0 || record.offset > kVolumeBytesMax ? "a volume size" : nullptr;
@@ -48,10 +49,16 @@ const char* VolumeTable::fault(const RecordEntry& record) const {
   }
 }
 
-void VolumeTable::apply(const RecordEntry& record) {
-  const auto kind = static_cast<RecordKind>(record.kind);
-  if (kind == RecordKind::kResize || kind == RecordKind::kMembership)
-    volumes_[record.volume].size = record.offset;
+const char* VolumeTable::apply(std::span<const RecordEntry> records) {
+  VolumeTable after = *this;
+  for (const RecordEntry& record : records) {
+    if (const char* fault = after.fault(record)) return fault;
+    const auto kind = static_cast<RecordKind>(record.kind);
+    if (kind == RecordKind::kResize || kind == RecordKind::kMembership)
+      after.volumes_[record.volume].size = record.offset;
+  }
+  *this = after;
+  return nullptr;
 }
 
 std::vector<SegmentVolume> VolumeTable::list() const {

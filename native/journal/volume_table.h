@@ -1,5 +1,5 @@
-// VolumeTable: the volumes of a stream and their sizes at one record of it. Decides whether a record can be applied
-// there, and follows the records that change it.
+// VolumeTable: the volumes of a stream and their sizes at one record of it. Decides whether a record can be
+// applied there, and follows the records that change it.
 //
 // Threads: a value; no sharing.
 #pragma once
@@ -24,13 +24,14 @@ class VolumeTable {
   static const char* fault(std::span<const SegmentVolume> volumes);
 
   const SegmentVolume* find(uint16_t number) const;
-  /// Why the record cannot be applied here; nullptr if it can.
-  const char* fault(const RecordEntry& record) const;
-  /// The record has no fault.
-  void apply(const RecordEntry& record);
+  /// Follows the records of one frame. Why they cannot be applied, and then nothing has changed; nullptr if
+  /// they were.
+  const char* apply(std::span<const RecordEntry> records);
   std::vector<SegmentVolume> list() const;  // by number
 
  private:
+  const char* fault(const RecordEntry& record) const;
+
   std::array<SegmentVolume, kVolumeNumberMax + 1> volumes_{};  // by number
   uint64_t present_ = 0;                                       // bit per number
 };

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <span>
 
 namespace afterimage {
 namespace {
@@ -48,8 +49,11 @@ Result<std::unique_ptr<PointInTimeDevice>> PointInTimeDevice::open(const PointSo
   device->volume_ = source.volume;
   device->lsn_ = lsn;
   if (Outcome opened = device->open_base(source.base_path); !opened.ok()) return opened.error();
-  for (size_t i = 0; i < *count; ++i)
-    if (Outcome added = device->add_tile(source.tiles[i], source.volume); !added.ok()) return added.error();
+  for (const PointSource::Tile& tile : std::span(source.tiles).first(*count)) {
+    auto index = SegmentIndex::open(tile.segment, tile.run_path, source.volume, lsn);
+    if (!index.ok()) return index.error();
+    device->segments_.push_back(std::move(*index));
+  }
   return device;
 }
 
@@ -63,57 +67,20 @@ Outcome PointInTimeDevice::open_base(const std::string& path) {
   return Nothing{};
 }
 
-Outcome PointInTimeDevice::add_tile(const PointSource::Tile& tile, uint16_t volume) {
-  Segment segment{.fd = Fd(::open(tile.segment.path.c_str(), O_RDONLY | O_CLOEXEC)), .info = tile.segment};
-  if (!segment.fd) return system_error("IO_ERROR", "open " + tile.segment.path, errno);
-  struct stat status {};
-  if (::fstat(segment.fd.get(), &status) != 0)
-    return system_error("IO_ERROR", "stat " + tile.segment.path, errno);
-  if (static_cast<uint64_t>(status.st_size) < tile.segment.bytes)
-    return Error{"SEGMENT_CORRUPT", tile.segment.path + ": shorter than it was"};
-
-  Layer layer;
-  layer.first_segment = static_cast<uint32_t>(segments_.size());
-  // A run knows only the newest of its whole segment: of no use for a point in the middle.
-  if (!tile.run_path.empty() && lsn_ >= tile.segment.last_lsn) {
-    auto run = Run::open(tile.run_path);
-    if (run.ok() && (*run)->segments().size() == 1 && (*run)->segments()[0].is(tile.segment))
-      layer.run = std::move(*run);
-  }
-  if (!layer.run) {
-    auto map = index_segment(tile.segment, volume, lsn_);
-    if (!map.ok()) return map.error();
-    layer.map = std::move(*map);
-  }
-  segments_.push_back(std::move(segment));
-  layers_.push_back(std::move(layer));
-  return Nothing{};
-}
-
-Errno PointInTimeDevice::look_up(const Layer& layer, const Stretch& stretch,
-                                 std::vector<RunEntry>* entries) const {
-  if (layer.run) {
-    if (!layer.run->lookup(volume_, stretch.start, stretch.length, entries).ok()) return EIO;
-  } else {
-    layer.map->lookup(stretch.start, stretch.length, entries);
-  }
-  return 0;
-}
-
 Errno PointInTimeDevice::resolve(uint64_t start, uint64_t length, Resolved* resolved) const {
   std::vector<Stretch> open{{start, length}};  // what no newer layer has
   std::vector<Stretch> still_open;
   std::vector<RunEntry> found;
-  for (auto layer = layers_.rbegin(); layer != layers_.rend() && !open.empty(); ++layer) {
+  for (size_t segment = segments_.size(); segment-- > 0 && !open.empty();) {
     still_open.clear();
     for (const Stretch& stretch : open) {
       found.clear();
-      if (const Errno error = look_up(*layer, stretch, &found)) return error;
+      if (!segments_[segment]->lookup(stretch.start, stretch.length, &found).ok()) return EIO;
       uint64_t at = stretch.start;
       for (RunEntry& entry : found) {
         if (entry.start > at) still_open.push_back({at, entry.start - at});
         at = entry.end();
-        entry.segment += layer->first_segment;
+        entry.segment = static_cast<uint32_t>(segment);
         resolved->entries.push_back(entry);
       }
       const uint64_t end = stretch.start + stretch.length;
@@ -152,16 +119,16 @@ Errno PointInTimeDevice::read_entry(const RunEntry& entry, uint64_t from, uint64
     std::memset(into, 0, length);
     return 0;
   }
-  const Segment& segment = segments_[entry.segment];
-  const FrameCache::Place place{.fd = segment.fd.get(),
+  const SegmentInfo& segment = segments_[entry.segment]->segment();
+  const FrameCache::Place place{.fd = segments_[entry.segment]->fd(),
                                 .segment = entry.segment,
                                 .offset = entry.frame_offset,
-                                .end = segment.info.bytes};
+                                .end = segment.bytes};
   const auto tables = cache_.tables(place);
   if (!tables.ok()) return EIO;
   const FrameView& view = (*tables)->view;
   // The index is only a claim about the frame, which is checked here: a wrong one must not show wrong bytes.
-  if (view.header->generation != segment.info.generation || view.header->first_lsn < segment.info.first_lsn ||
+  if (view.header->generation != segment.generation || view.header->first_lsn < segment.first_lsn ||
       entry.record >= view.records.size() || view.header->first_lsn + entry.record > lsn_)
     return EIO;
   const RecordEntry& record = view.records[entry.record];

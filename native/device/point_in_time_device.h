@@ -13,8 +13,8 @@
 
 #include "device/block_device.h"
 #include "journal/frame_cache.h"
-#include "journal/run.h"
 #include "journal/segment.h"
+#include "journal/segment_index.h"
 #include "os/fd.h"
 
 namespace afterimage {
@@ -51,16 +51,6 @@ class PointInTimeDevice final : public BlockDevice {
   Errno allocation(uint64_t offset, uint64_t length, std::vector<AllocationExtent>* extents) override;
 
  private:
-  struct Segment {
-    Fd fd;
-    SegmentInfo info;
-  };
-  /// An index over consecutive segments: of a run, or of one that was scanned.
-  struct Layer {
-    std::unique_ptr<Run> run;
-    std::unique_ptr<ExtentMap> map;  // if there is no run
-    uint32_t first_segment = 0;      // into segments_: of ordinal 0
-  };
   struct Stretch {  // of sectors
     uint64_t start;
     uint64_t length;
@@ -73,9 +63,7 @@ class PointInTimeDevice final : public BlockDevice {
 
   PointInTimeDevice() = default;
   Outcome open_base(const std::string& path);
-  Outcome add_tile(const PointSource::Tile& tile, uint16_t volume);
   Errno resolve(uint64_t start, uint64_t length, Resolved* resolved) const;
-  Errno look_up(const Layer& layer, const Stretch& stretch, std::vector<RunEntry>* entries) const;
   /// Bytes [from, from + length) of an entry's sectors.
   Errno read_entry(const RunEntry& entry, uint64_t from, uint64_t length, std::byte* into);
   Errno read_base(uint64_t offset, uint64_t length, std::byte* into) const;
@@ -87,8 +75,7 @@ class PointInTimeDevice final : public BlockDevice {
   uint64_t lsn_ = 0;
   Fd base_;
   uint64_t base_bytes_ = 0;
-  std::vector<Segment> segments_;
-  std::vector<Layer> layers_;  // oldest first
+  std::vector<std::unique_ptr<SegmentIndex>> segments_;  // oldest first
   FrameCache cache_;
 };
 

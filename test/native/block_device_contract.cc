@@ -101,10 +101,11 @@ void check_nothing_to_do(BlockDevice& device, const Scene& scene) {
   for (const uint64_t offset : {uint64_t{0}, uint64_t{513}, device.size()}) {
     const std::string at = scene.at("length 0 at " + std::to_string(offset));
     CHECK_MESSAGE(device.read(offset, 0, &unused) == 0, at);
-    const Errno expected = device.read_only() ? EPERM : 0;
-    CHECK_MESSAGE(device.write(offset, 0, &unused, {}) == expected, at);
-    CHECK_MESSAGE(device.zero(offset, 0, {}) == expected, at);
-    CHECK_MESSAGE(device.trim(offset, 0, {}) == expected, at);
+    if (!device.read_only()) {
+      CHECK_MESSAGE(device.write(offset, 0, &unused, {}) == 0, at);
+      CHECK_MESSAGE(device.zero(offset, 0, {}) == 0, at);
+      CHECK_MESSAGE(device.trim(offset, 0, {}) == 0, at);
+    }
     std::vector<AllocationExtent> extents(1);
     CHECK_MESSAGE(device.allocation(offset, 0, &extents) == 0, at);
     CHECK_MESSAGE(extents.empty(), at);

@@ -1,8 +1,8 @@
 // ScratchDevice: a BlockDevice over an unnamed memory file, which remembers how it was called. Front-end
 // tests serve it.
 //
-// Threads: as BlockDevice; set_failure() at any time, set_marks_executed() before use. Ownership: owns its
-// file.
+// Threads: as BlockDevice; set_failure() at any time, set_marks_executed() before use.
+// Ownership: owns its file.
 #pragma once
 
 #include <fcntl.h>

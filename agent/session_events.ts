@@ -52,6 +52,8 @@ export interface RingView {
   usedBytes: bigint;
   bytes: bigint;
   era: number;
+  /** False once the stream was closed: what production writes now is not captured. */
+  streaming: boolean;
 }
 
 /** A sealed frame, without its bytes. */
@@ -72,7 +74,7 @@ export interface GenerationNumbers {
 }
 
 export type AgentEvent =
-  /** Once, first. `stored` is null at the member's very first start. */
+  /** Once, first. `stored` is what `persist` was last given, by an earlier process; null at the member's first start. */
   | { type: 'started'; stored: StoredState | null; identity: MemberIdentity }
   /** The oldest unanswered `persist` is on stable storage. */
   | { type: 'persisted' }
@@ -92,13 +94,16 @@ export type AgentEvent =
   | { type: 'pieceRead'; turn: number; wireBytes: number; rawBytes: number }
   /** Answers `compare`: what differed was republished. `streamClosed`: the ring took no more of it. */
   | { type: 'compared'; turn: number; streamClosed: boolean }
-  /** Answers `fence`. */
+  /**
+   * Answers `fence`. `lsn` is 0n when the capture group was not streaming any more *after* the fence was taken: then what
+   * was read may be newer than any record.
+   */
   | { type: 'fenced'; turn: number; lsn: bigint }
   /** Answers `readPiece`, `compare` or `fence` when the backing could not be read. Tried again after a pause. */
   | { type: 'syncFailed'; turn: number; code: string; message: string }
   /** An operator asked this agent for a checkpoint. */
   | { type: 'checkpointRequested'; requestId: string; name: string }
-  /** Answers `readPosition`. */
+  /** Answers `readPosition`. `lsn` is 0n when the capture group is not streaming: then there is nothing to mark. */
   | { type: 'positionRead'; requestId: string; name: string; lsn: bigint; timeNs: bigint }
   /** A clean stop is wanted. */
   | { type: 'stopRequested' }
@@ -122,7 +127,10 @@ export type AgentAction =
   /** End the stream; drop what was not sent. Answered by `disconnected`. */
   | { type: 'disconnect'; code: string; message: string }
   | { type: 'send'; message: AgentMessage }
-  /** Frame again from after `durableLsn`; no stale frame may be delivered after it. */
+  /**
+   * Frame again from after `durableLsn`; no frame of an earlier start may be delivered after it. Also asked for when
+   * the stream's end was pulled already, as long as `beginGeneration` was not: what is not released is still in the ring.
+   */
   | { type: 'startShipping'; durableLsn: bigint; link: number }
   | { type: 'stopShipping' }
   /** Call next() of the capture group, once; answered by `frameReady` or `streamEnded`, however late. */
@@ -136,7 +144,10 @@ export type AgentAction =
   | { type: 'raiseCeiling'; lsn: bigint }
   /** Begin in the capture group. All of the generation before was pulled to its end. */
   | { type: 'beginGeneration'; start: GenerationNumbers }
-  /** closeStream(reason), then ship from its end on, so that nothing but `streamEnded` is left to be pulled. */
+  /**
+   * closeStream(reason), then startShipping at its last LSN, so that nothing but `streamEnded` is left to be pulled. Of a
+   * stream that closed by itself only the latter.
+   */
   | { type: 'abandonStream'; reason: string }
   /** Initial sync: read `length` bytes of the volume's backing. At most one per volume set is outstanding. */
   | { type: 'readPiece'; turn: number; volume: number; offset: bigint; length: number }
@@ -163,5 +174,5 @@ export type AgentAction =
   | { type: 'quiesce' }
   /** Something an operator should know. `final`: the session has given up, production goes on unprotected. */
   | { type: 'fail'; code: string; message: string; final: boolean }
-  /** The end. `clean`: the next process may continue the generation. */
+  /** The end; a `connect` that still waits is cancelled. `clean`: the next process may continue the generation. */
   | { type: 'stopped'; clean: boolean };

@@ -85,6 +85,7 @@ export const MIGRATIONS: readonly string[] = [
     has_run INTEGER NOT NULL,
     PRIMARY KEY (member, first_lsn)
   ) STRICT, WITHOUT ROWID;
+  CREATE INDEX segments_without_run ON segments (member, first_lsn) WHERE sealed = 1 AND has_run = 0;
 
   -- One row per time era of a member, the first one included.
   CREATE TABLE eras (

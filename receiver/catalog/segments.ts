@@ -42,6 +42,7 @@ export class SegmentTable {
   private readonly selectAll: Statement<[string], Stored>;
   private readonly selectRange: Statement<[string, bigint, bigint], Stored>;
   private readonly selectAt: Statement<[string, bigint], Stored>;
+  private readonly selectWithoutRun: Statement<[bigint], Stored>;
   private readonly updateRun: Statement<[bigint, string, bigint]>;
   private readonly selectTotals: Statement<[string], JournalTotals>;
 
@@ -57,6 +58,8 @@ export class SegmentTable {
       SELECT ${COLUMNS} FROM segments WHERE member = ? AND last_lsn > ? AND first_lsn <= ? ORDER BY first_lsn`);
     this.selectAt = database.prepare(`
       SELECT ${COLUMNS} FROM segments WHERE member = ? AND first_lsn <= ? ORDER BY first_lsn DESC LIMIT 1`);
+    this.selectWithoutRun = database.prepare(`
+      SELECT ${COLUMNS} FROM segments WHERE sealed = 1 AND has_run = 0 ORDER BY member, first_lsn LIMIT ?`);
     this.updateRun = database.prepare('UPDATE segments SET has_run = ? WHERE member = ? AND first_lsn = ?');
     this.selectTotals = database.prepare(
       'SELECT coalesce(sum(bytes), 0) AS bytes, coalesce(sum(records), 0) AS records FROM segments WHERE member = ?',
@@ -75,6 +78,10 @@ export class SegmentTable {
   holding(member: string, lsn: bigint): SegmentRow | null {
     const row = this.selectAt.get(member, lsn);
     return row === undefined || row.lastLsn < lsn ? null : fromStored(row);
+  }
+  /** Sealed segments of any member that have no run yet, at most `count`. */
+  withoutRun(count: number): SegmentRow[] {
+    return this.selectWithoutRun.all(BigInt(count)).map(fromStored);
   }
   put(segment: SegmentRow): void {
     this.upsert.run({

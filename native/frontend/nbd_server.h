@@ -24,6 +24,7 @@ namespace afterimage {
 constexpr uint32_t kNbdPayloadBytesMax = 32u << 20;  // of one request, as clients assume without negotiation
 constexpr uint32_t kNbdConnectionsMax = 64;
 constexpr uint32_t kNbdHandshakeSecondsMax = 10;  // a client that does not finish negotiating is dropped
+constexpr uint32_t kNbdStopSecondsMax = 2;
 
 struct NbdExport {
   std::string name;  // "" is the default export; names are unique per server
@@ -40,6 +41,7 @@ class NbdServer {
     std::string tcp_host;   // … or a numeric address and a port (0: chosen by the kernel)
     uint16_t tcp_port = 0;
     std::vector<NbdExport> exports;
+    uint32_t handshake_seconds = kNbdHandshakeSecondsMax;
   };
   struct Stats {
     uint64_t connections = 0;  // open now
@@ -54,7 +56,13 @@ class NbdServer {
   std::string address() const;
   Stats stats() const;
   /// Stops accepting, lets each connection finish the requests it has received, closes, joins all threads.
+  /// A client that does not take its replies is cut off after kNbdStopSecondsMax.
   void stop();
+
+ private:
+  struct State;
+  explicit NbdServer(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace afterimage

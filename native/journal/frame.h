@@ -3,7 +3,8 @@
 // file is its code.
 //
 // Threads: functions are pure; a FrameBuilder belongs to one thread.
-// Ownership: FrameView points into the caller's bytes and is valid only as long as they are.
+// Ownership: FrameView points into the caller's bytes and is valid only as long as they are. Bytes given to
+// parse_frame_tables and verify_frame begin at a multiple of 8: a caller whose transport does not promise that copies.
 #pragma once
 
 #include <cstddef>
@@ -82,7 +83,7 @@ struct RecordEntry {
   uint16_t volume;
   uint32_t length;          // bytes, a multiple of 512; 0 for flush, clock, void, resize, membership
   uint64_t offset;          // bytes, a multiple of 512
-  uint64_t time_ns;         // CLOCK_REALTIME, strictly increasing within an era
+  uint64_t time_ns;         // CLOCK_REALTIME, strictly increasing within an era, so within a frame too
   uint32_t payload_offset;  // into the uncompressed payload; kWrite only, else 0
   uint32_t reserved;
 };

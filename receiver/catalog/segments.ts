@@ -42,6 +42,7 @@ export class SegmentTable {
   private readonly selectAll: Statement<[string], Stored>;
   private readonly selectRange: Statement<[string, bigint, bigint], Stored>;
   private readonly selectAt: Statement<[string, bigint], Stored>;
+  private readonly selectAtTime: Statement<[string, bigint, bigint, bigint], Stored>;
   private readonly selectWithoutRun: Statement<[bigint], Stored>;
   private readonly updateRun: Statement<[bigint, string, bigint]>;
   private readonly selectTotals: Statement<[string], JournalTotals>;
@@ -58,6 +59,9 @@ export class SegmentTable {
       SELECT ${COLUMNS} FROM segments WHERE member = ? AND last_lsn > ? AND first_lsn <= ? ORDER BY first_lsn`);
     this.selectAt = database.prepare(`
       SELECT ${COLUMNS} FROM segments WHERE member = ? AND first_lsn <= ? ORDER BY first_lsn DESC LIMIT 1`);
+    this.selectAtTime = database.prepare(`
+      SELECT ${COLUMNS} FROM segments WHERE member = ? AND last_lsn >= ? AND first_lsn <= ? AND first_time_ns <= ?
+      ORDER BY first_lsn DESC LIMIT 1`);
     this.selectWithoutRun = database.prepare(`
       SELECT ${COLUMNS} FROM segments WHERE sealed = 1 AND has_run = 0 ORDER BY member, first_lsn LIMIT ?`);
     this.updateRun = database.prepare('UPDATE segments SET has_run = ? WHERE member = ? AND first_lsn = ?');
@@ -74,10 +78,15 @@ export class SegmentTable {
   between(member: string, afterLsn: bigint, lsn: bigint): SegmentRow[] {
     return this.selectRange.all(member, afterLsn, lsn).map(fromStored);
   }
-  /** The one whose records include `lsn`, or null. */
-  holding(member: string, lsn: bigint): SegmentRow | null {
+  /** The one whose records include `lsn`, or the last one before it; null when there is none. */
+  atOrBefore(member: string, lsn: bigint): SegmentRow | null {
     const row = this.selectAt.get(member, lsn);
-    return row === undefined || row.lastLsn < lsn ? null : fromStored(row);
+    return row === undefined ? null : fromStored(row);
+  }
+  /** The last one with records in [firstLsn, lastLsn] that begins at or before `timeNs`, or null. */
+  startedBy(member: string, firstLsn: bigint, lastLsn: bigint, timeNs: bigint): SegmentRow | null {
+    const row = this.selectAtTime.get(member, firstLsn, lastLsn, timeNs);
+    return row === undefined ? null : fromStored(row);
   }
   /** Sealed segments of any member that have no run yet, at most `count`. */
   withoutRun(count: number): SegmentRow[] {

@@ -11,6 +11,7 @@ import type { SegmentInfo, SegmentScan } from '../../native/index.js';
 import { AfterimageError } from '../../proto/errors.js';
 import type { SegmentRow } from '../catalog/segments.js';
 import { runFile, segmentFirstLsn } from '../store.js';
+import { segmentInfo } from './segment_row.js';
 
 /** Records that were acknowledged and are not there any more. */
 export interface Hole {
@@ -151,24 +152,4 @@ function reasonAt(lsn: bigint, reasons: ReadonlyMap<bigint, string>): string {
   let reason = 'a segment is missing';
   for (const [firstLsn, text] of reasons) if (firstLsn <= lsn) reason = text;
   return reason;
-}
-
-/** A catalogued segment as the addon wants it. */
-export function segmentInfo(row: SegmentRow, file: string): SegmentInfo {
-  return {
-    path: file,
-    generation: row.generation,
-    firstLsn: row.firstLsn,
-    lastLsn: row.lastLsn,
-    firstTimeNs: row.firstTimeNs,
-    lastTimeNs: row.lastTimeNs,
-    firstEra: row.firstEra,
-    lastEra: row.lastEra,
-    frames: row.frames,
-    records: row.records,
-    rawBytes: row.rawBytes,
-    bytes: row.bytes,
-    link: row.link,
-    sealed: row.sealed,
-  };
 }

@@ -7,9 +7,9 @@ import { toAfterimageError, type ErrorCode } from '../../proto/errors.js';
 import type { MemberRow } from '../catalog/members.js';
 import { runFile } from '../store.js';
 import { readFrameTimes } from './frame_times.js';
-import { segmentInfo } from './inspection.js';
 import { openJournal, type OpeningParts } from './opening.js';
 import type { RunBuilds } from './runs.js';
+import { segmentInfo, segmentRow } from './segment_row.js';
 
 export interface JournalParts extends OpeningParts {
   runs: RunBuilds;
@@ -150,7 +150,6 @@ export class MemberJournal {
   }
 
   private record(segment: SegmentInfo): void {
-    const { path: _path, ...row } = segment;
-    this.parts.catalog.segments.put({ ...row, member: this.member.uuid, hasRun: false });
+    this.parts.catalog.segments.put(segmentRow(segment, this.member.uuid, false));
   }
 }

@@ -10,6 +10,7 @@ import type { GenerationRow } from '../catalog/generations.js';
 import type { MemberRow } from '../catalog/members.js';
 import type { Store } from '../store.js';
 import { inspectJournal, type Hole, type Inspection } from './inspection.js';
+import { segmentRow } from './segment_row.js';
 
 export interface OpeningParts {
   catalog: Catalog;
@@ -65,8 +66,8 @@ function reconcile(
     for (const row of catalog.segments.segments(member.uuid)) {
       catalog.segments.delete(member.uuid, row.firstLsn);
     }
-    for (const { path: _path, ...row } of segments) {
-      catalog.segments.put({ ...row, member: member.uuid, hasRun: runs.has(row.firstLsn) });
+    for (const segment of segments) {
+      catalog.segments.put(segmentRow(segment, member.uuid, runs.has(segment.firstLsn)));
     }
     const known = catalog.damage.damage(member.uuid);
     const found = holes.filter(

@@ -8,7 +8,7 @@ import { toAfterimageError } from '../../proto/errors.js';
 import type { Catalog } from '../catalog/catalog.js';
 import type { SegmentRow } from '../catalog/segments.js';
 import { runFile, type Store } from '../store.js';
-import { segmentInfo } from './inspection.js';
+import { segmentInfo } from './segment_row.js';
 
 /** Segments whose run could not be built; beyond this the disk is the problem and building stops. */
 const FAILED_MAX = 64;

@@ -190,9 +190,7 @@ export class AgentSession {
       case 'stopRequested':
         return this.#stopRequested();
       case 'quiesced':
-        this.#ringSeen(event.ring);
-        if (this.#stop === 'quiescing') this.#stop = 'draining';
-        return;
+        return this.#quiesced(event.ring);
       case 'stopExpired':
         return this.#persistStop(false);
       case 'tick':
@@ -241,6 +239,14 @@ export class AgentSession {
     this.#stop = 'quiescing';
     this.#syncs.stop();
     if (this.#phase !== 'opening') this.#out.push({ type: 'quiesce' });
+  }
+
+  #quiesced(ring: RingView): void {
+    if (this.#stop !== 'quiescing') return;
+    this.#ringSeen(ring);
+    this.#stop = 'draining';
+    // The native group may have closed the stream without anybody having pulled its end yet.
+    if (!ring.streaming) this.#persistStop(false);
   }
 
   #persistStop(clean: boolean): void {

@@ -52,6 +52,8 @@ export interface RingView {
   usedBytes: bigint;
   bytes: bigint;
   era: number;
+  /** False once the stream was closed: what production writes now is not captured. */
+  streaming: boolean;
 }
 
 /** A sealed frame, without its bytes. */
@@ -92,7 +94,10 @@ export type AgentEvent =
   | { type: 'pieceRead'; turn: number; wireBytes: number; rawBytes: number }
   /** Answers `compare`: what differed was republished. `streamClosed`: the ring took no more of it. */
   | { type: 'compared'; turn: number; streamClosed: boolean }
-  /** Answers `fence`. */
+  /**
+   * Answers `fence`. `lsn` is 0n when the capture group was not streaming any more *after* the fence was taken: then what
+   * was read may be newer than any record.
+   */
   | { type: 'fenced'; turn: number; lsn: bigint }
   /** Answers `readPiece`, `compare` or `fence` when the backing could not be read. Tried again after a pause. */
   | { type: 'syncFailed'; turn: number; code: string; message: string }

@@ -10,7 +10,7 @@ export interface SessionLimits {
   lsnReserve: bigint;
   /** One read of an initial sync, one HashRequest of a resync, bytes. */
   pieceBytes: number;
-  /** Bytes of sync data sent and not yet durable in the base. */
+  /** Bytes of sync data, before compression, sent and not yet durable in the base. */
   syncWindowBytes: number;
   /** Granularity of a resync's comparison, bytes. */
   blockBytes: number;

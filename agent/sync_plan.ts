@@ -41,7 +41,7 @@ interface ActiveSync {
   /** The last step failed or the stream was closed: `tick` tries again. */
   paused: boolean;
   failures: number;
-  /** Initial: pieces sent and not durable, ascending. */
+  /** Initial: pieces sent and not durable, ascending; bytes before compression, so that their number is bounded too. */
   unacked: { end: bigint; bytes: number }[];
   unackedBytes: number;
   /** Initial: the base is durable below. */
@@ -105,8 +105,8 @@ export class SyncPlan {
     const offset = sync.offset;
     sync.offset += BigInt(rawBytes);
     if (wireBytes > 0) {
-      sync.unacked.push({ end: sync.offset, bytes: wireBytes });
-      sync.unackedBytes += wireBytes;
+      sync.unacked.push({ end: sync.offset, bytes: rawBytes });
+      sync.unackedBytes += rawBytes;
       this.port.sendPiece(sync.volume, offset, wireBytes);
     } else {
       this.port.emit({ type: 'dropPiece' });
@@ -130,6 +130,10 @@ export class SyncPlan {
   fenced(turn: number, lsn: bigint): void {
     const sync = this.#step(turn, 'fence');
     if (sync === null) return;
+    if (lsn === 0n) {
+      sync.paused = true; // the stream was closed: what was read last may be newer than its end
+      return;
+    }
     sync.done = true;
     this.port.send({ syncDone: { volume: sync.volume, lsn } });
   }

@@ -8,6 +8,7 @@
  * - Bulk bytes stay with the daemon: `append` means the frame, `writeBase` the data of the very event that was being
  *   handled.
  * - Results of one kind come in the order of their actions.
+ * - Actions on the base of a volume are carried out one after the other.
  * - Of one member, only one session at a time is between `closeOther` and its end.
  */
 import type { FrameHeader } from '../proto/frame_header.js';
@@ -43,7 +44,7 @@ export interface StoredVolume {
 export interface StoredPosition {
   /** 0n: none was begun. */
   generation: bigint;
-  /** Of the generation. */
+  /** Of the generation; 1n: none was begun. */
   firstLsn: bigint;
   /** The last durable LSN; firstLsn - 1n while the generation has no record. */
   durableLsn: bigint;
@@ -106,7 +107,7 @@ export type ReceiverAction =
   | { type: 'send'; message: ReceiverMessage }
   /** Append the frame of this event. */
   | { type: 'append' }
-  /** Record the generation's end, and a gap from `end.timeNs` on. All its frames are durable. */
+  /** Record the generation's end (`ended`), and a gap from `end.timeNs` on. All its frames are durable. */
   | { type: 'endGeneration'; end: StreamEnd }
   /**
    * In one transaction: end the generation before at its durable LSN if nobody did, record the new one, mark the bases

@@ -16,6 +16,11 @@ struct VolumeWithGroup {
   CapturedDevice device;
 };
 
+Napi::Value check(Napi::Env env, const Outcome& outcome) {
+  if (!outcome.ok()) throw_error(env, outcome.error());
+  return env.Undefined();
+}
+
 /// The reason of a stream's end is a static string of the registry on the native side.
 const char* static_reason(const std::string& reason) {
   for (const char* known : {"CLOSED", "BACKING_FAILED", "RING_FULL", "LSN_CEILING", "WATERMARK_INVALID"})
@@ -32,6 +37,7 @@ void CaptureObject::define(Napi::Env env, Napi::Object exports) {
                       InstanceMethod<&CaptureObject::add_volume>("addVolume"),
                       InstanceMethod<&CaptureObject::begin_generation>("beginGeneration"),
                       InstanceMethod<&CaptureObject::close_stream>("closeStream"),
+                      InstanceMethod<&CaptureObject::abandon_stream>("abandonStream"),
                       InstanceMethod<&CaptureObject::raise_ceiling>("raiseCeiling"),
                       InstanceMethod<&CaptureObject::start_shipping>("startShipping"),
                       InstanceMethod<&CaptureObject::stop_shipping>("stopShipping"),
@@ -100,12 +106,16 @@ Napi::Value CaptureObject::begin_generation(const Napi::CallbackInfo& info) {
   generation.generation = get_u64(object, "generation");
   generation.first_lsn = get_u64(object, "firstLsn");
   generation.lsn_ceiling = get_u64(object, "lsnCeiling");
-  group(info.Env()).begin_generation(generation);
-  return info.Env().Undefined();
+  return check(info.Env(), group(info.Env()).begin_generation(generation));
 }
 
 Napi::Value CaptureObject::close_stream(const Napi::CallbackInfo& info) {
   group(info.Env()).close_stream(static_reason(to_string(info[0], "reason")));
+  return info.Env().Undefined();
+}
+
+Napi::Value CaptureObject::abandon_stream(const Napi::CallbackInfo& info) {
+  group(info.Env()).abandon_stream();
   return info.Env().Undefined();
 }
 
@@ -115,8 +125,8 @@ Napi::Value CaptureObject::raise_ceiling(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value CaptureObject::start_shipping(const Napi::CallbackInfo& info) {
-  group(info.Env()).start_shipping(to_u64(info[0], "durableLsn"), to_u32(info[1], "link"));
-  return info.Env().Undefined();
+  return check(info.Env(),
+               group(info.Env()).start_shipping(to_u64(info[0], "durableLsn"), to_u32(info[1], "link")));
 }
 
 Napi::Value CaptureObject::stop_shipping(const Napi::CallbackInfo& info) {
@@ -198,8 +208,7 @@ Napi::Value CaptureObject::delivery(Napi::Env env, CaptureGroup::Delivery& deliv
 }
 
 Napi::Value CaptureObject::release(const Napi::CallbackInfo& info) {
-  group(info.Env()).release(to_u64(info[0], "durableLsn"));
-  return info.Env().Undefined();
+  return check(info.Env(), group(info.Env()).release(to_u64(info[0], "durableLsn")));
 }
 
 Napi::Value CaptureObject::position(const Napi::CallbackInfo& info) {

@@ -41,7 +41,7 @@ std::byte* bounce_buffer() {
 
 }  // namespace
 
-CapturedDevice::CapturedDevice(std::unique_ptr<BlockDevice> backing, CaptureGroup* group,
+CapturedDevice::CapturedDevice(std::shared_ptr<BlockDevice> backing, CaptureGroup* group,
                                uint16_t volume_number)
     : backing_(std::move(backing)), group_(group), volume_(volume_number) {
   AFTERIMAGE_ASSERT(volume_number <= kVolumeNumberMax, "records that every reader accepts");

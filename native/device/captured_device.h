@@ -14,7 +14,7 @@
 // unprotected.
 //
 // Threads: as BlockDevice. republish() and fence() from worker threads.
-// Ownership: owns the backing; the group must outlive it.
+// Ownership: shares the backing; the group must outlive it.
 #pragma once
 
 #include <atomic>
@@ -29,7 +29,7 @@ namespace afterimage {
 
 class CapturedDevice final : public BlockDevice {
  public:
-  CapturedDevice(std::unique_ptr<BlockDevice> backing, CaptureGroup* group, uint16_t volume_number);
+  CapturedDevice(std::shared_ptr<BlockDevice> backing, CaptureGroup* group, uint16_t volume_number);
   ~CapturedDevice() override;
 
   uint64_t size() const override;
@@ -70,7 +70,7 @@ class CapturedDevice final : public BlockDevice {
   Errno refusal(uint64_t offset, uint64_t length, Errno beyond) const;
   Errno counted(Errno error);
 
-  const std::unique_ptr<BlockDevice> backing_;
+  const std::shared_ptr<BlockDevice> backing_;
   CaptureGroup* const group_;
   const uint16_t volume_;
   ExtentLock extents_;

@@ -1,4 +1,4 @@
-/** How the protected host gets at a volume. loop-attachment.ts is the other kind. */
+/** How the protected host gets at a volume. loop_attachment.ts is the other kind. */
 import type { Log } from '../service/log.js';
 import type * as native from '../native/index.js';
 import type { Clock } from './clock.js';

@@ -5,21 +5,12 @@
 export const BACKOFF_MS_MIN = 100;
 export const BACKOFF_MS_MAX = 10_000;
 
-export class Backoff {
-  private failures = 0;
-
-  /** `random` is uniform in [0, 1). */
-  constructor(private readonly random: () => number) {}
-
-  /** Milliseconds to wait after one more failure: uniform in [0, min(MAX, MIN · 2^failures)). */
-  next(): number {
-    const bound = Math.min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2 ** this.failures);
-    if (bound < BACKOFF_MS_MAX) this.failures += 1;
-    return this.random() * bound;
-  }
-
-  /** The attempt succeeded: the next failure starts from the beginning. */
-  reset(): void {
-    this.failures = 0;
-  }
+/**
+ * Milliseconds to wait before attempt number `attempt`: none before attempt 0, then uniform in
+ * [0, min(MAX, MIN · 2^(attempt − 1))). `random` is uniform in [0, 1).
+ */
+export function backoffMs(attempt: number, random: () => number): number {
+  if (attempt <= 0) return 0;
+  // 2^attempt overflows to Infinity long after the minimum has cut it off.
+  return random() * Math.min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2 ** (attempt - 1));
 }

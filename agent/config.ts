@@ -30,9 +30,7 @@ const GROUPS_MAX = 64;
 /** Where an NBD export listens. */
 export type SocketAddress = { unix: string } | { tcp: LoopbackAddress };
 /** How the host gets at a protected volume. */
-export type AttachConfig =
-  | { kind: 'loop'; threads: number }
-  | { kind: 'socket'; address: SocketAddress };
+export type AttachConfig = { kind: 'loop'; threads: number } | { kind: 'socket'; address: SocketAddress };
 
 export interface VolumeConfig {
   name: string;

@@ -1,6 +1,6 @@
 /**
- * The way to the receiver: one gRPC stream at a time, opened again after every loss. Knows nothing of what the
- * messages mean; the session (session.ts) does.
+ * The way to the receiver: one gRPC stream at a time. When to open and to close it, and what its messages mean, is
+ * the session's business (session.ts).
  */
 import { Client, credentials, type ClientDuplexStream, type ServiceError } from '@grpc/grpc-js';
 import { AfterimageError } from '../proto/errors.js';
@@ -11,7 +11,7 @@ import {
   type ReceiverMessage,
 } from '../proto/replication.js';
 import { formatAddress, parseLoopback, type LoopbackAddress } from '../service/config.js';
-import { Backoff } from './backoff.js';
+import { backoffMs } from './backoff.js';
 import type { Clock } from './clock.js';
 
 /** Measured: +13 % over the default of 64 KiB. */
@@ -20,32 +20,22 @@ const KEEPALIVE_TIME_MS = 10_000;
 const KEEPALIVE_TIMEOUT_MS = 10_000;
 /** The channel's own backoff stays out of the way of ours. */
 const CHANNEL_RECONNECT_MS = 100;
+const GRPC_UNAVAILABLE = 14;
 
-/** An open stream to the receiver. */
-export interface LinkStream {
-  /**
-   * Queues a message; resolves when the transport has taken it, so that its buffers may be used again. Rejects when
-   * the stream ended before. Errors: SESSION_LOST.
-   */
-  send(message: AgentMessage): Promise<void>;
-  /** Ends the stream; the link opens another unless it was stopped. */
-  close(): void;
-}
-
-/** What the link tells its owner. Calls never overlap; a stream's messages lie between its opened and its closed. */
+/** What the link tells its owner: for every connect() first opened, unless it failed before, and at last closed. */
 export interface LinkListener {
-  /** A stream exists, the receiver may still be away: send Hello. */
-  opened(stream: LinkStream): void;
+  /** Messages can be sent; whether anybody is there shows when the first one is answered. */
+  opened(): void;
   received(message: ReceiverMessage): void;
-  /** The stream is gone. Errors: RECEIVER_UNREACHABLE, SESSION_LOST, MESSAGE_INVALID, INTERNAL. */
+  /** Errors: RECEIVER_UNREACHABLE, SESSION_LOST, or what disconnect() was given. */
   closed(error: AfterimageError): void;
 }
 
+type Call = ClientDuplexStream<AgentMessage, ReceiverMessage>;
+
 export class ReceiverLink {
   private readonly client: Client;
-  private readonly backoff: Backoff;
-  private readonly stopping = new AbortController();
-  private running: Promise<void> | null = null;
+  private connection: Connection | null = null;
 
   /** Errors: ADDRESS_NOT_LOOPBACK. */
   constructor(
@@ -58,7 +48,6 @@ export class ReceiverLink {
     if (typeof parseLoopback(target, 1) !== 'object') {
       throw new AfterimageError('ADDRESS_NOT_LOOPBACK', `${target} is not a loopback address`);
     }
-    this.backoff = new Backoff(() => clock.random());
     this.client = new Client(target, credentials.createInsecure(), {
       'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
       'grpc.max_send_message_length': MESSAGE_BYTES_MAX,
@@ -67,84 +56,91 @@ export class ReceiverLink {
       'grpc.initial_reconnect_backoff_ms': CHANNEL_RECONNECT_MS,
       'grpc.max_reconnect_backoff_ms': CHANNEL_RECONNECT_MS,
       'grpc.enable_retries': 0,
+      // Groups do not share a connection: a busy one would hold up the others' acknowledgements.
+      'grpc.use_local_subchannel_pool': 1,
       'grpc-node.flow_control_window': FLOW_CONTROL_WINDOW_BYTES,
     });
   }
 
-  /** Connects, and again after every loss, until stop(). */
-  start(): void {
-    this.running = this.run();
+  /** Opens a stream, after a pause that grows with `attempt`. The one before has been closed. */
+  connect(attempt: number): void {
+    const connection = new Connection();
+    this.connection = connection;
+    void this.converse(
+      connection,
+      backoffMs(attempt, () => this.clock.random()),
+    );
   }
 
-  /** The session was welcomed: the next loss is the first one again. */
-  confirm(): void {
-    this.backoff.reset();
+  /** Ends the stream; `error` is what closed() will say. Without a stream it does nothing. */
+  disconnect(error: AfterimageError): void {
+    this.connection?.end(error);
   }
 
-  /** Ends the stream, if there is one, and opens no other. */
-  async stop(): Promise<void> {
-    this.stopping.abort();
-    await this.running;
+  /**
+   * Queues a message; resolves when the transport has taken it, so that its buffers may be used again. Errors:
+   * SESSION_LOST and others when the stream is gone; its buffers are free then too.
+   */
+  send(message: AgentMessage): Promise<void> {
+    if (this.connection === null) {
+      return Promise.reject(new AfterimageError('SESSION_LOST', 'there is no connection to the receiver'));
+    }
+    return this.connection.send(message);
+  }
+
+  /** No connect() may follow. */
+  close(): void {
+    this.disconnect(new AfterimageError('CLOSED', 'the agent stops'));
     this.client.close();
   }
 
-  private async run(): Promise<void> {
-    const { signal } = this.stopping;
-    while (!signal.aborted) {
-      await this.session(signal);
-      if (signal.aborted) return;
-      try {
-        await this.clock.sleep(this.backoff.next(), signal);
-      } catch {
-        return; // stopped while waiting
-      }
+  /** One stream, from the pause before it to its end. Never rejects. */
+  private async converse(connection: Connection, pauseMs: number): Promise<void> {
+    await this.clock.sleep(pauseMs, connection.ending.signal).catch(() => undefined);
+    if (!connection.ending.signal.aborted) {
+      const { path, requestSerialize, responseDeserialize } = replicationService.session;
+      const call = this.client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize);
+      connection.open(call, (message) => this.listener.received(message));
+      this.listener.opened();
     }
-  }
-
-  /** One stream, from its opening to its end. */
-  private async session(signal: AbortSignal): Promise<void> {
-    const { path, requestSerialize, responseDeserialize } = replicationService.session;
-    const call = this.client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize);
-    const stream = new CallStream(call);
-    const onStop = (): void => stream.close();
-    signal.addEventListener('abort', onStop, { once: true });
-    try {
-      let isOpen = true;
-      const ended = new Promise<AfterimageError>((resolve) => {
-        const end = (error: AfterimageError): void => {
-          isOpen = false;
-          resolve(error);
-        };
-        call.on('data', (message: ReceiverMessage) => {
-          if (isOpen) this.listener.received(message);
-        });
-        call.on('end', () => end(new AfterimageError('SESSION_LOST', 'the receiver ended the session')));
-        call.on('error', (error: ServiceError) => end(lossOf(error)));
-      });
-      this.listener.opened(stream);
-      const error = await ended;
-      stream.abandon(error);
-      this.listener.closed(error);
-    } finally {
-      signal.removeEventListener('abort', onStop);
-    }
+    const error = await connection.ended;
+    if (this.connection === connection) this.connection = null;
+    this.listener.closed(error);
   }
 }
 
-type Call = ClientDuplexStream<AgentMessage, ReceiverMessage>;
-
-class CallStream implements LinkStream {
+/** One attempt and, if it succeeds, its stream. */
+class Connection {
+  readonly ending = new AbortController();
+  readonly ended: Promise<AfterimageError>;
+  private resolveEnded!: (error: AfterimageError) => void;
+  private call: Call | null = null;
   /** Sends whose callback has not come; grpc-js never calls those that a lost connection left in its queues. */
   private readonly waiting = new Set<(error: AfterimageError) => void>();
   private lost: AfterimageError | null = null;
+  private isAnswered = false;
 
-  constructor(private readonly call: Call) {}
+  constructor() {
+    this.ended = new Promise((resolve) => (this.resolveEnded = resolve));
+  }
+
+  open(call: Call, received: (message: ReceiverMessage) => void): void {
+    this.call = call;
+    call.on('data', (message: ReceiverMessage) => {
+      this.isAnswered = true;
+      if (this.lost === null) received(message);
+    });
+    call.on('end', () => this.end(new AfterimageError('SESSION_LOST', 'the receiver ended the session')));
+    call.on('error', (error: ServiceError) => this.end(this.lossOf(error)));
+  }
 
   send(message: AgentMessage): Promise<void> {
-    if (this.lost !== null) return Promise.reject(this.lost);
+    const { call, lost } = this;
+    if (lost !== null) return Promise.reject(lost);
+    if (call === null) return Promise.reject(new AfterimageError('SESSION_LOST', 'not connected yet'));
     return new Promise((resolve, reject) => {
       this.waiting.add(reject);
-      this.call.write(message, (error?: Error | null) => {
+      call.write(message, (error?: Error | null) => {
         if (!this.waiting.delete(reject)) return;
         if (error) reject(new AfterimageError('SESSION_LOST', error.message, { cause: error }));
         else resolve();
@@ -152,24 +148,21 @@ class CallStream implements LinkStream {
     });
   }
 
-  close(): void {
-    this.call.cancel();
-  }
-
   /** The stream is gone: nothing of it will use a buffer any more, and nobody need wait. */
-  abandon(error: AfterimageError): void {
+  end(error: AfterimageError): void {
+    if (this.lost !== null) return;
     this.lost = error;
-    this.call.cancel();
-    this.call.destroy();
+    this.call?.cancel();
+    this.call?.destroy();
+    this.ending.abort();
     for (const reject of this.waiting) reject(error);
     this.waiting.clear();
+    this.resolveEnded(error);
   }
-}
 
-const GRPC_UNAVAILABLE = 14;
-
-function lossOf(error: ServiceError): AfterimageError {
-  if (error instanceof AfterimageError) return error;
-  const code = error.code === GRPC_UNAVAILABLE ? 'RECEIVER_UNREACHABLE' : 'SESSION_LOST';
-  return new AfterimageError(code, error.details || error.message, { cause: error });
+  private lossOf(error: ServiceError): AfterimageError {
+    const away = error.code === GRPC_UNAVAILABLE && !this.isAnswered;
+    const code = away ? 'RECEIVER_UNREACHABLE' : 'SESSION_LOST';
+    return new AfterimageError(code, error.details || error.message, { cause: error });
+  }
 }

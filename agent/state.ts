@@ -1,22 +1,15 @@
 /**
  * What a member must remember across restarts: one small JSON file per group, replaced atomically. Who the member is,
- * which numbers it may never use again, and whether the last stop left anything in doubt.
- *
- *   lastLsn ≤ lsnCeiling                     no LSN above the ceiling was ever used; after a crash the next stream
- *                                            begins above it
- *   durableLsn ≤ lastLsn                     what the receiver is known to hold
- *   clean ⇒ durableLsn = lastLsn             nothing was captured that the receiver lacks, and nothing was written
- *                                            that was not captured
+ * what its session asked to keep (session_events.ts, StoredState), and what its backings were.
  */
 import { createHash } from 'node:crypto';
 import { mkdir, open, readFile, rename } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { AfterimageError } from '../proto/errors.js';
+import type { StoredState } from './session_events.js';
 
 export const STATE_VERSION = 1;
-/** LSNs are set aside in steps of this size, so that the file is not written for every record. */
-export const LSN_CEILING_STEP = 1n << 24n;
 
 const decimal = z
   .string()
@@ -25,28 +18,36 @@ const decimal = z
 const uuid = z
   .string()
   .regex(/^[0-9a-f]{32}$/)
-  .transform((text) => Buffer.from(text, 'hex'));
+  .transform((text): Buffer => Buffer.from(text, 'hex'));
 
+const volumeNumber = z.int().min(0).max(63);
 const volumeSchema = z.strictObject({
-  number: z.int().min(0).max(63),
+  number: volumeNumber,
   uuid,
   size: decimal,
   backing: z.string(),
-  /** What the backing was at the last clean stop (backing.ts); "" when nothing is known. */
+  /** What the backing was when the file was last written (backing.ts). */
   fingerprint: z.string(),
 });
+const streamSchema = z.strictObject({
+  epoch: decimal,
+  generation: decimal,
+  durableLsn: decimal,
+  lsnCeiling: decimal,
+  clean: z.boolean(),
+  volumes: z.array(
+    z.strictObject({ number: volumeNumber, uuid, name: z.string(), size: decimal, blockSize: z.int() }),
+  ),
+  timeNs: decimal,
+  era: z.int().min(0),
+}) satisfies z.ZodType<StoredState>;
 const stateSchema = z.strictObject({
   group: uuid,
   member: uuid,
   host: z.string(),
-  epoch: decimal,
-  generation: decimal,
-  lsnCeiling: decimal,
-  lastLsn: decimal,
-  lastTimeNs: decimal,
-  durableLsn: decimal,
-  era: z.int().min(1),
-  clean: z.boolean(),
+  /** Null until the first session has something to keep. */
+  stream: streamSchema.nullable(),
+  /** By name. Volumes that are no longer configured stay: their numbers are never given again. */
   volumes: z.record(z.string(), volumeSchema),
 });
 const fileSchema = z.strictObject({ version: z.int(), sha256: z.string(), state: z.unknown() });
@@ -84,7 +85,6 @@ export class MemberState {
   /** Changes some fields. Changes are written one after the other. Errors: IO_ERROR. */
   async update(change: Partial<MemberMemory>): Promise<void> {
     this.present = { ...this.present, ...change };
-    assertInvariants(this.present);
     const write = this.pending.then(() => writeMemory(this.file, this.present));
     // The next update must not fail because this one did; its caller is told.
     this.pending = write.catch(() => undefined);
@@ -97,23 +97,9 @@ function newMemory(host: string, newUuid: () => Buffer): MemberMemory {
     group: newUuid(),
     member: newUuid(),
     host,
-    epoch: 0n,
-    generation: 0n,
-    lsnCeiling: 0n,
-    lastLsn: 0n,
-    lastTimeNs: 0n,
-    durableLsn: 0n,
-    era: 1,
-    clean: false,
+    stream: null,
     volumes: {},
   };
-}
-
-function assertInvariants(memory: MemberMemory): void {
-  const { lastLsn, lsnCeiling, durableLsn, clean } = memory;
-  if (lastLsn > lsnCeiling || durableLsn > lastLsn || (clean && durableLsn !== lastLsn)) {
-    throw new AfterimageError('INTERNAL', `state: durable ${durableLsn}, last ${lastLsn}, ceiling ${lsnCeiling}`);
-  }
 }
 
 async function readMemory(file: string): Promise<MemberMemory | null> {
@@ -122,15 +108,15 @@ async function readMemory(file: string): Promise<MemberMemory | null> {
     text = await readFile(file, 'utf8');
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw new AfterimageError('STATE_INVALID', `${file} cannot be read: ${(cause as Error).message}`, { cause });
+    throw new AfterimageError('STATE_INVALID', `${file} cannot be read: ${(cause as Error).message}`, {
+      cause,
+    });
   }
   try {
     const { version, sha256, state } = fileSchema.parse(JSON.parse(text));
     if (version !== STATE_VERSION) throw new Error(`version ${version}, not ${STATE_VERSION}`);
     if (sha256 !== digest(JSON.stringify(state))) throw new Error('its checksum does not match');
-    const memory = stateSchema.parse(state);
-    assertInvariants(memory);
-    return memory;
+    return stateSchema.parse(state);
   } catch (cause) {
     const reason = cause instanceof z.ZodError ? z.prettifyError(cause) : (cause as Error).message;
     throw new AfterimageError('STATE_INVALID', `${file}: ${reason}`, { cause });
@@ -159,7 +145,9 @@ async function writeMemory(file: string, memory: MemberMemory): Promise<void> {
       await parent.close();
     }
   } catch (cause) {
-    throw new AfterimageError('IO_ERROR', `${file} cannot be written: ${(cause as Error).message}`, { cause });
+    throw new AfterimageError('IO_ERROR', `${file} cannot be written: ${(cause as Error).message}`, {
+      cause,
+    });
   }
 }
 
@@ -167,6 +155,7 @@ async function writeMemory(file: string, memory: MemberMemory): Promise<void> {
 function toJson(value: unknown): unknown {
   if (typeof value === 'bigint') return value.toString();
   if (Buffer.isBuffer(value)) return value.toString('hex');
+  if (Array.isArray(value)) return value.map(toJson);
   if (value === null || typeof value !== 'object') return value;
   return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, toJson(item)]));
 }

@@ -40,7 +40,13 @@ export async function attachLoopDevice(
   const file = path.join(mountPoint, FILE_NAME);
   await clearLeftovers(places, file, door, log);
   await mkdir(mountPoint, { recursive: true, mode: 0o700 });
-  const server = await door.startFuseServer({ mountPoint, fileName: FILE_NAME, device, readOnly: false, threads });
+  const server = await door.startFuseServer({
+    mountPoint,
+    fileName: FILE_NAME,
+    device,
+    readOnly: false,
+    threads,
+  });
   let loop: string | null = null;
   try {
     loop = await door.attachLoop(file, device.blockSize, false);

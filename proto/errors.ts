@@ -53,6 +53,11 @@ export const ERRORS = {
     true,
     'Start the daemon, or name its control socket with --control.',
   ),
+  DAEMON_TIMEOUT: entry(
+    EXIT.unavailable,
+    true,
+    'The daemon is busy or stuck: look at its log, then try again.',
+  ),
   ADDRESS_NOT_LOOPBACK: entry(EXIT.config, false, 'Without TLS only loopback addresses are allowed.'),
   PERMISSION_DENIED: entry(
     EXIT.refused,

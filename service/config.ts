@@ -1,0 +1,169 @@
+/**
+ * Reads a TOML configuration against a strict schema. Every complaint names file, line, key and what was expected:
+ * a typo in a backup tool's configuration must not turn into a default.
+ */
+import { readFile } from 'node:fs/promises';
+import { parse, TomlError } from 'smol-toml';
+import type { z } from 'zod';
+import { AfterimageError, isErrorCode, type ErrorCode } from '../proto/errors.js';
+import { nearMiss } from './near-miss.js';
+import { TomlLines, type KeyPath } from './toml-lines.js';
+
+export * from './settings.js';
+
+/** Complaints that one error lists. */
+const COMPLAINTS_MAX = 10;
+
+interface Complaint {
+  line: number;
+  code: ErrorCode;
+  text: string;
+}
+
+/**
+ * The configuration in `file`, as `schema` gives it out. Tables must be `z.strictObject`, so that unknown keys are
+ * found. A custom issue may carry `params: {code}` with a code of the registry.
+ * Errors: CONFIG_MISSING, PERMISSION_DENIED, CONFIG_INVALID, and the codes that the schema's issues carry.
+ */
+export async function loadConfig<S extends z.ZodType>(file: string, schema: S): Promise<z.output<S>> {
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') {
+      throw new AfterimageError('CONFIG_MISSING', `${file} does not exist`, { cause });
+    }
+    if (code === 'EACCES')
+      throw new AfterimageError('PERMISSION_DENIED', `${file} may not be read`, { cause });
+    throw new AfterimageError('CONFIG_INVALID', `${file} cannot be read: ${message}`, { cause });
+  }
+  return parseConfig(text, file, schema);
+}
+
+/** As loadConfig, from the text; `file` is for the messages. Errors: CONFIG_INVALID and the schema's codes. */
+export function parseConfig<S extends z.ZodType>(text: string, file: string, schema: S): z.output<S> {
+  const document = parseToml(text, file);
+  const result = schema.safeParse(document);
+  if (result.success) return result.data;
+  const lines = new TomlLines(text);
+  const complaints = result.error.issues
+    .flatMap((issue) => complaintsOf(issue, document, schema, lines))
+    .sort((left, right) => left.line - right.line);
+  const shown = complaints.slice(0, COMPLAINTS_MAX).map(({ line, text }) => `${file}:${line}: ${text}`);
+  if (complaints.length > shown.length) shown.push(`and ${complaints.length - shown.length} more`);
+  throw new AfterimageError(complaints[0]?.code ?? 'CONFIG_INVALID', shown.join('\n'));
+}
+
+function parseToml(text: string, file: string): unknown {
+  try {
+    return parse(text, { integersAsBigInt: 'asNeeded', unsafeKeyBehaviour: 'throw' });
+  } catch (cause) {
+    if (!(cause instanceof TomlError)) throw cause;
+    // The message goes on with a drawing of the place, which file and line already name.
+    const reason = cause.message.split('\n')[0] ?? '';
+    const message = `${file}:${cause.line}:${cause.column}: ${reason.replace(/^Invalid TOML document: /, '')}`;
+    throw new AfterimageError('CONFIG_INVALID', message, { cause });
+  }
+}
+
+function complaintsOf(
+  issue: z.core.$ZodIssue,
+  document: unknown,
+  schema: z.ZodType,
+  lines: TomlLines,
+): Complaint[] {
+  if (issue.code === 'unrecognized_keys') {
+    const known = knownKeys(schema, issue.path);
+    return issue.keys.map((unknown) => {
+      const path = [...issue.path, unknown];
+      const meant = nearMiss(unknown, known);
+      const remedy = meant === null ? `known here: ${known.join(', ')}` : `did you mean "${meant}"?`;
+      return {
+        line: lines.lineOf(path),
+        code: 'CONFIG_INVALID',
+        text: `${dotted(path)} is not a setting; ${remedy}`,
+      };
+    });
+  }
+  const code: unknown = issue.code === 'custom' ? issue.params?.['code'] : undefined;
+  return [
+    {
+      line: lines.lineOf(issue.path),
+      code: isErrorCode(code) ? code : 'CONFIG_INVALID',
+      text: `${dotted(issue.path)}: ${reasonOf(issue, valueAt(document, issue.path))}`,
+    },
+  ];
+}
+
+/** TOML's words for zod's types. */
+const TOML_WORDS: Readonly<Record<string, string>> = {
+  string: 'a string',
+  number: 'a number',
+  int: 'an integer',
+  boolean: 'true or false',
+  array: 'an array',
+  object: 'a table',
+};
+
+function reasonOf(issue: z.core.$ZodIssue, value: unknown): string {
+  // zod's own messages read "Invalid input: expected string, received number".
+  const named = /expected (.*?)(?:, received .*)?$/.exec(issue.message)?.[1];
+  if (named === undefined) return issue.message;
+  const expected = TOML_WORDS[named] ?? named;
+  if (value === undefined) return `missing; expected ${expected}`;
+  const choices = issue.code === 'invalid_value' ? issue.values.map(String) : [];
+  const meant = typeof value === 'string' ? nearMiss(value, choices) : null;
+  return `expected ${expected}, not ${shown(value)}${meant === null ? '' : `; did you mean "${meant}"?`}`;
+}
+
+function shown(value: unknown): string {
+  if (Array.isArray(value)) return 'an array';
+  if (typeof value === 'string') return JSON.stringify(value);
+  if (value instanceof Date) return 'a date';
+  if (typeof value === 'number' || typeof value === 'bigint' || typeof value === 'boolean')
+    return String(value);
+  return 'a table';
+}
+
+/** group[1].volume[0].name, counting from 1 as a reader does; the document itself is "the file". */
+function dotted(path: KeyPath): string {
+  const text = path.map((part) => (typeof part === 'number' ? `[${part + 1}]` : `.${String(part)}`)).join('');
+  return text === '' ? 'the file' : text.slice(1);
+}
+
+function valueAt(document: unknown, path: KeyPath): unknown {
+  let value = document;
+  for (const part of path) {
+    if (typeof value !== 'object' || value === null) return undefined;
+    value = (value as Record<PropertyKey, unknown>)[part];
+  }
+  return value;
+}
+
+/** The keys of the table that `schema` describes at `path`. */
+function knownKeys(schema: z.core.$ZodType, path: KeyPath): string[] {
+  let at: z.core.$ZodType | undefined = schema;
+  for (const part of path) {
+    const { shape, element } = structureOf(at);
+    at = typeof part === 'number' ? element : shape?.[String(part)];
+  }
+  return Object.keys(structureOf(at).shape ?? {});
+}
+
+interface Structure {
+  shape?: Record<string, z.core.$ZodType>;
+  element?: z.core.$ZodType;
+}
+
+/** The object or array inside defaults, optionals, refinements and transforms. */
+function structureOf(schema: z.core.$ZodType | undefined): Structure {
+  let at = schema;
+  while (at !== undefined) {
+    const def = at._zod.def as z.core.$ZodTypeDef &
+      Structure & { innerType?: z.core.$ZodType; in?: z.core.$ZodType };
+    if (def.shape !== undefined || def.element !== undefined) return def;
+    at = def.innerType ?? def.in;
+  }
+  return {};
+}

@@ -1,0 +1,118 @@
+/** Calls to a daemon: promises and async generators that throw AfterimageErrors with the code that the daemon gave. */
+import {
+  Client,
+  credentials,
+  Metadata,
+  type ChannelOptions,
+  type ClientReadableStream,
+  type MethodDefinition,
+  type ServiceError,
+} from '@grpc/grpc-js';
+import { MESSAGE_BYTES_MAX } from '../proto/replication.js';
+import { probeUnix } from './listen.js';
+import { errorOf } from './rpc-status.js';
+import { formatAddress, type LoopbackAddress } from './settings.js';
+
+export interface UnaryOptions {
+  /** Longest wait for the answer, milliseconds. */
+  timeoutMs: number;
+  signal?: AbortSignal;
+}
+export interface StreamOptions {
+  /** Null: as long as it takes. */
+  timeoutMs: number | null;
+  signal?: AbortSignal;
+}
+
+export class RpcClient {
+  private readonly client: Client;
+
+  private constructor(
+    target: string,
+    private readonly peer: string,
+    options: ChannelOptions,
+  ) {
+    this.client = new Client(target, credentials.createInsecure(), {
+      'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
+      'grpc.max_send_message_length': MESSAGE_BYTES_MAX,
+      // A daemon that is not there is an answer: the caller decides about trying again.
+      'grpc.enable_retries': 0,
+      'grpc.use_local_subchannel_pool': 1,
+      ...options,
+    });
+  }
+
+  /** The daemon behind a control socket. Errors: DAEMON_UNREACHABLE, PERMISSION_DENIED. */
+  static async openControl(socket: string): Promise<RpcClient> {
+    await probeUnix(socket);
+    return new RpcClient(`unix:${socket}`, socket, {});
+  }
+
+  /** A daemon on loopback TCP. It is connected by the first call. */
+  static openLoopback(address: LoopbackAddress, options: ChannelOptions = {}): RpcClient {
+    const target = formatAddress(address);
+    return new RpcClient(target, target, options);
+  }
+
+  /**
+   * Errors: those of the handler, DAEMON_UNREACHABLE, DAEMON_TIMEOUT, INTERRUPTED (aborted), MESSAGE_INVALID,
+   * PROTOCOL_VERSION (no such call there).
+   */
+  callUnary<Request, Response>(
+    method: MethodDefinition<Request, Response>,
+    request: Request,
+    { timeoutMs, signal }: UnaryOptions,
+  ): Promise<Response> {
+    return new Promise((resolve, reject) => {
+      const onAbort = (): void => call.cancel();
+      const call = this.client.makeUnaryRequest(
+        method.path,
+        method.requestSerialize,
+        method.responseDeserialize,
+        request,
+        new Metadata(),
+        { deadline: Date.now() + timeoutMs },
+        (error, response) => {
+          signal?.removeEventListener('abort', onAbort);
+          if (error !== null) reject(errorOf(error, this.peer, signal?.aborted === true));
+          else resolve(response as Response);
+        },
+      );
+      signal?.addEventListener('abort', onAbort, { once: true });
+      if (signal?.aborted === true) onAbort();
+    });
+  }
+
+  /** The messages of a server-streaming call, read no faster than they are taken. Errors: as callUnary. */
+  async *callStream<Request, Response>(
+    method: MethodDefinition<Request, Response>,
+    request: Request,
+    { timeoutMs, signal }: StreamOptions,
+  ): AsyncGenerator<Response, void> {
+    const call: ClientReadableStream<Response> = this.client.makeServerStreamRequest(
+      method.path,
+      method.requestSerialize,
+      method.responseDeserialize,
+      request,
+      new Metadata(),
+      timeoutMs === null ? {} : { deadline: Date.now() + timeoutMs },
+    );
+    const onAbort = (): void => call.cancel();
+    // Cancelling emits an error that nobody waits for any more.
+    call.on('error', () => undefined);
+    signal?.addEventListener('abort', onAbort, { once: true });
+    if (signal?.aborted === true) onAbort();
+    try {
+      for await (const message of call) yield message as Response;
+    } catch (thrown) {
+      throw errorOf(thrown as ServiceError, this.peer, signal?.aborted === true);
+    } finally {
+      signal?.removeEventListener('abort', onAbort);
+      call.cancel();
+    }
+  }
+
+  close(): void {
+    this.client.close();
+  }
+}

@@ -1,0 +1,128 @@
+/**
+ * A gRPC server whose sockets are made by service/listen.ts, so that a control socket has its mode from birth, and
+ * handlers that are plain async functions and generators which throw AfterimageErrors.
+ */
+import { once } from 'node:events';
+import net from 'node:net';
+import {
+  Server,
+  ServerCredentials,
+  type ConnectionInjector,
+  type handleServerStreamingCall,
+  type handleUnaryCall,
+  type ServerOptions,
+  type ServiceDefinition,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js';
+import { MESSAGE_BYTES_MAX } from '../proto/replication.js';
+import { listenLoopback, listenUnix } from './listen.js';
+import { statusOf } from './rpc-status.js';
+import type { LoopbackAddress } from './settings.js';
+
+/** One server: services are added first, then it listens, on any number of sockets. */
+export class RpcServer {
+  private readonly server: Server;
+  private readonly injector: ConnectionInjector;
+  private readonly listeners: net.Server[] = [];
+
+  /** `options` add to or replace message limits, keepalive and the like. */
+  constructor(options: ServerOptions = {}) {
+    this.server = new Server({
+      'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
+      'grpc.max_send_message_length': MESSAGE_BYTES_MAX,
+      ...options,
+    });
+    this.injector = this.server.createConnectionInjector(ServerCredentials.createInsecure());
+  }
+
+  add(service: ServiceDefinition, handlers: UntypedServiceImplementation): void {
+    this.server.addService(service, handlers);
+  }
+
+  /** Errors: LISTEN_BUSY, LISTEN_FAILED, PERMISSION_DENIED. */
+  async listenUnix(socket: string): Promise<void> {
+    const listener = this.listener();
+    await listenUnix(listener, socket);
+    this.listeners.push(listener);
+  }
+
+  /** Gives the address with the port that was chosen for port 0. Errors: LISTEN_BUSY, LISTEN_FAILED. */
+  async listenLoopback(address: LoopbackAddress): Promise<LoopbackAddress> {
+    const listener = this.listener();
+    const bound = await listenLoopback(listener, address);
+    this.listeners.push(listener);
+    return bound;
+  }
+
+  /** Takes no more calls, gives those under way `graceMs` to end, then cuts them off. */
+  async stop(graceMs: number): Promise<void> {
+    const closed = this.listeners.map(async (listener) => {
+      const close = once(listener, 'close');
+      listener.close();
+      await close;
+    });
+    const force = setTimeout(() => this.server.forceShutdown(), graceMs);
+    await new Promise<void>((resolve) => this.server.tryShutdown(() => resolve()));
+    clearTimeout(force);
+    // A connection may have arrived that never became a session: it would keep its listener open.
+    this.injector.destroy();
+    await Promise.all(closed);
+  }
+
+  private listener(): net.Server {
+    return net.createServer({ noDelay: true }, (connection) => this.injector.injectConnection(connection));
+  }
+}
+
+/** What a handler may know about its call. */
+export interface CallContext {
+  /** Aborted when the caller went away, cancelled, or its deadline passed. */
+  readonly signal: AbortSignal;
+}
+
+/** A unary handler from an async function. */
+export function unary<Request, Response>(
+  handle: (request: Request, context: CallContext) => Promise<Response>,
+): handleUnaryCall<Request, Response> {
+  return (call, callback) => {
+    const cancelled = new AbortController();
+    call.on('cancelled', () => cancelled.abort());
+    handle(call.request, { signal: cancelled.signal }).then(
+      (response) => callback(null, response),
+      (thrown: unknown) => callback(statusOf(thrown)),
+    );
+  };
+}
+
+/** A server-streaming handler from an async generator, which is ended (`return`) when the caller goes away. */
+export function serverStream<Request, Response>(
+  handle: (request: Request, context: CallContext) => AsyncGenerator<Response>,
+): handleServerStreamingCall<Request, Response> {
+  return (call) => {
+    const cancelled = new AbortController();
+    call.on('cancelled', () => cancelled.abort());
+    const send = async (): Promise<void> => {
+      for await (const response of handle(call.request, { signal: cancelled.signal })) {
+        if (cancelled.signal.aborted) return;
+        if (!call.write(response)) await drained(call, cancelled.signal);
+      }
+    };
+    send().then(
+      () => call.end(),
+      (thrown: unknown) => call.emit('error', statusOf(thrown)),
+    );
+  };
+}
+
+function drained(call: NodeJS.EventEmitter, cancelled: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      call.off('drain', done);
+      cancelled.removeEventListener('abort', done);
+      resolve();
+    };
+    call.once('drain', done);
+    cancelled.addEventListener('abort', done, { once: true });
+    if (cancelled.aborted) done();
+  });
+}

@@ -2,7 +2,7 @@
  * The way to the receiver: one gRPC stream at a time. When to open and to close it, and what its messages mean, is
  * the session's business (session.ts).
  */
-import { Client, credentials, type ClientDuplexStream, type ServiceError } from '@grpc/grpc-js';
+import { Client, credentials, status, type ClientDuplexStream, type ServiceError } from '@grpc/grpc-js';
 import { AfterimageError } from '../proto/errors.js';
 import {
   MESSAGE_BYTES_MAX,
@@ -20,7 +20,6 @@ const KEEPALIVE_TIME_MS = 10_000;
 const KEEPALIVE_TIMEOUT_MS = 10_000;
 /** The channel's own backoff stays out of the way of ours. */
 const CHANNEL_RECONNECT_MS = 100;
-const GRPC_UNAVAILABLE = 14;
 
 /** What the link tells its owner: for every connect() first opened, unless it failed before, and at last closed. */
 export interface LinkListener {
@@ -161,7 +160,7 @@ class Connection {
   }
 
   private lossOf(error: ServiceError): AfterimageError {
-    const away = error.code === GRPC_UNAVAILABLE && !this.isAnswered;
+    const away = error.code === status.UNAVAILABLE && !this.isAnswered;
     const code = away ? 'RECEIVER_UNREACHABLE' : 'SESSION_LOST';
     return new AfterimageError(code, error.details || error.message, { cause: error });
   }

@@ -15,7 +15,7 @@
       "variables": { "sabotage%": "<!(node -p \"process.env.AFTERIMAGE_SABOTAGE || ''\")" },
       "conditions": [["sabotage!=''", { "defines": ["AFTERIMAGE_SABOTAGE_<(sabotage)=1"] }]],
       "cflags": ["-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"],
-      "cflags_cc!": ["-fno-exceptions", "-std=gnu++17", "-std=gnu++20"],
+      "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17", "-std=gnu++20"],
       "cflags_cc": ["-std=c++20", "-fexceptions"]
     }
   ]

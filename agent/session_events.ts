@@ -72,7 +72,7 @@ export interface GenerationNumbers {
 }
 
 export type AgentEvent =
-  /** Once, first. `stored` is null at the member's very first start. */
+  /** Once, first. `stored` is what `persist` was last given, by an earlier process; null at the member's first start. */
   | { type: 'started'; stored: StoredState | null; identity: MemberIdentity }
   /** The oldest unanswered `persist` is on stable storage. */
   | { type: 'persisted' }
@@ -98,7 +98,7 @@ export type AgentEvent =
   | { type: 'syncFailed'; turn: number; code: string; message: string }
   /** An operator asked this agent for a checkpoint. */
   | { type: 'checkpointRequested'; requestId: string; name: string }
-  /** Answers `readPosition`. */
+  /** Answers `readPosition`. `lsn` is 0n when the capture group is not streaming: then there is nothing to mark. */
   | { type: 'positionRead'; requestId: string; name: string; lsn: bigint; timeNs: bigint }
   /** A clean stop is wanted. */
   | { type: 'stopRequested' }
@@ -122,7 +122,10 @@ export type AgentAction =
   /** End the stream; drop what was not sent. Answered by `disconnected`. */
   | { type: 'disconnect'; code: string; message: string }
   | { type: 'send'; message: AgentMessage }
-  /** Frame again from after `durableLsn`; no stale frame may be delivered after it. */
+  /**
+   * Frame again from after `durableLsn`; no frame of an earlier start may be delivered after it. Also asked for when
+   * the stream's end was pulled already, as long as `beginGeneration` was not: what is not released is still in the ring.
+   */
   | { type: 'startShipping'; durableLsn: bigint; link: number }
   | { type: 'stopShipping' }
   /** Call next() of the capture group, once; answered by `frameReady` or `streamEnded`, however late. */
@@ -136,7 +139,10 @@ export type AgentAction =
   | { type: 'raiseCeiling'; lsn: bigint }
   /** Begin in the capture group. All of the generation before was pulled to its end. */
   | { type: 'beginGeneration'; start: GenerationNumbers }
-  /** closeStream(reason), then ship from its end on, so that nothing but `streamEnded` is left to be pulled. */
+  /**
+   * closeStream(reason), then startShipping at its last LSN, so that nothing but `streamEnded` is left to be pulled. Of a
+   * stream that closed by itself only the latter.
+   */
   | { type: 'abandonStream'; reason: string }
   /** Initial sync: read `length` bytes of the volume's backing. At most one per volume set is outstanding. */
   | { type: 'readPiece'; turn: number; volume: number; offset: bigint; length: number }
@@ -163,5 +169,5 @@ export type AgentAction =
   | { type: 'quiesce' }
   /** Something an operator should know. `final`: the session has given up, production goes on unprotected. */
   | { type: 'fail'; code: string; message: string; final: boolean }
-  /** The end. `clean`: the next process may continue the generation. */
+  /** The end; a `connect` that still waits is cancelled. `clean`: the next process may continue the generation. */
   | { type: 'stopped'; clean: boolean };

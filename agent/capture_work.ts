@@ -97,13 +97,13 @@ export class CaptureWork {
       case 'dropFrame':
         return frameOf(bulk).release();
       case 'release':
-        return group.release(action.lsn);
+        return this.shipper.release(action.lsn);
       case 'raiseCeiling':
         return group.raiseCeiling(action.lsn);
       case 'beginGeneration':
         return group.beginGeneration(action.start);
       case 'abandonStream':
-        return this.abandonStream(action.reason);
+        return this.shipper.abandon(action.reason);
       case 'readPiece':
         return this.readPiece(action);
       case 'sendPiece':
@@ -137,13 +137,6 @@ export class CaptureWork {
     const { generation, firstLsn, lastLsn, buffer, headroom } = delivery;
     const frame = { generation, firstLsn, lastLsn, bytes: buffer.length - headroom };
     this.feed({ type: 'frameReady', frame }, { frame: delivery });
-  }
-
-  /** Nothing but the end is left to be pulled: framing goes on behind the last record. */
-  private abandonStream(reason: string): void {
-    const { group } = this.captured;
-    group.closeStream(reason);
-    this.shipper.startShipping(group.stats().capturedLsn, 0);
   }
 
   private readPiece(action: Extract<AgentAction, { type: 'readPiece' }>): void {

@@ -81,7 +81,8 @@ export class ProtectionGroup implements MemberPort, ControlledGroup {
       await group.begin();
       return group;
     } catch (thrown) {
-      await group.close();
+      // As a stop like any other: what was clean before is clean after it.
+      await group.stop().catch((error: unknown) => around.log.error({ err: error }, 'after a failed start'));
       throw thrown;
     }
   }
@@ -91,12 +92,14 @@ export class ProtectionGroup implements MemberPort, ControlledGroup {
    * receiver, if it can be in time. Tells whether the next start can go on where this one ended.
    */
   async stop(): Promise<boolean> {
-    const clean = await new Promise<boolean>((resolve, reject) => {
-      this.onStopped = resolve;
-      if (!this.member.requestStop()) this.quiesce().then(() => resolve(false), reject);
-    });
-    await this.close();
-    return clean;
+    try {
+      return await new Promise<boolean>((resolve, reject) => {
+        this.onStopped = resolve;
+        if (!this.member.requestStop()) this.quiesce().then(() => resolve(false), reject);
+      });
+    } finally {
+      await this.close();
+    }
   }
 
   get name(): string {

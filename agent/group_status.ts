@@ -49,13 +49,9 @@ export function groupStatus({ name, memory, member, volumes, lag, clock }: Statu
   };
 }
 
-/** Until a generation begins, and after one has ended, production is only tracked. */
+/** The native group ends a stream by itself, and the session hears of it only where the stream is pulled to its end. */
 function protectionState({ capture, session }: Member): ProtectionState {
-  if (capture?.stats.streaming !== true || session.hasGivenUp) return 'tracking';
-  if (!session.isStreaming) return 'disconnected';
-  const { active } = session.sync;
-  if (active !== null) return active.kind === 'initial' ? 'initial-sync' : 'resync';
-  return 'protected';
+  return capture?.stats.streaming === true && !session.hasEnded ? session.state : 'tracking';
 }
 
 function volumeStatus(volume: ProtectedVolume, group: ProtectionState, member: Member): VolumeStatus {

@@ -47,7 +47,6 @@ export async function runAgent(
     // Of the run directory too: leftovers that lie there must be those of a dead process.
     for (const directory of new Set([config.stateDir, config.runDir]))
       locks.push(await lockDirectory(directory));
-    await control.listen(config.control);
     const instance = randomBytes(INSTANCE_BYTES);
     for (const group of config.groups) {
       if (signals.drain.aborted) break;
@@ -65,6 +64,8 @@ export async function runAgent(
       };
       groups.set(group.name, await ProtectionGroup.start(group, surroundings));
     }
+    // Last, so that whoever gets an answer finds its volumes.
+    if (!signals.drain.aborted) await control.listen(config.control);
     await aborted(signals.drain);
     log.info('stopping');
   } finally {

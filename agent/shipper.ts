@@ -9,7 +9,10 @@ import type { Clock } from './clock.js';
 import type { LagHistogram } from './lag.js';
 
 /** What the shipper needs of native/capture/capture_group.h. */
-export type FrameSource = Pick<CaptureGroup, 'next' | 'startShipping' | 'stopShipping'>;
+export type FrameSource = Pick<
+  CaptureGroup,
+  'next' | 'startShipping' | 'stopShipping' | 'abandonStream' | 'release' | 'stats'
+>;
 
 /** Where the answers go. */
 export interface ShipperListener {
@@ -17,7 +20,7 @@ export interface ShipperListener {
   pulled(delivery: CapturedFrame | CapturedEnd): void;
   /** The transport has taken `bytes`. Not called for what was lost with a connection. */
   sent(bytes: number): void;
-  /** The capture group cannot be pulled from. */
+  /** The capture group contradicts the session: a defect. */
   failed(error: unknown): void;
 }
 
@@ -29,8 +32,16 @@ interface SentFrame {
 export class Shipper {
   /** Sent and not yet known to be durable, in order of LSN; bounded by the session's window. */
   private readonly unacknowledged: SentFrame[] = [];
+  /** The session waits for the answer to its pull. */
+  private isWanted = false;
+  /** The capture group owes a delivery. */
+  private isOwed = false;
   private restart: NodeJS.Immediate | null = null;
-  private mustPullAgain = false;
+  /** The end of a stream that was given up, for the next pull. */
+  private abandoned: CapturedEnd | null = null;
+  /** What framing began after, or the last LSN taken since: the group lets nothing beyond it be released. */
+  private takenLsn = 0n;
+  private releasableLsn = 0n;
   private lastLsn = 0n;
   private totalBytes = 0n;
 
@@ -53,12 +64,8 @@ export class Shipper {
 
   /** Takes the next delivery. One call at a time; nothing comes any more once the group is closed. */
   pull(): void {
-    this.source.next().then(
-      (delivery) => {
-        if (delivery !== null) this.deliver(delivery);
-      },
-      (error: unknown) => this.listener.failed(error),
-    );
+    this.isWanted = true;
+    this.proceed();
   }
 
   /**
@@ -71,10 +78,14 @@ export class Shipper {
     // After an immediate nothing of the old framing can be in the microtask queue.
     this.restart = setImmediate(() => {
       this.restart = null;
-      this.source.startShipping(durableLsn, link);
-      if (!this.mustPullAgain) return;
-      this.mustPullAgain = false;
-      this.pull();
+      try {
+        this.source.startShipping(durableLsn, link);
+        this.takenLsn = durableLsn;
+        if (this.releasableLsn <= durableLsn) this.source.release(this.releasableLsn);
+        this.proceed();
+      } catch (thrown) {
+        this.listener.failed(thrown);
+      }
     });
   }
 
@@ -83,6 +94,16 @@ export class Shipper {
     this.restart = null;
     this.unacknowledged.length = 0;
     this.source.stopShipping();
+  }
+
+  /** Ends the stream and forgets what the ring holds of it; its end answers the next pull, or the one that waits. */
+  abandon(reason: string): void {
+    this.stopShipping();
+    this.source.abandonStream();
+    const { generation, capturedLsn } = this.source.stats();
+    this.takenLsn = this.releasableLsn = capturedLsn;
+    this.abandoned = { kind: 'end', generation, lastLsn: capturedLsn, reason };
+    this.proceed();
   }
 
   ship(frame: CapturedFrame): void {
@@ -112,12 +133,50 @@ export class Shipper {
     this.unacknowledged.splice(0, count);
   }
 
-  private deliver(delivery: CapturedFrame | CapturedEnd): void {
-    if (delivery.kind === 'frame' && this.restart !== null) {
-      delivery.release();
-      this.mustPullAgain = true;
-    } else {
-      this.listener.pulled(delivery);
+  /** The ring may forget everything up to `lsn`. */
+  release(lsn: bigint): void {
+    this.releasableLsn = lsn;
+    if (lsn <= this.takenLsn) {
+      this.source.release(lsn);
+    } else if (this.restart === null) {
+      const { streaming, capturedLsn } = this.source.stats();
+      // All of a stream that has ended, and was not taken again since: it is given up as a whole. Else the receiver
+      // turned out to have more than it had acknowledged, and framing is about to begin there.
+      if (streaming || lsn !== capturedLsn) return;
+      this.source.abandonStream();
+      this.takenLsn = lsn;
     }
+  }
+
+  /** Answers the session's pull, or asks the group to. */
+  private proceed(): void {
+    if (!this.isWanted) return;
+    if (this.abandoned !== null) {
+      const end = this.abandoned;
+      this.abandoned = null;
+      this.answer(end);
+    } else if (!this.isOwed && this.restart === null) {
+      this.isOwed = true;
+      this.source.next().then(
+        (delivery) => {
+          this.isOwed = false;
+          if (delivery !== null) this.deliver(delivery);
+        },
+        (error: unknown) => this.listener.failed(error),
+      );
+    }
+  }
+
+  private deliver(delivery: CapturedFrame | CapturedEnd): void {
+    if (this.restart === null && this.isWanted) return this.answer(delivery);
+    // Of a framing, or a stream, that is no more; an end comes again in the place where it belongs.
+    if (delivery.kind === 'frame') delivery.release();
+    this.proceed();
+  }
+
+  private answer(delivery: CapturedFrame | CapturedEnd): void {
+    this.isWanted = false;
+    if (delivery.kind === 'frame') this.takenLsn = delivery.lastLsn;
+    this.listener.pulled(delivery);
   }
 }

@@ -160,22 +160,29 @@ TEST_CASE("qemu-io writes, zeroes and discards, and qemu-img agrees with the fil
 TEST_CASE("fio reads back what it wrote, at depth 32") {
   if (!installed("fio")) return;
   const Served served;
-  for (const char* const size : {"4k", "512-256k"}) {
+  for (const char* const size : {"--bs=4k", "--bsrange=512-256k"}) {
     const std::string said = served.run(
-        {"fio", "--name=verify", "--ioengine=nbd", "--uri=" + served.uri, "--rw=randwrite",
-         std::string("--bsrange=") + size, "--bs_unaligned=0", "--blockalign=512", "--iodepth=32",
-         "--size=16M", "--io_size=8M", "--randseed=11", "--fsync=64", "--verify=crc32c", "--verify_fatal=1"});
+        {"fio", "--name=verify", "--ioengine=nbd", "--uri=" + served.uri, "--rw=randwrite", size,
+         "--iodepth=32", "--size=16M", "--randseed=11", "--fsync=64", "--verify=crc32c", "--verify_fatal=1"});
     CHECK_MESSAGE(contains(said, "err= 0"), said);
   }
   CHECK(served.server->stats().errors == 0);
 }
 
 TEST_CASE("a libnbd program keeps several requests of all kinds in flight") {
-  if (!installed("nbdsh")) return;
+  // The distribution's own Python, since libnbd's module is made for that one; not nbdsh, which takes the
+  // first.
+  const std::string python = "/usr/bin/python3";
+  if (::access(python.c_str(), X_OK) != 0) return;
   const Served served;
-  served.run({"nbdsh", "-u", served.uri, "-c", R"(
-import random
+  if (!contains(served.run({python, "-c", "try:\n import nbd; print('present')\nexcept ImportError: pass"}),
+                "present"))
+    return;
+  served.run({python, "-c", R"(
+import random, sys, nbd
 random.seed(5)
+h = nbd.NBD()
+h.connect_uri(sys.argv[1])
 size = h.get_size()
 model = bytearray(size)
 for round in range(20):
@@ -198,7 +205,8 @@ for round in range(20):
     at = 512 * random.randrange(2000)
     assert h.pread(300000 // 512 * 512, at) == model[at:at + 300000 // 512 * 512]
 assert h.pread(size, 0) == model
-)"});
+)",
+              served.uri});
   CHECK(served.server->stats().errors == 0);
 }
 

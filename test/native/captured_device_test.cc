@@ -34,9 +34,6 @@ struct Site {
     }
   }
   ~Site() {
-#ifdef AFTERIMAGE_SABOTAGE_LSN_AFTER_ACK
-    std::this_thread::sleep_for(100ms);  // what it deferred still needs the group
-#endif
     devices.clear();
     reader.reset();
   }

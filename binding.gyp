@@ -12,10 +12,8 @@
         "node_modules/lz4/deps/lz4/lib"
       ],
       "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_DEPRECATED", "NODE_ADDON_API_CPP_EXCEPTIONS", "_FILE_OFFSET_BITS=64"],
-      "variables": { "sabotage%": "<!(node -p \"process.env.AFTERIMAGE_SABOTAGE || ''\")" },
-      "conditions": [["sabotage!=''", { "defines": ["AFTERIMAGE_SABOTAGE_<(sabotage)=1"] }]],
       "cflags": ["-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"],
-      "cflags_cc!": ["-fno-exceptions", "-std=gnu++17", "-std=gnu++20"],
+      "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17", "-std=gnu++20"],
       "cflags_cc": ["-std=c++20", "-fexceptions"]
     }
   ]

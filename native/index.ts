@@ -111,6 +111,8 @@ export interface CaptureGroup {
   addVolume(number: number, backing: BlockDevice): CapturedVolume;
   beginGeneration(start: GenerationStart): void;
   closeStream(reason: string): void;
+  /** Closes the stream and forgets what the ring holds, without an end: beginGeneration() may follow at once. */
+  abandonStream(): void;
   raiseCeiling(lsn: bigint): void;
   startShipping(durableLsn: bigint, link: number): void;
   stopShipping(): void;

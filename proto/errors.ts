@@ -243,6 +243,7 @@ export const ERRORS = {
     'The clock was set back: that time happened twice. Name an LSN.',
   ),
   CHECKPOINT_EXISTS: entry(EXIT.refused, false, 'Choose another name.'),
+  CHECKPOINT_BUSY: entry(EXIT.busy, true, 'Too many checkpoints are under way. Ask again in a moment.'),
   CHECKPOINT_UNKNOWN: entry(EXIT.notFound, false, '`afterimage checkpoint list` shows them.'),
   CHECKPOINT_INVALID: entry(EXIT.usage, false, 'A name has 1 to 64 letters, digits, ".", "_" or "-".'),
   BASE_MISSING: entry(EXIT.notFound, true, 'The volume has no complete copy yet; wait for its initial sync.'),

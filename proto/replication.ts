@@ -60,6 +60,7 @@ export interface GenerationBegin {
 }
 export interface GenerationAccepted {
   generation: bigint;
+  volumes: VolumeState[];
 }
 export interface StreamEnd {
   generation: bigint;
@@ -137,8 +138,11 @@ export interface Goodbye {
   reason: string;
 }
 
-/** Exactly one member is present: `{ hello: … }`, `{ frame: … }`. */
-export type AgentMessage =
+/** `sequence`: how many messages, frames included, went before it on the stream, modulo 2^32. */
+type Numbered<Body> = Body & { sequence: number };
+
+/** What an agent says, but for frames. Exactly one member is present: `{ hello: … }`. */
+export type AgentBody =
   | { hello: Hello }
   | { generationBegin: GenerationBegin }
   | { streamEnd: StreamEnd }
@@ -148,10 +152,11 @@ export type AgentMessage =
   | { hashRequest: HashRequest }
   | { checkpoint: Checkpoint }
   | { heartbeat: Heartbeat }
-  | { goodbye: Goodbye }
-  | { frame: FrameBytes };
+  | { goodbye: Goodbye };
 
-export type ReceiverMessage =
+export type AgentMessage = Numbered<AgentBody> | { frame: FrameBytes };
+
+export type ReceiverBody =
   | { welcome: Welcome }
   | { refused: Refused }
   | { ack: Ack }
@@ -161,6 +166,8 @@ export type ReceiverMessage =
   | { hashReply: HashReply }
   | { checkpointDone: CheckpointDone }
   | { checkpointRequest: CheckpointRequest };
+
+export type ReceiverMessage = Numbered<ReceiverBody>;
 
 /** A frame on its way out: `buffer` has FRAME_HEADROOM_BYTES of free space before the frame. On its way in: headroom 0. */
 export interface FrameBytes {
@@ -218,11 +225,11 @@ export function decodeReceiverMessage(bytes: Buffer): ReceiverMessage {
   return only(receiverCodec.decode(bytes), 'ReceiverMessage') as ReceiverMessage;
 }
 
-/** Of a decoded oneof, the one member that is set. */
+/** Of a decoded oneof, the one member that is set, with the message's number. */
 function only(decoded: Record<string, unknown>, name: string): Record<string, unknown> {
   const key = decoded['body'];
   if (typeof key !== 'string') throw new AfterimageError('MESSAGE_INVALID', `${name} without a known body`);
-  return { [key]: decoded[key] };
+  return { [key]: decoded[key], sequence: decoded['sequence'] };
 }
 
 const session: MethodDefinition<AgentMessage, ReceiverMessage> = {

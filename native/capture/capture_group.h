@@ -1,34 +1,39 @@
-// CaptureGroup: the sequencer of one member. Gives every captured record of all its volumes one LSN and one time (R1),
-// holds them in the ring, and turns them into frames for whoever pulls.
+// CaptureGroup: the sequencer of one member. Gives every captured record of all its volumes one LSN and one
+// time (R1), holds them in the ring, and turns them into frames for whoever pulls.
 //
 //   applied ≤ durable ≤ received ≤ shipped ≤ captured           (asserted where each is raised)
 //
 // Modes:
-//   kTracking   records are not published. Production goes on and nothing waits. Entered at the start, when the ring
-//               is full, when the LSN ceiling is reached, or by close_stream(). The stream then ends at the last
-//               complete LSN; next() still delivers everything up to it and then one StreamEnd.
-//   kStreaming  every record is published. Entered by begin_generation() (or resume_generation()) only.
+//   kTracking   records are not published. Production goes on and nothing waits. Entered at the start, when
+//   the ring
+//               is full, when the LSN ceiling is reached, or by close_stream(). The stream then ends at the
+//               last complete LSN; next() still delivers everything up to it and then one StreamEnd.
+//   kStreaming  every record is published. Entered by begin_generation() only.
 //
-// Threads: publish(), flush_mark() from I/O threads; they take the sequence mutex for a few hundred nanoseconds and
-// never wait for the pump, the network or JavaScript. Everything else from one control thread. `on_ready` is called
-// from the pump thread.
-// Ownership: owns the ring, the pump thread and a fixed pool of frame buffers; a Frame is lent until release_frame().
+// Threads: publish(), close_stream(), position() and is_crowded() from any thread; they take the sequence
+// mutex for a few hundred nanoseconds and never wait for the pump, the network or JavaScript. Everything else
+// from one control thread. `on_ready` is called from the pump thread. Ownership: owns the ring, the pump
+// thread and a fixed pool of frame buffers; a Frame is lent until release_frame().
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <variant>
 
 #include "capture/capture_ring.h"
+#include "capture/era_clock.h"
 #include "journal/frame.h"
 
 namespace afterimage {
 
 constexpr uint32_t kFrameHeadroomBytes = 64;  // free bytes before each frame, for the transport's own header
 constexpr uint32_t kFramePoolCount = 16;
-constexpr uint64_t kClockStepNs = 1'000'000'000;  // a larger jump opens a new time era
+
+class FramePump;
 
 class CaptureGroup {
  public:
@@ -37,18 +42,19 @@ class CaptureGroup {
     Uuid group{};
     Uuid member{};
     uint64_t ring_bytes = 256ull << 20;
-    uint32_t linger_us = 3000;     // a frame is sealed this long after its first record at the latest
-    uint64_t last_time_ns = 0;     // times given continue above this (persisted by the agent)
+    uint32_t linger_us = 3000;  // a frame is sealed this long after its first record at the latest
+    uint64_t last_time_ns = 0;  // times given continue above this (persisted by the agent)
     uint32_t era = 1;
+    EraClock::Source clock = read_clock;  // the hook for tests of clock steps
   };
   struct Generation {
     uint64_t epoch = 0;
     uint64_t generation = 0;
-    uint64_t first_lsn = 0;     // the next LSN to be given
-    uint64_t lsn_ceiling = 0;   // LSNs above it are not used until raise_ceiling()
+    uint64_t first_lsn = 0;    // the next LSN to be given
+    uint64_t lsn_ceiling = 0;  // LSNs above it are not used until raise_ceiling()
   };
   struct Publication {
-    uint64_t lsn = 0;      // 0: tracking, nothing was published
+    uint64_t lsn = 0;  // 0: tracking, nothing was published
     uint64_t time_ns = 0;
   };
   struct Frame {
@@ -58,7 +64,7 @@ class CaptureGroup {
   };
   struct StreamEnd {
     uint64_t generation = 0;
-    uint64_t last_lsn = 0;         // the last complete LSN of the generation; everything up to it was delivered
+    uint64_t last_lsn = 0;  // the last complete LSN of the generation; everything up to it was delivered
     const char* reason = nullptr;  // "RING_FULL", "LSN_CEILING", "BACKING_FAILED", "CLOSED"
   };
   using Delivery = std::variant<Frame, StreamEnd>;
@@ -71,43 +77,87 @@ class CaptureGroup {
     uint64_t oldest_time_ns = 0;    // time of the oldest record not yet released; 0 if there is none
     uint64_t ring_used_bytes = 0;
     uint64_t ring_bytes = 0;
-    uint64_t records = 0;           // since the start, all volumes
-    uint64_t raw_bytes = 0;         // payload captured since the start
-    uint64_t untracked_records = 0; // modifications while kTracking
+    uint64_t records = 0;            // since the start, all volumes
+    uint64_t raw_bytes = 0;          // payload captured since the start
+    uint64_t untracked_records = 0;  // modifications while kTracking
     uint32_t era = 0;
   };
 
+  /// Errors: RING_UNAVAILABLE.
   static Result<std::unique_ptr<CaptureGroup>> create(const Options& options);
   ~CaptureGroup();  // stops the pump; no device may use the group any more
 
-  // --- I/O threads ---
-  /// Publishes one record, in LSN order of the calls. `payload` is copied; null for kinds without one. The caller
-  /// holds the volume's extent lock over [offset, offset+length).
+  // --- any thread ---
+  /// Publishes one record, in LSN order of the calls. `payload` is copied; null for kinds without one. The
+  /// caller holds the volume's extent lock over [offset, offset+length).
   Publication publish(const FrameBuilder::Record& record, const std::byte* payload);
+  /// kStreaming → kTracking at the last complete LSN; also used by I/O threads on a failed re-read of the
+  /// backing. `reason` is a static string.
+  void close_stream(const char* reason);
+  /// Where to mark "now": the last LSN given and a time not before any record up to it, and before every
+  /// later one.
+  Publication position() const;
+  Mode mode() const;
+  /// The ring is more than half full: what can wait should leave the rest to production.
+  bool is_crowded() const;
 
   // --- control thread ---
-  /// kTracking → kStreaming with new numbers. Requires that the previous stream's end was delivered. first_lsn is
-  /// above every LSN ever used by this member.
-  void begin_generation(const Generation& generation);
-  /// kStreaming → kTracking at the last complete LSN; also used by I/O threads on a failed re-read of the backing.
-  void close_stream(const char* reason);
+  /// kTracking → kStreaming with new numbers. Requires that the previous stream's end was delivered.
+  /// first_lsn is above every LSN ever used by this member. Errors: GENERATION_INVALID.
+  Outcome begin_generation(const Generation& generation);
   void raise_ceiling(uint64_t lsn);
+  /// Closes the stream and forgets what the ring holds, without a StreamEnd: for a receiver that was replaced
+  /// or restored from an older copy, where what is kept continues nothing. begin_generation() may follow at
+  /// once.
+  void abandon_stream();
 
-  /// (Re)starts framing after `durable_lsn` with `link` = header CRC of the receiver's last frame (0: none in this
-  /// generation). Drops frames that were built and not taken. Everything after durable_lsn is still in the ring.
-  void start_shipping(uint64_t durable_lsn, uint32_t link);
+  /// (Re)starts framing after `durable_lsn` with `link` = header CRC of the receiver's last frame (0: none in
+  /// this generation). Drops frames that were built and not taken. Everything after durable_lsn is still in
+  /// the ring. A stream end that lies after durable_lsn is delivered (again) in its place. `epoch` is the
+  /// session's; 0: as begin_generation() said. Errors: WATERMARK_INVALID when durable_lsn was never shipped,
+  /// or is before what the receiver has confirmed (that was released and cannot be sent again).
+  Outcome start_shipping(uint64_t durable_lsn, uint32_t link, uint64_t epoch = 0);
   void stop_shipping();
-  /// Takes the next delivery if one is ready. When it returns nothing, `on_ready` will be called once, from the pump
-  /// thread, as soon as one is: this is how JavaScript pulls, and not calling is the backpressure.
+  /// Takes the next delivery if one is ready. When it returns nothing, `on_ready` will be called once, from
+  /// the pump thread, as soon as one is: this is how JavaScript pulls, and not calling is the backpressure.
   std::optional<Delivery> next();
+  /// Returns when no call of the former one is under way. `on_ready` must not call back into the group.
   void set_on_ready(std::function<void()> on_ready);
   void release_frame(uint32_t pool_index);
-  /// The receiver has everything up to `durable_lsn` on stable storage: the ring forgets it.
-  void release(uint64_t durable_lsn);
-  /// Where to mark "now": the last LSN given and a time not before any record up to it.
-  Publication position() const;
+  /// The receiver has everything up to `durable_lsn` on stable storage: the ring forgets it. What was
+  /// released before is ignored. Errors: WATERMARK_INVALID beyond what this session has shipped.
+  Outcome release(uint64_t durable_lsn);
   Stats stats() const;
   int ring_memfd() const;
+
+ private:
+  CaptureGroup(const Options& options, std::unique_ptr<CaptureRing> ring);
+  RingRecord* give_number(const FrameBuilder::Record& record, uint32_t payload_bytes, uint64_t time_ns);
+  void close(const char* reason);
+  uint64_t position_after(uint64_t lsn) const;
+  uint64_t past_gaps(uint64_t lsn) const;
+
+  const std::unique_ptr<CaptureRing> ring_;
+  const std::unique_ptr<FramePump> pump_;
+
+  mutable std::mutex sequence_;  // what follows; held to give one record its LSN, time and place in the ring
+  mutable EraClock clock_;
+  Mode mode_ = Mode::kTracking;
+  Generation generation_;
+  uint64_t captured_lsn_ = 0;
+  uint64_t captured_time_ns_ = 0;
+  uint64_t records_ = 0;
+  uint64_t raw_bytes_ = 0;
+  uint64_t untracked_records_ = 0;
+
+  // The control thread's: released ≤ durable ≤ shipped ≤ captured.
+  bool end_delivered_ = true;     // of the last generation begun
+  uint64_t shipped_lsn_ = 0;      // taken by next(), or held by the receiver, in this session
+  uint64_t shipped_lsn_max_ = 0;  // in any session
+  uint64_t released_lsn_ = 0;
+  uint64_t resend_floor_lsn_ = 0;  // the last record that the ring has forgotten
+  std::map<uint64_t, uint64_t>
+      lsn_gaps_;  // last LSN of one generation → first of the next, while one is in the ring
 };
 
 }  // namespace afterimage

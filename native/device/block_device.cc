@@ -13,6 +13,14 @@ Errno BlockDevice::allocation(uint64_t offset, uint64_t length, std::vector<Allo
   return 0;
 }
 
+void append_extent(std::vector<AllocationExtent>* extents, const AllocationExtent& extent) {
+  if (extent.length == 0) return;
+  if (!extents->empty() && extents->back().hole == extent.hole && extents->back().zero == extent.zero)
+    extents->back().length += extent.length;
+  else
+    extents->push_back(extent);
+}
+
 bool is_zero(const std::byte* data, uint64_t length) {
   const uint64_t head = std::min<uint64_t>(length, 16);
   for (uint64_t i = 0; i < head; ++i)

@@ -1,9 +1,11 @@
 // BlockDevice: everything that can be read and written is one; everything that serves one is a front end.
 //
 // Contract, held by test/native/block_device_contract.cc for every implementation:
-//  - Offsets and lengths are bytes at any alignment; a device that needs alignment does its own read-modify-write,
+//  - Offsets and lengths are bytes at any alignment; a device that needs alignment does its own
+//  read-modify-write,
 //    atomic towards other calls on the same device.
-//  - A range beyond size() is refused before anything is touched: ENOSPC for write and zero, EINVAL for read and
+//  - A range beyond size() is refused before anything is touched: ENOSPC for write and zero, EINVAL for read
+//  and
 //    trim. length 0 succeeds and does nothing. offset + length never overflows into acceptance.
 //  - A write is visible to every read that begins after it returned 0. Not atomic against overlapping calls.
 //  - flush() makes every write, zero and trim that *returned* before the call began durable.
@@ -27,11 +29,13 @@ constexpr uint32_t kSectorBytes = 512;
 
 /// How a modifying request is to be carried out.
 struct RequestOptions {
-  bool fua = false;        // on stable storage before the call returns
-  bool no_hole = false;    // zero: the range stays allocated (NBD_CMD_FLAG_NO_HOLE)
-  bool fast_only = false;  // zero: ENOTSUP, untouched, unless faster than writing zeroes (NBD_CMD_FLAG_FAST_ZERO)
+  bool fua = false;      // on stable storage before the call returns
+  bool no_hole = false;  // zero: the range stays allocated (NBD_CMD_FLAG_NO_HOLE)
+  bool fast_only =
+      false;  // zero: ENOTSUP, untouched, unless faster than writing zeroes (NBD_CMD_FLAG_FAST_ZERO)
   /// The request slot's mark, or null. CapturedDevice stores 1 (release) once backing and ring both hold the
-  /// request, before the extent is unlocked; whoever finds 1 after a crash must only answer, not run it again.
+  /// request, before the extent is unlocked; whoever finds 1 after a crash must only answer, not run it
+  /// again.
   std::atomic<uint32_t>* executed = nullptr;
 };
 
@@ -52,13 +56,16 @@ class BlockDevice {
   virtual bool can_fast_zero() const { return false; }
 
   virtual Errno read(uint64_t offset, uint64_t length, std::byte* into) = 0;
-  virtual Errno write(uint64_t offset, uint64_t length, const std::byte* from, const RequestOptions& options) = 0;
+  virtual Errno write(uint64_t offset, uint64_t length, const std::byte* from,
+                      const RequestOptions& options) = 0;
   /// The range reads back as zeroes.
   virtual Errno zero(uint64_t offset, uint64_t length, const RequestOptions& options) = 0;
-  /// Deallocates where possible; the range reads back as zeroes (a range has one content at a recovery point).
+  /// Deallocates where possible; the range reads back as zeroes (a range has one content at a recovery
+  /// point).
   virtual Errno trim(uint64_t offset, uint64_t length, const RequestOptions& options) = 0;
   virtual Errno flush() = 0;
-  /// Describes [offset, offset + length) completely and in order; neighbours differ. Default: all allocated data.
+  /// Describes [offset, offset + length) completely and in order; neighbours differ. Default: all allocated
+  /// data.
   virtual Errno allocation(uint64_t offset, uint64_t length, std::vector<AllocationExtent>* extents);
 };
 
@@ -66,6 +73,10 @@ class BlockDevice {
 inline Errno check_range(uint64_t size, uint64_t offset, uint64_t length, Errno beyond) {
   return offset > size || length > size - offset ? beyond : 0;
 }
+
+/// Appends to a description of consecutive extents, joined to the last one where they are of one kind. Nothing is
+/// appended for length 0.
+void append_extent(std::vector<AllocationExtent>* extents, const AllocationExtent& extent);
 
 /// True if all bytes are zero. Stops at the first that is not.
 bool is_zero(const std::byte* data, uint64_t length);

@@ -1,21 +1,25 @@
-// CapturedDevice: the protected path. Carries a write out on the backing and publishes it to the group, in this order:
+// CapturedDevice: the protected path. Carries a write out on the backing and publishes it to the group, in
+// this order:
 //   extent lock → backing → LSN and time, publish → slot marked executed → unlock
-// so that where in-flight writes overlap, the backing and the journal agree on which came last (R2), and nothing is
-// published that the backing does not hold.
+// so that where in-flight writes overlap, the backing and the journal agree on which came last (R2), and
+// nothing is published that the backing does not hold.
 //
 // Reads go straight to the backing. Ranges are journaled in whole sectors of 512 bytes: an unaligned write is
-// completed from the backing under its extent lock. Requests longer than a record's limit become several records.
-// Trims and zeroes are journaled as zero, and so are all-zero payloads. FLUSH and FUA reach the backing before they
-// are acknowledged (R4).
+// completed from the backing under its extent lock. Requests longer than a record's limit become several
+// records. Trims and zeroes are journaled as zero, and so are all-zero payloads. FLUSH and FUA reach the
+// backing before they are acknowledged (R4).
 //
-// A failed backing write leaves its range in doubt: it is read again and what is there is journaled, before the error
-// is returned; if that fails too, the stream is closed ("BACKING_FAILED") and production goes on unprotected.
+// A failed backing write leaves its range in doubt: it is read again and what is there is journaled, before
+// the error is returned; if that fails too, the stream is closed ("BACKING_FAILED") and production goes on
+// unprotected.
 //
 // Threads: as BlockDevice. republish() and fence() from worker threads.
-// Ownership: owns the backing; the group must outlive it.
+// Ownership: shares the backing; the group must outlive it.
 #pragma once
 
+#include <atomic>
 #include <memory>
+#include <vector>
 
 #include "capture/capture_group.h"
 #include "capture/extent_lock.h"
@@ -25,7 +29,7 @@ namespace afterimage {
 
 class CapturedDevice final : public BlockDevice {
  public:
-  CapturedDevice(std::unique_ptr<BlockDevice> backing, CaptureGroup* group, uint16_t volume_number);
+  CapturedDevice(std::shared_ptr<BlockDevice> backing, CaptureGroup* group, uint16_t volume_number);
   ~CapturedDevice() override;
 
   uint64_t size() const override;
@@ -33,19 +37,44 @@ class CapturedDevice final : public BlockDevice {
   bool read_only() const override;
   bool can_fast_zero() const override;
   Errno read(uint64_t offset, uint64_t length, std::byte* into) override;
-  Errno write(uint64_t offset, uint64_t length, const std::byte* from, const RequestOptions& options) override;
+  Errno write(uint64_t offset, uint64_t length, const std::byte* from,
+              const RequestOptions& options) override;
   Errno zero(uint64_t offset, uint64_t length, const RequestOptions& options) override;
   Errno trim(uint64_t offset, uint64_t length, const RequestOptions& options) override;
   Errno flush() override;
   Errno allocation(uint64_t offset, uint64_t length, std::vector<AllocationExtent>* extents) override;
 
-  /// Resync: journals what the backing holds in [offset, offset+length) (≤ kRecordBytesMax), extent lock held from
-  /// read to publish. *lsn is 0 if the stream is closed. Waits, before locking, while the ring is more than half full.
+  /// Resync: journals what the backing holds in [offset, offset+length) (≤ kRecordBytesMax, whole sectors),
+  /// extent lock held from read to publish. *lsn is 0 if the stream is closed. Waits, before locking, while
+  /// the ring is more than half full; EAGAIN, and nothing journaled, when that takes more than about 100 ms.
   Errno republish(uint64_t offset, uint64_t length, uint64_t* lsn);
   /// An LSN not before any write that was in flight when the call began.
   uint64_t fence();
-  struct Counters { uint64_t reads, read_bytes, writes, write_bytes, errors; };
+  struct Counters {
+    uint64_t reads = 0;
+    uint64_t read_bytes = 0;
+    uint64_t writes = 0;  // zeroes and trims too
+    uint64_t write_bytes = 0;
+    uint64_t errors = 0;  // requests that the backing failed
+  };
   Counters counters() const;
+
+ private:
+  template <typename CarryOut, typename Journal>
+  Errno modify(uint64_t offset, uint64_t length, const RequestOptions& options, CarryOut carry_out,
+               Journal journal);
+  void journal_content(uint64_t offset, uint64_t length, const std::byte* content);
+  void journal_zero(uint64_t offset, uint64_t length, uint8_t flags);
+  Errno journal_backing(uint64_t begin, uint64_t end, uint8_t flags, uint64_t* lsn);
+  uint64_t publish_piece(uint64_t offset, uint32_t length, const std::byte* content, uint8_t flags);
+  Errno refusal(uint64_t offset, uint64_t length, Errno beyond) const;
+  Errno counted(Errno error);
+
+  const std::shared_ptr<BlockDevice> backing_;
+  CaptureGroup* const group_;
+  const uint16_t volume_;
+  ExtentLock extents_;
+  std::atomic<uint64_t> reads_{0}, read_bytes_{0}, writes_{0}, write_bytes_{0}, errors_{0};
 };
 
 }  // namespace afterimage

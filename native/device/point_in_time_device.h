@@ -1,10 +1,10 @@
-// PointInTimeDevice: one volume as it was at one LSN: exactly the records with LSN ≤ that point applied to the base
-// (R3). Read-only. The base image, overlaid with the runs that tile [base, point] and the extent map of the one partial
-// segment; searched newest first.
+// PointInTimeDevice: one volume as it was at one LSN: exactly the records with LSN ≤ that point applied to
+// the base (R3). Read-only. The base image, overlaid with the runs that tile [base, point] and the extent map
+// of the one partial segment; searched newest first.
 //
-// Threads: as BlockDevice. Caches (parsed frame tables, decompressed chunks) are bounded and behind a mutex that is
-// not held during I/O or decompression.
-// Ownership: opens and owns its descriptors, so that the files may be unlinked while it is open.
+// Threads: as BlockDevice. Caches (parsed frame tables, decompressed chunks) are bounded and behind a mutex
+// that is not held during I/O or decompression. Ownership: opens and owns its descriptors, so that the files
+// may be unlinked while it is open.
 #pragma once
 
 #include <memory>
@@ -12,8 +12,10 @@
 #include <vector>
 
 #include "device/block_device.h"
-#include "journal/run.h"
+#include "journal/frame_cache.h"
 #include "journal/segment.h"
+#include "journal/segment_index.h"
+#include "os/fd.h"
 
 namespace afterimage {
 
@@ -21,7 +23,7 @@ struct PointSource {
   std::string base_path;  // sparse image of the volume; bytes beyond its end read as zero
   uint64_t size = 0;      // of the volume, bytes
   uint32_t block_size = kSectorBytes;
-  uint16_t volume = 0;    // number in the member's stream
+  uint16_t volume = 0;  // number in the member's stream
   uint64_t lsn = 0;
   struct Tile {
     SegmentInfo segment;
@@ -30,11 +32,51 @@ struct PointSource {
   std::vector<Tile> tiles;  // ascending LSN; the last may contain `lsn` in its middle
 };
 
-class PointInTimeDevice : public BlockDevice {
+class PointInTimeDevice final : public BlockDevice {
  public:
-  /// Errors: POINT_UNKNOWN, SEGMENT_CORRUPT, BASE_MISSING, IO_ERROR. A corrupt or missing run is not an error: its
-  /// segment is scanned instead. Reads that meet a damaged chunk answer EIO, never wrong bytes.
+  /// Errors: POINT_UNKNOWN, SEGMENT_CORRUPT, SEGMENT_VERSION, BASE_MISSING, IO_ERROR. A corrupt, stale or
+  /// missing run is not an error: its segment is scanned instead. Reads that meet a damaged chunk, frame or
+  /// page of a run answer EIO, never wrong bytes.
   static Result<std::unique_ptr<PointInTimeDevice>> open(const PointSource& source);
+
+  uint64_t size() const override { return size_; }
+  uint32_t block_size() const override { return block_size_; }
+  bool read_only() const override { return true; }
+  Errno read(uint64_t offset, uint64_t length, std::byte* into) override;
+  Errno write(uint64_t, uint64_t, const std::byte*, const RequestOptions&) override { return EPERM; }
+  Errno zero(uint64_t, uint64_t, const RequestOptions&) override { return EPERM; }
+  Errno trim(uint64_t, uint64_t, const RequestOptions&) override { return EPERM; }
+  Errno flush() override { return 0; }
+  /// Holes of the base and zero extents are holes that read as zeroes; all else is data.
+  Errno allocation(uint64_t offset, uint64_t length, std::vector<AllocationExtent>* extents) override;
+
+ private:
+  struct Stretch {  // of sectors
+    uint64_t start;
+    uint64_t length;
+  };
+  /// Where a range comes from: each sector in exactly one of them.
+  struct Resolved {
+    std::vector<RunEntry> entries;  // RunEntry::segment is an index into segments_
+    std::vector<Stretch> base;
+  };
+
+  PointInTimeDevice() = default;
+  Outcome open_base(const std::string& path);
+  Errno resolve(uint64_t start, uint64_t length, Resolved* resolved) const;
+  /// Bytes [from, from + length) of an entry's sectors.
+  Errno read_entry(const RunEntry& entry, uint64_t from, uint64_t length, std::byte* into);
+  Errno read_base(uint64_t offset, uint64_t length, std::byte* into) const;
+  Errno allocation_of_base(const Stretch& stretch, std::vector<std::pair<Stretch, bool>>* parts) const;
+
+  uint64_t size_ = 0;
+  uint32_t block_size_ = kSectorBytes;
+  uint16_t volume_ = 0;
+  uint64_t lsn_ = 0;
+  Fd base_;
+  uint64_t base_bytes_ = 0;
+  std::vector<std::unique_ptr<SegmentIndex>> segments_;  // oldest first
+  FrameCache cache_;
 };
 
 }  // namespace afterimage

@@ -1,6 +1,6 @@
 // Loop devices: attaching a file (of a FuseServer) as /dev/loopN by ioctl, as losetup(8) does.
 //
-// Threads: any; attach() and detach() may block on I/O. Needs root.
+// Threads: any; attach_loop() and detach_loop() may block on I/O. Needs root.
 #pragma once
 
 #include <cstdint>
@@ -16,11 +16,18 @@ struct LoopOptions {
   bool read_only = false;
 };
 
-/// Attaches with direct I/O to the first free loop device (LOOP_CTL_GET_FREE + LOOP_CONFIGURE, retried on a race).
-/// Returns "/dev/loopN". Errors: LOOP_UNAVAILABLE, LOOP_ATTACH.
+/// Attaches with direct I/O to the first free loop device (LOOP_CTL_GET_FREE + LOOP_CONFIGURE, retried on a
+/// race). Returns "/dev/loopN". Errors: LOOP_UNAVAILABLE, LOOP_ATTACH.
 Result<std::string> attach_loop(const LoopOptions& options);
 
-/// Detaches; LOOP_BUSY if something still has it open (mounted, in use). Never leaves a lazy (autoclear) detach behind.
+/// Detaches; LOOP_BUSY if something still has it open (mounted, in use). Never leaves a lazy (autoclear)
+/// detach behind. Waits up to a second for openers that come and go, such as udev. Errors: LOOP_BUSY,
+/// LOOP_DETACH.
 Outcome detach_loop(const std::string& device);
+
+/// True if something claims the device: a mount, device-mapper, swap, or a program that opened it
+/// exclusively. One that merely has it open cannot be seen. Errors: LOOP_UNAVAILABLE (no such device, no
+/// permission).
+Result<bool> loop_in_use(const std::string& device);
 
 }  // namespace afterimage

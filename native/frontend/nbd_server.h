@@ -1,13 +1,13 @@
-// NbdServer: serves BlockDevices to NBD clients (the NetworkBlockDevice project's doc/proto.md): fixed newstyle,
-// NBD_OPT_GO/INFO/LIST/STRUCTURED_REPLY/SET_META_CONTEXT/LIST_META_CONTEXT/ABORT (EXPORT_NAME too), structured replies,
-// FLUSH, FUA, TRIM, WRITE_ZEROES (NO_HOLE, FAST_ZERO), CACHE is not offered, base:allocation, block-size constraints,
-// read-only exports, CAN_MULTI_CONN.
+// NbdServer: serves BlockDevices to NBD clients (the NetworkBlockDevice project's doc/proto.md): fixed
+// newstyle, NBD_OPT_GO/INFO/LIST/STRUCTURED_REPLY/SET_META_CONTEXT/LIST_META_CONTEXT/ABORT (EXPORT_NAME too),
+// structured replies, FLUSH, FUA, TRIM, WRITE_ZEROES (NO_HOLE, FAST_ZERO), CACHE is not offered,
+// base:allocation, block-size constraints, read-only exports, CAN_MULTI_CONN.
 //
-// Threads: start()/stop()/stats() from one control thread. One thread accepts; each connection has one thread that
-// receives, carries the request out inline on the device, and batches replies (up to 16, or until its input is empty):
-// measured faster than a worker pool. Nothing calls into JavaScript.
-// Ownership: shares the devices until stop() has returned. Buffers are per connection and bounded: a payload longer
-// than 1 MiB is received and written in pieces.
+// Threads: start()/stop()/stats() from one control thread. One thread accepts; each connection has one thread
+// that receives, carries the request out inline on the device, and batches replies (up to 16, or until its
+// input is empty): measured faster than a worker pool. Nothing calls into JavaScript. Ownership: shares the
+// devices until stop() has returned. Buffers are per connection and bounded: a payload longer than 1 MiB is
+// received and written in pieces.
 #pragma once
 
 #include <atomic>
@@ -23,7 +23,8 @@ namespace afterimage {
 
 constexpr uint32_t kNbdPayloadBytesMax = 32u << 20;  // of one request, as clients assume without negotiation
 constexpr uint32_t kNbdConnectionsMax = 64;
-constexpr uint32_t kNbdHandshakeSecondsMax = 10;     // a client that does not finish negotiating is dropped
+constexpr uint32_t kNbdHandshakeSecondsMax = 10;  // a client that does not finish negotiating is dropped
+constexpr uint32_t kNbdStopSecondsMax = 2;
 
 struct NbdExport {
   std::string name;  // "" is the default export; names are unique per server
@@ -40,6 +41,7 @@ class NbdServer {
     std::string tcp_host;   // … or a numeric address and a port (0: chosen by the kernel)
     uint16_t tcp_port = 0;
     std::vector<NbdExport> exports;
+    uint32_t handshake_seconds = kNbdHandshakeSecondsMax;
   };
   struct Stats {
     uint64_t connections = 0;  // open now
@@ -54,7 +56,13 @@ class NbdServer {
   std::string address() const;
   Stats stats() const;
   /// Stops accepting, lets each connection finish the requests it has received, closes, joins all threads.
+  /// A client that does not take its replies is cut off after kNbdStopSecondsMax.
   void stop();
+
+ private:
+  struct State;
+  explicit NbdServer(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace afterimage

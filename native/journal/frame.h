@@ -1,8 +1,10 @@
-// The frame: a batch of consecutive records of one member's stream; the unit of compression, checksum, transport and
-// append. Its bytes are the same on the wire and on disk. Layout: docs/FORMAT.md, "Frame"; this file is its code.
+// The frame: a batch of consecutive records of one member's stream; the unit of compression, checksum,
+// transport and append. Its bytes are the same on the wire and on disk. Layout: docs/FORMAT.md, "Frame"; this
+// file is its code.
 //
 // Threads: functions are pure; a FrameBuilder belongs to one thread.
-// Ownership: FrameView points into the caller's bytes and is valid only as long as they are.
+// Ownership: FrameView points into the caller's bytes and is valid only as long as they are. Bytes given to
+// parse_frame_tables and verify_frame begin at a multiple of 8: a caller whose transport does not promise that copies.
 #pragma once
 
 #include <cstddef>
@@ -15,19 +17,20 @@
 
 namespace afterimage {
 
-static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the structures below are read and written in place");
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+              "the structures below are read and written in place");
 
-constexpr uint32_t kRecordBytesMax = 1u << 20;         // payload of one record
-constexpr uint32_t kZeroRecordBytesMax = 1u << 30;     // range of one zero record
+constexpr uint32_t kRecordBytesMax = 1u << 20;      // payload of one record
+constexpr uint32_t kZeroRecordBytesMax = 1u << 30;  // range of one zero record
 constexpr uint32_t kRecordsPerFrameMax = 4096;
-constexpr uint32_t kFrameRawBytesMax = 1u << 20;       // uncompressed payload of one frame
+constexpr uint32_t kFrameRawBytesMax = 1u << 20;  // uncompressed payload of one frame
 constexpr uint32_t kChunkRawBytesMax = 64u << 10;
 constexpr uint32_t kChunksPerFrameMax = 64;
-constexpr uint32_t kFrameBytesMax = 1280u << 10;       // the whole frame, as stored
-constexpr uint16_t kVolumeNumberMax = 63;              // volume numbers are 0…63 per member
+constexpr uint32_t kFrameBytesMax = 1280u << 10;  // the whole frame, as stored
+constexpr uint16_t kVolumeNumberMax = 63;         // volume numbers are 0…63 per member
 constexpr uint16_t kFrameVersion = 1;
-constexpr uint32_t kChunkStoredRaw = 1u << 31;         // in ChunkEntry::stored_bytes
-constexpr uint32_t kFlagsCritical = 0xffff0000;        // unknown flags in this half refuse the frame
+constexpr uint32_t kChunkStoredRaw = 1u << 31;   // in ChunkEntry::stored_bytes
+constexpr uint32_t kFlagsCritical = 0xffff0000;  // unknown flags in this half refuse the frame
 constexpr char kFrameMagic[8] = {'A', 'F', 'T', 'F', 'R', 'A', 'M', 'E'};
 
 enum class RecordKind : uint8_t {
@@ -51,10 +54,11 @@ struct FrameHeader {
   uint32_t flags;
   Uuid group;
   Uuid member;
-  uint64_t epoch;       // fences a second writer
+  uint64_t epoch;  // fences a second writer
   uint64_t generation;
-  uint64_t first_lsn;   // record i has LSN first_lsn + i
-  uint64_t last_lsn;    // == first_lsn + record_count - 1: catches a count that lost a bit before the CRC was made
+  uint64_t first_lsn;  // record i has LSN first_lsn + i
+  uint64_t
+      last_lsn;  // == first_lsn + record_count - 1: catches a count that lost a bit before the CRC was made
   uint64_t first_time_ns;
   uint64_t last_time_ns;
   uint32_t era;
@@ -65,8 +69,8 @@ struct FrameHeader {
   uint32_t raw_bytes;      // payload before compression
   uint32_t payload_bytes;  // payload as stored
   uint32_t frame_bytes;    // all of it, a multiple of 8
-  uint32_t link;           // header_crc32c of the frame before it in this generation, 0 for the first: catches
-                           // reordered frames and old frames in recycled segments
+  uint32_t link;  // header_crc32c of the frame before it in this generation, 0 for the first: catches
+                  // reordered frames and old frames in recycled segments
   uint32_t tables_crc32c;  // over record table and chunk table; chunks carry their own
   uint8_t reserved1[24];
   uint32_t header_crc32c;  // over all bytes before it
@@ -79,14 +83,14 @@ struct RecordEntry {
   uint16_t volume;
   uint32_t length;          // bytes, a multiple of 512; 0 for flush, clock, void, resize, membership
   uint64_t offset;          // bytes, a multiple of 512
-  uint64_t time_ns;         // CLOCK_REALTIME, strictly increasing within an era
+  uint64_t time_ns;         // CLOCK_REALTIME, strictly increasing within an era, so within a frame too
   uint32_t payload_offset;  // into the uncompressed payload; kWrite only, else 0
   uint32_t reserved;
 };
 static_assert(sizeof(RecordEntry) == 32);
 
-/// Chunks cut the payload where records begin: a record of at most 64 KiB lies in one chunk. A longer one begins a
-/// chunk and fills chunks of exactly 64 KiB; its rest may share its last chunk with what follows.
+/// Chunks cut the payload where records begin: a record of at most 64 KiB lies in one chunk. A longer one
+/// begins a chunk and fills chunks of exactly 64 KiB; its rest may share its last chunk with what follows.
 struct ChunkEntry {
   uint32_t raw_offset;     // where this chunk begins in the uncompressed payload
   uint32_t stored_offset;  // and in the stored payload
@@ -102,13 +106,14 @@ struct FrameView {
   std::span<const std::byte> payload;  // stored form
 };
 
-/// Checks a header alone (at least sizeof(FrameHeader) bytes): magic, version, flags, header CRC, every count and
-/// length within its limit, and frame_bytes equal to the sum of its parts.
-/// Errors: FRAME_TRUNCATED, FRAME_CORRUPT, FRAME_VERSION.
+/// Checks a header alone (at least sizeof(FrameHeader) bytes): magic, version, flags, header CRC, every count
+/// and length within its limit, and frame_bytes equal to the sum of its parts. Errors: FRAME_TRUNCATED,
+/// FRAME_CORRUPT, FRAME_VERSION.
 Result<FrameHeader> parse_frame_header(std::span<const std::byte> bytes);
 
-/// Checks header and tables, not the chunks' CRCs; `bytes` is the frame without its payload or the whole frame (then
-/// view.payload is set). Every record lies within limits; every chunk within the payload, in order, without gaps.
+/// Checks header and tables, not the chunks' CRCs; `bytes` is the frame without its payload or the whole
+/// frame (then view.payload is set). Every record lies within limits; every chunk within the payload, in
+/// order, without gaps.
 Result<FrameView> parse_frame_tables(std::span<const std::byte> bytes);
 
 /// parse_frame_tables over exactly one whole frame, plus every chunk's CRC-32C.
@@ -147,9 +152,9 @@ class FrameBuilder {
 
   /// Starts a frame in `buffer` (at least kFrameBytesMax bytes, 8-byte aligned; borrowed until finish()).
   void begin(std::byte* buffer, uint64_t first_lsn, uint32_t era, uint32_t link);
-  /// Adds the next record; `payload` (record.length bytes, kWrite only) is compressed or copied before the call
-  /// returns. False, and nothing added, when the record belongs into the next frame because this one is full. A first
-  /// record always fits.
+  /// Adds the next record; `payload` (record.length bytes, kWrite only) is compressed or copied before the
+  /// call returns. False, and nothing added, when the record belongs into the next frame because this one is
+  /// full. A first record always fits.
   bool add(const Record& record, const std::byte* payload);
   uint32_t record_count() const;
   uint32_t raw_bytes() const;

@@ -1,17 +1,14 @@
 // Segment files: the journal of one member on disk. Layout: docs/FORMAT.md, "Segment".
 //
-// A segment holds frames of one generation, back to back from byte 4096, each linked to the one before. It is named by
-// its first LSN (20 digits, ".seg"), preallocated, and immutable once sealed. Its run (".run") is built when it is
-// sealed and can be rebuilt at any time.
+// A segment holds frames of one generation, back to back from byte 4096, each linked to the one before. It is
+// named by its first LSN (20 digits, ".seg"), preallocated, and immutable once sealed. Its run (".run") is
+// built when it is sealed and can be rebuilt at any time.
 //
-// Threads: scan functions from any thread on files that nobody truncates. JournalWriter: append() and seal() from one
-// control thread; the work is done on the writer's own thread; completions are called there.
-// Ownership: append() borrows the frame's bytes until its completion is called.
+// Threads: every function from any thread, also on the segment that is being appended to; they open the file
+// anew and read no further than what is durable according to the SegmentInfo given. Nothing is kept.
 #pragma once
 
 #include <cstdint>
-#include <functional>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -54,6 +51,7 @@ struct SegmentHeader {
 };
 static_assert(sizeof(SegmentHeader) == kSegmentHeaderBytes);
 
+/// What a catalog knows of a segment.
 struct SegmentInfo {
   std::string path;
   uint64_t generation = 0;
@@ -65,70 +63,41 @@ struct SegmentInfo {
   uint32_t last_era = 0;
   uint32_t frames = 0;
   uint64_t records = 0;
-  uint64_t raw_bytes = 0;      // payload before compression
-  uint64_t bytes = 0;          // used, header included: where the next frame goes
-  uint32_t link = 0;           // header CRC of the last frame, or the header's link while empty
+  uint64_t raw_bytes = 0;  // payload before compression
+  uint64_t bytes = 0;      // used, header included: where the next frame goes
+  uint32_t link = 0;       // header CRC of the last frame, or the header's link while empty
   bool sealed = false;
 };
 
 struct SegmentScan {
-  SegmentInfo info;            // of the valid prefix
-  std::string stop_reason;     // why the scan ended: "" at the end of the used bytes or at never-written space (zeroes)
+  SegmentInfo info;  // of the valid prefix
+  Uuid group{};
+  Uuid member{};
+  std::vector<SegmentVolume>
+      volumes;              // with their sizes after the valid prefix: what a next segment begins with
+  std::string stop_reason;  // why the scan ended: "" at the end of the used bytes or at never-written space
+                            // (zeroes), else what is wrong with the bytes at stop_offset
   uint64_t stop_offset = 0;
 };
 
-/// Reads a segment frame by frame and stops at the first that does not continue the stream (bad CRC, wrong first LSN,
-/// wrong link, other generation). `check_payload` verifies the chunks' CRCs too.
-/// Errors: SEGMENT_CORRUPT (header), SEGMENT_VERSION, IO_ERROR.
+/// Adds one more frame to `info`.
+void extend(SegmentInfo* info, const FrameHeader& frame);
+
+/// Why a header cannot be used: nullptr if it can. `code` becomes SEGMENT_CORRUPT or SEGMENT_VERSION.
+const char* segment_header_fault(const SegmentHeader& header, const char** code);
+
+/// "DIRECTORY/00000000000000000001.seg"
+std::string segment_path(const std::string& directory, uint64_t first_lsn);
+
+/// Reads a segment frame by frame and stops at the first that does not continue the stream (bad CRC, wrong
+/// first LSN, wrong link, other generation). `check_payload` verifies the chunks' CRCs too. Errors:
+/// SEGMENT_CORRUPT (header), SEGMENT_VERSION, IO_ERROR.
 Result<SegmentScan> scan_segment(const std::string& path, bool check_payload);
 
-/// The last LSN of the segment whose time is ≤ time_ns within era `era` (0: any), or first_lsn - 1.
-Result<uint64_t> lsn_at_time(const SegmentInfo& segment, uint64_t time_ns);
+/// The last LSN of the segment whose time is ≤ time_ns within era `era` (0: any), or first_lsn - 1 if there
+/// is none. Errors: SEGMENT_CORRUPT, IO_ERROR.
+Result<uint64_t> lsn_at_time(const SegmentInfo& segment, uint64_t time_ns, uint32_t era = 0);
 /// Time of the record with this LSN. Errors: POINT_UNKNOWN, SEGMENT_CORRUPT, IO_ERROR.
 Result<uint64_t> time_at_lsn(const SegmentInfo& segment, uint64_t lsn);
-
-class JournalWriter {
- public:
-  struct Options {
-    std::string directory;  // exists
-    Uuid group{};
-    Uuid member{};
-    uint64_t segment_bytes = kSegmentBytesDefault;
-  };
-  struct Position {  // what must come next
-    uint64_t epoch = 0;
-    uint64_t generation = 0;
-    uint64_t last_lsn = 0;  // of the journal; the next frame begins at last_lsn + 1
-    uint32_t link = 0;      // of the last frame in this generation, 0 if none
-  };
-  struct Appended {
-    uint64_t durable_lsn = 0;          // everything up to here is on stable storage (R4)
-    std::vector<SegmentInfo> changed;  // the segment written to, and those sealed by this group commit
-  };
-  using Completion = std::function<void(Result<Appended>)>;
-
-  /// Opens the journal for appending after `position`. `tail` is the unsealed last segment (from scan_segment, its
-  /// torn tail already decided on and cut at tail.bytes) or null to begin a new one with the first frame.
-  /// Errors: JOURNAL_IO.
-  static Result<std::unique_ptr<JournalWriter>> open(const Options& options, const Position& position,
-                                                     const SegmentInfo* tail);
-  ~JournalWriter();  // completes what was queued, seals nothing
-
-  /// Queues a frame. It is verified in full on the writer's thread and must continue the stream exactly:
-  /// FRAME_CORRUPT, FRAME_TRUNCATED, FRAME_VERSION, FRAME_FOREIGN (group or member), FRAME_FENCED (epoch),
-  /// FRAME_GENERATION, FRAME_REPEATED (LSN at or before the last), FRAME_GAP (LSN beyond the next), FRAME_LINK,
-  /// RECORD_INVALID (a volume that the segment lacks, a range beyond its size). A refused frame leaves the journal as it
-  /// was; those queued behind it are refused with JOURNAL_STOPPED until resume() is called.
-  /// JOURNAL_FULL (ENOSPC, EDQUOT) and JOURNAL_IO: likewise, after cutting back to the last durable byte.
-  /// Completions are called in order, once the frame is durable; one fdatasync serves all frames of a group commit.
-  void append(const std::byte* frame, uint64_t bytes, Completion completion);
-
-  /// Starts a new session at the present position (clears JOURNAL_STOPPED), with the writer's new epoch.
-  void resume(uint64_t epoch);
-  /// Seals the current segment and begins generation `generation` at `first_lsn` with these volumes.
-  void begin_generation(uint64_t epoch, uint64_t generation, uint64_t first_lsn, std::vector<SegmentVolume> volumes,
-                        Completion completion);
-  Position position() const;  // of the durable end
-};
 
 }  // namespace afterimage

@@ -25,8 +25,8 @@ uint32_t portable(const uint8_t* p, size_t n, uint32_t crc) {
 }
 
 #if defined(__x86_64__)
-// The instruction has a latency of 3 cycles and a throughput of 1: three independent lanes keep it busy. The lanes
-// are joined by multiplying with x^(8*kLane) mod P, done by a table of the zero-extension operator.
+// The instruction has a latency of 3 cycles and a throughput of 1: three independent lanes keep it busy. The
+// lanes are joined by multiplying with x^(8*kLane) mod P, done by a table of the zero-extension operator.
 constexpr size_t kLane = 1024;
 
 constexpr uint32_t times(const std::array<uint32_t, 32>& m, uint32_t v) {
@@ -55,7 +55,8 @@ constexpr auto kShift = make_shift();
 static_assert((kLane & (kLane - 1)) == 0, "the zero operator is built by squaring");
 
 uint32_t shift(uint32_t crc) {
-  return kShift[0][crc & 0xff] ^ kShift[1][(crc >> 8) & 0xff] ^ kShift[2][(crc >> 16) & 0xff] ^ kShift[3][crc >> 24];
+  return kShift[0][crc & 0xff] ^ kShift[1][(crc >> 8) & 0xff] ^ kShift[2][(crc >> 16) & 0xff] ^
+         kShift[3][crc >> 24];
 }
 
 uint64_t word(const uint8_t* p) {

@@ -1,0 +1,22 @@
+/** The decision at every Welcome: does the stream go on, or must a new generation begin? */
+import type { Welcome } from '../proto/replication.js';
+import type { CaptureStream } from './capture_stream.js';
+
+/** Null: it goes on after the receiver's durable LSN. Else the reason of the generation to come. */
+export function endOfContinuity(
+  stream: CaptureStream,
+  /** The receiver acknowledged up to here; the ring holds nothing before. */
+  durableLsn: bigint,
+  /** The highest LSN of the generation that was ever sent. */
+  shippedLsnMax: bigint,
+  welcome: Pick<Welcome, 'generation' | 'durableLsn'>,
+): string | null {
+  if (stream.state === 'none') return welcome.generation === 0n ? 'NEW' : 'AGENT_RESTARTED';
+  if (stream.state === 'abandoned') return stream.reason;
+  if (welcome.generation !== stream.generation) {
+    return stream.state === 'ended' ? stream.reason : 'GENERATION_UNKNOWN';
+  }
+  // Less than was acknowledged: the receiver was set back. More than was ever sent: this agent was.
+  if (welcome.durableLsn < durableLsn || welcome.durableLsn > shippedLsnMax) return 'WATERMARK_INVALID';
+  return null;
+}

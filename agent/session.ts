@@ -1,0 +1,527 @@
+/**
+ * The agent's side of the replication session, as a pure state machine: events in, actions out, no I/O, no clock, no
+ * randomness. One per member, for the life of the process; it outlives connections. Vocabulary: session_events.ts.
+ * Story: docs/PROTOCOL.md.
+ *
+ * Its promises:
+ * - Epoch, generation and LSNs are on stable storage before they are used.
+ * - The ring forgets only what the receiver has acknowledged as durable, or what belongs to a stream given up.
+ * - A stream goes on only where the receiver's journal ends within what the ring still holds. Everything else is a new
+ *   generation, and new generations are compared in full.
+ * - A receiver that says what it must not loses the connection, never the process.
+ */
+import { strict as assert } from 'node:assert';
+import type { ProtectionState } from '../proto/control.js';
+import { MessageNumbers } from '../proto/message_numbers.js';
+import { PROTOCOL_VERSION } from '../proto/replication.js';
+import type {
+  Ack,
+  AgentBody,
+  GenerationAccepted,
+  ReceiverMessage,
+  Refused,
+  VolumeState,
+  Welcome,
+} from '../proto/replication.js';
+import { assertWatermarks } from '../proto/watermarks.js';
+import type { Watermarks } from '../proto/watermarks.js';
+import { CheckpointRequests } from './checkpoint_requests.js';
+import { endOfContinuity } from './resumption.js';
+import type {
+  AgentAction,
+  AgentEvent,
+  GenerationNumbers,
+  MemberIdentity,
+  RingView,
+  StoredState,
+} from './session_events.js';
+import { assertLimits, SESSION_LIMITS } from './session_limits.js';
+import type { SessionLimits } from './session_limits.js';
+import { Shipment } from './shipment.js';
+import { StateJournal } from './state_journal.js';
+import type { Purpose } from './state_journal.js';
+import { FIRST_STATE, startedState } from './stored_state.js';
+import { SyncPlan } from './sync_plan.js';
+
+type Phase =
+  | 'opening' // the epoch is being persisted
+  | 'offline' // a connection was asked for
+  | 'greeting' // Hello was sent
+  | 'abandoning' // waiting for the end of a stream that was given up
+  | 'reserving' // a generation is being persisted
+  | 'beginning' // GenerationBegin was sent
+  | 'streaming'
+  | 'leaving' // a disconnect was asked for
+  | 'ended'; // stopped, or fenced
+
+const CONNECTED: readonly Phase[] = ['greeting', 'abandoning', 'reserving', 'beginning', 'streaming'];
+/** Phases in which the receiver owes an answer (in `streaming`, to the heartbeats). */
+const OWED: readonly Phase[] = ['greeting', 'beginning', 'streaming'];
+
+/** Refusals that concern the records themselves: sending the same again may not help. */
+const RECORD_REFUSALS: readonly string[] = [
+  'FRAME_CORRUPT',
+  'FRAME_TRUNCATED',
+  'FRAME_GENERATION',
+  'FRAME_REPEATED',
+  'FRAME_GAP',
+  'FRAME_LINK',
+  'RECORD_INVALID',
+  'GENERATION_UNKNOWN',
+];
+/** Connect attempts are spaced as if this many had failed, where the receiver says that trying again does not help. */
+const ATTEMPT_OF_REFUSAL = 7;
+
+const NO_PEER = { generation: 0n, durableLsn: 0n, hashKey: Buffer.alloc(0) };
+const NO_NUMBERS: GenerationNumbers = { epoch: 0n, generation: 0n, firstLsn: 1n, lsnCeiling: 0n };
+
+export class AgentSession {
+  #out: AgentAction[] = [];
+  #phase: Phase = 'opening';
+  /** The stream that this process continues, if its predecessor stopped cleanly. */
+  #resume: GenerationNumbers | null = null;
+  #identity: MemberIdentity | null = null;
+  #stop: 'no' | 'quiescing' | 'draining' | 'persisting' | 'stopped' = 'no';
+  #attempt = 0;
+  #silentTicks = 0;
+  /** Refusals of records in a row, without one becoming durable. */
+  #refusals = 0;
+  #refusalCode = '';
+  /** What the receiver said in its Welcome, and the generation that follows from it. */
+  #peer: Pick<Welcome, 'generation' | 'durableLsn' | 'hashKey'> = NO_PEER;
+  #reserved: GenerationNumbers = NO_NUMBERS;
+  /** Why the generation before could not go on. */
+  #reason = '';
+  #raising: { generation: bigint; lsn: bigint } | null = null;
+  readonly #numbers = new MessageNumbers();
+  readonly #store: StateJournal;
+  readonly #shipment: Shipment;
+  readonly #syncs: SyncPlan;
+  readonly #checkpoints: CheckpointRequests;
+
+  constructor(private readonly limits: SessionLimits = SESSION_LIMITS) {
+    assertLimits(limits);
+    const emit = (action: AgentAction): void => void this.#out.push(action);
+    const send = (body: AgentBody): void => this.#send(body);
+    this.#store = new StateJournal(emit);
+    this.#shipment = new Shipment(limits, emit);
+    this.#checkpoints = new CheckpointRequests(limits.checkpointsMax, { emit, send });
+    this.#syncs = new SyncPlan(limits, {
+      emit,
+      send,
+      refuse: (message) => this.#leave('SESSION_ORDER', message),
+      hasRoom: () => this.#shipment.window.transportHasRoom,
+      sendPiece: (volume, offset, wireBytes) => {
+        emit({ type: 'sendPiece', sequence: this.#numbers.next(), volume, offset });
+        this.#shipment.window.pieceWritten(wireBytes);
+      },
+    });
+  }
+
+  /** Whether the stream flows. */
+  get isStreaming(): boolean {
+    return this.#phase === 'streaming';
+  }
+  /** Stopped, or fenced. */
+  get hasEnded(): boolean {
+    return this.#phase === 'ended';
+  }
+  get marks(): Readonly<Watermarks> {
+    return this.#shipment.marks;
+  }
+  /** Of the ring's stream; 0n: none. */
+  get generation(): bigint {
+    return this.#shipment.generation;
+  }
+  /** The volume that is being synced, and how many wait for it. */
+  get sync(): { active: SyncPlan['active']; waiting: number } {
+    return { active: this.#syncs.active, waiting: this.#syncs.waiting };
+  }
+  get state(): ProtectionState {
+    if (this.#shipment.stream.state !== 'live') return 'tracking';
+    if (!this.isStreaming) return 'disconnected';
+    if (this.#syncs.active === null) return 'protected';
+    return this.#syncs.active.kind === 'initial' ? 'initial-sync' : 'resync';
+  }
+
+  /** Takes one event; returns what is to be done about it, in order. Throws AssertionError on defects only. */
+  handle(event: AgentEvent): AgentAction[] {
+    this.#out = [];
+    this.#take(event);
+    this.#advance();
+    assertWatermarks(this.#shipment.marks);
+    return this.#out;
+  }
+
+  #take(event: AgentEvent): void {
+    switch (event.type) {
+      case 'started':
+        return this.#started(event.stored ?? FIRST_STATE, event.identity);
+      case 'persisted':
+        return this.#persisted(this.#store.answered());
+      case 'persistFailed':
+        return this.#persistFailed(this.#store.answered(), event.code, event.message);
+      case 'connected':
+        return this.#connected();
+      case 'disconnected':
+        return this.#disconnected(event.code, event.message);
+      case 'message':
+        return this.#message(event.message);
+      case 'frameReady':
+        if (this.#shipment.frameReady(event.frame)) this.#numbers.next();
+        return;
+      case 'streamEnded':
+        return this.#shipment.streamEnded(event.generation, event.lastLsn, event.reason, event.timeNs);
+      case 'sent':
+        if (this.#isConnected) this.#shipment.window.sent(event.bytes);
+        return this.#syncs.advance();
+      case 'pieceRead':
+        return this.#syncs.pieceRead(event.turn, event.wireBytes, event.rawBytes);
+      case 'compared':
+        return this.#syncs.compared(event.turn, event.streamClosed);
+      case 'fenced':
+        return this.#syncs.fenced(event.turn, event.lsn);
+      case 'syncFailed':
+        return this.#syncs.failed(event.turn, event.code, event.message);
+      case 'checkpointRequested':
+        return this.#checkpoints.requested(event.requestId, event.name, this.isStreaming);
+      case 'positionRead':
+        return this.#checkpoints.positionRead(event);
+      case 'stopRequested':
+        return this.#stopRequested();
+      case 'quiesced':
+        return this.#quiesced(event.ring);
+      case 'stopExpired':
+        return this.#persistStop(false);
+      case 'tick':
+        return this.#tick(event.nowNs, event.ring);
+    }
+  }
+
+  /** What follows from where things stand, whatever happened. */
+  #advance(): void {
+    const { stream, marks, isDrained } = this.#shipment;
+    if (this.#stop === 'draining') {
+      if (stream.state !== 'live') this.#persistStop(false);
+      else if (marks.durable === marks.captured) this.#persistStop(true);
+    } else if (this.#phase === 'streaming' && stream.state === 'ended' && isDrained) {
+      const { generation, lastLsn, reason, timeNs } = stream;
+      this.#syncs.stop();
+      this.#shipment.halt();
+      this.#send({ streamEnd: { generation, lastLsn, reason, timeNs } });
+      this.#reserve(reason);
+    } else if (this.#phase === 'abandoning' && stream.state === 'none') {
+      this.#reserve(this.#reason);
+    }
+    this.#shipment.advance();
+  }
+
+  // --- start and stop ---
+
+  #started(stored: StoredState, identity: MemberIdentity): void {
+    assert(this.#identity === null, 'a session starts once');
+    const { state, resume } = startedState(stored, identity.volumes, this.limits.lsnReserve);
+    this.#identity = identity;
+    this.#resume = resume;
+    this.#store.persist('open', state);
+  }
+
+  #open(): void {
+    if (this.#stop !== 'no') return this.#persistStop(this.#resume !== null); // production was never let in
+    const { timeNs, era, durableLsn, lsnCeiling } = this.#store.state;
+    this.#out.push({ type: 'open', lastTimeNs: timeNs, era, resume: this.#resume });
+    this.#shipment.open(durableLsn, lsnCeiling, this.#resume);
+    this.#connect();
+  }
+
+  #stopRequested(): void {
+    if (this.#stop !== 'no') return;
+    this.#stop = 'quiescing';
+    this.#syncs.stop();
+    if (this.#phase !== 'opening') this.#out.push({ type: 'quiesce' });
+  }
+
+  #quiesced(ring: RingView): void {
+    if (this.#stop !== 'quiescing') return;
+    this.#ringSeen(ring);
+    this.#stop = 'draining';
+    // The native group may have closed the stream without anybody having pulled its end yet.
+    if (!ring.streaming) this.#persistStop(false);
+  }
+
+  #persistStop(clean: boolean): void {
+    if (this.#stop === 'persisting' || this.#stop === 'stopped') return;
+    this.#stop = 'persisting';
+    const { marks } = this.#shipment;
+    if (clean && this.isStreaming) this.#send({ goodbye: { reason: 'CLOSED' } });
+    if (clean && this.#phase !== 'opening') {
+      assert(marks.durable === marks.captured, 'a clean stop leaves nothing behind');
+      this.#store.note({ durableLsn: marks.durable });
+    }
+    this.#store.persist(clean ? 'cleanStop' : 'stop', { clean });
+  }
+
+  #stopped(clean: boolean): void {
+    this.#leave('CLOSED', 'the agent stops');
+    this.#phase = 'ended';
+    this.#stop = 'stopped';
+    this.#out.push({ type: 'stopped', clean });
+  }
+
+  // --- stable storage ---
+
+  #persisted(purpose: Purpose | null): void {
+    switch (purpose) {
+      case null:
+        return;
+      case 'open':
+        return this.#open();
+      case 'ceiling':
+        if (this.#raising !== null) this.#shipment.raiseCeiling(this.#raising.generation, this.#raising.lsn);
+        this.#raising = null;
+        return;
+      case 'generation':
+        return this.#askForGeneration();
+      case 'cleanStop':
+        return this.#stopped(true);
+      case 'stop':
+        return this.#stopped(false);
+    }
+  }
+
+  #persistFailed(purpose: Purpose | null, code: string, message: string): void {
+    // Without its first state the agent must not let production in: the state on disk may say `clean`.
+    this.#out.push({ type: 'fail', code, message, final: purpose === 'open' });
+    if (purpose === 'open') this.#phase = 'ended';
+    else if (purpose === 'ceiling') this.#raising = null;
+    else if (purpose === 'generation') this.#leave(code, message);
+    else if (purpose !== null) this.#stopped(false);
+  }
+
+  // --- connection ---
+
+  get #who(): MemberIdentity {
+    assert(this.#identity !== null, 'nothing happens before the start');
+    return this.#identity;
+  }
+
+  get #isConnected(): boolean {
+    return CONNECTED.includes(this.#phase);
+  }
+
+  #connect(): void {
+    this.#phase = 'offline';
+    if (this.#stop === 'persisting') return;
+    this.#out.push({ type: 'connect', attempt: this.#attempt });
+    this.#attempt += 1;
+  }
+
+  #connected(): void {
+    if (this.#phase !== 'offline') return;
+    this.#phase = 'greeting';
+    this.#silentTicks = 0;
+    this.#numbers.reset();
+    this.#shipment.window.reset();
+    const { stream, marks, generation, usedLsnMax } = this.#shipment;
+    this.#send({
+      hello: {
+        ...this.#who,
+        protocol: PROTOCOL_VERSION,
+        epoch: this.#store.state.epoch,
+        generation,
+        durableLsn: marks.durable,
+        capturedLsn: marks.captured,
+        usedLsnMax,
+        continuous: stream.state === 'live' || stream.state === 'ended',
+      },
+    });
+  }
+
+  #disconnected(code: string, message: string): void {
+    if (this.#phase === 'ended') return;
+    if (this.#phase !== 'leaving') this.#out.push({ type: 'fail', code, message, final: false });
+    this.#halt();
+    this.#connect();
+  }
+
+  /** Ends the connection from this side; `disconnected` follows. */
+  #leave(code: string, message: string): void {
+    if (!this.#isConnected) return;
+    this.#halt();
+    this.#phase = 'leaving';
+    if (code !== 'CLOSED') this.#out.push({ type: 'fail', code, message, final: false });
+    this.#out.push({ type: 'disconnect', code, message });
+  }
+
+  /** Stops what runs on a connection. */
+  #halt(): void {
+    this.#syncs.stop();
+    this.#checkpoints.lost();
+    this.#shipment.halt();
+  }
+
+  #send(body: AgentBody): void {
+    this.#out.push({ type: 'send', message: { ...body, sequence: this.#numbers.next() } });
+  }
+
+  #message(message: ReceiverMessage): void {
+    if (!this.#isConnected) return; // still on its way when the connection was given up
+    const fault = this.#numbers.check(message.sequence);
+    if (fault !== null) return this.#leave('SESSION_ORDER', fault);
+    this.#silentTicks = 0;
+    if ('refused' in message) this.#refused(message.refused);
+    else if ('welcome' in message) this.#welcomed(message.welcome);
+    else if (this.#phase === 'greeting')
+      this.#leave('SESSION_ORDER', 'the receiver spoke before its Welcome');
+    else if ('ack' in message) this.#ack(message.ack);
+    else if ('generationAccepted' in message) this.#accepted(message.generationAccepted);
+    else if ('checkpointDone' in message) this.#checkpoints.done(message.checkpointDone);
+    else if ('checkpointRequest' in message) {
+      this.#checkpoints.asked(message.checkpointRequest, this.isStreaming);
+    } else if (!this.isStreaming || this.#stop !== 'no') {
+      return; // about a sync that was stopped
+    } else if ('syncAck' in message) this.#syncs.syncAck(message.syncAck);
+    else if ('hashReply' in message) this.#syncs.hashReply(message.hashReply);
+    else this.#syncs.syncComplete(message.syncComplete);
+  }
+
+  #refused({ code, message, retryable }: Refused): void {
+    if (code === 'FENCED' || code === 'FRAME_FENCED') return this.#fenced(code, message);
+    if (RECORD_REFUSALS.includes(code)) {
+      this.#refusals += 1;
+      this.#refusalCode = code;
+    }
+    if (!retryable) this.#attempt = Math.max(this.#attempt, ATTEMPT_OF_REFUSAL);
+    this.#leave(code, message);
+  }
+
+  /** Another writer has the member: whatever this one sends is wrong. */
+  #fenced(code: string, message: string): void {
+    this.#halt();
+    this.#out.push({ type: 'disconnect', code, message }, { type: 'fail', code, message, final: true });
+    this.#shipment.giveUp(code);
+    this.#phase = 'ended';
+  }
+
+  #ack(ack: Ack): void {
+    const before = this.#shipment.marks.durable;
+    const fault = this.#shipment.ack(ack);
+    if (fault !== null) return this.#leave('WATERMARK_INVALID', fault);
+    this.#attempt = 0;
+    if (ack.durableLsn > before) this.#refusals = 0;
+  }
+
+  // --- generations ---
+
+  #welcomed(welcome: Welcome): void {
+    if (this.#phase !== 'greeting') return this.#leave('SESSION_ORDER', 'a second Welcome');
+    if (!this.#knowsAll(welcome.volumes)) return this.#leave('SESSION_ORDER', 'Welcome lacks a volume');
+    this.#peer = welcome;
+    const { stream, marks, shippedLsnMax } = this.#shipment;
+    const reason =
+      this.#refusals >= this.limits.refusalsMax && stream.state !== 'none'
+        ? this.#refusalCode
+        : endOfContinuity(stream, marks.durable, shippedLsnMax, welcome);
+    if (reason === null) {
+      this.#ship(welcome.durableLsn, welcome.link, welcome.volumes);
+    } else {
+      this.#reason = reason;
+      this.#phase = 'abandoning';
+      this.#shipment.giveUp(reason);
+    }
+  }
+
+  #ship(durableLsn: bigint, link: number, states: VolumeState[]): void {
+    this.#phase = 'streaming';
+    this.#shipment.start(durableLsn, link);
+    if (this.#stop !== 'no' || this.#shipment.stream.state !== 'live') return;
+    this.#syncs.start(this.generation, this.#who.volumes, states, this.#peer.hashKey);
+  }
+
+  #knowsAll(states: VolumeState[]): boolean {
+    return this.#who.volumes.every(({ number }) => states.some((state) => state.number === number));
+  }
+
+  /** Puts the numbers of a new generation on stable storage before anybody hears of them. */
+  #reserve(reason: string): void {
+    const { marks, usedLsnMax } = this.#shipment;
+    const { state } = this.#store;
+    const used = max(usedLsnMax, max(marks.durable, this.#peer.durableLsn));
+    this.#reason = reason;
+    this.#reserved = {
+      epoch: state.epoch,
+      generation: max(state.generation, this.#peer.generation) + 1n,
+      firstLsn: used + 1n,
+      lsnCeiling: max(state.lsnCeiling, used + this.limits.lsnReserve),
+    };
+    this.#phase = 'reserving';
+    const { generation, lsnCeiling } = this.#reserved;
+    this.#store.persist('generation', { generation, lsnCeiling, durableLsn: marks.durable });
+  }
+
+  #askForGeneration(): void {
+    if (this.#phase !== 'reserving') return; // that connection is gone
+    this.#phase = 'beginning';
+    const { generation, firstLsn } = this.#reserved;
+    const { volumes } = this.#who;
+    this.#send({ generationBegin: { generation, firstLsn, reason: this.#reason, volumes } });
+  }
+
+  #accepted({ generation, volumes }: GenerationAccepted): void {
+    if (this.#phase !== 'beginning' || generation !== this.#reserved.generation) {
+      return this.#leave('SESSION_ORDER', `generation ${generation} was not asked for`);
+    }
+    if (!this.#knowsAll(volumes)) return this.#leave('SESSION_ORDER', 'GenerationAccepted lacks a volume');
+    this.#refusals = 0;
+    this.#shipment.begin(this.#reserved);
+    this.#ship(this.#reserved.firstLsn - 1n, 0, volumes);
+  }
+
+  // --- time ---
+
+  #tick(nowNs: bigint, ring: RingView): void {
+    this.#ringSeen(ring);
+    this.#reserveAhead();
+    this.#syncs.tick();
+    if (this.isStreaming) this.#heartbeat(nowNs, ring);
+    this.#silentTicks = OWED.includes(this.#phase) ? this.#silentTicks + 1 : 0;
+    if (this.#silentTicks > this.limits.silenceTicksMax) {
+      this.#leave('SESSION_LOST', `no word from the receiver for ${this.limits.silenceTicksMax} ticks`);
+    }
+  }
+
+  #heartbeat(nowNs: bigint, ring: RingView): void {
+    const { captured, shipped } = this.#shipment.marks;
+    this.#send({
+      heartbeat: {
+        capturedLsn: captured,
+        capturedTimeNs: ring.capturedTimeNs,
+        shippedLsn: shipped,
+        oldestTimeNs: ring.oldestTimeNs,
+        nowNs,
+        ringUsedBytes: ring.usedBytes,
+        ringBytes: ring.bytes,
+        state: this.state,
+      },
+    });
+  }
+
+  #ringSeen(ring: RingView): void {
+    if (this.#shipment.stream.state !== 'live') return;
+    this.#shipment.captured(ring.capturedLsn);
+    this.#store.note({ timeNs: max(this.#store.state.timeNs, ring.capturedTimeNs), era: ring.era });
+  }
+
+  #reserveAhead(): void {
+    const { stream, marks, usedLsnMax } = this.#shipment;
+    if (stream.state !== 'live' || this.#raising !== null || this.#stop !== 'no') return;
+    if (usedLsnMax - marks.captured >= this.limits.lsnReserve / 2n) return;
+    const lsn = marks.captured + this.limits.lsnReserve;
+    this.#raising = { generation: stream.generation, lsn };
+    this.#store.persist('ceiling', { durableLsn: marks.durable, lsnCeiling: lsn });
+  }
+}
+
+function max(a: bigint, b: bigint): bigint {
+  return a > b ? a : b;
+}

@@ -1,0 +1,178 @@
+/**
+ * What happens to an agent's session and what it then wants done: the vocabulary of agent/session.ts. One session per
+ * member, for the life of the process. The story behind it: docs/PROTOCOL.md.
+ *
+ * Rules for the daemon that feeds the machine:
+ * - `handle(event)` returns actions; carry them out in their order, and hand every result back as an event, also when
+ *   the result came from an earlier connection: the machine knows what is stale.
+ * - Bulk bytes stay with the daemon. `sendFrame`, `dropFrame`, `sendPiece` and `dropPiece` mean the frame or piece of
+ *   the very event that was being handled.
+ * - A result must be fed in the turn of the event loop in which it arrived, before anything later.
+ */
+import type { AgentMessage, ReceiverMessage, VolumeInfo } from '../proto/replication.js';
+
+/** What the agent keeps on stable storage for a member, replaced as a whole. */
+export interface StoredState {
+  /** Of the last start. */
+  epoch: bigint;
+  /** The highest generation ever asked for; 0n: none. */
+  generation: bigint;
+  /** The highest LSN known to be durable at the receiver. After a clean stop: the last LSN of all. */
+  durableLsn: bigint;
+  /** No LSN above it was ever used. */
+  lsnCeiling: bigint;
+  /** Everything captured is durable at the receiver, and nothing has been written to the backings since. */
+  clean: boolean;
+  /** The volumes as they were: a clean stop counts only for the same ones. */
+  volumes: VolumeInfo[];
+  /** The time of the last record known, nanoseconds: times given later lie above it. */
+  timeNs: bigint;
+  /** The time era of that record. */
+  era: number;
+}
+
+/** Who the member is; the constant part of Hello. */
+export interface MemberIdentity {
+  software: string;
+  group: Buffer;
+  groupName: string;
+  member: Buffer;
+  host: string;
+  /** 16 random bytes, fresh in each process. */
+  instance: Buffer;
+  volumes: VolumeInfo[];
+}
+
+/** What the capture ring says of itself (native CaptureStats, as far as a session cares). */
+export interface RingView {
+  capturedLsn: bigint;
+  capturedTimeNs: bigint;
+  /** Time of the oldest record that is not released, 0n: none. */
+  oldestTimeNs: bigint;
+  usedBytes: bigint;
+  bytes: bigint;
+  era: number;
+  /** False once the stream was closed: what production writes now is not captured. */
+  streaming: boolean;
+}
+
+/** A sealed frame, without its bytes. */
+export interface FrameSummary {
+  generation: bigint;
+  firstLsn: bigint;
+  lastLsn: bigint;
+  /** On the wire. */
+  bytes: number;
+}
+
+/** Numbers of a native generation: GenerationStart of native/index.ts. */
+export interface GenerationNumbers {
+  epoch: bigint;
+  generation: bigint;
+  firstLsn: bigint;
+  lsnCeiling: bigint;
+}
+
+export type AgentEvent =
+  /** Once, first. `stored` is what `persist` was last given, by an earlier process; null at the member's first start. */
+  | { type: 'started'; stored: StoredState | null; identity: MemberIdentity }
+  /** The oldest unanswered `persist` is on stable storage. */
+  | { type: 'persisted' }
+  | { type: 'persistFailed'; code: string; message: string }
+  /** The stream that `connect` asked for is open; nothing was sent on it. */
+  | { type: 'connected' }
+  /** The stream has ended, or could not be opened. Also answers `disconnect`. Once for every `connect`. */
+  | { type: 'disconnected'; code: string; message: string }
+  | { type: 'message'; message: ReceiverMessage }
+  /** Answers `pull`. */
+  | { type: 'frameReady'; frame: FrameSummary }
+  /** Answers `pull`: the generation has ended and all of it was pulled. `timeNs`: of its last record. */
+  | { type: 'streamEnded'; generation: bigint; lastLsn: bigint; reason: string; timeNs: bigint }
+  /** The transport took over what `sendFrame` or `sendPiece` gave it (the callback of write()), on this connection. */
+  | { type: 'sent'; bytes: number }
+  /** Answers `readPiece`. `wireBytes`: of the piece as it will be sent; 0 when it is all zero and need not be sent. */
+  | { type: 'pieceRead'; turn: number; wireBytes: number; rawBytes: number }
+  /** Answers `compare`: what differed was republished. `streamClosed`: the ring took no more of it. */
+  | { type: 'compared'; turn: number; streamClosed: boolean }
+  /**
+   * Answers `fence`. `lsn` is 0n when the capture group was not streaming any more *after* the fence was taken: then what
+   * was read may be newer than any record.
+   */
+  | { type: 'fenced'; turn: number; lsn: bigint }
+  /** Answers `readPiece`, `compare` or `fence` when the backing could not be read. Tried again after a pause. */
+  | { type: 'syncFailed'; turn: number; code: string; message: string }
+  /** An operator asked this agent for a checkpoint. */
+  | { type: 'checkpointRequested'; requestId: string; name: string }
+  /** Answers `readPosition`. `lsn` is 0n when the capture group is not streaming: then there is nothing to mark. */
+  | { type: 'positionRead'; requestId: string; name: string; lsn: bigint; timeNs: bigint }
+  /** A clean stop is wanted. */
+  | { type: 'stopRequested' }
+  /** Answers `quiesce`. */
+  | { type: 'quiesced'; ring: RingView }
+  /** The time for a clean stop is over: stop as it is. */
+  | { type: 'stopExpired' }
+  /** Every second. `nowNs`: CLOCK_REALTIME. */
+  | { type: 'tick'; nowNs: bigint; ring: RingView };
+
+export type AgentAction =
+  /** Put `state` on stable storage, answer `persisted`; one after the other, in order. */
+  | { type: 'persist'; state: StoredState }
+  /**
+   * Create the capture group (times above `lastTimeNs`, in `era`); if `resume` is not null begin that generation; and
+   * only then let production in. Not before: until now the state on disk might say `clean`.
+   */
+  | { type: 'open'; lastTimeNs: bigint; era: number; resume: GenerationNumbers | null }
+  /** Open a stream to the receiver; after a pause that grows with `attempt` (0: at once, else agent/backoff.ts). */
+  | { type: 'connect'; attempt: number }
+  /** End the stream; drop what was not sent. Answered by `disconnected`. */
+  | { type: 'disconnect'; code: string; message: string }
+  | { type: 'send'; message: AgentMessage }
+  /**
+   * Frame again from after `durableLsn`; no frame of an earlier start may be delivered after it. Also asked for when
+   * the stream's end was pulled already, as long as `beginGeneration` was not: what is not released is still in the ring.
+   */
+  | { type: 'startShipping'; durableLsn: bigint; link: number }
+  | { type: 'stopShipping' }
+  /** Call next() of the capture group, once; answered by `frameReady` or `streamEnded`, however late. */
+  | { type: 'pull' }
+  /** Write the frame of this event to the stream, and release its buffer when it is sent (or the stream is gone). */
+  | { type: 'sendFrame' }
+  /** Give the frame of this event back unsent. */
+  | { type: 'dropFrame' }
+  /** The ring may forget everything up to `lsn`. */
+  | { type: 'release'; lsn: bigint }
+  | { type: 'raiseCeiling'; lsn: bigint }
+  /** Begin in the capture group. All of the generation before was pulled to its end. */
+  | { type: 'beginGeneration'; start: GenerationNumbers }
+  /**
+   * closeStream(reason), then startShipping at its last LSN, so that nothing but `streamEnded` is left to be pulled. Of a
+   * stream that closed by itself only the latter.
+   */
+  | { type: 'abandonStream'; reason: string }
+  /** Initial sync: read `length` bytes of the volume's backing. At most one per volume set is outstanding. */
+  | { type: 'readPiece'; turn: number; volume: number; offset: bigint; length: number }
+  /** Send the piece of this event as SyncData with these numbers. */
+  | { type: 'sendPiece'; sequence: number; volume: number; offset: bigint }
+  | { type: 'dropPiece' }
+  /** Resync: compare the backing with `hashes` (32 bytes a block of `blockBytes`), republish the blocks that differ. */
+  | {
+      type: 'compare';
+      turn: number;
+      volume: number;
+      offset: bigint;
+      length: number;
+      blockBytes: number;
+      hashes: Buffer;
+      hashKey: Buffer;
+    }
+  /** Take an LSN not before any write that is in flight now. */
+  | { type: 'fence'; turn: number; volume: number }
+  | { type: 'readPosition'; requestId: string; name: string }
+  /** The end of a `checkpointRequested`. `code` "": it was kept. */
+  | { type: 'checkpointResult'; requestId: string; code: string; message: string }
+  /** Stop production's way in, wait for a `compare` that runs, and read the ring. */
+  | { type: 'quiesce' }
+  /** Something an operator should know. `final`: the session has given up, production goes on unprotected. */
+  | { type: 'fail'; code: string; message: string; final: boolean }
+  /** The end; a `connect` that still waits is cancelled. `clean`: the next process may continue the generation. */
+  | { type: 'stopped'; clean: boolean };

@@ -1,0 +1,48 @@
+/** The named maxima of an agent's session. The simulator hands in small ones, so that each of them is reached. */
+import { strict as assert } from 'node:assert';
+
+export interface SessionLimits {
+  /** Bytes handed to the transport whose write callback has not come yet. More only costs memory and latency. */
+  unsentBytesMax: number;
+  /** Bytes of frames sent and not acknowledged as durable. */
+  unackedBytesMax: number;
+  /** LSNs reserved on stable storage ahead of use; one write of the state file pays for so many records. */
+  lsnReserve: bigint;
+  /** One read of an initial sync, one HashRequest of a resync, bytes. */
+  pieceBytes: number;
+  /** Bytes of sync data, before compression, sent and not yet durable in the base. */
+  syncWindowBytes: number;
+  /** Granularity of a resync's comparison, bytes. */
+  blockBytes: number;
+  /** HashRequests under way at once. */
+  hashRequestsMax: number;
+  /** Checkpoints asked for and not yet answered. */
+  checkpointsMax: number;
+  /** Ticks without a word from a receiver that owes one. */
+  silenceTicksMax: number;
+  /** Refusals of the same records in a row, before they are given up for a new generation. */
+  refusalsMax: number;
+}
+
+const MIB = 1024 * 1024;
+
+export const SESSION_LIMITS: SessionLimits = {
+  unsentBytesMax: 8 * MIB,
+  unackedBytesMax: 32 * MIB,
+  lsnReserve: 1n << 24n,
+  pieceBytes: MIB,
+  syncWindowBytes: 16 * MIB,
+  blockBytes: 64 * 1024,
+  hashRequestsMax: 4,
+  checkpointsMax: 64,
+  silenceTicksMax: 30,
+  refusalsMax: 3,
+};
+
+/** Throws an AssertionError where the limits contradict each other. */
+export function assertLimits(limits: SessionLimits): void {
+  assert(limits.unsentBytesMax <= limits.unackedBytesMax, 'what is unsent is unacknowledged');
+  assert(limits.pieceBytes % limits.blockBytes === 0, 'a piece is compared in whole blocks');
+  // The receiver makes the base durable every quarter of the window: a piece must fit in beside the rest.
+  assert(limits.pieceBytes * 4 <= limits.syncWindowBytes, 'the sync window holds several pieces');
+}

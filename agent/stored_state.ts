@@ -1,0 +1,49 @@
+/** What a member remembers across processes: its first value, and what of it still counts. */
+import type { VolumeInfo } from '../proto/replication.js';
+import type { GenerationNumbers, StoredState } from './session_events.js';
+
+/** Of a member that never ran. */
+export const FIRST_STATE: StoredState = {
+  epoch: 0n,
+  generation: 0n,
+  durableLsn: 0n,
+  lsnCeiling: 0n,
+  clean: false,
+  volumes: [],
+  timeNs: 0n,
+  era: 0,
+};
+
+/** The state of a process that starts from `before`, and the stream that it may continue, or null. */
+export function startedState(
+  before: StoredState,
+  volumes: VolumeInfo[],
+  lsnReserve: bigint,
+): { state: StoredState; resume: GenerationNumbers | null } {
+  const epoch = before.epoch + 1n;
+  if (!before.clean || before.generation === 0n || !sameVolumes(before.volumes, volumes)) {
+    // Nobody knows what the clock did since the last record: its times are not compared with those to come.
+    return { state: { ...before, epoch, clean: false, volumes, era: before.era + 1 }, resume: null };
+  }
+  const reserved = before.durableLsn + lsnReserve;
+  const lsnCeiling = reserved > before.lsnCeiling ? reserved : before.lsnCeiling;
+  return {
+    state: { ...before, epoch, clean: false, lsnCeiling },
+    resume: { epoch, generation: before.generation, firstLsn: before.durableLsn + 1n, lsnCeiling },
+  };
+}
+
+function sameVolumes(before: VolumeInfo[], now: VolumeInfo[]): boolean {
+  return (
+    before.length === now.length &&
+    before.every((volume) =>
+      now.some(
+        (other) =>
+          other.number === volume.number &&
+          other.uuid.equals(volume.uuid) &&
+          other.size === volume.size &&
+          other.blockSize === volume.blockSize,
+      ),
+    )
+  );
+}

@@ -1,0 +1,26 @@
+// The addon's entry. What it exports is typed in native/index.ts.
+#include <napi.h>
+
+#include "binding/addon_data.h"
+#include "binding/bytes.h"
+#include "binding/capture_object.h"
+#include "binding/device_object.h"
+#include "binding/frontend_object.h"
+#include "binding/journal_object.h"
+
+namespace {
+
+Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  using namespace afterimage::binding;
+  env.SetInstanceData(new AddonData());
+  DeviceObject::define(env, exports);
+  CaptureObject::define(env, exports);
+  define_frontends(env, exports);
+  define_journal(env, exports);
+  define_bytes(env, exports);
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(afterimage, initialize)

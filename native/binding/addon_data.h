@@ -1,0 +1,18 @@
+// What the addon keeps per Node environment.
+#pragma once
+
+#include <napi.h>
+
+namespace afterimage::binding {
+
+struct AddonData {
+  Napi::FunctionReference device;  // the constructor of BlockDevice
+  Napi::FunctionReference capture_group;
+  Napi::FunctionReference nbd_server;
+  Napi::FunctionReference fuse_server;
+  Napi::FunctionReference journal_writer;
+
+  static AddonData& of(Napi::Env env) { return *env.GetInstanceData<AddonData>(); }
+};
+
+}  // namespace afterimage::binding

@@ -1,0 +1,265 @@
+#include "binding/capture_object.h"
+
+#include "binding/addon_data.h"
+#include "binding/async.h"
+#include "binding/device_object.h"
+#include "binding/values.h"
+
+namespace afterimage::binding {
+namespace {
+
+/// A volume keeps its group alive: whoever holds the device may still write.
+struct VolumeWithGroup {
+  VolumeWithGroup(std::shared_ptr<CaptureGroup> owner, std::shared_ptr<BlockDevice> backing, uint16_t number)
+      : group(std::move(owner)), device(std::move(backing), group.get(), number) {}
+  std::shared_ptr<CaptureGroup> group;
+  CapturedDevice device;
+};
+
+Napi::Value check(Napi::Env env, const Outcome& outcome) {
+  if (!outcome.ok()) throw_error(env, outcome.error());
+  return env.Undefined();
+}
+
+/// The reason of a stream's end is a static string of the registry on the native side.
+const char* static_reason(const std::string& reason) {
+  for (const char* known : {"CLOSED", "BACKING_FAILED", "RING_FULL", "LSN_CEILING", "WATERMARK_INVALID"})
+    if (reason == known) return known;
+  return "CLOSED";
+}
+
+}  // namespace
+
+void CaptureObject::define(Napi::Env env, Napi::Object exports) {
+  const Napi::Function constructor =
+      DefineClass(env, "CaptureGroup",
+                  {
+                      InstanceMethod<&CaptureObject::add_volume>("addVolume"),
+                      InstanceMethod<&CaptureObject::begin_generation>("beginGeneration"),
+                      InstanceMethod<&CaptureObject::close_stream>("closeStream"),
+                      InstanceMethod<&CaptureObject::abandon_stream>("abandonStream"),
+                      InstanceMethod<&CaptureObject::raise_ceiling>("raiseCeiling"),
+                      InstanceMethod<&CaptureObject::start_shipping>("startShipping"),
+                      InstanceMethod<&CaptureObject::stop_shipping>("stopShipping"),
+                      InstanceMethod<&CaptureObject::next>("next"),
+                      InstanceMethod<&CaptureObject::release>("release"),
+                      InstanceMethod<&CaptureObject::position>("position"),
+                      InstanceMethod<&CaptureObject::stats>("stats"),
+                      InstanceMethod<&CaptureObject::close>("close"),
+                  });
+  AddonData::of(env).capture_group = Napi::Persistent(constructor);
+  exports.Set("createCaptureGroup", Napi::Function::New<create>(env));
+}
+
+Napi::Value CaptureObject::create(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto object = info[0].As<Napi::Object>();
+  CaptureGroup::Options options;
+  options.group = get_uuid(object, "group");
+  options.member = get_uuid(object, "member");
+  options.ring_bytes = get_u64(object, "ringBytes");
+  options.linger_us = get_u32(object, "lingerUs");
+  options.last_time_ns = get_u64(object, "lastTimeNs");
+  options.era = get_u32(object, "era");
+  auto group = CaptureGroup::create(options);
+  if (!group.ok()) throw_error(env, group.error());
+
+  const Napi::Object instance = AddonData::of(env).capture_group.New({});
+  CaptureObject* self = Unwrap(instance);
+  self->group_ = std::move(*group);
+  self->pool_.resize(kFramePoolCount);
+  self->ready_ = Ready::New(env, "afterimage capture", 0, 1, self);
+  self->ready_.Unref(env);
+  self->ready_open_ = true;
+  // The function outlives the pump: ~CaptureObject and close() drop the group, which joins the pump, before
+  // it.
+  self->group_->set_on_ready([ready = self->ready_]() mutable { ready.NonBlockingCall(); });
+  return instance;
+}
+
+CaptureObject::CaptureObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<CaptureObject>(info) {}
+
+CaptureObject::~CaptureObject() {
+  if (group_) group_->set_on_ready({});
+  if (ready_open_) ready_.Abort();
+}
+
+CaptureGroup& CaptureObject::group(Napi::Env env) const {
+  if (!group_) throw Napi::Error::New(env, "the capture group is closed");
+  return *group_;
+}
+
+Napi::Value CaptureObject::add_volume(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  group(env);
+  const uint32_t number = to_u32(info[0], "number");
+  if (number > kVolumeNumberMax) throw Napi::RangeError::New(env, "volume number beyond its limit");
+  auto volume = std::make_shared<VolumeWithGroup>(group_, DeviceObject::device_of(info[1]),
+                                                  static_cast<uint16_t>(number));
+  return DeviceObject::create(env, std::shared_ptr<BlockDevice>(volume, &volume->device));
+}
+
+Napi::Value CaptureObject::begin_generation(const Napi::CallbackInfo& info) {
+  const auto object = info[0].As<Napi::Object>();
+  CaptureGroup::Generation generation;
+  generation.epoch = get_u64(object, "epoch");
+  generation.generation = get_u64(object, "generation");
+  generation.first_lsn = get_u64(object, "firstLsn");
+  generation.lsn_ceiling = get_u64(object, "lsnCeiling");
+  return check(info.Env(), group(info.Env()).begin_generation(generation));
+}
+
+Napi::Value CaptureObject::close_stream(const Napi::CallbackInfo& info) {
+  group(info.Env()).close_stream(static_reason(to_string(info[0], "reason")));
+  return info.Env().Undefined();
+}
+
+Napi::Value CaptureObject::abandon_stream(const Napi::CallbackInfo& info) {
+  group(info.Env()).abandon_stream();
+  return info.Env().Undefined();
+}
+
+Napi::Value CaptureObject::raise_ceiling(const Napi::CallbackInfo& info) {
+  group(info.Env()).raise_ceiling(to_u64(info[0], "lsn"));
+  return info.Env().Undefined();
+}
+
+Napi::Value CaptureObject::start_shipping(const Napi::CallbackInfo& info) {
+  return check(info.Env(),
+               group(info.Env()).start_shipping(to_u64(info[0], "durableLsn"), to_u32(info[1], "link")));
+}
+
+Napi::Value CaptureObject::stop_shipping(const Napi::CallbackInfo& info) {
+  group(info.Env()).stop_shipping();
+  return info.Env().Undefined();
+}
+
+Napi::Value CaptureObject::next(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (waiting_) throw Napi::Error::New(env, "next() is already waiting");
+  auto deferred = Napi::Promise::Deferred::New(env);
+  if (!group_) {
+    deferred.Resolve(env.Null());
+    return deferred.Promise();
+  }
+  waiting_.emplace(deferred);
+  ready_.Ref(env);  // a pending pull keeps the process alive, an idle group does not
+  settle(env);
+  return deferred.Promise();
+}
+
+void CaptureObject::settle(Napi::Env env) {
+  if (!waiting_) return;
+  auto ready = group_ ? group_->next() : std::nullopt;
+  if (group_ && !ready) return;
+  auto deferred = *waiting_;
+  waiting_.reset();
+  ready_.Unref(env);
+  deferred.Resolve(group_ ? delivery(env, *ready) : env.Null());
+}
+
+void CaptureObject::ready(Napi::Env env, Napi::Function, CaptureObject* self, void*) {
+  if (env == nullptr) return;  // the environment is going away
+  const Napi::HandleScope scope(env);
+  self->settle(env);
+}
+
+Napi::Value CaptureObject::frame_buffer(Napi::Env env, const CaptureGroup::Frame& frame) {
+  auto& reference = pool_.at(frame.pool_index);
+  if (reference.IsEmpty()) {
+    using Keep = std::shared_ptr<CaptureGroup>;
+    reference = Napi::Reference<Napi::ArrayBuffer>::New(
+        Napi::ArrayBuffer::New(
+            env, frame.bytes - kFrameHeadroomBytes, kFrameHeadroomBytes + kFrameBytesMax,
+            [](Napi::BasicEnv, void*, Keep* keep) { delete keep; }, new Keep(group_)),
+        1);
+  }
+  const auto from = env.Global().Get("Buffer").As<Napi::Object>().Get("from").As<Napi::Function>();
+  return from.Call({reference.Value(), Napi::Number::New(env, 0),
+                    Napi::Number::New(env, kFrameHeadroomBytes + frame.header.frame_bytes)});
+}
+
+Napi::Value CaptureObject::delivery(Napi::Env env, CaptureGroup::Delivery& delivery) {
+  auto object = Napi::Object::New(env);
+  if (const auto* end = std::get_if<CaptureGroup::StreamEnd>(&delivery)) {
+    object.Set("kind", "end");
+    object.Set("generation", big(env, end->generation));
+    object.Set("lastLsn", big(env, end->last_lsn));
+    object.Set("reason", end->reason);
+    return object;
+  }
+  const auto& frame = std::get<CaptureGroup::Frame>(delivery);
+  const FrameHeader& header = frame.header;
+  object.Set("kind", "frame");
+  object.Set("buffer", frame_buffer(env, frame));
+  object.Set("headroom", Napi::Number::New(env, kFrameHeadroomBytes));
+  object.Set("generation", big(env, header.generation));
+  object.Set("firstLsn", big(env, header.first_lsn));
+  object.Set("lastLsn", big(env, header.last_lsn));
+  object.Set("firstTimeNs", big(env, header.first_time_ns));
+  object.Set("lastTimeNs", big(env, header.last_time_ns));
+  object.Set("records", Napi::Number::New(env, header.record_count));
+  object.Set("rawBytes", Napi::Number::New(env, header.raw_bytes));
+  object.Set("release",
+             Napi::Function::New(env, [group = group_, index = frame.pool_index](const Napi::CallbackInfo&) {
+               group->release_frame(index);
+             }));
+  return object;
+}
+
+Napi::Value CaptureObject::release(const Napi::CallbackInfo& info) {
+  return check(info.Env(), group(info.Env()).release(to_u64(info[0], "durableLsn")));
+}
+
+Napi::Value CaptureObject::position(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const CaptureGroup::Publication position = group(env).position();
+  auto object = Napi::Object::New(env);
+  object.Set("lsn", big(env, position.lsn));
+  object.Set("timeNs", big(env, position.time_ns));
+  return object;
+}
+
+Napi::Value CaptureObject::stats(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const CaptureGroup::Stats stats = group(env).stats();
+  auto object = Napi::Object::New(env);
+  object.Set("streaming", Napi::Boolean::New(env, stats.mode == CaptureGroup::Mode::kStreaming));
+  object.Set("generation", big(env, stats.generation));
+  object.Set("capturedLsn", big(env, stats.captured_lsn));
+  object.Set("capturedTimeNs", big(env, stats.captured_time_ns));
+  object.Set("releasedLsn", big(env, stats.released_lsn));
+  object.Set("oldestTimeNs", big(env, stats.oldest_time_ns));
+  object.Set("ringUsedBytes", big(env, stats.ring_used_bytes));
+  object.Set("ringBytes", big(env, stats.ring_bytes));
+  object.Set("records", big(env, stats.records));
+  object.Set("rawBytes", big(env, stats.raw_bytes));
+  object.Set("untrackedRecords", big(env, stats.untracked_records));
+  object.Set("era", Napi::Number::New(env, stats.era));
+  return object;
+}
+
+Napi::Value CaptureObject::close(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (ready_open_) {
+    group_->set_on_ready({});
+    std::shared_ptr<CaptureGroup> closing = std::move(group_);
+    group_.reset();
+    settle(env);  // a pending next() ends with null
+    ready_.Release();
+    ready_open_ = false;
+    // Dropping the last share joins the pump: on a worker thread.
+    return run_async<Nothing>(
+        env,
+        [closing = std::move(closing)]() mutable -> Outcome {
+          closing.reset();
+          return Nothing{};
+        },
+        undefined);
+  }
+  auto deferred = Napi::Promise::Deferred::New(env);
+  deferred.Resolve(env.Undefined());
+  return deferred.Promise();
+}
+
+}  // namespace afterimage::binding

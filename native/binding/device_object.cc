@@ -1,0 +1,218 @@
+#include "binding/device_object.h"
+
+#include "binding/addon_data.h"
+#include "binding/async.h"
+#include "binding/values.h"
+#include "device/copy.h"
+#include "device/file_device.h"
+#include "device/overlay_device.h"
+
+namespace afterimage::binding {
+namespace {
+
+using SharedDevice = std::shared_ptr<BlockDevice>;
+
+Napi::Value device_value(Napi::Env env, SharedDevice& device) {
+  return DeviceObject::create(env, std::move(device));
+}
+
+Napi::Value open_file_device(const Napi::CallbackInfo& info) {
+  const auto object = info[0].As<Napi::Object>();
+  const std::string path = get_string(object, "path");
+  FileDevice::Options options;
+  options.cache =
+      get_string(object, "cache") == "direct" ? FileDevice::Cache::kDirect : FileDevice::Cache::kBuffered;
+  options.read_only = get_bool(object, "readOnly");
+  options.exclusive = get_bool(object, "exclusive");
+  return run_async<SharedDevice>(
+      info.Env(),
+      [path, options]() -> Result<SharedDevice> {
+        auto device = FileDevice::open(path, options);
+        if (!device.ok()) return device.error();
+        return SharedDevice(std::move(*device));
+      },
+      device_value);
+}
+
+Napi::Value open_overlay(const Napi::CallbackInfo& info) {
+  const SharedDevice lower = DeviceObject::device_of(info[0]);
+  const std::string directory = to_string(info[1], "scratchDirectory");
+  return run_async<SharedDevice>(
+      info.Env(),
+      [lower, directory]() -> Result<SharedDevice> {
+        auto overlay = OverlayDevice::create(lower, directory);
+        if (!overlay.ok()) return overlay.error();
+        return SharedDevice(std::move(*overlay));
+      },
+      device_value);
+}
+
+Napi::Value copy_between(const Napi::CallbackInfo& info) {
+  const SharedDevice source = DeviceObject::device_of(info[0]);
+  const SharedDevice target = DeviceObject::device_of(info[1]);
+  const uint64_t offset = to_u64(info[2], "offset");
+  const uint32_t length = to_u32(info[3], "length");
+  const bool skip_zero = info[4].ToBoolean().Value();
+  return run_async<uint64_t>(
+      info.Env(),
+      [=]() -> Result<uint64_t> {
+        uint64_t written = 0;
+        const Errno error = copy_range(*source, *target, offset, length, skip_zero, &written);
+        if (error != 0) return system_error("IO_ERROR", "copy at " + std::to_string(offset), error);
+        return written;
+      },
+      [](Napi::Env env, uint64_t& written) -> Napi::Value {
+        auto result = Napi::Object::New(env);
+        result.Set("bytesWritten", big(env, written));
+        return result;
+      });
+}
+
+}  // namespace
+
+void DeviceObject::define(Napi::Env env, Napi::Object exports) {
+  const Napi::Function constructor = DefineClass(env, "BlockDevice",
+                                                 {
+                                                     InstanceAccessor<&DeviceObject::size>("size"),
+                                                     InstanceAccessor<&DeviceObject::block_size>("blockSize"),
+                                                     InstanceAccessor<&DeviceObject::read_only>("readOnly"),
+                                                     InstanceMethod<&DeviceObject::read>("read"),
+                                                     InstanceMethod<&DeviceObject::write>("write"),
+                                                     InstanceMethod<&DeviceObject::zero>("zero"),
+                                                     InstanceMethod<&DeviceObject::flush>("flush"),
+                                                     InstanceMethod<&DeviceObject::close>("close"),
+                                                     InstanceMethod<&DeviceObject::republish>("republish"),
+                                                     InstanceMethod<&DeviceObject::fence>("fence"),
+                                                     InstanceMethod<&DeviceObject::counters>("counters"),
+                                                 });
+  AddonData::of(env).device = Napi::Persistent(constructor);
+  exports.Set("openFileDevice", Napi::Function::New<open_file_device>(env));
+  exports.Set("openOverlay", Napi::Function::New<open_overlay>(env));
+  exports.Set("copyRange", Napi::Function::New<copy_between>(env));
+}
+
+Napi::Object DeviceObject::create(Napi::Env env, SharedDevice device) {
+  const Napi::Object object = AddonData::of(env).device.New({});
+  DeviceObject* self = Unwrap(object);
+  self->size_ = device->size();
+  self->block_size_ = device->block_size();
+  self->read_only_ = device->read_only();
+  self->device_ = std::move(device);
+  return object;
+}
+
+SharedDevice DeviceObject::device_of(const Napi::Value& value) {
+  const Napi::Env env = value.Env();
+  if (!value.IsObject() || !value.As<Napi::Object>().InstanceOf(AddonData::of(env).device.Value()))
+    throw Napi::TypeError::New(env, "not a BlockDevice of this addon");
+  return Unwrap(value.As<Napi::Object>())->open_device(env);
+}
+
+DeviceObject::DeviceObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<DeviceObject>(info) {}
+
+SharedDevice DeviceObject::open_device(Napi::Env env) const {
+  if (!device_) throw Napi::Error::New(env, "the device is closed");
+  return device_;
+}
+
+std::shared_ptr<CapturedDevice> DeviceObject::captured(Napi::Env env) const {
+  auto device = std::dynamic_pointer_cast<CapturedDevice>(open_device(env));
+  if (!device) throw Napi::TypeError::New(env, "not a captured volume");
+  return device;
+}
+
+Napi::Value DeviceObject::size(const Napi::CallbackInfo& info) { return big(info.Env(), size_); }
+Napi::Value DeviceObject::block_size(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), block_size_);
+}
+Napi::Value DeviceObject::read_only(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), read_only_);
+}
+
+Napi::Value DeviceObject::read(const Napi::CallbackInfo& info) {
+  const uint64_t offset = to_u64(info[0], "offset");
+  const auto buffer = to_buffer(info[1], "into");
+  return run_async<Nothing>(
+      info.Env(),
+      [device = open_device(info.Env()), offset, data = buffer.Data(), length = buffer.Length()] {
+        return from_errno(device->read(offset, length, data), "read");
+      },
+      undefined, {buffer});
+}
+
+Napi::Value DeviceObject::write(const Napi::CallbackInfo& info) {
+  const uint64_t offset = to_u64(info[0], "offset");
+  const auto buffer = to_buffer(info[1], "from");
+  return run_async<Nothing>(
+      info.Env(),
+      [device = open_device(info.Env()), offset, data = buffer.Data(), length = buffer.Length()] {
+        return from_errno(device->write(offset, length, data, {}), "write");
+      },
+      undefined, {buffer});
+}
+
+Napi::Value DeviceObject::zero(const Napi::CallbackInfo& info) {
+  const uint64_t offset = to_u64(info[0], "offset");
+  const uint64_t length = to_u64(info[1], "length");
+  return run_async<Nothing>(
+      info.Env(),
+      [device = open_device(info.Env()), offset, length] {
+        return from_errno(device->zero(offset, length, {}), "zero");
+      },
+      undefined);
+}
+
+Napi::Value DeviceObject::flush(const Napi::CallbackInfo& info) {
+  return run_async<Nothing>(
+      info.Env(), [device = open_device(info.Env())] { return from_errno(device->flush(), "flush"); },
+      undefined);
+}
+
+Napi::Value DeviceObject::close(const Napi::CallbackInfo& info) {
+  // Closing may wait for the disk: not on the main thread.
+  return run_async<Nothing>(
+      info.Env(),
+      [device = std::move(device_)]() mutable -> Outcome {
+        device.reset();
+        return Nothing{};
+      },
+      undefined);
+}
+
+Napi::Value DeviceObject::republish(const Napi::CallbackInfo& info) {
+  const uint64_t offset = to_u64(info[0], "offset");
+  const uint32_t length = to_u32(info[1], "length");
+  return run_async<std::optional<uint64_t>>(
+      info.Env(),
+      [device = captured(info.Env()), offset, length]() -> Result<std::optional<uint64_t>> {
+        uint64_t lsn = 0;
+        const Errno error = device->republish(offset, length, &lsn);
+        if (error == EAGAIN) return std::optional<uint64_t>();
+        if (error != 0) return system_error("IO_ERROR", "resync read at " + std::to_string(offset), error);
+        return std::optional<uint64_t>(lsn);
+      },
+      [](Napi::Env env, std::optional<uint64_t>& lsn) -> Napi::Value {
+        if (!lsn) return env.Null();
+        return big(env, *lsn);
+      });
+}
+
+Napi::Value DeviceObject::fence(const Napi::CallbackInfo& info) {
+  return run_async<uint64_t>(
+      info.Env(), [device = captured(info.Env())]() -> Result<uint64_t> { return device->fence(); },
+      [](Napi::Env env, uint64_t& lsn) -> Napi::Value { return big(env, lsn); });
+}
+
+Napi::Value DeviceObject::counters(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const CapturedDevice::Counters counters = captured(env)->counters();
+  auto object = Napi::Object::New(env);
+  object.Set("reads", big(env, counters.reads));
+  object.Set("readBytes", big(env, counters.read_bytes));
+  object.Set("writes", big(env, counters.writes));
+  object.Set("writeBytes", big(env, counters.write_bytes));
+  object.Set("errors", big(env, counters.errors));
+  return object;
+}
+
+}  // namespace afterimage::binding

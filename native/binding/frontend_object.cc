@@ -1,0 +1,164 @@
+#include "binding/frontend_object.h"
+
+#include <memory>
+#include <utility>
+
+#include "binding/addon_data.h"
+#include "binding/async.h"
+#include "binding/device_object.h"
+#include "binding/values.h"
+#include "frontend/fuse_server.h"
+#include "frontend/loop_device.h"
+#include "frontend/nbd_server.h"
+#include "os/io_thread.h"
+
+namespace afterimage::binding {
+namespace {
+
+/// stop() as a promise; a second one resolves at once.
+template <typename Server>
+Napi::Value stop_server(Napi::Env env, std::shared_ptr<Server> server) {
+  return run_async<Nothing>(
+      env,
+      [server = std::move(server)]() mutable -> Outcome {
+        if (server) server->stop();
+        server.reset();
+        return Nothing{};
+      },
+      undefined);
+}
+
+class NbdObject : public Napi::ObjectWrap<NbdObject> {
+ public:
+  static void define(Napi::Env env) {
+    AddonData::of(env).nbd_server =
+        Napi::Persistent(DefineClass(env, "NbdServer",
+                                     {InstanceAccessor<&NbdObject::address>("address"),
+                                      InstanceAccessor<&NbdObject::connections>("connections"),
+                                      InstanceMethod<&NbdObject::stop>("stop")}));
+  }
+  static Napi::Value create(Napi::Env env, std::shared_ptr<NbdServer>& server) {
+    const Napi::Object object = AddonData::of(env).nbd_server.New({});
+    NbdObject* self = Unwrap(object);
+    self->address_ = server->address();
+    self->server_ = std::move(server);
+    return object;
+  }
+  explicit NbdObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NbdObject>(info) {}
+
+ private:
+  Napi::Value address(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), address_); }
+  Napi::Value connections(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), server_ ? static_cast<double>(server_->stats().connections) : 0);
+  }
+  Napi::Value stop(const Napi::CallbackInfo& info) { return stop_server(info.Env(), std::move(server_)); }
+
+  std::shared_ptr<NbdServer> server_;
+  std::string address_;
+};
+
+class FuseObject : public Napi::ObjectWrap<FuseObject> {
+ public:
+  static void define(Napi::Env env) {
+    AddonData::of(env).fuse_server =
+        Napi::Persistent(DefineClass(env, "FuseServer", {InstanceMethod<&FuseObject::stop>("stop")}));
+  }
+  static Napi::Value create(Napi::Env env, std::shared_ptr<FuseServer>& server) {
+    const Napi::Object object = AddonData::of(env).fuse_server.New({});
+    Unwrap(object)->server_ = std::move(server);
+    return object;
+  }
+  explicit FuseObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<FuseObject>(info) {}
+
+ private:
+  Napi::Value stop(const Napi::CallbackInfo& info) { return stop_server(info.Env(), std::move(server_)); }
+
+  std::shared_ptr<FuseServer> server_;
+};
+
+NbdServer::Options nbd_options(const Napi::Object& object) {
+  NbdServer::Options options;
+  if (const Napi::Value path = object.Get("unix"); !path.IsNull())
+    options.unix_path = to_string(path, "unix");
+  if (const Napi::Value tcp = object.Get("tcp"); !tcp.IsNull()) {
+    options.tcp_host = get_string(tcp.As<Napi::Object>(), "host");
+    const uint32_t port = get_u32(tcp.As<Napi::Object>(), "port");
+    if (port > 65535) throw Napi::RangeError::New(object.Env(), "port beyond 65535");
+    options.tcp_port = static_cast<uint16_t>(port);
+  }
+  const auto exports = object.Get("exports").As<Napi::Array>();
+  for (uint32_t i = 0; i < exports.Length(); ++i) {
+    const auto item = exports.Get(i).As<Napi::Object>();
+    options.exports.push_back({get_string(item, "name"), get_string(item, "description"),
+                               DeviceObject::device_of(item.Get("device")), get_bool(item, "readOnly")});
+  }
+  return options;
+}
+
+Napi::Value start_nbd_server(const Napi::CallbackInfo& info) {
+  using Server = std::shared_ptr<NbdServer>;
+  return run_async<Server>(
+      info.Env(),
+      [options = nbd_options(info[0].As<Napi::Object>())]() -> Result<Server> {
+        auto server = NbdServer::start(options);
+        if (!server.ok()) return server.error();
+        return Server(std::move(*server));
+      },
+      NbdObject::create);
+}
+
+Napi::Value start_fuse_server(const Napi::CallbackInfo& info) {
+  using Server = std::shared_ptr<FuseServer>;
+  const auto object = info[0].As<Napi::Object>();
+  FuseServer::Options options;
+  options.mount_point = get_string(object, "mountPoint");
+  options.file_name = get_string(object, "fileName");
+  options.device = DeviceObject::device_of(object.Get("device"));
+  options.read_only = get_bool(object, "readOnly");
+  options.threads = get_u32(object, "threads");
+  return run_async<Server>(
+      info.Env(),
+      [options]() -> Result<Server> {
+        auto server = FuseServer::start(options);
+        if (!server.ok()) return server.error();
+        return Server(std::move(*server));
+      },
+      FuseObject::create);
+}
+
+Napi::Value attach(const Napi::CallbackInfo& info) {
+  LoopOptions options;
+  options.file = to_string(info[0], "file");
+  options.block_size = to_u32(info[1], "blockSize");
+  options.read_only = info[2].ToBoolean().Value();
+  return run_async<std::string>(
+      info.Env(), [options] { return attach_loop(options); },
+      [](Napi::Env env, std::string& device) -> Napi::Value { return Napi::String::New(env, device); });
+}
+
+Napi::Value detach(const Napi::CallbackInfo& info) {
+  return run_async<Nothing>(
+      info.Env(), [device = to_string(info[0], "device")] { return detach_loop(device); }, undefined);
+}
+
+Napi::Value protect_process(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  auto refused = Napi::Array::New(env);
+  uint32_t index = 0;
+  for (const std::string& what : protect_io_process()) refused.Set(index++, Napi::String::New(env, what));
+  return refused;
+}
+
+}  // namespace
+
+void define_frontends(Napi::Env env, Napi::Object exports) {
+  NbdObject::define(env);
+  FuseObject::define(env);
+  exports.Set("startNbdServer", Napi::Function::New<start_nbd_server>(env));
+  exports.Set("startFuseServer", Napi::Function::New<start_fuse_server>(env));
+  exports.Set("attachLoop", Napi::Function::New<attach>(env));
+  exports.Set("detachLoop", Napi::Function::New<detach>(env));
+  exports.Set("protectIoProcess", Napi::Function::New<protect_process>(env));
+}
+
+}  // namespace afterimage::binding

@@ -1,0 +1,111 @@
+// FramePump: the thread that turns the ring's records into sealed frames, and the queue of those that wait to
+// be taken.
+//
+// A frame is sealed when it is full, when era or generation change, or some milliseconds after its first
+// record was published. The pump builds ahead as long as it has free buffers. With nothing to do it sleeps;
+// publishers wake it only then, so a busy group pays no wake-up per record.
+//
+// Threads: record_published() and stream_ended() from I/O threads; the others from one control thread.
+// Ownership: owns its thread and the buffers; borrows the ring.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "capture/capture_group.h"
+
+namespace afterimage {
+
+class FramePump {
+ public:
+  using Frame = CaptureGroup::Frame;
+  using StreamEnd = CaptureGroup::StreamEnd;
+  using Delivery = CaptureGroup::Delivery;
+
+  FramePump(const CaptureRing* ring, const CaptureGroup::Options& options);
+  ~FramePump();
+
+  void record_published() {
+    if (asleep_.load(std::memory_order_seq_cst)) wake();
+  }
+  /// The records of a generation end at `position`.
+  void stream_ended(uint64_t position, const StreamEnd& end);
+
+  /// Records published from now on belong to the next generation.
+  void generation_began(uint64_t epoch);
+  /// Frames from `position` on. Returns when nothing before it is read any more.
+  void start(uint64_t position, uint32_t link, uint64_t epoch);
+  void stop();  // returns when nothing is read any more
+  /// Forgets all stream ends: what they end was abandoned. Only while stopped.
+  void forget_stream_ends();
+  std::optional<Delivery> next();
+  void set_on_ready(std::function<void()> on_ready);
+  void release_frame(uint32_t pool_index);
+
+ private:
+  struct Ending {
+    uint64_t position = 0;
+    StreamEnd end;
+    bool superseded = false;  // a later generation has begun
+    bool queued = false;      // in this session
+  };
+  using Lock = std::unique_lock<std::mutex>;
+
+  void run();
+  void begin_session(Lock& lock);
+  void sleep_until_published(Lock& lock);
+  void linger(Lock& lock);
+  void build_frame(Lock& lock);
+  std::optional<Frame> fill_frame(uint32_t pool_index, uint64_t epoch);
+  void deliver(Lock& lock, Delivery delivery);
+  Ending* pending_ending();
+  bool is_interrupted() const;
+  void wake();
+  std::byte* frame_bytes(uint32_t pool_index) const;
+
+  const CaptureRing& ring_;
+  const CaptureGroup::Options options_;
+
+  // The pump thread's own.
+  uint64_t session_seen_ = 0;
+  uint64_t position_ = 0;
+  uint32_t link_ = 0;
+  FrameBuilder::Stream stream_;
+  std::unique_ptr<FrameBuilder> builder_;
+
+  std::atomic<bool> asleep_{false};   // until a record is published
+  std::atomic<uint64_t> session_{0};  // raised by start() and stop()
+  std::mutex mutex_;                  // what follows
+  std::condition_variable changed_;   // for the pump
+  std::condition_variable idle_;      // for start() and stop()
+  bool stopping_ = false;
+  bool shipping_ = false;
+  bool building_ = false;
+  bool waiting_ = false;  // next() returned nothing and on_ready is owed
+  uint64_t start_position_ = 0;
+  uint32_t start_link_ = 0;
+  uint64_t epoch_ = 0;
+  std::deque<Ending> endings_;  // of generations whose records may still be in the ring
+  std::deque<Delivery> ready_;  // at most kFramePoolCount frames, and endings
+  std::vector<uint32_t> free_;  // pool indices
+  std::array<bool, kFramePoolCount> lent_{};
+
+  std::mutex on_ready_mutex_;  // held during the call
+  std::function<void()> on_ready_;
+
+  struct Unmap {
+    void operator()(std::byte* pool) const;
+  };
+  std::unique_ptr<std::byte[], Unmap> pool_;
+  std::thread thread_;  // last: it uses all of the above
+};
+
+}  // namespace afterimage

@@ -1,0 +1,244 @@
+#include "device/captured_device.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "os/assert.h"
+
+namespace afterimage {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kCrowdedWait{100};  // a worker thread is not kept for longer
+constexpr milliseconds kCrowdedPoll{5};
+
+uint64_t sector_floor(uint64_t bytes) { return bytes / kSectorBytes * kSectorBytes; }
+uint64_t sector_ceiling(uint64_t bytes) { return sector_floor(bytes + kSectorBytes - 1); }
+
+/// Calls `piece(begin, length)` for stretches of at most `bytes_max`, in order.
+template <typename Piece>
+void in_pieces(uint64_t begin, uint64_t end, uint32_t bytes_max, Piece piece) {
+  while (begin < end) {
+    const auto length = static_cast<uint32_t>(std::min<uint64_t>(end - begin, bytes_max));
+    piece(begin, length);
+    begin += length;
+  }
+}
+
+/// Each thread's own, allocated when it first needs one: aligned writes never do.
+std::byte* bounce_buffer() {
+  struct alignas(4096) Bounce {  // so that a backing in direct mode reads straight into it
+    std::byte bytes[kRecordBytesMax];
+  };
+  thread_local const auto bounce = std::make_unique<Bounce>();
+  return bounce->bytes;
+}
+
+#ifdef AFTERIMAGE_SABOTAGE_LSN_AFTER_ACK
+// Breaks R1: a small write is acknowledged before it has its LSN.
+std::atomic<int> late_publications{0};
+uint64_t publish_later(CaptureGroup* group, const FrameBuilder::Record& record, const std::byte* content) {
+  ++late_publications;
+  std::thread([group, record, copy = std::vector<std::byte>(content, content + record.length)] {
+    std::this_thread::sleep_for(milliseconds(1));
+    group->publish(record, copy.data());
+    --late_publications;
+  }).detach();
+  return 0;
+}
+#endif
+
+}  // namespace
+
+CapturedDevice::CapturedDevice(std::shared_ptr<BlockDevice> backing, CaptureGroup* group,
+                               uint16_t volume_number)
+    : backing_(std::move(backing)), group_(group), volume_(volume_number) {
+  AFTERIMAGE_ASSERT(volume_number <= kVolumeNumberMax, "records that every reader accepts");
+}
+
+CapturedDevice::~CapturedDevice() {
+#ifdef AFTERIMAGE_SABOTAGE_LSN_AFTER_ACK
+  while (late_publications > 0) std::this_thread::sleep_for(milliseconds(1));  // they use the group
+#endif
+}
+
+uint64_t CapturedDevice::size() const { return backing_->size(); }
+uint32_t CapturedDevice::block_size() const { return backing_->block_size(); }
+bool CapturedDevice::read_only() const { return backing_->read_only(); }
+bool CapturedDevice::can_fast_zero() const { return backing_->can_fast_zero(); }
+
+/// The heart of the product: the order in which a modification happens (R1, R2, R4).
+template <typename CarryOut, typename Journal>
+Errno CapturedDevice::modify(uint64_t offset, uint64_t length, const RequestOptions& options,
+                             CarryOut carry_out, Journal journal) {
+  const uint64_t begin = sector_floor(offset);
+  const uint64_t end = sector_ceiling(offset + length);
+  RequestOptions for_backing = options;
+  for_backing.executed = nullptr;  // only this layer knows when the request is complete
+
+  const ExtentLock::Guard extent(extents_, begin, end);
+#ifdef AFTERIMAGE_SABOTAGE_PUBLISH_BEFORE_BACKING
+  journal();  // breaks R2 and R3: the journal runs ahead of what the backing holds, also where the write then
+              // fails
+  std::this_thread::sleep_for(std::chrono::microseconds(200));
+#endif
+  if (const Errno error = carry_out(for_backing); error != 0) {
+    const bool untouched = options.fast_only && error == ENOTSUP;
+    if (!untouched && journal_backing(begin, end, 0, nullptr) != 0) group_->close_stream("BACKING_FAILED");
+    return error;
+  }
+#ifndef AFTERIMAGE_SABOTAGE_PUBLISH_BEFORE_BACKING
+  journal();
+#endif
+  if (options.executed != nullptr) options.executed->store(1, std::memory_order_release);
+  return 0;
+}
+
+Errno CapturedDevice::write(uint64_t offset, uint64_t length, const std::byte* from,
+                            const RequestOptions& options) {
+  if (const Errno error = refusal(offset, length, ENOSPC); error != 0 || length == 0) return error;
+  writes_.fetch_add(1, std::memory_order_relaxed);
+  write_bytes_.fetch_add(length, std::memory_order_relaxed);
+  return counted(modify(
+      offset, length, options,
+      [&](const RequestOptions& for_backing) { return backing_->write(offset, length, from, for_backing); },
+      [&] { journal_content(offset, length, from); }));
+}
+
+Errno CapturedDevice::zero(uint64_t offset, uint64_t length, const RequestOptions& options) {
+  if (const Errno error = refusal(offset, length, ENOSPC); error != 0 || length == 0) return error;
+  writes_.fetch_add(1, std::memory_order_relaxed);
+  write_bytes_.fetch_add(length, std::memory_order_relaxed);
+  return counted(modify(
+      offset, length, options,
+      [&](const RequestOptions& for_backing) { return backing_->zero(offset, length, for_backing); },
+      [&] { journal_zero(offset, length, 0); }));
+}
+
+Errno CapturedDevice::trim(uint64_t offset, uint64_t length, const RequestOptions& options) {
+  if (const Errno error = refusal(offset, length, EINVAL); error != 0 || length == 0) return error;
+  writes_.fetch_add(1, std::memory_order_relaxed);
+  write_bytes_.fetch_add(length, std::memory_order_relaxed);
+  return counted(modify(
+      offset, length, options,
+      [&](const RequestOptions& for_backing) { return backing_->trim(offset, length, for_backing); },
+      [&] { journal_zero(offset, length, kRecordTrim); }));
+}
+
+Errno CapturedDevice::flush() {
+  if (const Errno error = backing_->flush()) return counted(error);
+  if (!read_only()) group_->publish({.kind = RecordKind::kFlush, .volume = volume_}, nullptr);
+  return 0;
+}
+
+Errno CapturedDevice::read(uint64_t offset, uint64_t length, std::byte* into) {
+  if (const Errno error = check_range(size(), offset, length, EINVAL)) return error;
+  reads_.fetch_add(1, std::memory_order_relaxed);
+  read_bytes_.fetch_add(length, std::memory_order_relaxed);
+  return counted(backing_->read(offset, length, into));
+}
+
+Errno CapturedDevice::allocation(uint64_t offset, uint64_t length, std::vector<AllocationExtent>* extents) {
+  return backing_->allocation(offset, length, extents);
+}
+
+Errno CapturedDevice::republish(uint64_t offset, uint64_t length, uint64_t* lsn) {
+  *lsn = 0;
+  if (const Errno error = check_range(size(), offset, length, EINVAL)) return error;
+  if (offset % kSectorBytes != 0 || length % kSectorBytes != 0 || length > kRecordBytesMax) return EINVAL;
+  for (milliseconds waited{0}; group_->is_crowded(); waited += kCrowdedPoll) {
+    if (group_->mode() == CaptureGroup::Mode::kTracking) return 0;
+    if (waited >= kCrowdedWait) return EAGAIN;
+    std::this_thread::sleep_for(kCrowdedPoll);
+  }
+  const ExtentLock::Guard extent(extents_, offset, offset + length);
+  return counted(journal_backing(offset, offset + length, kRecordResync, lsn));
+}
+
+uint64_t CapturedDevice::fence() {
+  extents_.drain();
+  return group_->position().lsn;
+}
+
+CapturedDevice::Counters CapturedDevice::counters() const {
+  return {reads_.load(std::memory_order_relaxed), read_bytes_.load(std::memory_order_relaxed),
+          writes_.load(std::memory_order_relaxed), write_bytes_.load(std::memory_order_relaxed),
+          errors_.load(std::memory_order_relaxed)};
+}
+
+// --- what reaches the journal; the extent lock is held ---
+
+void CapturedDevice::journal_content(uint64_t offset, uint64_t length, const std::byte* content) {
+  if (offset % kSectorBytes != 0 || length % kSectorBytes != 0) {
+    // The sectors' other bytes are the backing's.
+    if (journal_backing(sector_floor(offset), sector_ceiling(offset + length), 0, nullptr) != 0)
+      group_->close_stream("BACKING_FAILED");
+    return;
+  }
+  in_pieces(offset, offset + length, kRecordBytesMax, [&](uint64_t begin, uint32_t bytes) {
+    publish_piece(begin, bytes, content + (begin - offset), 0);
+  });
+}
+
+void CapturedDevice::journal_zero(uint64_t offset, uint64_t length, uint8_t flags) {
+  const uint64_t begin = sector_ceiling(offset);
+  const uint64_t end = sector_floor(offset + length);
+  // Sectors zeroed in part: their other bytes are the backing's.
+  Errno error = 0;
+  if (begin > end) {
+    error = journal_backing(end, begin, 0, nullptr);  // the range lies inside one sector
+  } else {
+    if (offset < begin) error = journal_backing(sector_floor(offset), begin, 0, nullptr);
+    if (error == 0 && end < offset + length)
+      error = journal_backing(end, sector_ceiling(offset + length), 0, nullptr);
+  }
+  if (error != 0) group_->close_stream("BACKING_FAILED");
+  in_pieces(begin, end, kZeroRecordBytesMax, [&](uint64_t at, uint32_t bytes) {
+    group_->publish(
+        {.kind = RecordKind::kZero, .flags = flags, .volume = volume_, .length = bytes, .offset = at},
+        nullptr);
+  });
+}
+
+/// Journals what the backing holds. *lsn (may be null) is that of the last record, 0 if one was not
+/// published.
+Errno CapturedDevice::journal_backing(uint64_t begin, uint64_t end, uint8_t flags, uint64_t* lsn) {
+  std::byte* const content = bounce_buffer();
+  Errno error = 0;
+  in_pieces(begin, end, kRecordBytesMax, [&](uint64_t at, uint32_t bytes) {
+    if (error != 0) return;
+    error = backing_->read(at, bytes, content);
+    if (error != 0) return;
+    const uint64_t published = publish_piece(at, bytes, content, flags);
+    if (lsn != nullptr) *lsn = published;
+  });
+  return error;
+}
+
+uint64_t CapturedDevice::publish_piece(uint64_t offset, uint32_t length, const std::byte* content,
+                                       uint8_t flags) {
+  FrameBuilder::Record record{
+      .kind = RecordKind::kWrite, .flags = flags, .volume = volume_, .length = length, .offset = offset};
+  if (is_zero(content, length)) record.kind = RecordKind::kZero;
+#ifdef AFTERIMAGE_SABOTAGE_LSN_AFTER_ACK
+  if (flags == 0 && length <= 16384) return publish_later(group_, record, content);
+#endif
+  return group_->publish(record, record.kind == RecordKind::kWrite ? content : nullptr).lsn;
+}
+
+Errno CapturedDevice::refusal(uint64_t offset, uint64_t length, Errno beyond) const {
+  if (read_only()) return EPERM;
+  return check_range(size(), offset, length, beyond);
+}
+
+Errno CapturedDevice::counted(Errno error) {
+  if (error != 0) errors_.fetch_add(1, std::memory_order_relaxed);
+  return error;
+}
+
+}  // namespace afterimage

@@ -1,0 +1,150 @@
+#include "frontend/fuse_server.h"
+
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <system_error>
+
+#include "frontend/fuse_mount.h"
+#include "frontend/fuse_session.h"
+#include "os/io_thread.h"
+
+namespace afterimage {
+namespace {
+
+constexpr size_t kFileNameBytesMax = 255;
+constexpr std::chrono::milliseconds kReadRetryPause{10};
+
+class DescriptorSink final : public FuseReplySink {
+ public:
+  explicit DescriptorSink(int fuse) : fuse_(fuse) {}
+  Errno reply(std::span<const std::byte> head, std::span<const std::byte> data) override {
+    // The kernel takes a reply whole or not at all.
+    std::array<iovec, 2> parts{{{const_cast<std::byte*>(head.data()), head.size()},
+                                {const_cast<std::byte*>(data.data()), data.size()}}};
+    return ::writev(fuse_, parts.data(), data.empty() ? 1 : 2) < 0 ? errno : 0;
+  }
+
+ private:
+  const int fuse_;
+};
+
+/// The next request, into a slot that was freed first: its bytes, or an errno as a negative number.
+ssize_t read_request(int fuse, const RequestSlots::Slot& slot) {
+  slot.free();
+  const ssize_t bytes = ::read(fuse, slot.buffer, slot.buffer_bytes);
+  return bytes < 0 ? -errno : bytes;
+}
+
+bool is_file_name(const std::string& name) {
+  return !name.empty() && name.size() <= kFileNameBytesMax && name != "." && name != ".." &&
+         name.find('/') == std::string::npos && name.find('\0') == std::string::npos;
+}
+
+}  // namespace
+
+FuseServer::FuseServer(const Options& options, std::unique_ptr<RequestSlots> slots,
+                       std::vector<PinnedMemory> read_buffers)
+    : session_(std::make_unique<FuseSession>(options.device, options.file_name, options.read_only)),
+      slots_(std::move(slots)),
+      read_buffers_(std::move(read_buffers)) {}
+
+Result<std::unique_ptr<FuseServer>> FuseServer::start(const Options& options) {
+  if (options.threads == 0 || options.threads > kFuseThreadsMax || !is_file_name(options.file_name))
+    return system_error("FUSE_MOUNT", "options of the FUSE server", EINVAL);
+  auto slots = RequestSlots::create(options.threads, kFuseRequestBytesMax, kFusePayloadOffset);
+  if (!slots.ok()) return slots.error();
+  std::vector<PinnedMemory> read_buffers;
+  for (uint32_t i = 0; i < options.threads; ++i) {
+    auto buffer = PinnedMemory::allocate(kFuseIoBytesMax);
+    if (!buffer.ok()) return buffer.error();
+    read_buffers.push_back(std::move(*buffer));
+  }
+  std::unique_ptr<FuseServer> server(new FuseServer(options, std::move(*slots), std::move(read_buffers)));
+  auto mount = FuseMount::mount(options.mount_point, options.read_only || options.device->read_only());
+  if (!mount.ok()) return mount.error();
+  server->mount_ = std::move(*mount);
+  if (const Outcome agreed = server->negotiate(); !agreed.ok()) return agreed.error();
+  if (const Outcome started = server->start_threads(); !started.ok()) return started.error();
+  return server;
+}
+
+/// INIT is always the first request of a session, and was queued before mount(2) returned.
+Outcome FuseServer::negotiate() {
+  DescriptorSink sink(mount_->descriptor());
+  const RequestSlots::Slot slot = slots_->slot(0);
+  constexpr int kExchangesMax = 2;  // the second after a kernel of a later major version was told ours
+  for (int i = 0; i < kExchangesMax && !session_->is_initialized(); ++i) {
+    const ssize_t bytes = read_request(mount_->descriptor(), slot);
+    if (bytes < 0) return system_error("FUSE_MOUNT", "read of FUSE_INIT", static_cast<Errno>(-bytes));
+    session_->serve(slot, static_cast<size_t>(bytes), read_buffers_[0].bytes(), sink);
+    slot.free();
+  }
+  if (session_->is_initialized()) return Nothing{};
+  return system_error("FUSE_MOUNT",
+                      "the kernel speaks FUSE 7." + std::to_string(session_->kernel_minor()) +
+                          ", needed is 7." + std::to_string(kFuseMinorMin),
+                      EPROTO);
+}
+
+Outcome FuseServer::start_threads() {
+  try {
+    for (uint32_t i = 0; i < slots_->count(); ++i) {
+      const std::lock_guard lock(mutex_);
+      threads_.emplace_back(&FuseServer::run, this, i);
+      ++running_;
+    }
+  } catch (const std::system_error& failure) {
+    return system_error("FUSE_UNAVAILABLE", "start of a FUSE thread", failure.code().value());
+  }
+  return Nothing{};
+}
+
+FuseServer::~FuseServer() { stop(); }
+
+int FuseServer::fuse_descriptor() const { return mount_->descriptor(); }
+
+int FuseServer::slots_memfd() const { return slots_->memfd(); }
+
+void FuseServer::run(uint32_t index) {
+  enter_io_thread("fuse-" + std::to_string(index));
+  DescriptorSink sink(mount_->descriptor());
+  const RequestSlots::Slot slot = slots_->slot(index);
+  const std::span<std::byte> read_buffer = read_buffers_[index].bytes();
+  for (;;) {
+    const ssize_t bytes = read_request(mount_->descriptor(), slot);
+    if (bytes > 0) {
+      session_->serve(slot, static_cast<size_t>(bytes), read_buffer, sink);
+    } else if (bytes == -ENODEV) {  // unmounted, or aborted
+      break;
+    } else if (bytes != -EINTR && bytes != -EAGAIN && bytes != -ENOENT) {
+      // ENOENT: the request was withdrawn while it was being read. Anything else is trouble that may pass,
+      // and giving up would leave production waiting for ever.
+      std::this_thread::sleep_for(kReadRetryPause);
+    }
+  }
+  const std::lock_guard lock(mutex_);
+  --running_;
+  thread_ended_.notify_all();
+}
+
+void FuseServer::stop(std::chrono::milliseconds grace) {
+  if (!mount_) return;
+  mount_->unmount();
+  std::unique_lock lock(mutex_);
+  if (!thread_ended_.wait_for(lock, grace, [this] { return running_ == 0; })) {
+    lock.unlock();
+    // A refused abort leaves the threads serving: they end when the last user of the file does.
+    static_cast<void>(mount_->abort().ok());
+    lock.lock();
+    thread_ended_.wait(lock, [this] { return running_ == 0; });
+  }
+  lock.unlock();
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+  session_.reset();  // and with it the share of the device
+}
+
+}  // namespace afterimage

@@ -1,0 +1,60 @@
+// NbdConnection: the transmission phase of one NBD connection: receives requests, carries each out inline on
+// the device, answers in batches.
+//
+// Threads: serve() on the connection's own thread. Ownership: socket and export stay the caller's; buffers
+// (about 2 MiB, and a further one while a longer read is answered) are the connection's.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "device/block_device.h"
+#include "frontend/nbd_handshake.h"
+#include "frontend/nbd_input.h"
+#include "frontend/nbd_protocol.h"
+#include "frontend/nbd_replies.h"
+
+namespace afterimage {
+
+/// What a server's connections have carried out, together.
+struct NbdTraffic {
+  std::atomic<uint64_t> requests{0};
+  std::atomic<uint64_t> errors{0};
+};
+
+class NbdConnection {
+ public:
+  NbdConnection(int socket, const NbdSession& session, const std::atomic<bool>& stopping,
+                NbdTraffic* traffic);
+  /// Returns when the client has disconnected or broken the protocol, or the server stops.
+  void serve();
+
+ private:
+  // Each carries a request out and answers it; false once the connection cannot go on.
+  bool carry_out(const nbd::Request& request);
+  bool read(const nbd::Request& request);
+  bool read_long(const nbd::Request& request);
+  bool write(const nbd::Request& request);
+  bool block_status(const nbd::Request& request);
+
+  /// The errno for a request that is wrong whatever the device holds, or 0.
+  Errno refusal(const nbd::Request& request) const;
+  Errno modify(const nbd::Request& request);
+  Errno describe(const nbd::Request& request);
+  bool answer(const nbd::Request& request, Errno error);
+  bool answer_read(const nbd::Request& request, const std::byte* payload);
+  bool need_header();
+  bool need_payload(size_t bytes);
+
+  const NbdSession session_;
+  BlockDevice& device_;
+  const bool read_only_;
+  NbdTraffic* const traffic_;
+  NbdInput input_;
+  NbdReplies replies_;
+  std::vector<AllocationExtent> extents_;  // of the block status being answered
+  std::vector<AllocationExtent> window_;
+};
+
+}  // namespace afterimage

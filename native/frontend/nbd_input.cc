@@ -1,0 +1,102 @@
+#include "frontend/nbd_input.h"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <new>
+#include <thread>
+
+#include "frontend/nbd_protocol.h"
+
+namespace afterimage {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr size_t kPageBytes = 4096;
+/// Where payloads begin in an empty buffer, so that large ones can go to a direct backing without being
+/// copied.
+constexpr size_t kPayloadHome = kPageBytes;
+constexpr size_t kHeaderHome = kPayloadHome - nbd::kRequestBytes;
+constexpr size_t kBufferBytes = kPayloadHome + kNbdPieceBytes;
+static_assert(kBufferBytes % kPageBytes == 0);
+
+/// Above this, only the payload itself is received: the next request then begins in an empty buffer.
+constexpr size_t kLargePayloadBytes = 64 << 10;
+
+/// Sleeping and being woken costs more than most requests take: at depth 1, waiting awake for this long
+/// gives 1.5 to 2 times the requests per second. Only where the last wait was short, and never on all
+/// processors at once.
+constexpr auto kSpin = std::chrono::microseconds(25);
+constexpr auto kLively = std::chrono::microseconds(100);
+std::atomic<uint32_t> spinners{0};
+
+/// A TCP client that goes on sending must not keep a stopping server alive.
+constexpr uint32_t kReceivesAfterStopMax = 16;
+
+class Spinner {
+ public:
+  Spinner() {
+    static const uint32_t processors = std::max(1u, std::thread::hardware_concurrency());
+    allowed_ = spinners.fetch_add(1, std::memory_order_relaxed) + 1 < processors;
+  }
+  ~Spinner() { spinners.fetch_sub(1, std::memory_order_relaxed); }
+  Spinner(const Spinner&) = delete;
+  Spinner& operator=(const Spinner&) = delete;
+  bool allowed() const { return allowed_; }
+
+ private:
+  bool allowed_;
+};
+
+}  // namespace
+
+NbdInput::NbdInput(int socket, const std::atomic<bool>& stopping)
+    : socket_(socket),
+      stopping_(stopping),
+      buffer_(static_cast<std::byte*>(std::aligned_alloc(kPageBytes, kBufferBytes))) {
+  if (!buffer_) throw std::bad_alloc();
+}
+
+bool NbdInput::fill_header() { return fill(nbd::kRequestBytes, kHeaderHome); }
+
+bool NbdInput::fill_payload(size_t bytes) { return fill(bytes, kPayloadHome); }
+
+bool NbdInput::fill(size_t bytes, size_t home) {
+  if (available() >= bytes) return true;
+  if (available() == 0 || begin_ + bytes > kBufferBytes) {
+    std::memmove(buffer_.get() + home, data(), available());
+    end_ = home + available();
+    begin_ = home;
+  }
+  while (available() < bytes) {
+    const size_t missing = bytes - available();
+    const ssize_t count = receive(missing > kLargePayloadBytes ? missing : kBufferBytes - end_);
+    if (count <= 0) return false;
+    end_ += static_cast<size_t>(count);
+  }
+  return true;
+}
+
+ssize_t NbdInput::receive(size_t limit) {
+  if (stopping_.load(std::memory_order_relaxed) && ++receives_after_stop_ > kReceivesAfterStopMax) return 0;
+  std::byte* const into = buffer_.get() + end_;
+  const Clock::time_point began = Clock::now();
+  ssize_t count = -1;
+  errno = EAGAIN;
+  if (lively_) {
+    const Spinner spinner;
+    while (spinner.allowed()) {
+      count = ::recv(socket_, into, limit, MSG_DONTWAIT);
+      if (count >= 0 || (errno != EAGAIN && errno != EINTR) || Clock::now() - began > kSpin) break;
+    }
+  }
+  while (count < 0 && (errno == EAGAIN || errno == EINTR)) count = ::recv(socket_, into, limit, 0);
+  lively_ = Clock::now() - began < kLively;
+  return count;
+}
+
+}  // namespace afterimage

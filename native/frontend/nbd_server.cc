@@ -1,0 +1,198 @@
+#include "frontend/nbd_server.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <chrono>
+#include <condition_variable>
+#include <list>
+#include <mutex>
+#include <new>
+#include <system_error>
+#include <thread>
+
+#include "frontend/nbd_connection.h"
+#include "frontend/nbd_handshake.h"
+#include "frontend/nbd_listener.h"
+#include "os/fd.h"
+
+namespace afterimage {
+namespace {
+
+constexpr auto kAcceptPauseMs = 50;  // after accept() failed, for want of descriptors for example
+
+/// Signals are for the process's main thread; here they would only interrupt I/O.
+class SignalsBlocked {
+ public:
+  SignalsBlocked() {
+    sigset_t all;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~SignalsBlocked() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+ private:
+  sigset_t before_;
+};
+
+struct Connection {
+  Fd socket;
+  std::thread thread;
+  bool finished = false;  // the thread is about to end, and touches nothing any more
+};
+
+}  // namespace
+
+struct NbdServer::State {
+  State(const Options& given, NbdListener listening) : options(given), listener(std::move(listening)) {}
+
+  void accept_clients();
+  void accept_one();
+  void reap();
+  void serve(Connection* connection);
+  void wake() const { ::eventfd_write(waker.get(), 1); }
+
+  Options options;
+  std::optional<NbdListener> listener;
+  std::string address;
+  Fd waker;  // an eventfd: a connection has finished, or the server stops
+  std::thread acceptor;
+  std::atomic<bool> stopping{false};
+  NbdTraffic traffic;
+
+  std::mutex mutex;  // of what follows
+  std::condition_variable all_finished;
+  std::list<Connection> connections;
+  uint64_t live = 0;
+};
+
+Result<std::unique_ptr<NbdServer>> NbdServer::start(const Options& options) {
+  Result<NbdListener> listener = options.unix_path.empty()
+                                     ? NbdListener::listen_tcp(options.tcp_host, options.tcp_port)
+                                     : NbdListener::listen_unix(options.unix_path);
+  if (!listener.ok()) return listener.error();
+  auto state = std::make_unique<State>(options, std::move(*listener));
+  state->address = state->listener->address();
+  state->waker.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!state->waker) return system_error("LISTEN_FAILED", "eventfd", errno);
+  const SignalsBlocked blocked;
+  try {
+    state->acceptor = std::thread([server = state.get()] { server->accept_clients(); });
+  } catch (const std::system_error& error) {
+    return system_error("LISTEN_FAILED", "start a thread", error.code().value());
+  }
+  return std::unique_ptr<NbdServer>(new NbdServer(std::move(state)));
+}
+
+NbdServer::NbdServer(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+NbdServer::~NbdServer() { stop(); }
+
+std::string NbdServer::address() const { return state_->address; }
+
+NbdServer::Stats NbdServer::stats() const {
+  const std::lock_guard lock(state_->mutex);
+  return {state_->live, state_->traffic.requests, state_->traffic.errors};
+}
+
+void NbdServer::State::accept_clients() {
+  ::pthread_setname_np(::pthread_self(), "nbd-accept");
+  pollfd waiting[] = {{listener->descriptor(), POLLIN, 0}, {waker.get(), POLLIN, 0}};
+  while (!stopping) {
+    ::poll(waiting, 2, -1);
+    eventfd_t unused = 0;
+    if ((waiting[1].revents & POLLIN) != 0) ::eventfd_read(waker.get(), &unused);
+    reap();
+    if (!stopping && (waiting[0].revents & POLLIN) != 0) accept_one();
+  }
+}
+
+void NbdServer::State::accept_one() {
+  Fd socket(::accept4(listener->descriptor(), nullptr, nullptr, SOCK_CLOEXEC));
+  if (!socket) {
+    const bool gone = errno == EAGAIN || errno == EINTR || errno == ECONNABORTED;
+    if (!gone) {
+      pollfd waiting{waker.get(), POLLIN, 0};
+      ::poll(&waiting, 1, kAcceptPauseMs);
+    }
+    return;
+  }
+  const int yes = 1;
+  if (listener->is_tcp()) {
+    ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    ::setsockopt(socket.get(), SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes);
+  }
+  const std::lock_guard lock(mutex);
+  if (live >= kNbdConnectionsMax) return;  // closes it
+  Connection& connection = connections.emplace_back();
+  connection.socket = std::move(socket);
+  try {
+    connection.thread = std::thread([this, &connection] { serve(&connection); });
+    ++live;
+  } catch (const std::system_error&) {
+    connections.pop_back();  // no thread to be had: the client is turned away
+  }
+}
+
+void NbdServer::State::reap() {
+  std::list<Connection> finished;
+  {
+    const std::lock_guard lock(mutex);
+    for (auto it = connections.begin(); it != connections.end();) {
+      const auto next = std::next(it);
+      if (it->finished) finished.splice(finished.end(), connections, it);
+      it = next;
+    }
+  }
+  for (Connection& connection : finished) connection.thread.join();
+}
+
+void NbdServer::State::serve(Connection* connection) {
+  ::pthread_setname_np(::pthread_self(), "nbd-connection");
+  const int socket = connection->socket.get();
+  try {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(options.handshake_seconds);
+    if (const auto session = negotiate_nbd(socket, options.exports, deadline))
+      NbdConnection(socket, *session, stopping, &traffic).serve();
+  } catch (const std::bad_alloc&) {
+    // This client is dropped; the others are served on.
+  }
+  // The client learns of it now; the descriptor stays until nobody else can use its number any more.
+  ::shutdown(socket, SHUT_RDWR);
+  {
+    const std::lock_guard lock(mutex);
+    connection->finished = true;
+    if (--live == 0) all_finished.notify_all();
+  }
+  wake();
+}
+
+void NbdServer::stop() {
+  State& state = *state_;
+  if (state.stopping.exchange(true)) return;
+  state.wake();
+  state.acceptor.join();
+  state.listener.reset();
+  {
+    std::unique_lock lock(state.mutex);
+    // What a client has sent by now is still read and carried out; then its connection finds the end.
+    for (const Connection& connection : state.connections) ::shutdown(connection.socket.get(), SHUT_RD);
+    const auto deadline = std::chrono::system_clock::now() + std::chrono::seconds(kNbdStopSecondsMax);
+    state.all_finished.wait_until(lock, deadline, [&] { return state.live == 0; });
+    for (const Connection& connection : state.connections)
+      if (!connection.finished) ::shutdown(connection.socket.get(), SHUT_RDWR);
+  }
+  for (Connection& connection : state.connections) connection.thread.join();
+  state.connections.clear();
+  state.options.exports.clear();
+}
+
+}  // namespace afterimage

@@ -1,0 +1,132 @@
+#include "journal/segment_appender.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace afterimage {
+namespace {
+
+/// A sealed segment is known by ending right behind its last frame, so an open one never does.
+constexpr uint64_t kUnusedBytesMin = 8;
+
+std::string directory_of(const std::string& path) { return path.substr(0, path.find_last_of('/')); }
+
+}  // namespace
+
+Error journal_error(const std::string& what, Errno error) {
+  return system_error(error == ENOSPC || error == EDQUOT ? "JOURNAL_FULL" : "JOURNAL_IO", what, error);
+}
+
+Result<std::unique_ptr<SegmentAppender>> SegmentAppender::create(JournalFile* file,
+                                                                 const std::string& directory,
+                                                                 const SegmentHeader& header,
+                                                                 uint64_t segment_bytes) {
+  const std::string path = segment_path(directory, header.first_lsn);
+  const auto left_behind = scan_segment(path, false);
+  const bool is_garbage = left_behind.ok() ? left_behind->info.frames == 0
+                                           : std::string_view(left_behind.error().code) == "SEGMENT_CORRUPT";
+  if (is_garbage) ::unlink(path.c_str());
+
+  std::unique_ptr<SegmentAppender> appender(new SegmentAppender(file, segment_bytes));
+  appender->directory_.reset(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!appender->directory_) return journal_error("open " + directory, errno);
+  appender->fd_.reset(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!appender->fd_) return journal_error("create " + path, errno);
+  SegmentInfo& info = appender->info_;
+  info.path = path;
+  info.generation = header.generation;
+  info.first_lsn = header.first_lsn;
+  info.last_lsn = header.first_lsn - 1;
+  info.link = header.link;
+  info.bytes = kSegmentHeaderBytes;
+
+  const auto failed = [&](const char* call, Errno error) {
+    ::unlink(path.c_str());
+    return journal_error(call + path, error);
+  };
+  if (const Errno error = appender->preallocate()) return failed("allocate ", error);
+  iovec piece{.iov_base = const_cast<SegmentHeader*>(&header), .iov_len = sizeof(header)};
+  if (const Errno error = appender->write_fully({piece}, 0)) return failed("write ", error);
+  if (const Errno error = file->fsync(appender->fd_.get())) return failed("sync ", error);
+  if (const Errno error = file->fsync(appender->directory_.get())) return failed("sync directory of ", error);
+  return appender;
+}
+
+Result<std::unique_ptr<SegmentAppender>> SegmentAppender::reopen(JournalFile* file, const SegmentInfo& tail,
+                                                                 uint64_t segment_bytes) {
+  std::unique_ptr<SegmentAppender> appender(new SegmentAppender(file, segment_bytes));
+  appender->info_ = tail;
+  appender->info_.sealed = false;
+  const std::string directory = directory_of(tail.path);
+  appender->directory_.reset(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!appender->directory_) return journal_error("open " + directory, errno);
+  appender->fd_.reset(::open(tail.path.c_str(), O_RDWR | O_CLOEXEC));
+  if (!appender->fd_) return journal_error("open " + tail.path, errno);
+  if (const Errno error = file->ftruncate(appender->fd_.get(), tail.bytes))
+    return system_error("JOURNAL_IO", "cut " + tail.path, error);
+  if (const Errno error = file->fsync(appender->fd_.get()))
+    return system_error("JOURNAL_IO", "sync " + tail.path, error);
+  if (const Errno error = file->fsync(appender->directory_.get()))
+    return system_error("JOURNAL_IO", "sync " + directory, error);
+  if (const Errno error = appender->preallocate()) return journal_error("allocate " + tail.path, error);
+  return appender;
+}
+
+bool SegmentAppender::fits(uint64_t frame_bytes) const {
+  return info_.bytes + frame_bytes + kUnusedBytesMin <= segment_bytes_;
+}
+
+Errno SegmentAppender::preallocate() {
+  return file_->fallocate(fd_.get(), 0, std::max(segment_bytes_, info_.bytes + kUnusedBytesMin));
+}
+
+Errno SegmentAppender::write_fully(std::vector<iovec> pieces, uint64_t offset) {
+  for (size_t next = 0; next < pieces.size();) {
+    uint64_t written = 0;
+    if (const Errno error = file_->pwritev(fd_.get(), &pieces[next], static_cast<int>(pieces.size() - next),
+                                           offset, &written))
+      return error;
+    if (written == 0) return EIO;
+    offset += written;
+    while (next < pieces.size() && written >= pieces[next].iov_len) written -= pieces[next++].iov_len;
+    if (written == 0) continue;
+    pieces[next].iov_base = static_cast<std::byte*>(pieces[next].iov_base) + written;
+    pieces[next].iov_len -= written;
+  }
+  return 0;
+}
+
+Outcome SegmentAppender::append(std::span<const FrameHeader> frames, std::vector<iovec> pieces) {
+  if (const Errno error = write_fully(std::move(pieces), info_.bytes))
+    return journal_error("write " + info_.path, error);
+  // After a failed sync the kernel counts the pages as clean: a second one would succeed and mean nothing. So
+  // no error of it is a mere "full".
+  if (const Errno error = file_->fdatasync(fd_.get()))
+    return system_error("JOURNAL_IO", "sync " + info_.path, error);
+  for (const FrameHeader& frame : frames) extend(&info_, frame);
+  return Nothing{};
+}
+
+Outcome SegmentAppender::seal() {
+  if (info_.frames == 0) {
+    if (::unlink(info_.path.c_str()) != 0) return system_error("JOURNAL_IO", "remove " + info_.path, errno);
+    return Nothing{};
+  }
+  if (const Errno error = file_->ftruncate(fd_.get(), info_.bytes))
+    return system_error("JOURNAL_IO", "cut " + info_.path, error);
+  if (const Errno error = file_->fdatasync(fd_.get()))
+    return system_error("JOURNAL_IO", "sync " + info_.path, error);
+  info_.sealed = true;
+  return Nothing{};
+}
+
+void SegmentAppender::abandon() {
+  if (info_.frames == 0)
+    ::unlink(info_.path.c_str());
+  else
+    file_->ftruncate(fd_.get(), info_.bytes);
+}
+
+}  // namespace afterimage

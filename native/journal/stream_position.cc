@@ -1,0 +1,49 @@
+#include "journal/stream_position.h"
+
+#include <string>
+
+namespace afterimage {
+namespace {
+
+std::string expected(const char* what, uint64_t got, uint64_t wanted) {
+  return std::string("frame: ") + what + " " + std::to_string(got) + ", expected " + std::to_string(wanted);
+}
+
+}  // namespace
+
+Outcome StreamPosition::follow(const FrameView& frame) {
+  const FrameHeader& header = *frame.header;
+  if (header.epoch != epoch) return Error{"FRAME_FENCED", expected("epoch", header.epoch, epoch)};
+  if (header.generation != generation)
+    return Error{"FRAME_GENERATION", expected("generation", header.generation, generation)};
+#ifndef AFTERIMAGE_SABOTAGE_ACCEPT_GAP  // breaks R5: frames may be missing, or of another history
+  if (header.first_lsn <= last_lsn)
+    return Error{"FRAME_REPEATED", expected("first LSN", header.first_lsn, last_lsn + 1)};
+  if (header.first_lsn != last_lsn + 1)
+    return Error{"FRAME_GAP", expected("first LSN", header.first_lsn, last_lsn + 1)};
+  if (header.link != link) return Error{"FRAME_LINK", expected("link", header.link, link)};
+#endif
+  if (const char* fault = volumes.apply(frame.records))
+    return Error{"RECORD_INVALID", std::string("frame: ") + fault};
+  last_lsn = header.last_lsn;
+  link = header.header_crc32c;
+  return Nothing{};
+}
+
+Outcome StreamPosition::begin_generation(uint64_t next_epoch, uint64_t next_generation, uint64_t first_lsn,
+                                         std::span<const SegmentVolume> next_volumes) {
+  if (next_epoch < epoch) return Error{"FRAME_FENCED", expected("epoch", next_epoch, epoch)};
+  if (next_generation <= generation)
+    return Error{"FRAME_GENERATION", expected("generation", next_generation, generation + 1)};
+  if (first_lsn <= last_lsn) return Error{"FRAME_REPEATED", expected("first LSN", first_lsn, last_lsn + 1)};
+  if (const char* fault = VolumeTable::fault(next_volumes))
+    return Error{"RECORD_INVALID", std::string("generation: ") + fault};
+  *this = {.epoch = next_epoch,
+           .generation = next_generation,
+           .last_lsn = first_lsn - 1,
+           .link = 0,
+           .volumes = VolumeTable(next_volumes)};
+  return Nothing{};
+}
+
+}  // namespace afterimage

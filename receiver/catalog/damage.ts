@@ -1,0 +1,36 @@
+/** Records that were acknowledged and that the journal no longer gives. */
+import type { Statement } from 'better-sqlite3';
+import type { CatalogDatabase } from './database.js';
+
+export interface DamageRow {
+  member: string;
+  firstLsn: bigint;
+  lastLsn: bigint;
+  /** From firstLsn to the end of this generation every instant is damaged; the next one was compared anew. */
+  foundGeneration: bigint;
+  /** A code of proto/errors.ts, or the reason that a scan gave. */
+  reason: string;
+}
+
+export class DamageTable {
+  private readonly insert: Statement<[DamageRow]>;
+  private readonly selectAll: Statement<[string], DamageRow>;
+
+  constructor(database: CatalogDatabase) {
+    // Seen again at the next start it is still the damage found first.
+    this.insert = database.prepare(`
+      INSERT INTO damage (member, first_lsn, last_lsn, found_generation, reason)
+      VALUES (@member, @firstLsn, @lastLsn, @foundGeneration, @reason) ON CONFLICT DO NOTHING`);
+    this.selectAll = database.prepare(`
+      SELECT member, first_lsn AS firstLsn, last_lsn AS lastLsn, found_generation AS foundGeneration, reason
+      FROM damage WHERE member = ? ORDER BY first_lsn`);
+  }
+
+  damage(member: string): DamageRow[] {
+    return this.selectAll.all(member);
+  }
+  /** Whether it was not known before. */
+  add(damage: DamageRow): boolean {
+    return this.insert.run(damage).changes > 0;
+  }
+}

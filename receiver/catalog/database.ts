@@ -1,0 +1,64 @@
+/** The SQLite database under the catalog: how it is opened, made durable and brought to the newest schema. */
+import Database from 'better-sqlite3';
+import { AfterimageError } from '../../proto/errors.js';
+import { MIGRATIONS } from './migrations.js';
+
+export type CatalogDatabase = Database.Database;
+
+/** `PRAGMA synchronous` as a number: 2 is FULL. */
+const SYNCHRONOUS_FULL = 2n;
+
+/**
+ * Opens (or creates) the database in `file` and migrates it. Integers are read as bigint.
+ * Errors: STORE_VERSION when a newer program wrote it, STORE_INVALID when it is not a catalog or is damaged.
+ */
+export function openDatabase(file: string, migrations: readonly string[] = MIGRATIONS): CatalogDatabase {
+  let database: CatalogDatabase | null = null;
+  try {
+    database = new Database(file);
+    database.defaultSafeIntegers(true);
+    configure(database, file);
+    migrate(database, file, migrations);
+    return database;
+  } catch (thrown) {
+    database?.close();
+    if (thrown instanceof Database.SqliteError) {
+      throw new AfterimageError('STORE_INVALID', `${file}: ${thrown.message} (${thrown.code})`, {
+        cause: thrown,
+      });
+    }
+    throw thrown;
+  }
+}
+
+function configure(database: CatalogDatabase, file: string): void {
+  const mode = database.pragma('journal_mode = WAL', { simple: true });
+  // The build's default lets a committed transaction vanish with the power: an epoch, an acknowledged LSN.
+  database.pragma('synchronous = FULL');
+  database.pragma('foreign_keys = ON');
+  const synchronous = database.pragma('synchronous', { simple: true });
+  if (mode !== 'wal' || synchronous !== SYNCHRONOUS_FULL) {
+    throw new AfterimageError(
+      'STORE_INVALID',
+      `${file}: journal mode ${String(mode)}, synchronous ${String(synchronous)}; WAL and FULL are needed`,
+    );
+  }
+}
+
+function migrate(database: CatalogDatabase, file: string, migrations: readonly string[]): void {
+  const taken = Number(database.pragma('user_version', { simple: true }));
+  if (taken > migrations.length) {
+    throw new AfterimageError(
+      'STORE_VERSION',
+      `${file}: schema ${taken}, this program knows up to ${migrations.length}`,
+    );
+  }
+  for (const [index, step] of migrations.entries()) {
+    if (index < taken) continue;
+    const advance = database.transaction(() => {
+      database.exec(step);
+      database.pragma(`user_version = ${index + 1}`);
+    });
+    advance.exclusive();
+  }
+}

@@ -1,0 +1,79 @@
+/** Groups and their members: identity, fencing, and how far a member's stream was acknowledged. */
+import type { Statement } from 'better-sqlite3';
+import type { CatalogDatabase } from './database.js';
+
+export interface GroupRow {
+  uuid: string;
+  name: string;
+}
+export interface MemberRow {
+  uuid: string;
+  group: string;
+  host: string;
+  /** Of the writer that was welcomed last; another one with a lower epoch is fenced. */
+  epoch: bigint;
+  /** Of that writer's process. */
+  instance: Buffer;
+  /** A lower bound of what was acknowledged: only bytes beyond it may be a torn tail. */
+  ackedLsn: bigint;
+  /** Up to this time everything captured is known to be in the journal; 0n: nothing is. */
+  coveredTimeNs: bigint;
+}
+
+const MEMBER = `uuid, group_uuid AS "group", host, epoch, instance, acked_lsn AS ackedLsn,
+  covered_time_ns AS coveredTimeNs`;
+
+export class MemberTable {
+  private readonly insertGroup: Statement<[GroupRow]>;
+  private readonly selectGroups: Statement<[], GroupRow>;
+  private readonly selectGroup: Statement<[string], GroupRow>;
+  private readonly selectGroupNamed: Statement<[string], GroupRow>;
+  private readonly upsertMember: Statement<[MemberRow]>;
+  private readonly selectMember: Statement<[string], MemberRow>;
+  private readonly selectMembers: Statement<[string], MemberRow>;
+  private readonly updateProgress: Statement<[bigint, bigint, string]>;
+
+  constructor(database: CatalogDatabase) {
+    this.insertGroup = database.prepare('INSERT INTO groups (uuid, name) VALUES (@uuid, @name)');
+    this.selectGroups = database.prepare('SELECT uuid, name FROM groups ORDER BY name');
+    this.selectGroup = database.prepare('SELECT uuid, name FROM groups WHERE uuid = ?');
+    this.selectGroupNamed = database.prepare('SELECT uuid, name FROM groups WHERE name = ?');
+    this.upsertMember = database.prepare(`
+      INSERT INTO members (uuid, group_uuid, host, epoch, instance, acked_lsn, covered_time_ns)
+      VALUES (@uuid, @group, @host, @epoch, @instance, @ackedLsn, @coveredTimeNs)
+      ON CONFLICT (uuid) DO UPDATE SET host = excluded.host, epoch = excluded.epoch, instance = excluded.instance`);
+    this.selectMember = database.prepare(`SELECT ${MEMBER} FROM members WHERE uuid = ?`);
+    this.selectMembers = database.prepare(`SELECT ${MEMBER} FROM members WHERE group_uuid = ? ORDER BY uuid`);
+    this.updateProgress = database.prepare(`
+      UPDATE members SET acked_lsn = max(acked_lsn, ?), covered_time_ns = max(covered_time_ns, ?) WHERE uuid = ?`);
+  }
+
+  groups(): GroupRow[] {
+    return this.selectGroups.all();
+  }
+  group(uuid: string): GroupRow | null {
+    return this.selectGroup.get(uuid) ?? null;
+  }
+  groupNamed(name: string): GroupRow | null {
+    return this.selectGroupNamed.get(name) ?? null;
+  }
+  addGroup(group: GroupRow): void {
+    this.insertGroup.run(group);
+  }
+
+  member(uuid: string): MemberRow | null {
+    return this.selectMember.get(uuid) ?? null;
+  }
+  /** The members of one group. */
+  members(group: string): MemberRow[] {
+    return this.selectMembers.all(group);
+  }
+  /** Adds a member, or sets host, epoch and instance of a known one. */
+  putMember(member: MemberRow): void {
+    this.upsertMember.run(member);
+  }
+  /** Neither value ever falls. */
+  advance(member: string, ackedLsn: bigint, coveredTimeNs: bigint): void {
+    this.updateProgress.run(ackedLsn, coveredTimeNs, member);
+  }
+}

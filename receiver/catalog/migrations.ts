@@ -1,0 +1,122 @@
+/**
+ * The catalog's schema, as the one list of steps that every store goes through in order. A step that was released is
+ * never changed: another one follows it. `PRAGMA user_version` counts the steps that a store has taken.
+ *
+ * There is never a row per write: a segment (64 MiB) is the finest grain.
+ * UUIDs are text, LSNs, byte counts and times (nanoseconds since 1970) INTEGER, read as bigint.
+ */
+export const MIGRATIONS: readonly string[] = [
+  `
+  CREATE TABLE groups (
+    uuid TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE
+  ) STRICT;
+
+  CREATE TABLE members (
+    uuid TEXT PRIMARY KEY,
+    group_uuid TEXT NOT NULL REFERENCES groups (uuid),
+    host TEXT NOT NULL,
+    -- Fencing: of the writer that was welcomed last.
+    epoch INTEGER NOT NULL,
+    instance BLOB NOT NULL,
+    -- A lower bound of what was acknowledged. Written lazily: at least as new as the last sealed segment.
+    acked_lsn INTEGER NOT NULL,
+    -- Up to this time of the host's clock everything captured is known to be in the journal. Written lazily too.
+    covered_time_ns INTEGER NOT NULL
+  ) STRICT;
+
+  CREATE TABLE volumes (
+    member TEXT NOT NULL REFERENCES members (uuid),
+    number INTEGER NOT NULL CHECK (number BETWEEN 0 AND 63),
+    uuid TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    block_size INTEGER NOT NULL,
+    base_state TEXT NOT NULL CHECK (base_state IN ('BASE_EMPTY', 'BASE_SYNCING', 'BASE_COMPLETE')),
+    -- Records at or below this LSN are in the base, or do not matter to it.
+    base_lsn INTEGER NOT NULL,
+    -- BASE_SYNCING: everything below is on stable storage in the base.
+    sync_offset INTEGER NOT NULL,
+    PRIMARY KEY (member, number)
+  ) STRICT;
+
+  CREATE TABLE generations (
+    member TEXT NOT NULL REFERENCES members (uuid),
+    generation INTEGER NOT NULL,
+    first_lsn INTEGER NOT NULL,
+    -- NULL while the generation lasts.
+    last_lsn INTEGER,
+    begin_ns INTEGER NOT NULL,
+    -- After this time of the host's clock nothing was captured for this generation. NULL while it lasts.
+    end_ns INTEGER,
+    reason TEXT NOT NULL,
+    end_reason TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (member, generation)
+  ) STRICT;
+
+  CREATE TABLE generation_volumes (
+    member TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    -- From this LSN on the volume is consistent with the others. NULL until its sync is complete.
+    ordered_lsn INTEGER,
+    ordered_time_ns INTEGER,
+    PRIMARY KEY (member, generation, number),
+    FOREIGN KEY (member, generation) REFERENCES generations (member, generation),
+    FOREIGN KEY (member, number) REFERENCES volumes (member, number)
+  ) STRICT;
+
+  CREATE TABLE segments (
+    member TEXT NOT NULL REFERENCES members (uuid),
+    first_lsn INTEGER NOT NULL,
+    generation INTEGER NOT NULL,
+    last_lsn INTEGER NOT NULL,
+    first_time_ns INTEGER NOT NULL,
+    last_time_ns INTEGER NOT NULL,
+    first_era INTEGER NOT NULL,
+    last_era INTEGER NOT NULL,
+    frames INTEGER NOT NULL,
+    records INTEGER NOT NULL,
+    raw_bytes INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    link INTEGER NOT NULL,
+    sealed INTEGER NOT NULL,
+    has_run INTEGER NOT NULL,
+    PRIMARY KEY (member, first_lsn)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX segments_without_run ON segments (member, first_lsn) WHERE sealed = 1 AND has_run = 0;
+
+  -- One row per time era of a member, the first one included.
+  CREATE TABLE eras (
+    member TEXT NOT NULL REFERENCES members (uuid),
+    era INTEGER NOT NULL,
+    first_lsn INTEGER NOT NULL,
+    first_time_ns INTEGER NOT NULL,
+    -- Time of the last record before it: the end of the era before.
+    previous_time_ns INTEGER NOT NULL,
+    PRIMARY KEY (member, era)
+  ) STRICT;
+
+  CREATE TABLE checkpoints (
+    group_uuid TEXT NOT NULL REFERENCES groups (uuid),
+    name TEXT NOT NULL,
+    member TEXT NOT NULL REFERENCES members (uuid),
+    lsn INTEGER NOT NULL,
+    time_ns INTEGER NOT NULL,
+    consistency TEXT NOT NULL CHECK (consistency IN ('crash', 'application')),
+    PRIMARY KEY (group_uuid, name)
+  ) STRICT;
+
+  CREATE TABLE damage (
+    member TEXT NOT NULL REFERENCES members (uuid),
+    first_lsn INTEGER NOT NULL,
+    last_lsn INTEGER NOT NULL,
+    -- The member's generation when it was found: from first_lsn to that generation's end every instant is damaged. The
+    -- next generation was compared with what the journal still gives, and is right again.
+    found_generation INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    PRIMARY KEY (member, first_lsn)
+  ) STRICT;
+  `,
+];

@@ -1,0 +1,128 @@
+/**
+ * Segments of a member's journal, as the catalog remembers them. Directory and frames are the truth: the catalog may
+ * lag behind them (receiver/journal/).
+ */
+import type { Statement } from 'better-sqlite3';
+import type { CatalogDatabase } from './database.js';
+
+/** A segment without its path, which follows from the store, the member and the first LSN. */
+export interface SegmentRow {
+  member: string;
+  generation: bigint;
+  firstLsn: bigint;
+  /** firstLsn − 1 while it is empty. */
+  lastLsn: bigint;
+  firstTimeNs: bigint;
+  lastTimeNs: bigint;
+  firstEra: number;
+  lastEra: number;
+  frames: number;
+  records: bigint;
+  rawBytes: bigint;
+  /** Used, header included. */
+  bytes: bigint;
+  link: number;
+  sealed: boolean;
+  hasRun: boolean;
+}
+type Stored = { [Key in keyof SegmentRow]: SegmentRow[Key] extends string ? string : bigint };
+
+const COLUMNS = `member, generation, first_lsn AS firstLsn, last_lsn AS lastLsn, first_time_ns AS firstTimeNs,
+  last_time_ns AS lastTimeNs, first_era AS firstEra, last_era AS lastEra, frames, records, raw_bytes AS rawBytes,
+  bytes, link, sealed, has_run AS hasRun`;
+
+export interface JournalTotals {
+  bytes: bigint;
+  records: bigint;
+}
+
+export class SegmentTable {
+  private readonly upsert: Statement<[Stored]>;
+  private readonly remove: Statement<[string, bigint]>;
+  private readonly selectAll: Statement<[string], Stored>;
+  private readonly selectRange: Statement<[string, bigint, bigint], Stored>;
+  private readonly selectAt: Statement<[string, bigint], Stored>;
+  private readonly selectAtTime: Statement<[string, bigint, bigint, bigint], Stored>;
+  private readonly selectWithoutRun: Statement<[bigint], Stored>;
+  private readonly updateRun: Statement<[bigint, string, bigint]>;
+  private readonly selectTotals: Statement<[string], JournalTotals>;
+
+  constructor(database: CatalogDatabase) {
+    this.upsert = database.prepare(`
+      INSERT OR REPLACE INTO segments (member, generation, first_lsn, last_lsn, first_time_ns, last_time_ns, first_era,
+        last_era, frames, records, raw_bytes, bytes, link, sealed, has_run)
+      VALUES (@member, @generation, @firstLsn, @lastLsn, @firstTimeNs, @lastTimeNs, @firstEra, @lastEra, @frames,
+        @records, @rawBytes, @bytes, @link, @sealed, @hasRun)`);
+    this.remove = database.prepare('DELETE FROM segments WHERE member = ? AND first_lsn = ?');
+    this.selectAll = database.prepare(`SELECT ${COLUMNS} FROM segments WHERE member = ? ORDER BY first_lsn`);
+    this.selectRange = database.prepare(`
+      SELECT ${COLUMNS} FROM segments WHERE member = ? AND last_lsn > ? AND first_lsn <= ? ORDER BY first_lsn`);
+    this.selectAt = database.prepare(`
+      SELECT ${COLUMNS} FROM segments WHERE member = ? AND first_lsn <= ? ORDER BY first_lsn DESC LIMIT 1`);
+    this.selectAtTime = database.prepare(`
+      SELECT ${COLUMNS} FROM segments WHERE member = ? AND last_lsn >= ? AND first_lsn <= ? AND first_time_ns <= ?
+      ORDER BY first_lsn DESC LIMIT 1`);
+    this.selectWithoutRun = database.prepare(`
+      SELECT ${COLUMNS} FROM segments WHERE sealed = 1 AND has_run = 0 ORDER BY member, first_lsn LIMIT ?`);
+    this.updateRun = database.prepare('UPDATE segments SET has_run = ? WHERE member = ? AND first_lsn = ?');
+    this.selectTotals = database.prepare(
+      'SELECT coalesce(sum(bytes), 0) AS bytes, coalesce(sum(records), 0) AS records FROM segments WHERE member = ?',
+    );
+  }
+
+  /** All of them, ascending. */
+  segments(member: string): SegmentRow[] {
+    return this.selectAll.all(member).map(fromStored);
+  }
+  /** Those with records in (afterLsn, lsn], ascending. */
+  between(member: string, afterLsn: bigint, lsn: bigint): SegmentRow[] {
+    return this.selectRange.all(member, afterLsn, lsn).map(fromStored);
+  }
+  /** The one whose records include `lsn`, or the last one before it; null when there is none. */
+  atOrBefore(member: string, lsn: bigint): SegmentRow | null {
+    const row = this.selectAt.get(member, lsn);
+    return row === undefined ? null : fromStored(row);
+  }
+  /** The last one with records in [firstLsn, lastLsn] that begins at or before `timeNs`, or null. */
+  startedBy(member: string, firstLsn: bigint, lastLsn: bigint, timeNs: bigint): SegmentRow | null {
+    const row = this.selectAtTime.get(member, firstLsn, lastLsn, timeNs);
+    return row === undefined ? null : fromStored(row);
+  }
+  /** Sealed segments of any member that have no run yet, at most `count`. */
+  withoutRun(count: number): SegmentRow[] {
+    return this.selectWithoutRun.all(BigInt(count)).map(fromStored);
+  }
+  put(segment: SegmentRow): void {
+    this.upsert.run({
+      ...segment,
+      firstEra: BigInt(segment.firstEra),
+      lastEra: BigInt(segment.lastEra),
+      frames: BigInt(segment.frames),
+      link: BigInt(segment.link),
+      sealed: segment.sealed ? 1n : 0n,
+      hasRun: segment.hasRun ? 1n : 0n,
+    });
+  }
+  /** Forgets one that held nothing. */
+  delete(member: string, firstLsn: bigint): void {
+    this.remove.run(member, firstLsn);
+  }
+  setRun(member: string, firstLsn: bigint, hasRun: boolean): void {
+    this.updateRun.run(hasRun ? 1n : 0n, member, firstLsn);
+  }
+  totals(member: string): JournalTotals {
+    return this.selectTotals.get(member) ?? { bytes: 0n, records: 0n };
+  }
+}
+
+function fromStored(row: Stored): SegmentRow {
+  return {
+    ...row,
+    firstEra: Number(row.firstEra),
+    lastEra: Number(row.lastEra),
+    frames: Number(row.frames),
+    link: Number(row.link),
+    sealed: row.sealed === 1n,
+    hasRun: row.hasRun === 1n,
+  };
+}

@@ -1,0 +1,82 @@
+/** What a Hello must be, and whether its writer may write. */
+import { PROTOCOL_VERSION } from '../proto/replication.js';
+import type { Hello, VolumeInfo } from '../proto/replication.js';
+import type { StoredWriter } from './session_events.js';
+import { VOLUMES_MAX } from './session_limits.js';
+
+/** Why a session is refused. */
+export interface Refusal {
+  code: string;
+  message: string;
+}
+
+const UUID_BYTES = 16;
+const NAME_CHARACTERS_MAX = 255;
+const BLOCK_BYTES_MAX = 65_536;
+
+/** Null: it is well-formed. Nothing in it is trusted before. */
+export function helloFault(hello: Hello): Refusal | null {
+  if (hello.protocol !== PROTOCOL_VERSION) {
+    return {
+      code: 'PROTOCOL_VERSION',
+      message: `the agent speaks version ${hello.protocol}, this receiver ${PROTOCOL_VERSION}`,
+    };
+  }
+  const invalid = (message: string): Refusal => ({ code: 'MESSAGE_INVALID', message });
+  const identities = [hello.group, hello.member, hello.instance];
+  if (identities.some((uuid) => uuid.length !== UUID_BYTES)) return invalid('an identity is not 16 bytes');
+  if (hello.epoch === 0n) return invalid('epoch 0');
+  if ([hello.groupName, hello.host].some((name) => name === '' || name.length > NAME_CHARACTERS_MAX)) {
+    return invalid('a name is empty or too long');
+  }
+  const { volumes } = hello;
+  if (volumes.length === 0 || volumes.length > VOLUMES_MAX) return invalid(`${volumes.length} volumes`);
+  if (new Set(volumes.map(({ number }) => number)).size !== volumes.length) return invalid('a volume twice');
+  return volumes.every(isValid) ? null : invalid('a volume is not what a volume can be');
+}
+
+function isValid({ number, uuid, name, size, blockSize }: VolumeInfo): boolean {
+  return (
+    number < VOLUMES_MAX &&
+    uuid.length === UUID_BYTES &&
+    name !== '' &&
+    name.length <= NAME_CHARACTERS_MAX &&
+    blockSize >= 512 &&
+    blockSize <= BLOCK_BYTES_MAX &&
+    (blockSize & (blockSize - 1)) === 0 &&
+    size > 0n &&
+    size % BigInt(blockSize) === 0n
+  );
+}
+
+/**
+ * The fence: one writer a member. A lower epoch is a writer that was replaced; the same epoch in another process is a
+ * copy of its state.
+ */
+export function fence(hello: Hello, writer: StoredWriter | null): Refusal | null {
+  if (writer === null || hello.epoch > writer.epoch) return null;
+  if (hello.epoch === writer.epoch && hello.instance.equals(writer.instance)) return null;
+  return {
+    code: 'FENCED',
+    message:
+      hello.epoch < writer.epoch
+        ? `epoch ${hello.epoch}, but epoch ${writer.epoch} has written since`
+        : `epoch ${hello.epoch} belongs to another process`,
+  };
+}
+
+/** Whether a generation is begun with the very volumes that the session was opened with. */
+export function sameVolumes(a: VolumeInfo[], b: VolumeInfo[]): boolean {
+  return (
+    a.length === b.length &&
+    a.every((volume) =>
+      b.some(
+        (other) =>
+          other.number === volume.number &&
+          other.uuid.equals(volume.uuid) &&
+          other.size === volume.size &&
+          other.blockSize === volume.blockSize,
+      ),
+    )
+  );
+}

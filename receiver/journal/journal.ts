@@ -1,0 +1,155 @@
+/**
+ * One member's journal: the native writer, and the catalog that follows it. Frames become durable in the writer; the
+ * catalog learns of sealed segments at once and of the growing one about once a second (persist()).
+ */
+import type { Appended, JournalWriter, PointTile, SegmentInfo, SegmentVolume } from '../../native/index.js';
+import { toAfterimageError, type ErrorCode } from '../../proto/errors.js';
+import type { MemberRow } from '../catalog/members.js';
+import { runFile } from '../store.js';
+import { readFrameTimes } from './frame_times.js';
+import { openJournal, type OpeningParts } from './opening.js';
+import type { RunBuilds } from './runs.js';
+import { segmentInfo, segmentRow } from './segment_row.js';
+
+export interface JournalParts extends OpeningParts {
+  runs: RunBuilds;
+}
+
+export class MemberJournal {
+  /** The segment that is being written to, newer than the catalog's row. */
+  private active: SegmentInfo | null = null;
+  private isDirty = false;
+  private ackedLsn: bigint;
+  private coveredTimeNs: bigint;
+  private era: number;
+  private lastTimeNs: bigint;
+  private faultCode: ErrorCode | null = null;
+
+  private constructor(
+    private readonly parts: JournalParts,
+    readonly member: MemberRow,
+    private readonly writer: JournalWriter,
+    last: SegmentInfo | null,
+  ) {
+    this.ackedLsn = member.ackedLsn;
+    this.coveredTimeNs = member.coveredTimeNs;
+    this.era = parts.catalog.eras.eras(member.uuid).at(-1)?.era ?? 0;
+    this.lastTimeNs = last?.lastTimeNs ?? 0n;
+  }
+
+  /** As openJournal. Errors: JOURNAL_IO, STORE_INVALID, SEGMENT_VERSION. */
+  static async open(parts: JournalParts, member: MemberRow): Promise<MemberJournal> {
+    const { writer, last } = await openJournal(parts, member);
+    parts.runs.wake();
+    return new MemberJournal(parts, member, writer, last);
+  }
+
+  /** The code of the last append, if it failed for want of space or of a working disk. */
+  get fault(): ErrorCode | null {
+    return this.faultCode;
+  }
+  /** The durable end: `durable ≤ received` (proto/watermarks.ts). */
+  get durableLsn(): bigint {
+    return this.writer.position().lastLsn;
+  }
+  get link(): number {
+    return this.writer.position().link;
+  }
+
+  /**
+   * Appends a frame; resolves with the durable LSN. `frame` begins at a multiple of 8 in memory and must not change
+   * until then. A refused frame leaves the journal as it was. Errors: FRAME_*, RECORD_INVALID, JOURNAL_*.
+   */
+  async append(frame: Buffer): Promise<bigint> {
+    const times = readFrameTimes(frame);
+    let appended: Appended;
+    try {
+      appended = await this.writer.append(frame);
+    } catch (thrown) {
+      const error = toAfterimageError(thrown);
+      if (error.code === 'JOURNAL_FULL' || error.code === 'JOURNAL_IO') this.faultCode = error.code;
+      throw error;
+    }
+    this.faultCode = null;
+    if (times.era !== this.era) {
+      // Before the acknowledgement: after a crash it cannot be told where between two frames an era began.
+      this.parts.catalog.eras.add({
+        member: this.member.uuid,
+        era: times.era,
+        firstLsn: times.firstLsn,
+        firstTimeNs: times.firstTimeNs,
+        previousTimeNs: this.lastTimeNs,
+      });
+      this.era = times.era;
+    }
+    this.lastTimeNs = times.lastTimeNs;
+    this.follow(appended);
+    return appended.durableLsn;
+  }
+
+  /** A new session goes on at the durable end. */
+  resume(epoch: bigint): void {
+    this.writer.resume(epoch);
+  }
+
+  /** Seals the present segment and begins a generation; the catalog has it already. */
+  async beginGeneration(
+    epoch: bigint,
+    generation: bigint,
+    firstLsn: bigint,
+    volumes: SegmentVolume[],
+  ): Promise<void> {
+    this.follow(await this.writer.beginGeneration(epoch, generation, firstLsn, volumes));
+  }
+
+  /** Everything captured up to `timeNs` is in the journal. */
+  noteCoverage(timeNs: bigint): void {
+    if (timeNs <= this.coveredTimeNs) return;
+    this.coveredTimeNs = timeNs;
+    this.isDirty = true;
+  }
+
+  /** Brings the catalog up to date; call it before reading positions from there, and about once a second. */
+  persist(): void {
+    if (!this.isDirty) return;
+    const { catalog } = this.parts;
+    catalog.atomically(() => {
+      if (this.active !== null) this.record(this.active);
+      catalog.members.advance(this.member.uuid, this.ackedLsn, this.coveredTimeNs);
+    });
+    this.isDirty = false;
+  }
+
+  /** What lies over a base that includes everything up to `baseLsn`, up to the segment that holds `lsn`. */
+  tiles(baseLsn: bigint, lsn: bigint): PointTile[] {
+    this.persist();
+    const { catalog, store } = this.parts;
+    return catalog.segments.between(this.member.uuid, baseLsn, lsn).map((row) => {
+      const file = store.segmentFile(this.member.group, this.member.uuid, row.firstLsn);
+      return { segment: segmentInfo(row, file), run: row.hasRun ? runFile(file) : null };
+    });
+  }
+
+  /** Completes what was queued and writes the catalog. */
+  async close(): Promise<void> {
+    await this.writer.close();
+    this.persist();
+  }
+
+  private follow({ durableLsn, changed }: Appended): void {
+    this.ackedLsn = durableLsn;
+    this.isDirty = true;
+    const sealed = changed.filter((segment) => segment.sealed);
+    this.active = changed.find((segment) => !segment.sealed) ?? (sealed.length > 0 ? null : this.active);
+    if (sealed.length === 0) return;
+    this.parts.catalog.atomically(() => {
+      for (const segment of sealed) this.record(segment);
+      this.parts.catalog.members.advance(this.member.uuid, this.ackedLsn, this.coveredTimeNs);
+    });
+    this.parts.runs.wake();
+  }
+
+  private record(segment: SegmentInfo): void {
+    this.parts.catalog.segments.put(segmentRow(segment, this.member.uuid, false));
+  }
+}

@@ -1,0 +1,42 @@
+/** A segment as the catalog keeps it and as the addon wants it: the path follows from store, member and first LSN. */
+import type { SegmentInfo } from '../../native/index.js';
+import type { SegmentRow } from '../catalog/segments.js';
+
+export function segmentInfo(row: SegmentRow, file: string): SegmentInfo {
+  return {
+    path: file,
+    generation: row.generation,
+    firstLsn: row.firstLsn,
+    lastLsn: row.lastLsn,
+    firstTimeNs: row.firstTimeNs,
+    lastTimeNs: row.lastTimeNs,
+    firstEra: row.firstEra,
+    lastEra: row.lastEra,
+    frames: row.frames,
+    records: row.records,
+    rawBytes: row.rawBytes,
+    bytes: row.bytes,
+    link: row.link,
+    sealed: row.sealed,
+  };
+}
+
+export function segmentRow(info: SegmentInfo, member: string, hasRun: boolean): SegmentRow {
+  return {
+    member,
+    generation: info.generation,
+    firstLsn: info.firstLsn,
+    lastLsn: info.lastLsn,
+    firstTimeNs: info.firstTimeNs,
+    lastTimeNs: info.lastTimeNs,
+    firstEra: info.firstEra,
+    lastEra: info.lastEra,
+    frames: info.frames,
+    records: info.records,
+    rawBytes: info.rawBytes,
+    bytes: info.bytes,
+    link: info.link,
+    sealed: info.sealed,
+    hasRun,
+  };
+}

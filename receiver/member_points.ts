@@ -1,0 +1,163 @@
+/** Finds positions in one member's history: by LSN, by time, or the newest. */
+import type { SegmentInfo } from '../native/index.js';
+import type { Grade } from '../proto/control.js';
+import { AfterimageError } from '../proto/errors.js';
+import type { Catalog } from './catalog/catalog.js';
+import type { EraRow } from './catalog/eras.js';
+import type { MemberRow } from './catalog/members.js';
+import type { SegmentRow } from './catalog/segments.js';
+import { segmentInfo } from './journal/segment_row.js';
+import { formatTime } from './point_syntax.js';
+import type { Store } from './store.js';
+import { readHistory, spansOf, type Span } from './timeline.js';
+
+/** A position in a member's history: (member, generation, LSN) names a state of its volumes. */
+export interface MemberPosition {
+  member: MemberRow;
+  generation: bigint;
+  lsn: bigint;
+  /** Of the record at that LSN; where there is none, of the beginning of the span. */
+  timeNs: bigint;
+  grade: Grade;
+  /** Why it is not `ordered`, "" if it is. */
+  reason: string;
+}
+
+export interface MemberPointsParts {
+  catalog: Catalog;
+  store: Store;
+  native: {
+    lsnAtTime(segment: SegmentInfo, timeNs: bigint): Promise<bigint>;
+    timeAtLsn(segment: SegmentInfo, lsn: bigint): Promise<bigint>;
+  };
+}
+
+/** The records of one time era. */
+interface EraRange {
+  firstLsn: bigint;
+  lastLsn: bigint;
+  beginNs: bigint;
+  endNs: bigint;
+}
+
+const LSN_MAX = 2n ** 63n - 1n;
+
+export class MemberPoints {
+  constructor(private readonly parts: MemberPointsParts) {}
+
+  /** The newest durable ordered LSN. Errors: POINT_UNKNOWN when there is none. */
+  async latest(member: MemberRow): Promise<MemberPosition> {
+    const span = this.spans(member).findLast(({ grade }) => grade === 'ordered');
+    if (span === undefined) {
+      throw new AfterimageError('POINT_UNKNOWN', `${member.host} has no ordered point yet`);
+    }
+    return this.position(member, span, span.lastLsn);
+  }
+
+  /** Errors: POINT_UNKNOWN for an LSN that was never received, or never used. */
+  async atLsn(member: MemberRow, lsn: bigint): Promise<MemberPosition> {
+    const spans = this.spans(member).filter(({ grade }) => grade !== 'gap');
+    const span =
+      spans.find(({ firstLsn, lastLsn }) => firstLsn <= lsn && lsn <= lastLsn) ??
+      spans.find(({ firstLsn, lastLsn }) => lastLsn < firstLsn && lsn === lastLsn);
+    if (span === undefined) {
+      const last = spans.at(-1)?.lastLsn ?? 0n;
+      throw new AfterimageError(
+        'POINT_UNKNOWN',
+        `LSN ${lsn} of ${member.host} is not in the journal, which reaches from ${spans[0]?.firstLsn ?? 0n} to ${last}`,
+      );
+    }
+    return this.position(member, span, lsn);
+  }
+
+  /**
+   * The last LSN with a time ≤ `timeNs`. Errors: POINT_UNKNOWN before the window or after what is known to be covered,
+   * POINT_AMBIGUOUS.
+   */
+  async atTime(member: MemberRow, timeNs: bigint): Promise<MemberPosition> {
+    const spans = this.spans(member);
+    const holds = ({ beginNs, endNs }: Span): boolean =>
+      beginNs <= timeNs && (endNs === null || timeNs <= endNs);
+    const span = spans.find((each) => each.grade === 'ordered' && holds(each)) ?? spans.find(holds);
+    if (span === undefined) throw outside(member, timeNs, spans);
+    const found = await this.lsnAt(member, timeNs);
+    const lsn = found === null || found < span.firstLsn - 1n ? span.firstLsn - 1n : found;
+    return this.position(member, span, span.grade === 'gap' ? (found ?? 0n) : lsn);
+  }
+
+  /** The position's time and, in a damaged span, the last LSN before it whose records are there. */
+  private async position(member: MemberRow, span: Span, wanted: bigint): Promise<MemberPosition> {
+    const { generation, grade, reason } = span;
+    const row = this.parts.catalog.segments.atOrBefore(member.uuid, wanted);
+    const isHeld = row !== null && wanted <= row.lastLsn;
+    const lsn = grade === 'damaged' && row !== null && !isHeld ? row.lastLsn : wanted;
+    const isRecord = row !== null && lsn >= row.firstLsn && lsn <= row.lastLsn;
+    const timeNs = isRecord ? await this.parts.native.timeAtLsn(this.info(member, row), lsn) : span.beginNs;
+    return { member, generation, lsn, timeNs, grade, reason };
+  }
+
+  /** Null when every record is later. */
+  private async lsnAt(member: MemberRow, timeNs: bigint): Promise<bigint | null> {
+    const ranges = rangesOf(this.parts.catalog.eras.eras(member.uuid));
+    const within = ranges.filter(({ beginNs, endNs }) => beginNs <= timeNs && timeNs <= endNs);
+    if (within.length > 1) {
+      throw new AfterimageError(
+        'POINT_AMBIGUOUS',
+        `${formatTime(timeNs)} was ${within.length} times at ${member.host}: ` +
+          within.map(({ firstLsn }) => `once after LSN ${firstLsn}`).join(', '),
+      );
+    }
+    // A clock set forward leaves times that never were: the era before them had ended.
+    const range = within[0] ?? ranges.findLast(({ endNs }) => endNs < timeNs);
+    return range === undefined ? null : this.lsnWithin(member, range, timeNs);
+  }
+
+  private async lsnWithin(member: MemberRow, range: EraRange, timeNs: bigint): Promise<bigint> {
+    const { catalog, native } = this.parts;
+    const { firstLsn, lastLsn } = range;
+    const row =
+      catalog.segments.startedBy(member.uuid, firstLsn, lastLsn, timeNs) ??
+      catalog.segments.atOrBefore(member.uuid, firstLsn);
+    if (row === null) return firstLsn - 1n;
+    const segment = this.info(member, row);
+    if (row.firstEra === row.lastEra) return native.lsnAtTime(segment, timeNs);
+    // Times rise within the era, not within the segment.
+    let low = (row.firstLsn > firstLsn ? row.firstLsn : firstLsn) - 1n;
+    let high = row.lastLsn < lastLsn ? row.lastLsn : lastLsn;
+    while (low < high) {
+      const middle = (low + high + 1n) / 2n;
+      if ((await native.timeAtLsn(segment, middle)) <= timeNs) low = middle;
+      else high = middle - 1n;
+    }
+    return low;
+  }
+
+  private spans(member: MemberRow): Span[] {
+    return spansOf(readHistory(this.parts.catalog, member.uuid));
+  }
+  private info(member: MemberRow, row: SegmentRow): SegmentInfo {
+    return segmentInfo(row, this.parts.store.segmentFile(member.group, member.uuid, row.firstLsn));
+  }
+}
+
+function rangesOf(eras: readonly EraRow[]): EraRange[] {
+  return eras.map((era, index) => {
+    const next = eras[index + 1];
+    return {
+      firstLsn: era.firstLsn,
+      lastLsn: next === undefined ? LSN_MAX : next.firstLsn - 1n,
+      beginNs: era.firstTimeNs,
+      endNs: next === undefined ? LSN_MAX : next.previousTimeNs,
+    };
+  });
+}
+
+function outside(member: MemberRow, timeNs: bigint, spans: readonly Span[]): AfterimageError {
+  const begin = spans[0]?.beginNs;
+  const end = spans.at(-1)?.endNs;
+  const known =
+    begin === undefined
+      ? 'nothing is known yet'
+      : `what is known reaches from ${formatTime(begin)} to ${end == null ? 'now' : formatTime(end)}`;
+  return new AfterimageError('POINT_UNKNOWN', `${formatTime(timeNs)} at ${member.host}: ${known}`);
+}

@@ -1,0 +1,41 @@
+/** The volumes of a member as the receiver has them: what is in their bases, and from where on they are consistent. */
+import type { BaseState, VolumeState } from '../proto/replication.js';
+import type { StoredVolume } from './session_events.js';
+
+export class MemberVolumes {
+  #volumes: StoredVolume[];
+
+  constructor(volumes: StoredVolume[]) {
+    this.#volumes = volumes.map((volume) => ({ ...volume }));
+  }
+
+  get(number: number): StoredVolume | undefined {
+    return this.#volumes.find(({ info }) => info.number === number);
+  }
+  withBase(base: BaseState): number[] {
+    return this.#volumes.filter((volume) => volume.base === base).map(({ info }) => info.number);
+  }
+  /** For Welcome and GenerationAccepted. */
+  get states(): VolumeState[] {
+    return this.#volumes.map(({ info, base, syncOffset, syncedLsn }) => ({
+      number: info.number,
+      base,
+      syncOffset,
+      synced: syncedLsn > 0n,
+    }));
+  }
+  /** Every LSN of the generation from here on shows all volumes consistently; null while one is not synced. */
+  get orderedFromLsn(): bigint | null {
+    return this.orderedFromLsnWith(null, 0n);
+  }
+  /** The same, once volume `number` is consistent from `lsn` on. */
+  orderedFromLsnWith(number: number | null, lsn: bigint): bigint | null {
+    let from = 0n;
+    for (const volume of this.#volumes) {
+      const syncedLsn = volume.info.number === number ? lsn : volume.syncedLsn;
+      if (syncedLsn === 0n) return null;
+      if (syncedLsn > from) from = syncedLsn;
+    }
+    return from === 0n ? null : from;
+  }
+}

@@ -1,0 +1,201 @@
+/**
+ * Recovery points: from what a user writes to what the addon opens. A point is a position in every member of the
+ * group; with several members they are brought together by time.
+ */
+import type { PointOptions, PointTile } from '../native/index.js';
+import type { Grade } from '../proto/control.js';
+import { AfterimageError } from '../proto/errors.js';
+import type { Catalog } from './catalog/catalog.js';
+import type { GroupRow, MemberRow } from './catalog/members.js';
+import type { VolumeRow } from './catalog/volumes.js';
+import { MemberPoints, type MemberPointsParts, type MemberPosition } from './member_points.js';
+import { formatTime, parsePoint, type PointSyntax } from './point_syntax.js';
+
+export interface ResolvedPoint {
+  group: GroupRow;
+  /** The one that the point was named by comes first. */
+  positions: [MemberPosition, ...MemberPosition[]];
+  /** The worst of the positions. */
+  grade: Grade;
+}
+/** One volume at a point. */
+export interface VolumePoint {
+  volume: VolumeRow;
+  options: PointOptions;
+}
+
+/** The journal's side of it. */
+export interface Journals {
+  /** Brings the catalog up to date for a member. */
+  persist(member: string): void;
+  /** What lies over a base that includes everything up to `baseLsn`, up to the segment that holds `lsn`. */
+  tiles(member: string, baseLsn: bigint, lsn: bigint): PointTile[];
+}
+export interface PointsParts extends MemberPointsParts {
+  journals: Journals;
+  nowNs: () => bigint;
+}
+
+const GRADES: readonly Grade[] = ['ordered', 'syncing', 'gap', 'damaged'];
+
+export class Points {
+  private readonly members: MemberPoints;
+
+  constructor(private readonly parts: PointsParts) {
+    this.members = new MemberPoints(parts);
+  }
+
+  /**
+   * What `text` means in the group `name`. Errors: POINT_INVALID, GROUP_UNKNOWN, CHECKPOINT_UNKNOWN, POINT_UNKNOWN,
+   * POINT_AMBIGUOUS, and POINT_GRADE when it is not `ordered`, unless forced.
+   */
+  async resolve(name: string, text: string, force: boolean): Promise<ResolvedPoint> {
+    const syntax = parsePoint(text);
+    const group = groupNamed(this.parts.catalog, name);
+    const members = this.parts.catalog.members.members(group.uuid);
+    for (const member of members) this.parts.journals.persist(member.uuid);
+    const first = await this.named(group, members, syntax);
+    const positions: ResolvedPoint['positions'] = [first];
+    for (const member of members) {
+      if (member.uuid !== first.member.uuid) {
+        positions.push(await this.members.atTime(member, first.timeNs));
+      }
+    }
+    const worst = positions.reduce((left, right) =>
+      GRADES.indexOf(right.grade) > GRADES.indexOf(left.grade) ? right : left,
+    );
+    if (worst.grade !== 'ordered' && !force) {
+      const reason = worst.reason === '' ? '' : ` (${worst.reason})`;
+      throw new AfterimageError(
+        'POINT_GRADE',
+        `${name} at ${text}: ${worst.member.host} is graded ${worst.grade} there${reason}, ` +
+          `LSN ${worst.lsn}, ${formatTime(worst.timeNs)}`,
+      );
+    }
+    return { group, positions, grade: worst.grade };
+  }
+
+  /**
+   * The volumes of the group at the point, or those named. Errors: VOLUME_UNKNOWN, BASE_MISSING, and POINT_UNKNOWN when
+   * the point is older than a volume's base.
+   */
+  volumes({ group, positions }: ResolvedPoint, names: readonly string[]): VolumePoint[] {
+    const found = positions.flatMap((position) => this.volumesOf(position));
+    for (const name of names) {
+      if (!found.some(({ volume }) => volume.name === name)) {
+        const known = found.map(({ volume }) => volume.name).join(', ');
+        throw new AfterimageError(
+          'VOLUME_UNKNOWN',
+          `${group.name} has no volume ${name} at that point; it has ${known}`,
+        );
+      }
+    }
+    const wanted = names.length === 0 ? found : found.filter(({ volume }) => names.includes(volume.name));
+    return wanted.map(({ volume, size, position }) => ({
+      volume,
+      options: this.optionsOf(volume, size, position),
+    }));
+  }
+
+  private named(group: GroupRow, members: MemberRow[], syntax: PointSyntax): Promise<MemberPosition> {
+    switch (syntax.kind) {
+      case 'latest':
+        return this.latest(group, members);
+      case 'lsn':
+        return this.members.atLsn(memberNamed(group, members, syntax.member), syntax.lsn);
+      case 'time':
+        return this.members.atTime(anyOf(group, members), syntax.timeNs);
+      case 'ago':
+        return this.members.atTime(anyOf(group, members), this.parts.nowNs() - syntax.ns);
+      case 'checkpoint':
+        return this.checkpoint(group, members, syntax.name);
+    }
+  }
+
+  /** With several members: the newest that all of them have reached. */
+  private async latest(group: GroupRow, members: MemberRow[]): Promise<MemberPosition> {
+    let oldest = await this.members.latest(anyOf(group, members));
+    for (const member of members.slice(1)) {
+      const latest = await this.members.latest(member);
+      if (latest.timeNs < oldest.timeNs) oldest = latest;
+    }
+    return oldest;
+  }
+
+  private checkpoint(group: GroupRow, members: MemberRow[], name: string): Promise<MemberPosition> {
+    const checkpoint = this.parts.catalog.checkpoints.checkpoint(group.uuid, name);
+    const member = members.find(({ uuid }) => uuid === checkpoint?.member);
+    if (checkpoint === null || member === undefined) {
+      throw new AfterimageError('CHECKPOINT_UNKNOWN', `${group.name} has no checkpoint ${name}`);
+    }
+    return this.members.atLsn(member, checkpoint.lsn);
+  }
+
+  private volumesOf(
+    position: MemberPosition,
+  ): { volume: VolumeRow; size: bigint; position: MemberPosition }[] {
+    const { catalog } = this.parts;
+    const { uuid } = position.member;
+    const volumes = new Map(catalog.volumes.volumes(uuid).map((volume) => [volume.number, volume]));
+    return catalog.generations.volumes(uuid, position.generation).flatMap(({ number, size }) => {
+      const volume = volumes.get(number);
+      return volume === undefined ? [] : [{ volume, size, position }];
+    });
+  }
+
+  private optionsOf(volume: VolumeRow, size: bigint, { member, lsn }: MemberPosition): PointOptions {
+    if (volume.baseState !== 'BASE_COMPLETE') {
+      throw new AfterimageError('BASE_MISSING', `the initial sync of ${volume.name} is not complete`);
+    }
+    if (lsn < volume.baseLsn) {
+      throw new AfterimageError(
+        'POINT_UNKNOWN',
+        `LSN ${lsn} is older than the base of ${volume.name}, which begins at ${volume.baseLsn}`,
+      );
+    }
+    const { store, journals } = this.parts;
+    const tiles = journals.tiles(member.uuid, volume.baseLsn, lsn);
+    const last = tiles.at(-1)?.segment.lastLsn ?? lsn;
+    return {
+      basePath: store.baseFile(member.group, member.uuid, volume.uuid),
+      size,
+      blockSize: volume.blockSize,
+      volume: volume.number,
+      // Numbers between two generations were never used: the state is that of the last one that was.
+      lsn: lsn < last ? lsn : last,
+      tiles,
+    };
+  }
+}
+
+/** Errors: GROUP_UNKNOWN. */
+export function groupNamed(catalog: Catalog, name: string): GroupRow {
+  const group = catalog.members.groupNamed(name);
+  if (group === null) throw new AfterimageError('GROUP_UNKNOWN', `there is no group ${name}`);
+  return group;
+}
+
+function anyOf(group: GroupRow, members: readonly MemberRow[]): MemberRow {
+  const member = members[0];
+  if (member === undefined) throw new AfterimageError('POINT_UNKNOWN', `${group.name} has no member yet`);
+  return member;
+}
+
+function memberNamed(group: GroupRow, members: readonly MemberRow[], named: string | null): MemberRow {
+  if (named === null) {
+    if (members.length > 1) {
+      const hosts = members.map(({ host }) => host).join(', ');
+      throw new AfterimageError(
+        'POINT_INVALID',
+        `${group.name} has several members: write lsn:MEMBER:N with one of ${hosts}`,
+      );
+    }
+    return anyOf(group, members);
+  }
+  const found = members.filter(({ uuid, host }) => uuid === named || host === named);
+  const [member] = found;
+  if (member === undefined || found.length > 1) {
+    throw new AfterimageError('POINT_UNKNOWN', `${group.name} has ${found.length} members called ${named}`);
+  }
+  return member;
+}

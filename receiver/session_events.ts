@@ -1,0 +1,146 @@
+/**
+ * What happens to a receiver's session and what it then wants done: the vocabulary of receiver/session.ts. One
+ * session per gRPC stream. The story behind it: docs/PROTOCOL.md.
+ *
+ * Rules for the daemon that feeds the machine:
+ * - `handle(event)` returns actions; carry them out in their order, and hand every result back as an event. After
+ *   `close` nothing is wanted any more; late results may still be handed in.
+ * - Bulk bytes stay with the daemon: `append` means the frame, `writeBase` the data of the very event that was being
+ *   handled.
+ * - Results of one kind come in the order of their actions.
+ * - Actions on the base of a volume are carried out one after the other.
+ * - Of one member, only one session at a time is between `closeOther` and its end.
+ */
+import type { FrameHeader } from '../proto/frame_header.js';
+import type {
+  AgentMessage,
+  BaseState,
+  Checkpoint,
+  GenerationBegin,
+  Hello,
+  ReceiverMessage,
+  StreamEnd,
+  SyncKind,
+  VolumeInfo,
+} from '../proto/replication.js';
+
+/** The member's writer, as the catalog has it. */
+export interface StoredWriter {
+  epoch: bigint;
+  /** 16 bytes: the process that had this epoch. */
+  instance: Buffer;
+}
+
+export interface StoredVolume {
+  info: VolumeInfo;
+  base: BaseState;
+  /** BASE_SYNCING: everything below is durable in the base. */
+  syncOffset: bigint;
+  /** From this LSN of the present generation on the volume is consistent; 0n: not yet. */
+  syncedLsn: bigint;
+}
+
+/** Where the member's journal stands, on stable storage. */
+export interface StoredPosition {
+  /** 0n: none was begun. */
+  generation: bigint;
+  /** Of the generation; 1n: none was begun. */
+  firstLsn: bigint;
+  /** The last durable LSN; firstLsn - 1n while the generation has no record. */
+  durableLsn: bigint;
+  /** Header CRC of the generation's last frame, 0: none. */
+  link: number;
+  /** Its StreamEnd is stored: no frame may follow. */
+  ended: boolean;
+  volumes: StoredVolume[];
+}
+
+export type ReceiverEvent =
+  /** Anything but a frame. The machine does not look at a SyncData's `data`. */
+  | { type: 'message'; message: Exclude<AgentMessage, { frame: unknown }> }
+  | { type: 'frame'; header: FrameHeader }
+  /** Answers `find`. `writer` is null for a member that never was here. */
+  | { type: 'found'; writer: StoredWriter | null; otherIsLive: boolean }
+  /** Answers `find`: the catalog knows the group or a volume as something else (GROUP_MISMATCH, VOLUME_MISMATCH). */
+  | { type: 'foundMismatch'; code: string; message: string }
+  /** Answers `closeOther`: it has ended, and so has everything it had asked for. */
+  | { type: 'otherClosed' }
+  /** Answers `storeEpoch`. `hashKey`: 32 random bytes. */
+  | { type: 'epochStored'; position: StoredPosition; hashKey: Buffer }
+  /** Answers `storeEpoch`: a newer writer came first. */
+  | { type: 'epochOutdated' }
+  /** Answers one or more `append`s. */
+  | { type: 'appended'; durableLsn: bigint }
+  | { type: 'appendFailed'; code: string; message: string }
+  | { type: 'generationEnded' }
+  /** Answers `beginGeneration`, with the volumes as they are from now on. */
+  | { type: 'generationBegun'; volumes: StoredVolume[] }
+  | { type: 'baseBegun'; volume: number }
+  /** Answers a `writeBase`: handed to the file, not yet durable. */
+  | { type: 'baseWritten'; volume: number }
+  /** Answers `syncBase`. */
+  | { type: 'baseSynced'; volume: number; offset: bigint }
+  | { type: 'syncedMarked'; volume: number }
+  | { type: 'hashed'; id: number; hashes: Buffer }
+  | { type: 'checkpointKept'; requestId: string }
+  /** E.g. CHECKPOINT_EXISTS. */
+  | { type: 'checkpointFailed'; requestId: string; code: string; message: string }
+  /** An operator asked the receiver for a checkpoint of this member's group. */
+  | { type: 'checkpointAsked'; requestId: string; name: string }
+  /** Any other action failed. The session ends with this code; the agent comes back. */
+  | { type: 'failed'; code: string; message: string }
+  /** Another session takes over: FENCED to a writer that was replaced, null to a dead stream of the same process. */
+  | { type: 'displaced'; code: 'FENCED' | null }
+  /** The stream has ended, by the peer or the network. */
+  | { type: 'closed' };
+
+export type ReceiverAction =
+  /** Look the member up. */
+  | { type: 'find'; hello: Hello }
+  /** Hand `displaced` with this code to the member's live session, and wait until it and its work have ended. */
+  | { type: 'closeOther'; code: 'FENCED' | null }
+  /**
+   * Record group, member and volumes, then the writer (never lowering the epoch: answer `epochOutdated`), on stable
+   * storage; resume the journal at its durable end.
+   */
+  | { type: 'storeEpoch'; hello: Hello }
+  | { type: 'send'; message: ReceiverMessage }
+  /** Append the frame of this event. */
+  | { type: 'append' }
+  /** Record the generation's end (`ended`), and a gap from `end.timeNs` on. All its frames are durable. */
+  | { type: 'endGeneration'; end: StreamEnd }
+  /**
+   * In one transaction: end the generation before at its durable LSN if nobody did, record the new one, mark the bases
+   * of `resetBases` BASE_EMPTY with their oldest LSN raised to `begin.firstLsn`, and no volume synced. Then begin in
+   * the journal. After a crash in between, do the latter at the next start. All earlier frames are durable.
+   */
+  | { type: 'beginGeneration'; epoch: bigint; begin: GenerationBegin; resetBases: number[] }
+  /** Empty the base file, make that durable, and only then mark it BASE_SYNCING at offset 0. */
+  | { type: 'beginBase'; volume: number }
+  /** Check, expand and write the SyncData of this event into the base. */
+  | { type: 'writeBase'; volume: number; offset: bigint }
+  /** Make the base durable (all writes answered so far), then record that it is complete below `offset`. */
+  | { type: 'syncBase'; volume: number; offset: bigint }
+  /**
+   * In one transaction: the base is BASE_COMPLETE, the volume consistent from `lsn` on, and, if `orderedFromLsn` is
+   * not null, the member's timeline `ordered` from there on.
+   */
+  | { type: 'markSynced'; volume: number; kind: SyncKind; lsn: bigint; orderedFromLsn: bigint | null }
+  /** Hash the volume as the records before `beforeLsn` left it, block by block: HMAC-SHA-256 with the session's key. */
+  | {
+      type: 'hash';
+      id: number;
+      volume: number;
+      offset: bigint;
+      length: number;
+      blockBytes: number;
+      beforeLsn: bigint;
+    }
+  /** Keep it: its LSN is durable and `ordered`. */
+  | { type: 'keepCheckpoint'; checkpoint: Checkpoint }
+  /** The end of a `checkpointAsked`. `code` "": it was kept. */
+  | { type: 'checkpointResult'; requestId: string; code: string; message: string }
+  /** For status: what the agent said of itself. The message is the event's. */
+  | { type: 'noteHeartbeat' }
+  /** End the stream, once what was sent is out. The session has ended when what it asked for has. */
+  | { type: 'close'; code: string; message: string };

@@ -1,0 +1,34 @@
+/** The named maxima of a receiver's session. The simulator hands in small ones, so that each of them is reached. */
+export interface SessionLimits {
+  /** Bytes of a base written before they are made durable: a quarter of the agent's window, so that it never waits. */
+  baseSyncBytes: number;
+  /** Bytes of frames that wait for the disk; a peer that sends more than its window is refused. */
+  appendBytesMax: number;
+  /** HashRequests under way at once. */
+  hashRequestsMax: number;
+  /** Bytes of one HashRequest. */
+  hashBytesMax: number;
+  /** Smallest block that is compared: a reply has 32 bytes for each. */
+  hashBlockBytesMin: number;
+  /** Bytes of one SyncData, expanded. */
+  pieceBytesMax: number;
+  /** Pieces of a base on their way to its file. */
+  piecesMax: number;
+  /** Checkpoints that wait for their LSN. */
+  checkpointsMax: number;
+}
+
+const MIB = 1024 * 1024;
+
+export const SESSION_LIMITS: SessionLimits = {
+  baseSyncBytes: 4 * MIB,
+  appendBytesMax: 64 * MIB,
+  hashRequestsMax: 16,
+  hashBytesMax: 4 * MIB,
+  hashBlockBytesMin: 4096,
+  pieceBytesMax: MIB,
+  piecesMax: 64,
+  checkpointsMax: 64,
+};
+
+export const VOLUMES_MAX = 64;

@@ -1,0 +1,138 @@
+/**
+ * The store: the one directory in which a receiver keeps everything.
+ *
+ *   store.json                                              identity and version of this layout
+ *   lock                                                    held by the receiver that runs on it
+ *   catalog.sqlite                                          receiver/catalog/
+ *   scratch/                                                overlays of writable exports, gone with them
+ *   groups/<group>/<member>/journal/<first LSN>.seg|.run    docs/FORMAT.md
+ *   groups/<group>/<member>/base/<volume>.img               docs/FORMAT.md
+ */
+import { chmod, mkdir, readdir, readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { z } from 'zod';
+import { AfterimageError } from '../proto/errors.js';
+import { syncDirectory, writeDurably } from './durable_file.js';
+
+export const STORE_VERSION = 1;
+/** Decimal digits of a first LSN in a segment's name: enough for every u64, so that names sort as numbers do. */
+const LSN_DIGITS = 20;
+const OWNER_ONLY = 0o700;
+
+const identity = z.object({ uuid: z.uuid(), version: z.number().int().positive() });
+
+/** Takes an exclusive lock on a file, held until the process ends; null when another process has it. */
+export type LockFile = (file: string) => number | null;
+
+export class Store {
+  private constructor(
+    readonly directory: string,
+    readonly uuid: string,
+  ) {}
+
+  /**
+   * Makes a new, empty store with mode 0700. Errors: STORE_EXISTS when the directory is not empty, PERMISSION_DENIED.
+   */
+  static async init(directory: string, uuid: string): Promise<Store> {
+    try {
+      await mkdir(directory, { recursive: true, mode: OWNER_ONLY });
+      const found = await readdir(directory);
+      if (found.length > 0) {
+        throw new AfterimageError('STORE_EXISTS', `${directory} is not empty: it holds ${found[0]}`);
+      }
+      await chmod(directory, OWNER_ONLY);
+      await mkdir(path.join(directory, 'groups'), { mode: OWNER_ONLY });
+      await mkdir(path.join(directory, 'scratch'), { mode: OWNER_ONLY });
+      // Last: a directory without it is no store, and init can be run again once it was emptied.
+      const text = JSON.stringify({ uuid, version: STORE_VERSION });
+      await writeDurably(path.join(directory, 'store.json'), `${text}\n`);
+      return new Store(directory, uuid);
+    } catch (thrown) {
+      throw storeError(thrown, directory);
+    }
+  }
+
+  /** Opens a store and locks it. Errors: STORE_MISSING, STORE_INVALID, STORE_VERSION, STORE_BUSY, PERMISSION_DENIED. */
+  static async open(directory: string, lock: LockFile): Promise<Store> {
+    const file = path.join(directory, 'store.json');
+    try {
+      const { uuid, version } = parseIdentity(await readFile(file, 'utf8'), file);
+      if (version !== STORE_VERSION) {
+        throw new AfterimageError(
+          'STORE_VERSION',
+          `${directory} has layout ${version}; this program knows ${STORE_VERSION}`,
+        );
+      }
+      if (lock(path.join(directory, 'lock')) === null) {
+        throw new AfterimageError('STORE_BUSY', `${directory} is in use by another receiver`);
+      }
+      return new Store(directory, uuid);
+    } catch (thrown) {
+      throw storeError(thrown, directory);
+    }
+  }
+
+  get catalogFile(): string {
+    return path.join(this.directory, 'catalog.sqlite');
+  }
+  get scratchDirectory(): string {
+    return path.join(this.directory, 'scratch');
+  }
+  journalDirectory(group: string, member: string): string {
+    return path.join(this.directory, 'groups', group, member, 'journal');
+  }
+  segmentFile(group: string, member: string, firstLsn: bigint): string {
+    return path.join(this.journalDirectory(group, member), segmentName(firstLsn));
+  }
+  baseFile(group: string, member: string, volume: string): string {
+    return path.join(this.directory, 'groups', group, member, 'base', `${volume}.img`);
+  }
+
+  /** Makes the directories of a member, durably. They may exist. */
+  async createMember(group: string, member: string): Promise<void> {
+    const groups = path.join(this.directory, 'groups');
+    const memberDirectory = path.join(groups, group, member);
+    await mkdir(path.join(memberDirectory, 'journal'), { recursive: true, mode: OWNER_ONLY });
+    await mkdir(path.join(memberDirectory, 'base'), { recursive: true, mode: OWNER_ONLY });
+    for (const directory of [memberDirectory, path.dirname(memberDirectory), groups]) {
+      await syncDirectory(directory);
+    }
+  }
+}
+
+/** "00000000000000000001.seg" */
+export function segmentName(firstLsn: bigint): string {
+  return `${firstLsn.toString().padStart(LSN_DIGITS, '0')}.seg`;
+}
+/** The first LSN in a segment's name, or null when it is not one. */
+export function segmentFirstLsn(fileName: string): bigint | null {
+  return /^\d{20}\.seg$/.test(fileName) ? BigInt(fileName.slice(0, LSN_DIGITS)) : null;
+}
+/** The run of the segment in `segmentFile`. */
+export function runFile(segmentFile: string): string {
+  return segmentFile.replace(/\.seg$/, '.run');
+}
+
+function parseIdentity(text: string, file: string): z.output<typeof identity> {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new AfterimageError('STORE_INVALID', `${file} is not JSON`, { cause });
+  }
+  const parsed = identity.safeParse(json);
+  if (!parsed.success) throw new AfterimageError('STORE_INVALID', `${file} names no store`);
+  return parsed.data;
+}
+
+function storeError(thrown: unknown, directory: string): unknown {
+  const code = (thrown as NodeJS.ErrnoException).code ?? '';
+  if (code === 'ENOENT' || code === 'ENOTDIR') {
+    return new AfterimageError('STORE_MISSING', `${directory} holds no store`, { cause: thrown });
+  }
+  if (code === 'EACCES' || code === 'EPERM') {
+    const message = `${directory} may not be used by this user`;
+    return new AfterimageError('PERMISSION_DENIED', message, { cause: thrown });
+  }
+  return thrown;
+}

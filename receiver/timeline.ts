@@ -1,0 +1,161 @@
+/**
+ * The timeline: which instants of a member's history can be had, and in what grade. Made from the catalog when asked
+ * for; nothing here is stored.
+ *
+ *   ordered   every volume is consistent with the others: a recovery point at every LSN
+ *   syncing   a generation has begun and not every volume's sync is complete
+ *   gap       nothing was captured
+ *   damaged   records are missing from the journal, from there to the end of the generation in which this was found
+ */
+import type { Grade } from '../proto/control.js';
+import type { Catalog } from './catalog/catalog.js';
+import type { DamageRow } from './catalog/damage.js';
+import type { GenerationRow, GenerationVolumeRow } from './catalog/generations.js';
+
+export interface Span {
+  grade: Grade;
+  generation: bigint;
+  /** Inclusive; 0n in a gap. A span without records has lastLsn == firstLsn − 1n. */
+  firstLsn: bigint;
+  lastLsn: bigint;
+  /** Inclusive. */
+  beginNs: bigint;
+  /** Inclusive; null: it lasts. An ordered span ends where coverage is known to. */
+  endNs: bigint | null;
+  reason: string;
+}
+
+/** Of one generation, with what its records say. */
+export interface GenerationHistory extends GenerationRow {
+  volumes: readonly GenerationVolumeRow[];
+  /** The last durable LSN; firstLsn − 1n while there is no record. */
+  durableLsn: bigint;
+  /** Times of its first and last record, null while there is none. */
+  firstTimeNs: bigint | null;
+  lastTimeNs: bigint | null;
+}
+/** A hole, with the time of the last record before it; null where none is left in its generation. */
+export interface DamageHistory extends DamageRow {
+  intactTimeNs: bigint | null;
+}
+export interface MemberHistory {
+  /** Ascending. */
+  generations: readonly GenerationHistory[];
+  damage: readonly DamageHistory[];
+  /** Up to this time everything captured is known to be in the journal; 0n: unknown. */
+  coveredTimeNs: bigint;
+}
+
+/** The member's history as the catalog has it now. */
+export function readHistory(catalog: Catalog, member: string): MemberHistory {
+  const segments = catalog.segments.segments(member);
+  return {
+    generations: catalog.generations.generations(member).map((row) => {
+      const own = segments.filter((segment) => segment.generation === row.generation);
+      return {
+        ...row,
+        volumes: catalog.generations.volumes(member, row.generation),
+        durableLsn: own.at(-1)?.lastLsn ?? row.firstLsn - 1n,
+        firstTimeNs: own[0]?.firstTimeNs ?? null,
+        lastTimeNs: own.at(-1)?.lastTimeNs ?? null,
+      };
+    }),
+    damage: catalog.damage.damage(member).map((row) => ({
+      ...row,
+      intactTimeNs: segments.find((segment) => segment.lastLsn === row.firstLsn - 1n)?.lastTimeNs ?? null,
+    })),
+    coveredTimeNs: catalog.members.member(member)?.coveredTimeNs ?? 0n,
+  };
+}
+
+/** Ascending in LSN and, but for clock steps, in time. */
+export function spansOf({ generations, damage, coveredTimeNs }: MemberHistory): Span[] {
+  const spans: Span[] = [];
+  generations.forEach((generation, index) => {
+    const next = generations[index + 1] ?? null;
+    const endNs = endOf(generation, next === null ? coveredTimeNs : 0n);
+    spans.push(...graded(generation, endNs, damage));
+    if (generation.lastLsn === null && next === null) return;
+    spans.push({
+      grade: 'gap',
+      generation: generation.generation,
+      firstLsn: 0n,
+      lastLsn: 0n,
+      beginNs: endNs,
+      endNs: next === null ? null : larger(endNs, beginOf(next)),
+      reason: generation.endReason === '' ? (next?.reason ?? '') : generation.endReason,
+    });
+  });
+  return spans;
+}
+
+/** The spans of one generation, without the gap behind it. */
+function graded(generation: GenerationHistory, endNs: bigint, damage: readonly DamageHistory[]): Span[] {
+  const { firstLsn, reason } = generation;
+  const lastLsn = larger(generation.durableLsn, generation.lastLsn ?? 0n);
+  const beginNs = beginOf(generation);
+  const ordered = orderedFrom(generation);
+  const spans: Span[] = [];
+  const span = (grade: Grade, from: bigint, to: bigint, begin: bigint, end: bigint | null, why: string) =>
+    spans.push({
+      grade,
+      generation: generation.generation,
+      firstLsn: from,
+      lastLsn: to,
+      beginNs: begin,
+      endNs: end,
+      reason: why,
+    });
+  if (ordered === null) {
+    const isLasting = generation.lastLsn === null;
+    span('syncing', firstLsn, lastLsn, beginNs, isLasting ? null : endNs, reason);
+  } else {
+    const orderedNs = larger(beginNs, ordered.timeNs);
+    if (ordered.lsn > firstLsn) span('syncing', firstLsn, ordered.lsn - 1n, beginNs, orderedNs, reason);
+    const from = larger(firstLsn, ordered.lsn);
+    span('ordered', from, lastLsn, orderedNs, larger(orderedNs, endNs), '');
+  }
+  const hurt = damage.find(
+    (row) => row.foundGeneration >= generation.generation && row.firstLsn <= larger(lastLsn, firstLsn),
+  );
+  return hurt === undefined ? spans : damagedFrom(hurt, spans);
+}
+
+/** `spans` with everything from the hole on damaged. */
+function damagedFrom({ firstLsn, intactTimeNs, reason }: DamageHistory, spans: readonly Span[]): Span[] {
+  return spans.flatMap((span): Span[] => {
+    if (span.firstLsn >= firstLsn) return [{ ...span, grade: 'damaged', reason }];
+    if (span.lastLsn < firstLsn) return [span];
+    const cutNs = larger(span.beginNs, intactTimeNs ?? 0n);
+    return [
+      { ...span, lastLsn: firstLsn - 1n, endNs: cutNs },
+      { ...span, grade: 'damaged', firstLsn, beginNs: cutNs, reason },
+    ];
+  });
+}
+
+/** Where and when all volumes of the generation have become consistent, or null. */
+function orderedFrom({ volumes }: GenerationHistory): { lsn: bigint; timeNs: bigint } | null {
+  let lsn = 0n;
+  let timeNs = 0n;
+  for (const volume of volumes) {
+    if (volume.orderedLsn === null || volume.orderedTimeNs === null) return null;
+    lsn = larger(lsn, volume.orderedLsn);
+    timeNs = larger(timeNs, volume.orderedTimeNs);
+  }
+  return { lsn, timeNs };
+}
+
+function beginOf({ firstTimeNs, beginNs }: GenerationHistory): bigint {
+  return firstTimeNs ?? beginNs;
+}
+
+function endOf(generation: GenerationHistory, coveredTimeNs: bigint): bigint {
+  const begin = beginOf(generation);
+  const last = larger(begin, generation.lastTimeNs ?? 0n);
+  return generation.endNs === null ? larger(last, coveredTimeNs) : larger(last, generation.endNs);
+}
+
+function larger(left: bigint, right: bigint): bigint {
+  return left > right ? left : right;
+}

@@ -1,0 +1,207 @@
+#include "device/file_device.h"
+
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <cstring>
+#include <string>
+#include <thread>
+
+#include "block_device_contract.h"
+#include "scratch_files.h"
+
+namespace afterimage {
+namespace {
+
+using Cache = FileDevice::Cache;
+
+std::shared_ptr<FileDevice> open_device(const std::string& path, const FileDevice::Options& options) {
+  auto device = FileDevice::open(path, options);
+  REQUIRE_MESSAGE(device.ok(), (device.ok() ? "" : device.error().message));
+  return std::move(*device);
+}
+
+std::string refusal(const std::string& path, const FileDevice::Options& options = {}) {
+  const auto device = FileDevice::open(path, options);
+  return device.ok() ? "opened" : device.error().code;
+}
+
+/// What a program that shares nothing with FileDevice finds in the file.
+std::vector<std::byte> content_of(const std::string& path, uint64_t offset, uint64_t length) {
+  const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  std::vector<std::byte> content(length);
+  REQUIRE(::pread(fd.get(), content.data(), length, static_cast<off_t>(offset)) ==
+          static_cast<ssize_t>(length));
+  return content;
+}
+
+uint64_t allocated_bytes(const std::string& path) {
+  struct stat file {};
+  REQUIRE(::stat(path.c_str(), &file) == 0);
+  return static_cast<uint64_t>(file.st_blocks) * 512;
+}
+
+}  // namespace
+
+TEST_CASE("a file keeps the contract of BlockDevice, through the page cache and past it") {
+  const ScratchDirectory directory;
+  for (const Cache cache : {Cache::kBuffered, Cache::kDirect}) {
+    check_block_device_contract(
+        cache == Cache::kDirect ? "file, direct" : "file, buffered",
+        [&](uint64_t size) { return open_device(directory.make_file("volume", size), {.cache = cache}); });
+  }
+}
+
+TEST_CASE("a read-only file keeps the contract of a read-only BlockDevice") {
+  const ScratchDirectory directory;
+  check_block_device_contract("file, read-only", [&](uint64_t size) {
+    return open_device(directory.make_random_file("volume", size), {.read_only = true});
+  });
+}
+
+TEST_CASE(
+    "a block device of 512 or 4096 byte sectors keeps the contract, through the page cache and past it") {
+  if (!LoopDisk::available()) return;
+  const ScratchDirectory directory;
+  for (const uint32_t sector : {512u, 4096u}) {
+    for (const Cache cache : {Cache::kDirect, Cache::kBuffered}) {
+      std::unique_ptr<LoopDisk> disk;
+      const std::string name =
+          "loop disk of " + std::to_string(sector) + (cache == Cache::kDirect ? ", direct" : "");
+      check_block_device_contract(name.c_str(), [&](uint64_t size) {
+        disk.reset();
+        disk = std::make_unique<LoopDisk>(directory.make_file("disk", size / sector * sector), sector);
+        auto device = open_device(disk->path(), {.cache = cache});
+        CHECK(device->block_size() == sector);
+        CHECK(device->direct() == (cache == Cache::kDirect));
+        return device;
+      });
+    }
+  }
+}
+
+TEST_CASE("a backing that cannot be used is refused with the reason's code") {
+  const ScratchDirectory directory;
+  CHECK(refusal(directory.path("nothing")) == "BACKING_MISSING");
+  CHECK(refusal(directory.make_file("file", 512) + "/below") == "BACKING_MISSING");
+  CHECK(refusal(directory.path("")) == "BACKING_INVALID");
+  CHECK(refusal("/dev/null") == "BACKING_INVALID");
+  CHECK(refusal(directory.make_file("empty", 0)) == "BACKING_INVALID");
+  CHECK(refusal(directory.make_file("odd", 1000)) == "BACKING_INVALID");
+  REQUIRE(::mkfifo(directory.path("fifo").c_str(), 0600) == 0);
+  CHECK(refusal(directory.path("fifo")) == "BACKING_INVALID");
+}
+
+TEST_CASE("nobody writes behind an exclusive opener of a file") {
+  const ScratchDirectory directory;
+  const std::string path = directory.make_file("volume", 4096);
+  auto first = open_device(path, {});
+  CHECK(refusal(path) == "BACKING_BUSY");
+  CHECK(refusal(path, {.read_only = true}) == "BACKING_BUSY");
+  CHECK(refusal(path, {.exclusive = false}) == "opened");
+  first.reset();
+  auto reader = open_device(path, {.read_only = true});
+  CHECK(refusal(path, {.read_only = true}) == "opened");
+  CHECK(refusal(path) == "BACKING_BUSY");
+}
+
+TEST_CASE("nobody writes behind an exclusive opener of a block device") {
+  if (!LoopDisk::available()) return;
+  const ScratchDirectory directory;
+  const LoopDisk disk(directory.make_file("disk", 1 << 20), 512);
+  auto first = open_device(disk.path(), {});
+  CHECK(refusal(disk.path()) == "BACKING_BUSY");
+  CHECK(refusal(disk.path(), {.exclusive = false}) == "opened");
+}
+
+TEST_CASE("a zeroed or trimmed range loses its blocks, and keeps them when no hole is wanted") {
+  const ScratchDirectory directory;
+  constexpr uint64_t kBytes = 1 << 20;
+  const std::string path = directory.make_random_file("volume", kBytes);
+  const auto device = open_device(path, {});
+  if (!device->can_fast_zero()) return;  // a file system without holes
+  REQUIRE(device->flush() == 0);
+  const uint64_t full = allocated_bytes(path);
+  CHECK(device->zero(0, kBytes / 2, {.no_hole = true}) == 0);
+  CHECK(allocated_bytes(path) == full);
+  CHECK(device->zero(0, kBytes / 2, {}) == 0);
+  CHECK(allocated_bytes(path) < full);
+  CHECK(device->trim(0, kBytes, {}) == 0);
+  CHECK(allocated_bytes(path) == 0);
+  CHECK(content_of(path, 0, kBytes) == std::vector<std::byte>(kBytes));
+  std::vector<AllocationExtent> extents;
+  CHECK(device->allocation(100, kBytes - 100, &extents) == 0);
+  CHECK(extents == std::vector<AllocationExtent>{{kBytes - 100, true, true}});
+  CHECK(device->write(kBytes / 2, 4096, std::vector<std::byte>(4096, std::byte{7}).data(), {}) == 0);
+  CHECK(device->allocation(0, kBytes, &extents) == 0);
+  CHECK(extents == std::vector<AllocationExtent>{
+                       {kBytes / 2, true, true}, {4096, false, false}, {kBytes / 2 - 4096, true, true}});
+}
+
+TEST_CASE(
+    "what was written with FUA or flushed past the page cache is what another program reads from the disk") {
+  if (!LoopDisk::available()) return;
+  const ScratchDirectory directory;
+  const std::string file = directory.make_file("disk", 1 << 20);
+  const LoopDisk disk(file, 512);
+  const auto device =
+      open_device(disk.path(), {});  // buffered: without a sync the file under the loop keeps zeroes
+  const std::vector<std::byte> data(4096, std::byte{0x42});
+  CHECK(device->write(8192, 4096, data.data(), {}) == 0);
+  CHECK(content_of(file, 8192, 4096) != data);
+  CHECK(device->flush() == 0);
+  CHECK(content_of(file, 8192, 4096) == data);
+  CHECK(device->write(65536, 4096, data.data(), {.fua = true}) == 0);
+  CHECK(content_of(file, 65536, 4096) == data);
+  CHECK(device->zero(65536, 2048, {.fua = true}) == 0);
+  CHECK(is_zero(content_of(file, 65536, 2048).data(), 2048));
+}
+
+// A lost write-back is reported by the kernel once. If flush() forgot it, the next flush would succeed, and a
+// file system above would count on data that the disk never got.
+TEST_CASE("after a failed flush every later one fails until the device is reopened") {
+  if (!LoopDisk::available()) return;
+  const ScratchDirectory directory;
+  // A sparse file of 8 MiB on a file system of 2 MiB: writes into the page cache succeed, write-back does
+  // not.
+  const SmallFileSystem small(directory.path("small"), 2 << 20);
+  if (!small.mounted()) return;
+  const std::string file = small.path() + "/disk";
+  {
+    const Fd fd(::open(file.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600));
+    REQUIRE(::ftruncate(fd.get(), 8 << 20) == 0);
+  }
+  const LoopDisk disk(file, 512);
+  auto device = open_device(disk.path(), {});
+  const std::vector<std::byte> data(4 << 20, std::byte{1});
+  CHECK(device->flush() == 0);
+  CHECK(device->write(0, data.size(), data.data(), {}) == 0);
+  CHECK(device->flush() != 0);
+  CHECK(device->flush() == EIO);
+  CHECK(device->write(0, 512, data.data(), {.fua = true}) == EIO);
+  device.reset();
+  device = open_device(disk.path(), {});
+  CHECK(device->write(0, 512, data.data(), {}) == 0);
+  CHECK(device->flush() == 0);
+}
+
+TEST_CASE("many flushes at once all succeed") {
+  const ScratchDirectory directory;
+  const auto device = open_device(directory.make_file("volume", 1 << 20), {});
+  std::atomic<int> failures{0};
+  std::vector<std::thread> threads;
+  for (uint64_t thread = 0; thread < 4; ++thread)
+    threads.emplace_back([&, thread] {
+      const std::vector<std::byte> data(512, std::byte{9});
+      for (int i = 0; i < 20; ++i)
+        if (device->write(thread * 4096, 512, data.data(), {.fua = i % 4 == 0}) != 0 || device->flush() != 0)
+          ++failures;
+    });
+  for (std::thread& thread : threads) thread.join();
+  CHECK(failures == 0);
+}
+
+}  // namespace afterimage

@@ -1,0 +1,158 @@
+/**
+ * Runs the test steps one after the other, says how long each took and what it counted, and ends with one line
+ * `N passed, N failed`. `node dist/test/run.js [--list] [NAME…]`.
+ */
+import { spawn } from 'node:child_process';
+import { existsSync, readdirSync } from 'node:fs';
+import path from 'node:path';
+
+interface Step {
+  name: string;
+  /** Minutes that it may take at most before it is stopped and counted as failed. */
+  minutesMax: number;
+  command: string;
+  args: string[];
+  count: Counter;
+}
+interface Count {
+  passed: number;
+  failed: number;
+}
+/** Reads what a finished step counted from its output; null when it printed no count. */
+type Counter = (output: string) => Count | null;
+
+/** doctest: `[doctest] test cases:  31 |  31 passed | 0 failed | 0 skipped` */
+const doctest: Counter = (output) => {
+  const match = /test cases:\s+\d+ \|\s+(\d+) passed \|\s+(\d+) failed/.exec(output);
+  return match === null ? null : { passed: Number(match[1]), failed: Number(match[2]) };
+};
+/** tap's TAP reporter closes each file with `ok` or `not ok` at the outermost level, its tests one level in. */
+const tap: Counter = (output) => {
+  const passed = output.match(/^ {4}ok \d+/gm)?.length ?? 0;
+  const failed = output.match(/^ {4}not ok \d+/gm)?.length ?? 0;
+  const filesFailed = output.match(/^not ok \d+/gm)?.length ?? 0;
+  return passed + failed + filesFailed === 0 ? null : { passed, failed: Math.max(failed, filesFailed) };
+};
+/** A step that is one check: its exit status decides. */
+const single: Counter = () => ({ passed: 1, failed: 0 });
+
+function tapFiles(...directories: string[]): string[] {
+  return directories.flatMap((directory) => {
+    const full = path.join('dist/test', directory);
+    return existsSync(full)
+      ? readdirSync(full, { recursive: true, encoding: 'utf8' })
+          .filter((file) => file.endsWith('.test.js'))
+          .sort()
+          .map((file) => path.join(full, file))
+      : [];
+  });
+}
+
+function tapStep(name: string, minutesMax: number, directories: string[], jobs: number): Step {
+  return {
+    name,
+    minutesMax,
+    command: 'npx',
+    args: [
+      '--no-install',
+      'tap',
+      '--reporter=tap',
+      '--disable-coverage',
+      '--allow-incomplete-coverage',
+      `--jobs=${jobs}`,
+      '--timeout=300',
+      ...tapFiles(...directories),
+    ],
+    count: tap,
+  };
+}
+
+function fuzzSteps(): Step[] {
+  // The seed moves on with each day, so that CI walks through more than one night's worth of inputs.
+  const seed = String(Math.floor(Date.now() / 86_400_000));
+  return readdirSync('test/native/fuzz')
+    .filter((file) => file.endsWith('.cc'))
+    .map((file) => path.basename(file, '.cc'))
+    .map((name) => ({
+      name: `fuzz-${name}`,
+      minutesMax: 2,
+      command: `build/native-asan/fuzz-${name}`,
+      args: ['--seed', seed, '--seconds', '15'],
+      count: single,
+    }));
+}
+
+const steps: Step[] = [
+  { name: 'lint', minutesMax: 6, command: 'scripts/lint', args: [], count: single },
+  { name: 'native', minutesMax: 8, command: 'scripts/test-native', args: ['plain'], count: doctest },
+  tapStep('unit', 6, ['proto', 'native-door', 'service', 'agent', 'receiver', 'cli'], 2),
+  tapStep('sim', 5, ['sim'], 1),
+  { name: 'asan', minutesMax: 12, command: 'scripts/test-native', args: ['asan'], count: doctest },
+  ...fuzzSteps(),
+  { name: 'tsan', minutesMax: 12, command: 'scripts/test-native', args: ['tsan'], count: doctest },
+  // One at a time: scenarios attach devices and measure nothing, but each fills both cores.
+  tapStep('contract', 6, ['contract'], 1),
+  tapStep('scenario', 12, ['scenario'], 1),
+  { name: 'mutants', minutesMax: 12, command: 'scripts/mutants', args: ['--quick'], count: single },
+  { name: 'bench', minutesMax: 6, command: 'node', args: ['dist/bench/main.js', '--quick'], count: single },
+];
+
+interface Outcome extends Count {
+  name: string;
+  seconds: number;
+}
+
+async function run(step: Step): Promise<Outcome> {
+  const begin = Date.now();
+  const child = spawn(step.command, step.args, { stdio: ['ignore', 'pipe', 'inherit'], detached: true });
+  let output = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    output += text;
+    process.stdout.write(text);
+  });
+  let timedOut = false;
+  const timer = setTimeout(() => {
+    timedOut = true;
+    // Its whole process group, so that no child of it goes on.
+    if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
+  }, step.minutesMax * 60_000);
+  const status = await new Promise<number | string>((resolve) => {
+    child.on('error', (error) => resolve(error.message));
+    child.on('close', (code, signal) => resolve(code ?? signal ?? 'unknown'));
+  });
+  clearTimeout(timer);
+  const count = step.count(output) ?? { passed: 0, failed: 0 };
+  if (status !== 0) {
+    console.error(
+      `step ${step.name}: ${timedOut ? `stopped after ${step.minutesMax} minutes` : `ended with ${status}`}`,
+    );
+    if (step.count === single) count.passed = 0;
+    count.failed = Math.max(count.failed, 1);
+  } else if (count.passed + count.failed === 0) {
+    console.error(`step ${step.name}: it counted no test`);
+    count.failed = 1;
+  }
+  return { name: step.name, seconds: (Date.now() - begin) / 1000, ...count };
+}
+
+const names = process.argv.slice(2);
+if (names.includes('--list')) {
+  for (const step of steps) console.log(step.name);
+} else {
+  const unknown = names.filter((name) => !steps.some((step) => step.name === name));
+  if (unknown.length > 0) throw new Error(`no such step: ${unknown.join(', ')}`);
+  const outcomes: Outcome[] = [];
+  for (const step of steps) {
+    if (names.length > 0 && !names.includes(step.name)) continue;
+    console.log(`\n=== ${step.name} ===`);
+    outcomes.push(await run(step));
+  }
+  console.log('\nstep            passed  failed  seconds');
+  for (const { name, passed, failed, seconds } of outcomes)
+    console.log(
+      `${name.padEnd(15)} ${String(passed).padStart(6)}  ${String(failed).padStart(6)}  ${seconds.toFixed(1).padStart(7)}`,
+    );
+  const total = (key: keyof Count): number => outcomes.reduce((sum, outcome) => sum + outcome[key], 0);
+  console.log(`${total('passed')} passed, ${total('failed')} failed`);
+  process.exitCode = total('failed') === 0 ? 0 : 1;
+}

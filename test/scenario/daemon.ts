@@ -1,0 +1,82 @@
+/** An Afterimage daemon as a process of its own, as a user would run it. */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { ended } from './command.js';
+
+/** The `afterimage` command of this build. */
+export const CLI = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
+
+export interface DaemonOptions {
+  name: 'agent' | 'receiver';
+  config: string;
+  control: string;
+  log: string;
+  env?: NodeJS.ProcessEnv;
+}
+
+export class Daemon {
+  private child: ChildProcess | null = null;
+
+  constructor(private readonly options: DaemonOptions) {}
+
+  get pid(): number {
+    const pid = this.child?.pid;
+    if (pid === undefined) throw new Error(`the ${this.options.name} does not run`);
+    return pid;
+  }
+
+  get running(): boolean {
+    return this.child !== null && this.child.exitCode === null && this.child.signalCode === null;
+  }
+
+  /** Starts it and waits until its control socket answers. */
+  async start(secondsMax = 30): Promise<void> {
+    const { name, config, control, log } = this.options;
+    const output = openSync(log, 'a');
+    this.child = spawn(process.execPath, [CLI, name, 'run', '--config', config], {
+      stdio: ['ignore', output, output],
+      detached: true, // a Ctrl-C in the terminal is for whoever started it, who then stops it in order
+      env: this.options.env ?? process.env,
+    });
+    closeSync(output);
+    const deadline = Date.now() + secondsMax * 1000;
+    for (;;) {
+      if (!this.running) throw new Error(`the ${name} ended while starting:\n${await this.tail()}`);
+      const status = spawn(process.execPath, [CLI, 'status', '--control', control, '--json'], {
+        stdio: 'ignore',
+      });
+      if ((await ended(status, 20)) === 0) return;
+      if (Date.now() > deadline)
+        throw new Error(`the ${name} did not answer in ${secondsMax} s:\n${await this.tail()}`);
+      await sleep(50);
+    }
+  }
+
+  /** First signal, as `systemctl stop` sends it; resolves with its exit status. */
+  async stop(secondsMax = 30): Promise<number | string> {
+    if (this.child === null) return 0;
+    const child = this.child;
+    if (this.running) child.kill('SIGTERM');
+    return ended(child, secondsMax);
+  }
+
+  async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
+    if (this.child === null || !this.running) return;
+    this.child.kill(signal);
+    if (signal === 'SIGKILL') await ended(this.child, 30);
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.child?.kill(signal);
+  }
+
+  /** The last lines of its log. */
+  async tail(): Promise<string> {
+    const log = await readFile(this.options.log, 'utf8').catch(() => '');
+    return `${path.basename(this.options.log)}:\n${log.slice(-4000)}`;
+  }
+}

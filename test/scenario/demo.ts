@@ -1,0 +1,258 @@
+/**
+ * `npm run demo`: the main job, end to end, with nothing faked. A 1 GiB volume with ext4 and PostgreSQL on it is
+ * protected, destroyed while it is in use, and rewound to the last write before the disaster. Progress on stderr; on
+ * stdout a summary and, as its last line, JSON with the same figures.
+ */
+import { mkdir, readFile, stat } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { command } from './command.js';
+import { Cluster, type Commit } from './postgres.js';
+import { Scratch } from './scratch.js';
+import { afterimage, Site } from './site.js';
+
+const GROUP = 'shop';
+const VOLUME = 'data';
+const VOLUME_BYTES = 1 << 30;
+const PGBENCH_SCALE = 5;
+const CLIENTS = 4;
+const LOAD_SECONDS = 40;
+const CALM_SECONDS = 12;
+
+interface Point {
+  lsn: string;
+  timeNs: string;
+  grade: string;
+}
+interface Export {
+  id: string;
+  lsn: string;
+  timeNs: string;
+  openedInUs: number;
+  volumes: { name: string; uri: string; device: string }[];
+}
+
+const begun = Date.now();
+function step(text: string): void {
+  process.stderr.write(`[${((Date.now() - begun) / 1000).toFixed(1).padStart(6)} s] ${text}\n`);
+}
+
+async function demo(scratch: Scratch, interrupted: AbortSignal): Promise<void> {
+  const check = (): void => interrupted.throwIfAborted();
+
+  step('making a 1 GiB volume with ext4');
+  const backing = scratch.path('volume.img');
+  await command('truncate', ['-s', String(VOLUME_BYTES), backing]);
+  await command('mkfs.ext4', ['-q', '-F', backing]);
+
+  step('starting a receiver and an agent');
+  const site = await Site.create(scratch, {
+    group: GROUP,
+    volumes: [{ name: VOLUME, backing, attach: 'loop' }],
+  });
+  await site.start();
+  const device = (await site.agentGroup()).volumes[0]?.device;
+  if (device === undefined) throw new Error('the agent names no device');
+  step(`the volume is ${device}; initial sync runs in the background`);
+
+  const mount = scratch.path('mnt');
+  await mkdir(mount);
+  await command('mount', [device, mount]);
+  scratch.defer('mount', () => command('umount', [mount]));
+  check();
+
+  step('PostgreSQL on it: initdb, pgbench tables');
+  const production = await Cluster.at(`${mount}/pg`, scratch.path('pg-production'));
+  await production.initialize();
+  await production.start();
+  scratch.defer('PostgreSQL', () => production.stop().catch(() => undefined));
+  await production.prepare(PGBENCH_SCALE);
+  await site.settled();
+  check();
+
+  step(`pgbench with ${CLIENTS} clients`);
+  const load = await production.load(scratch.path('load'), CLIENTS, LOAD_SECONDS, PGBENCH_SCALE);
+  scratch.defer('pgbench', () => load.finish(true));
+  await sleep(3000, undefined, { signal: interrupted });
+  const checkpoint = await site.ask<Point>('checkpoint', 'create', GROUP, 'before-upgrade');
+  step(`checkpoint before-upgrade at lsn:${checkpoint.lsn}`);
+  await sleep(CALM_SECONDS * 1000, undefined, { signal: interrupted });
+  const lag = await site.agentGroup();
+
+  step('disaster: the files of the running database are overwritten');
+  await disaster(`${mount}/pg`);
+  await sleep(2000, undefined, { signal: interrupted });
+  const commits = await load.finish();
+  await production.stop().catch(() => undefined);
+  check();
+
+  step('finding the last write before it');
+  const afterwards = await site.settled();
+  const last = await lastGood(
+    site,
+    scratch,
+    BigInt(checkpoint.lsn),
+    BigInt(afterwards.durableLsn),
+    interrupted,
+  );
+  step(`the last intact point is lsn:${last.lsn}, ${utc(last.timeNs)}`);
+
+  step('opening it without copying, and starting a second PostgreSQL on it');
+  const point = `lsn:${last.lsn}`;
+  const opened = await site.ask<Export>('export', GROUP, '--at', point, '--writable', '--device');
+  scratch.defer('export', () => closeExport(site, opened.id));
+  const rewound = scratch.path('rewound');
+  await mkdir(rewound);
+  const exported = opened.volumes[0];
+  if (exported === undefined) throw new Error('the export has no volume');
+  await command('mount', [exported.device, rewound]);
+  scratch.defer('mount of the export', () => command('umount', [rewound]));
+  const recovered = await Cluster.at(`${rewound}/pg`, scratch.path('pg-recovered'));
+  await recovered.start();
+  scratch.defer('second PostgreSQL', () => recovered.stop().catch(() => undefined));
+  const kept = await checkLedger(recovered, commits, BigInt(last.timeNs));
+  step(
+    `${kept.expected} transactions were committed before that instant, ${kept.missing} of them are missing`,
+  );
+  if (kept.missing > 0 || kept.expected === 0) throw new Error('committed transactions are missing');
+  check();
+
+  step('recovering the same point to a file');
+  const file = scratch.path('recovered.img');
+  const recoverBegun = Date.now();
+  await afterimage([
+    'recover',
+    `${GROUP}/${VOLUME}`,
+    '--at',
+    point,
+    '--to',
+    file,
+    '--control',
+    site.receiverControl,
+  ]);
+  const recoverSeconds = (Date.now() - recoverBegun) / 1000;
+  const plain = await site.ask<Export>('export', GROUP, '--at', point);
+  const uri = plain.volumes[0]?.uri;
+  if (uri === undefined) throw new Error('the export has no address');
+  await command('qemu-img', ['compare', '-f', 'raw', '-F', 'raw', uri, file]);
+  await closeExport(site, plain.id);
+  step('qemu-img compare: export and recovered file are identical');
+
+  const receiver = await site.receiverGroup();
+  const figures = {
+    writes: afterwards.records,
+    writtenBytes: afterwards.capturedBytes,
+    sentBytes: afterwards.shippedBytes,
+    journalBytes: receiver.journalBytes,
+    rpoLagP50Ms: Number(lag.rpoLagP50Ns) / 1e6,
+    rpoLagP99Ms: Number(lag.rpoLagP99Ns) / 1e6,
+    exportOpenMs: plain.openedInUs / 1000,
+    recoverSeconds,
+    transactionsKept: kept.expected,
+    transactionsMissing: kept.missing,
+    recoveredFileBytes: (await stat(file)).size,
+    seconds: (Date.now() - begun) / 1000,
+  };
+  const mib = (bytes: number): string => `${(bytes / 1048576).toFixed(1)} MiB`;
+  console.log(`
+  writes captured          ${figures.writes}
+  bytes written            ${mib(figures.writtenBytes)}
+  bytes sent               ${mib(figures.sentBytes)}
+  bytes in the journal     ${mib(figures.journalBytes)}
+  RPO lag p50 / p99        ${figures.rpoLagP50Ms.toFixed(1)} ms / ${figures.rpoLagP99Ms.toFixed(1)} ms
+  time to open the export  ${figures.exportOpenMs.toFixed(1)} ms
+  time to recover (1 GiB)  ${figures.recoverSeconds.toFixed(1)} s
+  transactions             ${figures.transactionsKept} committed before the disaster, ${figures.transactionsMissing} missing
+`);
+  await scratch.clean();
+  console.log(JSON.stringify({ demo: 'ok', ...figures }));
+}
+
+/** Overwrites what PostgreSQL needs most, beginning with the file that it never writes again. */
+async function disaster(data: string): Promise<void> {
+  const tables = (await command('find', [`${data}/base`, `${data}/pg_wal`, '-type', 'f', '-size', '+64k']))
+    .stdout;
+  for (const file of [`${data}/PG_VERSION`, ...tables.trim().split('\n'), `${data}/global/pg_control`]) {
+    const { size } = await stat(file);
+    await command('dd', [
+      'if=/dev/urandom',
+      `of=${file}`,
+      'bs=64k',
+      `count=${Math.ceil(size / 65536)}`,
+      'conv=notrunc,fsync',
+    ]);
+  }
+}
+
+/** The highest LSN of [good, bad] at which the database still has its PG_VERSION, by looking at points in between. */
+async function lastGood(
+  site: Site,
+  scratch: Scratch,
+  good: bigint,
+  bad: bigint,
+  interrupted: AbortSignal,
+): Promise<Point> {
+  const mount = scratch.path('probe');
+  await mkdir(mount);
+  let [low, high] = [good, bad];
+  let probes = 0;
+  while (high - low > 1n) {
+    interrupted.throwIfAborted();
+    const middle = (low + high) / 2n;
+    const probe = await site.ask<Export>('export', GROUP, '--at', `lsn:${middle}`, '--writable', '--device');
+    let intact = false;
+    try {
+      await command('mount', [probe.volumes[0]?.device ?? '', mount]);
+      try {
+        intact = (await readFile(`${mount}/pg/PG_VERSION`, 'utf8')).trim() === '15';
+      } finally {
+        await command('umount', [mount]);
+      }
+    } finally {
+      await closeExport(site, probe.id);
+    }
+    probes += 1;
+    if (intact) low = middle;
+    else high = middle;
+  }
+  step(`${probes} points were opened and looked into`);
+  return site.ask<Point>('timeline', GROUP, '--at', `lsn:${low}`);
+}
+
+async function closeExport(site: Site, id: string): Promise<void> {
+  await site.ask('export', 'close', id);
+}
+
+async function checkLedger(
+  cluster: Cluster,
+  commits: Commit[],
+  timeNs: bigint,
+): Promise<{ expected: number; missing: number }> {
+  const rows = new Set((await cluster.sql("SELECT client || ':' || sequence FROM ledger")).split('\n'));
+  // pgbench rounds its clock down to microseconds: what it logged in that microsecond may be after the point.
+  const expected = commits.filter((commit) => commit.timeNs + 1000n <= timeNs);
+  const missing = expected.filter((commit) => !rows.has(`${commit.client}:${commit.sequence}`));
+  return { expected: expected.length, missing: missing.length };
+}
+
+function utc(timeNs: string): string {
+  const ns = BigInt(timeNs);
+  const seconds = new Date(Number(ns / 1_000_000n)).toISOString().slice(0, 19);
+  return `${seconds}.${String(ns % 1_000_000_000n).padStart(9, '0')}Z`;
+}
+
+const interrupt = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(signal, () => {
+    if (!interrupt.signal.aborted) step(`${signal}: stopping what was started`);
+    interrupt.abort(new Error(`interrupted by ${signal}`));
+  });
+}
+const scratch = await Scratch.create('demo');
+try {
+  await demo(scratch, interrupt.signal);
+} catch (error) {
+  process.exitCode = interrupt.signal.aborted ? 130 : 1;
+  process.stderr.write(`demo: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  await scratch.clean();
+  console.log(JSON.stringify({ demo: interrupt.signal.aborted ? 'interrupted' : 'failed' }));
+}

@@ -1,0 +1,47 @@
+/**
+ * A temporary directory and everything that was started in it: undone in reverse order, also after a failure or a
+ * signal, each step even when the one before it failed. A stale mount or loop device would break the next run.
+ */
+import { mkdtemp, rm } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+
+type Undo = () => Promise<unknown> | void;
+
+export class Scratch {
+  private readonly undos: { what: string; undo: Undo }[] = [];
+  private cleaning: Promise<void> | null = null;
+
+  private constructor(readonly directory: string) {}
+
+  static async create(name: string): Promise<Scratch> {
+    const scratch = new Scratch(await mkdtemp(path.join(os.tmpdir(), `afterimage-${name}-`)));
+    scratch.defer('scratch directory', () => rm(scratch.directory, { recursive: true, force: true }));
+    return scratch;
+  }
+
+  path(...parts: string[]): string {
+    return path.join(this.directory, ...parts);
+  }
+
+  /** Registers how to undo something that has just been done. */
+  defer(what: string, undo: Undo): void {
+    this.undos.push({ what, undo });
+  }
+
+  /** Undoes everything, once; says on stderr what could not be undone. */
+  clean(): Promise<void> {
+    this.cleaning ??= this.undoAll();
+    return this.cleaning;
+  }
+
+  private async undoAll(): Promise<void> {
+    for (let entry = this.undos.pop(); entry !== undefined; entry = this.undos.pop()) {
+      try {
+        await entry.undo();
+      } catch (error) {
+        console.error(`cleaning up: ${entry.what}: ${String(error)}`);
+      }
+    }
+  }
+}

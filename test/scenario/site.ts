@@ -1,0 +1,178 @@
+/** A receiver and an agent on this machine, with their configurations in a scratch directory. */
+import { mkdir, writeFile } from 'node:fs/promises';
+import net from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { CommandResult } from './command.js';
+import { command } from './command.js';
+import { CLI, Daemon } from './daemon.js';
+import type { Scratch } from './scratch.js';
+
+export interface SiteVolume {
+  name: string;
+  backing: string;
+  attach: 'loop' | 'socket';
+  cache?: 'buffered' | 'direct';
+}
+export interface SiteOptions {
+  group: string;
+  volumes: SiteVolume[];
+  ringBytes?: string;
+  segmentBytes?: string;
+  /** Address the agent connects to, when it is not the receiver's own (a proxy in between). */
+  via?: (listen: string) => Promise<string>;
+  env?: NodeJS.ProcessEnv;
+}
+
+/** The fields of `afterimage status --json` that scenarios look at. */
+export interface GroupReport {
+  name: string;
+  state: string;
+  detail: string;
+  generation: string;
+  capturedLsn: string;
+  shippedLsn: string;
+  durableLsn: string;
+  rpoLagP50Ns: string;
+  rpoLagP99Ns: string;
+  ringUsedBytes: number;
+  ringBytes: number;
+  capturedBytes: number;
+  shippedBytes: number;
+  journalBytes: number;
+  records: number;
+  volumes: { name: string; state: string; device: string; writeBytes: number; writes: number }[];
+}
+
+export class Site {
+  private constructor(
+    readonly scratch: Scratch,
+    readonly receiver: Daemon,
+    readonly agent: Daemon,
+    readonly receiverControl: string,
+    readonly agentControl: string,
+    readonly group: string,
+    readonly store: string,
+    readonly agentState: string,
+    readonly listen: string,
+  ) {}
+
+  /** Writes the configurations and makes the store; starts nothing. */
+  static async create(scratch: Scratch, options: SiteOptions): Promise<Site> {
+    const listen = `127.0.0.1:${await freePort()}`;
+    const run = scratch.path('run');
+    const store = scratch.path('store');
+    await mkdir(run, { mode: 0o700 });
+    const receiverConfig = scratch.path('receiver.toml');
+    await writeFile(
+      receiverConfig,
+      `store = "${store}"\nlisten = "${listen}"\nrun_dir = "${run}"\nsegment_bytes = "${options.segmentBytes ?? '64MiB'}"\n`,
+    );
+    const agentConfig = scratch.path('agent.toml');
+    const address = options.via === undefined ? listen : await options.via(listen);
+    await writeFile(agentConfig, agentToml(scratch, run, address, options));
+    await afterimage(['receiver', 'init', '--store', store]);
+    const env = options.env;
+    const daemon = (name: 'agent' | 'receiver', config: string): Daemon =>
+      new Daemon({
+        name,
+        config,
+        control: `${run}/${name}.sock`,
+        log: scratch.path(`${name}.log`),
+        ...(env === undefined ? {} : { env }),
+      });
+    const receiver = daemon('receiver', receiverConfig);
+    const agent = daemon('agent', agentConfig);
+    const site = new Site(
+      scratch,
+      receiver,
+      agent,
+      `${run}/receiver.sock`,
+      `${run}/agent.sock`,
+      options.group,
+      store,
+      scratch.path('state'),
+      listen,
+    );
+    // A daemon that does not end by itself is ended: the next run must find the machine clean.
+    scratch.defer('receiver', () => receiver.stop(30));
+    scratch.defer('agent', () => agent.stop(30));
+    return site;
+  }
+
+  async start(): Promise<void> {
+    await this.receiver.start();
+    await this.agent.start();
+  }
+
+  /** Runs `afterimage … --json` against the receiver and parses what it printed. */
+  async ask<T>(...args: string[]): Promise<T> {
+    const result = await afterimage([...args, '--control', this.receiverControl, '--json']);
+    return JSON.parse(result.stdout) as T;
+  }
+
+  async agentGroup(): Promise<GroupReport> {
+    const result = await afterimage(['status', '--control', this.agentControl, '--json']);
+    return groupOf(JSON.parse(result.stdout), 'agent', this.group);
+  }
+
+  async receiverGroup(): Promise<GroupReport> {
+    return groupOf(await this.ask('status'), 'receiver', this.group);
+  }
+
+  /** Waits until the agent says that the group is protected and nothing is left to acknowledge. */
+  async settled(secondsMax = 120): Promise<GroupReport> {
+    return this.waitFor('protected and acknowledged', secondsMax, (group) => {
+      return group.state === 'protected' && group.durableLsn === group.capturedLsn;
+    });
+  }
+
+  async waitFor(what: string, secondsMax: number, is: (group: GroupReport) => boolean): Promise<GroupReport> {
+    const deadline = Date.now() + secondsMax * 1000;
+    for (;;) {
+      const group = await this.agentGroup();
+      if (is(group)) return group;
+      if (Date.now() > deadline) {
+        const tails = `${await this.agent.tail()}\n${await this.receiver.tail()}`;
+        throw new Error(`not ${what} after ${secondsMax} s: ${JSON.stringify(group)}\n${tails}`);
+      }
+      await sleep(100);
+    }
+  }
+}
+
+function agentToml(scratch: Scratch, run: string, receiver: string, options: SiteOptions): string {
+  const lines = [
+    `receiver = "${receiver}"`,
+    `state_dir = "${scratch.path('state')}"`,
+    `run_dir = "${run}"`,
+    '[[group]]',
+    `name = "${options.group}"`,
+    `ring_bytes = "${options.ringBytes ?? '256MiB'}"`,
+  ];
+  for (const volume of options.volumes) {
+    lines.push('[[group.volume]]', `name = "${volume.name}"`, `backing = "${volume.backing}"`);
+    lines.push(`attach = "${volume.attach}"`, `cache = "${volume.cache ?? 'buffered'}"`);
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+/** `afterimage status --json` prints { agent: …, receiver: … }, either null when it does not run here. */
+function groupOf(status: unknown, daemon: 'agent' | 'receiver', name: string): GroupReport {
+  const report = (status as Record<string, { groups: GroupReport[] } | null>)[daemon];
+  const group = report?.groups.find((one) => one.name === name);
+  if (group === undefined)
+    throw new Error(`the ${daemon} does not know group ${name}: ${JSON.stringify(status)}`);
+  return group;
+}
+
+export function afterimage(args: string[], accept: number[] = []): Promise<CommandResult> {
+  return command(process.execPath, [CLI, ...args], { accept });
+}
+
+async function freePort(): Promise<number> {
+  const server = net.createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  const { port } = server.address() as net.AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}

@@ -1,0 +1,144 @@
+#!/usr/bin/python3
+"""Concurrent writers over the volumes of one group, through libnbd: other people's client.
+
+Every sector of 512 bytes that is written carries who wrote it: magic, volume, sector, operation. Each operation is one
+JSON line: {"op", "volume", "kind", "offset", "length", "submitNs", "ackNs"} with CLOCK_REALTIME in nanoseconds, taken
+just before the request is submitted and just after it was acknowledged. Several writers share each volume, each on a
+connection of its own, and a share of the operations is aimed at what another writer has in flight.
+
+stamp_writer.py --uri URI [--uri URI …] --seed N --seconds S --writers N --log FILE
+"""
+
+import argparse
+import json
+import random
+import struct
+import threading
+import time
+
+import nbd
+
+SECTOR = 512
+MAGIC = 0x504D4154534F4741
+STAMP = struct.Struct("<QQQQ")  # magic, volume, sector, operation
+
+
+class Operations:
+    """Numbers operations from 1 and collects their log lines."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.last = 0
+        self.lines = []
+
+    def begin(self):
+        with self.lock:
+            self.last += 1
+            return self.last
+
+    def end(self, line):
+        with self.lock:
+            self.lines.append(line)
+
+
+def payload(volume, operation, offset, length):
+    """Stamped sectors. The filler differs in every operation and compresses to about half."""
+    rng = random.Random(operation)
+    filler = rng.randbytes(240) + bytes(SECTOR - 240 - STAMP.size)
+    first = offset // SECTOR
+    return b"".join(
+        STAMP.pack(MAGIC, volume, first + i, operation) + filler for i in range(length // SECTOR)
+    )
+
+
+def length_of(rng):
+    """512 B to 1 MiB, mostly small, as block traffic is."""
+    return SECTOR << min(rng.choice([0, 0, 1, 2, 3, 3, 3, 3, 4, 5, 6, 7, 8, 9, 10, 11]), 11)
+
+
+def writer(number, uris, seed, deadline, in_flight, operations, failures):
+    rng = random.Random(seed * 1000 + number)
+    try:
+        handles = []
+        for uri in uris:
+            handle = nbd.NBD()
+            handle.connect_uri(uri)
+            handles.append(handle)
+        while time.time() < deadline and not failures:
+            volume = rng.randrange(len(handles))
+            handle = handles[volume]
+            size = handle.get_size()
+            length = length_of(rng)
+            aimed = [extent for who, extent in list(in_flight.items()) if who != number and extent[0] == volume]
+            if aimed and rng.random() < 0.4:
+                _, other, other_length = rng.choice(aimed)
+                offset = other + rng.randrange(-length // SECTOR, other_length // SECTOR + 1) * SECTOR
+            elif rng.random() < 0.3:  # a hot spot, as every database has
+                offset = rng.randrange(2048) * SECTOR
+            else:
+                offset = rng.randrange(size // SECTOR) * SECTOR
+            offset = max(0, min(offset, size - length))
+            kind = rng.choices(["write", "trim", "zero", "flush"], [86, 5, 5, 4])[0]
+            fua = nbd.CMD_FLAG_FUA if rng.random() < 0.05 else 0
+            operation = operations.begin()
+            data = payload(volume, operation, offset, length) if kind == "write" else None
+            in_flight[number] = (volume, offset, length)
+            submit = time.time_ns()
+            if kind == "write":
+                handle.pwrite(data, offset, fua)
+            elif kind == "trim":
+                handle.trim(length, offset, fua)
+            elif kind == "zero":
+                handle.zero(length, offset, fua)
+            else:
+                handle.flush()
+            ack = time.time_ns()
+            in_flight.pop(number, None)
+            operations.end(
+                {
+                    "op": operation,
+                    "volume": volume,
+                    "kind": kind,
+                    "offset": offset,
+                    "length": 0 if kind == "flush" else length,
+                    "submitNs": str(submit),
+                    "ackNs": str(ack),
+                }
+            )
+        for handle in handles:
+            handle.shutdown()
+    except Exception as error:  # reported by the main thread: a lost writer must fail the test
+        failures.append(f"writer {number}: {error}")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--uri", action="append", required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--writers", type=int, default=4)
+    parser.add_argument("--log", required=True)
+    arguments = parser.parse_args()
+    operations = Operations()
+    in_flight = {}
+    failures = []
+    deadline = time.time() + arguments.seconds
+    threads = [
+        threading.Thread(
+            target=writer,
+            args=(number, arguments.uri, arguments.seed, deadline, in_flight, operations, failures),
+        )
+        for number in range(arguments.writers)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with open(arguments.log, "w", encoding="ascii") as log:
+        for line in operations.lines:
+            log.write(json.dumps(line) + "\n")
+    if failures:
+        raise SystemExit("\n".join(failures))
+
+
+main()

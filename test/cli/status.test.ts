@@ -52,7 +52,7 @@ t.test(
           {
             capturedLsn: `${LSN}`,
             rpoLagNs: '1500000',
-            generation: 3,
+            generation: '3',
             windowBegin: '2026-01-31T09:15:00.123456789Z',
             volumes: [{ size: 2 ** 30, writes: 256 }],
           },

@@ -58,7 +58,7 @@ const HELP: [argv: string[], mentions: string[]][] = [
   [['receiver'], ['init', 'run', 'configcheck']],
   [
     ['receiver', 'init'],
-    ['[store]', '--config', '--json', 'Examples'],
+    ['--store', '--config', '--json', 'Examples'],
   ],
   [
     ['receiver', 'run'],
@@ -299,7 +299,7 @@ t.test('the daemons: configuration by flag, environment or place, and what overr
     cwd,
     env,
   });
-  await invoke('', ['receiver', 'init', 'store'], { daemons, cwd, env });
+  await invoke('', ['receiver', 'init', '--store', 'store'], { daemons, cwd, env });
   await invoke('', ['receiver', 'init'], { daemons, cwd, env });
   t.same(runs, [
     ['/etc/afterimage/agent.toml', { control: null, logLevel: null }],

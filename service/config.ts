@@ -6,8 +6,8 @@ import { readFile } from 'node:fs/promises';
 import { parse, TomlError } from 'smol-toml';
 import type { z } from 'zod';
 import { AfterimageError, isErrorCode, type ErrorCode } from '../proto/errors.js';
-import { nearMiss } from './near-miss.js';
-import { TomlLines, type KeyPath } from './toml-lines.js';
+import { nearMiss } from './near_miss.js';
+import { TomlLines, type KeyPath } from './toml_lines.js';
 
 export * from './settings.js';
 

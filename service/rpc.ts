@@ -1,3 +1,3 @@
 /** gRPC over Unix sockets and loopback TCP, with coded errors: the door to both sides of it. */
-export * from './rpc-client.js';
-export * from './rpc-server.js';
+export * from './rpc_client.js';
+export * from './rpc_server.js';

@@ -1,5 +1,6 @@
 #include "capture/frame_pump.h"
 
+#include <pthread.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -53,6 +54,7 @@ bool FramePump::is_interrupted() const { return session_.load(std::memory_order_
 // --- the pump thread ---
 
 void FramePump::run() {
+  pthread_setname_np(pthread_self(), "frame-pump");
   Lock lock(mutex_);
   while (!stopping_) {
     if (is_interrupted()) begin_session(lock);

@@ -39,6 +39,20 @@ std::byte* bounce_buffer() {
   return bounce->bytes;
 }
 
+#ifdef AFTERIMAGE_SABOTAGE_LSN_AFTER_ACK
+// Breaks R1: a small write is acknowledged before it has its LSN.
+std::atomic<int> late_publications{0};
+uint64_t publish_later(CaptureGroup* group, const FrameBuilder::Record& record, const std::byte* content) {
+  ++late_publications;
+  std::thread([group, record, copy = std::vector<std::byte>(content, content + record.length)] {
+    std::this_thread::sleep_for(milliseconds(1));
+    group->publish(record, copy.data());
+    --late_publications;
+  }).detach();
+  return 0;
+}
+#endif
+
 }  // namespace
 
 CapturedDevice::CapturedDevice(std::shared_ptr<BlockDevice> backing, CaptureGroup* group,
@@ -47,7 +61,11 @@ CapturedDevice::CapturedDevice(std::shared_ptr<BlockDevice> backing, CaptureGrou
   AFTERIMAGE_ASSERT(volume_number <= kVolumeNumberMax, "records that every reader accepts");
 }
 
-CapturedDevice::~CapturedDevice() = default;
+CapturedDevice::~CapturedDevice() {
+#ifdef AFTERIMAGE_SABOTAGE_LSN_AFTER_ACK
+  while (late_publications > 0) std::this_thread::sleep_for(milliseconds(1));  // they use the group
+#endif
+}
 
 uint64_t CapturedDevice::size() const { return backing_->size(); }
 uint32_t CapturedDevice::block_size() const { return backing_->block_size(); }
@@ -208,14 +226,7 @@ uint64_t CapturedDevice::publish_piece(uint64_t offset, uint32_t length, const s
       .kind = RecordKind::kWrite, .flags = flags, .volume = volume_, .length = length, .offset = offset};
   if (is_zero(content, length)) record.kind = RecordKind::kZero;
 #ifdef AFTERIMAGE_SABOTAGE_LSN_AFTER_ACK
-  // Breaks R1: a small write is acknowledged before it has its LSN.
-  if (flags == 0 && length <= 16384) {
-    std::thread([group = group_, record, copy = std::vector<std::byte>(content, content + length)] {
-      std::this_thread::sleep_for(milliseconds(1));
-      group->publish(record, copy.data());
-    }).detach();
-    return 0;
-  }
+  if (flags == 0 && length <= 16384) return publish_later(group_, record, content);
 #endif
   return group_->publish(record, record.kind == RecordKind::kWrite ? content : nullptr).lsn;
 }

@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <climits>
+#include <cstdlib>
 #include <optional>
 
 #include "frontend/fuse_session.h"
@@ -34,6 +36,10 @@ Fd open_control() {
 }  // namespace
 
 Result<std::unique_ptr<FuseMount>> FuseMount::mount(const std::string& mount_point, bool read_only) {
+  // Resolved once: a symbolic link that is changed later must not lead unmount() elsewhere.
+  char resolved[PATH_MAX];
+  if (::realpath(mount_point.c_str(), resolved) == nullptr)
+    return system_error("FUSE_MOUNT", "mount on " + mount_point, errno);
   Fd fuse(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
   if (!fuse) return system_error("FUSE_UNAVAILABLE", "open /dev/fuse", errno);
   // default_permissions: the kernel holds everyone but root to the modes that the session reports.
@@ -42,15 +48,15 @@ Result<std::unique_ptr<FuseMount>> FuseMount::mount(const std::string& mount_poi
       ",rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read=" +
       std::to_string(kFuseIoBytesMax);
   const unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | (read_only ? MS_RDONLY : 0);
-  std::unique_ptr<FuseMount> mount(new FuseMount(std::move(fuse), mount_point));
-  if (::mount("afterimage", mount_point.c_str(), "fuse", flags, options.c_str()) != 0) {
+  std::unique_ptr<FuseMount> mount(new FuseMount(std::move(fuse), resolved));
+  if (::mount("afterimage", resolved, "fuse", flags, options.c_str()) != 0) {
     const bool is_refused = errno == EPERM || errno == EACCES || errno == ENODEV;
     return system_error(is_refused ? "FUSE_UNAVAILABLE" : "FUSE_MOUNT", "mount on " + mount_point, errno);
   }
-  const auto connection = connection_at(mount_point);
+  const auto connection = connection_at(resolved);
   if (!connection) {
     const Errno error = errno;
-    ::umount2(mount_point.c_str(), MNT_DETACH);
+    ::umount2(resolved, MNT_DETACH);
     return system_error("FUSE_MOUNT", "statx " + mount_point, error);
   }
   mount->connection_ = *connection;

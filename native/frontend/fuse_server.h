@@ -3,9 +3,9 @@
 // FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES, max_write 1 MiB, never FUSE_WRITEBACK_CACHE (writes would
 // be acknowledged before they are seen).
 //
-// Threads: start()/stop() from one control thread. `threads` server threads read /dev/fuse, each into its own
-// slot, and carry the request out inline. Nothing calls into JavaScript. Ownership: shares the device until
-// stop() has returned; owns the descriptor, the slots and the mount.
+// Threads: start()/stop() from one control thread; both may block. `threads` server threads read /dev/fuse,
+// each into its own slot, and carry the request out inline. Nothing calls into JavaScript.
+// Ownership: shares the device until stop() has returned; owns the descriptor, the slots and the mount.
 #pragma once
 
 #include <chrono>

@@ -18,7 +18,7 @@ namespace {
 
 constexpr unsigned kLoopMajor = 7;
 constexpr int kAttachTriesMax = 64;
-constexpr int kDetachTriesMax = 10;
+constexpr int kDetachTriesMax = 20;
 constexpr std::chrono::milliseconds kDetachRetryPause{50};
 
 /// Opens /dev/loopN, making the node where nothing (devtmpfs, udev) has: the device itself exists.

@@ -21,7 +21,7 @@ struct LoopOptions {
 Result<std::string> attach_loop(const LoopOptions& options);
 
 /// Detaches; LOOP_BUSY if something still has it open (mounted, in use). Never leaves a lazy (autoclear)
-/// detach behind. Waits up to half a second for openers that come and go, such as udev. Errors: LOOP_BUSY,
+/// detach behind. Waits up to a second for openers that come and go, such as udev. Errors: LOOP_BUSY,
 /// LOOP_DETACH.
 Outcome detach_loop(const std::string& device);
 

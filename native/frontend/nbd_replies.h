@@ -1,8 +1,8 @@
 // NbdReplies: answers to one client, gathered and sent together: one system call for up to 16 of them was
 // measured 19 to 58 % faster than one for each.
 //
-// Threads: one. Ownership: the socket is the caller's. Payloads lie in room() until sent, or, for direct(),
-// in the caller's buffer.
+// Threads: one. Ownership: the socket is the caller's. Payloads lie in room(), or in a buffer of the caller's
+// that stays until send() has returned.
 #pragma once
 
 #include <sys/uio.h>

@@ -24,17 +24,19 @@ uint64_t now_ns() {
 
 Error stopped() { return Error{"JOURNAL_STOPPED", "an earlier frame was refused"}; }
 
-/// Path of the segment with the highest first LSN, "" if there is none.
-std::string last_segment_in(const std::string& directory) {
+/// Path of the segment that holds `lsn`, if one does: the last that begins at or before it. "" if there is
+/// none.
+std::string segment_of(const std::string& directory, uint64_t lsn) {
+  const std::string until = segment_path(directory, lsn);
   std::string last;
   DIR* open = ::opendir(directory.c_str());
   if (open == nullptr) return "";
   while (const dirent* entry = ::readdir(open)) {
-    const std::string name = entry->d_name;
-    if (name.size() == 24 && name.ends_with(".seg") && name > last) last = name;
+    const std::string path = directory + "/" + entry->d_name;
+    if (path.size() == until.size() && path.ends_with(".seg") && path <= until && path > last) last = path;
   }
   ::closedir(open);
-  return last.empty() ? "" : directory + "/" + last;
+  return last;
 }
 
 }  // namespace
@@ -94,7 +96,7 @@ Outcome JournalWriter::open_at(const Position& position, const SegmentInfo* tail
 }
 
 Outcome JournalWriter::take_volumes_of_last_segment() {
-  const std::string path = last_segment_in(options_.directory);
+  const std::string path = segment_of(options_.directory, durable_.last_lsn);
   if (path.empty()) return Nothing{};
   const auto scan = scan_segment(path, false);
   // Another generation: begin_generation() will bring the volumes.

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "journal_history.h"
-#include "temporary_directory.h"
+#include "scratch_files.h"
 
 using namespace afterimage;
 
@@ -86,9 +86,9 @@ TEST_CASE("a zero extent longer than an index entry can say is kept in pieces") 
 }
 
 TEST_CASE("the index of a segment up to an LSN ignores every later record, in the same frame too") {
-  const TemporaryDirectory directory;
+  const ScratchDirectory directory;
   const JournalHistory history({.seed = 5, .generations = 1, .generation_bytes = 1u << 20});
-  const WrittenJournal journal = write_journal(history, directory.path());
+  const WrittenJournal journal = write_journal(history, directory.path("."));
   const SegmentInfo& segment = journal.segments.begin()->second;
   for (const uint64_t lsn : {uint64_t{1}, uint64_t{2}, segment.last_lsn / 2, segment.last_lsn}) {
     const auto map = index_segment(segment, 3, lsn);

@@ -39,7 +39,10 @@ FrameBuilder::Stream stream() {
 
 std::vector<std::byte> payload_of(size_t bytes, bool compressible, Random& random) {
   std::vector<std::byte> payload(bytes);
-  for (auto& b : payload) b = static_cast<std::byte>(compressible ? random() % 2 : random());
+  for (size_t at = 0; at < bytes; at += sizeof(uint64_t)) {
+    const uint64_t word = compressible ? random() & 0x0101010101010101 : random();
+    std::memcpy(payload.data() + at, &word, sizeof word);
+  }
   return payload;
 }
 
@@ -137,7 +140,7 @@ TEST_CASE("frame: random mixes of records come back as they went in") {
   AlignedBytes buffer(kFrameBytesMax);
   uint32_t link = 0;
   uint64_t lsn = 1;
-  for (int round = 0; round < 60; ++round) {
+  for (int round = 0; round < 40; ++round) {
     std::vector<Sample> samples;
     builder.begin(buffer.data(), lsn, 2, link);
     const size_t wanted = 1 + random() % 400;

@@ -8,6 +8,7 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <iostream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -27,6 +28,7 @@ long locked_kib() {
 /// Exit status of `body` run in a forked child: what it does to the process must not stay with the tests.
 template <typename Body>
 int in_child(Body body) {
+  std::cout.flush();  // or the child would print it again
   const pid_t child = ::fork();
   if (child == 0) ::_exit(body());
   int status = -1;
@@ -50,8 +52,13 @@ int check_protection() {
   int adjustment = 0;
   std::ifstream("/proc/self/oom_score_adj") >> adjustment;
   if ((adjustment == -1000) == names(refused, "oom_score_adj")) return 2;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  static_cast<void>(before);  // sanitizers replace mlock by nothing
+  return 0;
+#else
   const bool is_locked = locked_kib() > before;
   return is_locked || names(refused, "mlock") ? 0 : 3;
+#endif
 }
 
 }  // namespace

@@ -157,6 +157,7 @@ TEST_CASE("a missing file, an impossible block size and a missing device are tol
   CHECK(std::string(missing.error().code) == "LOOP_ATTACH");
   CHECK(missing.error().sys == ENOENT);
   const auto odd = attach_loop({.file = file.path(), .block_size = 513});
+  const DetachGuard guard{odd.ok() ? *odd : ""};
   REQUIRE_FALSE(odd.ok());
   CHECK(std::string(odd.error().code) == "LOOP_ATTACH");
   CHECK(std::string(loop_in_use("/dev/loop-none").error().code) == "LOOP_UNAVAILABLE");

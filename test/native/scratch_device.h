@@ -1,7 +1,8 @@
 // ScratchDevice: a BlockDevice over an unnamed memory file, which remembers how it was called. Front-end
 // tests serve it.
 //
-// Threads: as BlockDevice; set_failure() before use. Ownership: owns its file.
+// Threads: as BlockDevice; set_failure() at any time, set_marks_executed() before use.
+// Ownership: owns its file.
 #pragma once
 
 #include <fcntl.h>
@@ -96,7 +97,7 @@ class ScratchDevice final : public BlockDevice {
   uint64_t size_;
   const uint32_t block_size_;
   const bool read_only_;
-  Errno failure_ = 0;
+  std::atomic<Errno> failure_{0};
   bool marks_executed_ = true;
 };
 

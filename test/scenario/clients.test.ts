@@ -77,6 +77,7 @@ t.test('a protected volume and an export serve nbdinfo, nbdcopy, qemu and fio', 
       '--size=24M',
       '--verify=crc32c',
       '--verify_fatal=1',
+      '--verify_state_save=0',
       '--randseed=7',
       ...(rw === 'randread' ? ['--verify_only'] : ['--do_verify=1']),
     ]);

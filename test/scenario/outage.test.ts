@@ -45,6 +45,7 @@ t.test(
         `--randseed=${seed}`,
         '--verify=crc32c',
         '--verify_fatal=1',
+        '--verify_state_save=0',
       ]);
     const imageAt = async (point: string, force = false): Promise<string> => {
       const file = scratch.path('image.img');

@@ -313,3 +313,14 @@ t.test('loopback TCP, with a port that the system chose, and busy ports named', 
   t.teardown(() => second.stop(0));
   await t.rejects(second.listenLoopback(address), { code: 'LISTEN_BUSY' });
 });
+
+t.test('somebody who connects and says nothing does not hold up a stop', async (t) => {
+  const socket = path.join(await temporary(t), 'a.sock');
+  const server = new RpcServer();
+  await server.listenUnix(socket);
+  const silent = net.connect({ path: socket });
+  await once(silent, 'connect');
+  t.teardown(() => silent.destroy());
+  await server.stop(50);
+  t.pass('it stopped');
+});

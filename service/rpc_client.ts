@@ -10,7 +10,7 @@ import {
 } from '@grpc/grpc-js';
 import { MESSAGE_BYTES_MAX } from '../proto/replication.js';
 import { probeUnix } from './listen.js';
-import { errorOf } from './rpc-status.js';
+import { errorOf } from './rpc_status.js';
 import { formatAddress, type LoopbackAddress } from './settings.js';
 
 export interface UnaryOptions {

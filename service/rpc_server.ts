@@ -16,7 +16,7 @@ import {
 } from '@grpc/grpc-js';
 import { MESSAGE_BYTES_MAX } from '../proto/replication.js';
 import { listenLoopback, listenUnix } from './listen.js';
-import { statusOf } from './rpc-status.js';
+import { statusOf } from './rpc_status.js';
 import type { LoopbackAddress } from './settings.js';
 
 /** One server: services are added first, then it listens, on any number of sockets. */
@@ -24,6 +24,7 @@ export class RpcServer {
   private readonly server: Server;
   private readonly injector: ConnectionInjector;
   private readonly listeners: net.Server[] = [];
+  private readonly connections = new Set<net.Socket>();
 
   /** `options` add to or replace message limits, keepalive and the like. */
   constructor(options: ServerOptions = {}) {
@@ -61,16 +62,26 @@ export class RpcServer {
       listener.close();
       await close;
     });
-    const force = setTimeout(() => this.server.forceShutdown(), graceMs);
+    const force = setTimeout(() => this.cutOff(), graceMs);
     await new Promise<void>((resolve) => this.server.tryShutdown(() => resolve()));
     clearTimeout(force);
-    // A connection may have arrived that never became a session: it would keep its listener open.
-    this.injector.destroy();
+    this.cutOff();
     await Promise.all(closed);
   }
 
   private listener(): net.Server {
-    return net.createServer({ noDelay: true }, (connection) => this.injector.injectConnection(connection));
+    return net.createServer({ noDelay: true }, (connection) => {
+      this.connections.add(connection);
+      connection.once('close', () => this.connections.delete(connection));
+      this.injector.injectConnection(connection);
+    });
+  }
+
+  /** grpc-js knows sessions only: a connection that has not spoken yet would keep its listener open. */
+  private cutOff(): void {
+    this.server.forceShutdown();
+    this.injector.destroy();
+    for (const connection of this.connections) connection.destroy();
   }
 }
 

@@ -1,0 +1,65 @@
+/**
+ * The device or file that really holds a volume's bytes: opened so that nobody writes behind the agent, and checked
+ * against what is remembered of it.
+ */
+import { stat } from 'node:fs/promises';
+import { AfterimageError } from '../proto/errors.js';
+import type * as native from '../native/index.js';
+import type { VolumeConfig } from './config.js';
+import type { VolumeMemory } from './state.js';
+
+export type OpenFileDevice = typeof native.openFileDevice;
+
+/**
+ * Opens the backing of `config` for the agent alone. `memory` is what the last run knew of the volume, null for a new
+ * one. Errors: BACKING_MISSING, BACKING_BUSY, BACKING_INVALID, BACKING_RESIZED, BACKING_ON_ITSELF, IO_ERROR.
+ */
+export async function openBacking(
+  config: VolumeConfig,
+  memory: VolumeMemory | null,
+  stateDir: string,
+  openFileDevice: OpenFileDevice,
+): Promise<native.BlockDevice> {
+  await refuseHoldingState(config.backing, stateDir);
+  const device = await openFileDevice({
+    path: config.backing,
+    cache: config.cache,
+    readOnly: false,
+    exclusive: true,
+  });
+  if (memory !== null && memory.size !== device.size) {
+    await device.close();
+    throw new AfterimageError(
+      'BACKING_RESIZED',
+      `${config.backing} of volume ${config.name} has ${device.size} bytes, not ${memory.size}`,
+    );
+  }
+  return device;
+}
+
+/**
+ * Tells whether the backing was changed while no agent held it: a file's inode and time of last write. A block device
+ * keeps no such time, so its path is all that there is: who writes to it behind a stopped agent is not found out.
+ */
+export async function backingFingerprint(backing: string): Promise<string> {
+  const { dev, ino, rdev, mtimeNs } = await statOf(backing);
+  return rdev !== 0n ? `device ${backing}` : `file ${backing} ${dev}:${ino} ${mtimeNs}`;
+}
+
+/** A write to the state, in the path of a write to the volume that holds it, would wait for itself. */
+async function refuseHoldingState(backing: string, stateDir: string): Promise<void> {
+  const [{ rdev }, { dev }] = await Promise.all([statOf(backing), statOf(stateDir)]);
+  if (rdev !== 0n && rdev === dev) {
+    throw new AfterimageError('BACKING_ON_ITSELF', `${stateDir} lies on ${backing}`);
+  }
+}
+
+async function statOf(path: string) {
+  try {
+    return await stat(path, { bigint: true });
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    const missing = code === 'ENOENT' || code === 'ENOTDIR';
+    throw new AfterimageError(missing ? 'BACKING_MISSING' : 'IO_ERROR', message, { cause });
+  }
+}

@@ -1,0 +1,199 @@
+/**
+ * Carries out what the session wants done with the capture group: shipping its frames, and reading, comparing and
+ * fencing its volumes. Every result goes back as an event.
+ */
+import { toAfterimageError } from '../proto/errors.js';
+import type { AgentMessage } from '../proto/replication.js';
+import type * as native from '../native/index.js';
+import type { Clock } from './clock.js';
+import type { LagHistogram } from './lag.js';
+import type { AgentAction, AgentEvent, RingView } from './session_events.js';
+import { Shipper } from './shipper.js';
+import { Sync, type Piece, type PieceCodec } from './sync.js';
+
+const CAPTURE_ACTIONS = [
+  'startShipping',
+  'stopShipping',
+  'pull',
+  'sendFrame',
+  'dropFrame',
+  'release',
+  'raiseCeiling',
+  'beginGeneration',
+  'abandonStream',
+  'readPiece',
+  'sendPiece',
+  'dropPiece',
+  'compare',
+  'fence',
+  'readPosition',
+] as const;
+export type CaptureAction = Extract<AgentAction, { type: (typeof CAPTURE_ACTIONS)[number] }>;
+
+export function isCaptureAction(action: AgentAction): action is CaptureAction {
+  return (CAPTURE_ACTIONS as readonly string[]).includes(action.type);
+}
+
+/** What came with an event and is too large to go through the machine: the frame or the piece of that very event. */
+export type Bulk = { frame: native.CapturedFrame } | { piece: Piece } | null;
+export type Feed = (event: AgentEvent, bulk: Bulk) => void;
+
+export interface CapturedVolumes {
+  group: native.CaptureGroup;
+  /** By number. */
+  volumes: ReadonlyMap<number, native.CapturedVolume>;
+}
+
+export class CaptureWork {
+  readonly shipper: Shipper;
+  private readonly sync: Sync;
+  private readonly stoppingSync = new AbortController();
+  /** Sync steps under way; the session has at most one per volume. */
+  private readonly steps = new Set<Promise<void>>();
+
+  constructor(
+    private readonly captured: CapturedVolumes,
+    private readonly send: (message: AgentMessage) => Promise<void>,
+    private readonly feed: Feed,
+    codec: PieceCodec,
+    lag: LagHistogram,
+    clock: Clock,
+    failed: (error: unknown) => void,
+  ) {
+    const { group } = captured;
+    this.shipper = new Shipper(group, send, clock, lag, {
+      pulled: (delivery) => this.pulled(delivery),
+      sent: (bytes) => feed({ type: 'sent', bytes }, null),
+      failed,
+    });
+    const isRingBusy = (): boolean => {
+      const { ringUsedBytes, ringBytes } = group.stats();
+      return ringUsedBytes * 2n > ringBytes;
+    };
+    this.sync = new Sync(codec, isRingBusy, clock, this.stoppingSync.signal);
+  }
+
+  get stats(): native.CaptureStats {
+    return this.captured.group.stats();
+  }
+
+  ring(): RingView {
+    const { capturedLsn, capturedTimeNs, oldestTimeNs, ringUsedBytes, ringBytes, era } = this.stats;
+    return { capturedLsn, capturedTimeNs, oldestTimeNs, usedBytes: ringUsedBytes, bytes: ringBytes, era };
+  }
+
+  /** `bulk` is that of the event being handled. */
+  carryOut(action: CaptureAction, bulk: Bulk): void {
+    const { group } = this.captured;
+    switch (action.type) {
+      case 'startShipping':
+        return this.shipper.startShipping(action.durableLsn, action.link);
+      case 'stopShipping':
+        return this.shipper.stopShipping();
+      case 'pull':
+        return this.shipper.pull();
+      case 'sendFrame':
+        return this.shipper.ship(frameOf(bulk));
+      case 'dropFrame':
+        return frameOf(bulk).release();
+      case 'release':
+        return this.shipper.release(action.lsn);
+      case 'raiseCeiling':
+        return group.raiseCeiling(action.lsn);
+      case 'beginGeneration':
+        return group.beginGeneration(action.start);
+      case 'abandonStream':
+        return this.shipper.abandon(action.reason);
+      case 'readPiece':
+        return this.readPiece(action);
+      case 'sendPiece':
+        return this.sendPiece(action, pieceOf(bulk));
+      case 'dropPiece':
+        return; // the piece is ordinary memory
+      case 'compare':
+        return this.compare(action);
+      case 'fence':
+        return this.fence(action);
+      case 'readPosition': {
+        const { requestId, name } = action;
+        return this.feed({ type: 'positionRead', requestId, name, ...group.position() }, null);
+      }
+    }
+  }
+
+  /** Ends the sync steps under way and waits for them: none publishes a record any more. */
+  async quiesce(): Promise<void> {
+    this.stoppingSync.abort();
+    await Promise.all(this.steps);
+  }
+
+  private pulled(delivery: native.CapturedFrame | native.CapturedEnd): void {
+    if (delivery.kind === 'end') {
+      const { generation, lastLsn, reason } = delivery;
+      const timeNs = this.stats.capturedTimeNs;
+      this.feed({ type: 'streamEnded', generation, lastLsn, reason, timeNs }, null);
+      return;
+    }
+    const { generation, firstLsn, lastLsn, buffer, headroom } = delivery;
+    const frame = { generation, firstLsn, lastLsn, bytes: buffer.length - headroom };
+    this.feed({ type: 'frameReady', frame }, { frame: delivery });
+  }
+
+  private readPiece(action: Extract<AgentAction, { type: 'readPiece' }>): void {
+    const { turn, volume, offset, length } = action;
+    this.step(turn, async () => {
+      const piece = await this.sync.readPiece(this.volume(volume), { offset, length });
+      const event = { type: 'pieceRead', turn, wireBytes: piece.data.length, rawBytes: length } as const;
+      this.feed(event, { piece });
+    });
+  }
+
+  private sendPiece(action: Extract<AgentAction, { type: 'sendPiece' }>, piece: Piece): void {
+    const { sequence, volume, offset } = action;
+    this.send({ sequence, syncData: { volume, offset, ...piece } }).then(
+      () => this.feed({ type: 'sent', bytes: piece.data.length }, null),
+      () => undefined, // the link reports the loss
+    );
+  }
+
+  private compare(action: Extract<AgentAction, { type: 'compare' }>): void {
+    const { turn, volume, offset, length } = action;
+    this.step(turn, async () => {
+      const isOpen = await this.sync.compare(this.volume(volume), { offset, length }, action);
+      this.feed({ type: 'compared', turn, streamClosed: !isOpen }, null);
+    });
+  }
+
+  private fence({ turn, volume }: Extract<AgentAction, { type: 'fence' }>): void {
+    this.step(turn, async () => {
+      const lsn = await this.volume(volume).fence();
+      this.feed({ type: 'fenced', turn, lsn }, null);
+    });
+  }
+
+  /** Owns a sync step until it is over; its failure is an event too. */
+  private step(turn: number, work: () => Promise<void>): void {
+    const step = work().catch((thrown: unknown) => {
+      const { code, message } = toAfterimageError(thrown);
+      this.feed({ type: 'syncFailed', turn, code, message }, null);
+    });
+    this.steps.add(step);
+    void step.finally(() => this.steps.delete(step));
+  }
+
+  private volume(number: number): native.CapturedVolume {
+    const volume = this.captured.volumes.get(number);
+    if (volume === undefined) throw new Error(`no volume has number ${number}`);
+    return volume;
+  }
+}
+
+function frameOf(bulk: Bulk): native.CapturedFrame {
+  if (bulk === null || !('frame' in bulk)) throw new Error('this event has no frame');
+  return bulk.frame;
+}
+
+function pieceOf(bulk: Bulk): Piece {
+  if (bulk === null || !('piece' in bulk)) throw new Error('this event has no piece');
+  return bulk.piece;
+}

@@ -1,0 +1,69 @@
+/** Checkpoints that an operator asked this agent for, until the receiver has kept them or not. */
+import { AfterimageError, isErrorCode } from '../proto/errors.js';
+import { isName } from '../service/config.js';
+import type { Clock } from './clock.js';
+
+/** Longest wait for the receiver: it has to have everything up to the checkpoint on stable storage first. */
+export const CHECKPOINT_WAIT_MS = 30_000;
+
+export interface Position {
+  lsn: bigint;
+  timeNs: bigint;
+}
+
+interface Waiting {
+  position: Position | null;
+  kept(position: Position): void;
+  failed(error: AfterimageError): void;
+}
+
+export class Checkpoints {
+  private readonly waiting = new Map<string, Waiting>();
+
+  /** `request` hands a request to the session, which bounds how many there may be. */
+  constructor(
+    private readonly request: (requestId: string, name: string) => void,
+    private readonly clock: Clock,
+  ) {}
+
+  /**
+   * Resolves with the position that was marked, once the receiver has kept it. Errors: CHECKPOINT_INVALID,
+   * CHECKPOINT_EXISTS, DAEMON_TIMEOUT, and why the session could not ask.
+   */
+  async create(name: string): Promise<Position> {
+    if (!isName(name)) throw new AfterimageError('CHECKPOINT_INVALID', `"${name}" is not a name`);
+    const requestId = crypto.randomUUID();
+    const answered = new AbortController();
+    try {
+      return await Promise.race([
+        new Promise<Position>((kept, failed) => {
+          this.waiting.set(requestId, { position: null, kept, failed });
+          this.request(requestId, name);
+        }),
+        this.timeOut(name, answered.signal),
+      ]);
+    } finally {
+      answered.abort();
+      this.waiting.delete(requestId);
+    }
+  }
+
+  /** Where the checkpoint will be. Requests that came by way of the receiver are unknown here, and theirs to answer. */
+  located(requestId: string, position: Position): void {
+    const waiting = this.waiting.get(requestId);
+    if (waiting !== undefined) waiting.position = position;
+  }
+
+  /** The end of a request; `code` "": it was kept. */
+  answer(requestId: string, code: string, message: string): void {
+    const waiting = this.waiting.get(requestId);
+    if (waiting === undefined) return; // it was given up before
+    if (code === '' && waiting.position !== null) waiting.kept(waiting.position);
+    else waiting.failed(new AfterimageError(isErrorCode(code) ? code : 'INTERNAL', message));
+  }
+
+  private async timeOut(name: string, answered: AbortSignal): Promise<never> {
+    await this.clock.sleep(CHECKPOINT_WAIT_MS, answered);
+    throw new AfterimageError('DAEMON_TIMEOUT', `the receiver has not kept checkpoint ${name} in time`);
+  }
+}

@@ -1,0 +1,249 @@
+/**
+ * One protection group on this host: puts its parts together, starts them so that production is served first, and
+ * stops them so that nothing is in doubt afterwards.
+ */
+import { randomBytes } from 'node:crypto';
+import { AfterimageError, toAfterimageError } from '../proto/errors.js';
+import type { CheckpointInfo, GroupStatus } from '../proto/control.js';
+import type { Log } from '../service/log.js';
+import type { LoopbackAddress } from '../service/config.js';
+import type * as native from '../native/index.js';
+import type { CapturedVolumes } from './capture_work.js';
+import type { Clock } from './clock.js';
+import type { GroupConfig } from './config.js';
+import type { ControlledGroup } from './control.js';
+import { groupStatus } from './group_status.js';
+import { LagHistogram } from './lag.js';
+import { ReceiverLink } from './link.js';
+import { Member, type MemberPort, type OpenAction } from './member.js';
+import { AgentSession } from './session.js';
+import type { StoredState } from './session_events.js';
+import { MemberState, type VolumeMemory } from './state.js';
+import type { PieceCodec } from './sync.js';
+import { ProtectedVolume, type Places, type VolumeDoor } from './volume.js';
+
+/** A clean stop waits so long for the receiver to have everything on stable storage. */
+const DRAIN_MS_MAX = 10_000;
+/** And so long for one that is away: it may be just reconnecting. */
+const DRAIN_AWAY_MS_MAX = 2_000;
+const DRAIN_POLL_MS = 50;
+const VOLUME_NUMBERS = 64;
+const UUID_BYTES = 16;
+
+/** What a group needs of the world. */
+export interface GroupSurroundings {
+  door: VolumeDoor & PieceCodec & Pick<typeof native, 'createCaptureGroup'>;
+  receiver: LoopbackAddress;
+  stateDir: string;
+  places: Places;
+  host: string;
+  software: string;
+  /** 16 random bytes of this process. */
+  instance: Buffer;
+  clock: Clock;
+  log: Log;
+  /** Aborted when stopping must not wait for anybody any more. */
+  end: AbortSignal;
+}
+
+export class ProtectionGroup implements MemberPort, ControlledGroup {
+  readonly member: Member;
+  readonly lag: LagHistogram;
+  private readonly link: ReceiverLink;
+  private captureGroup: native.CaptureGroup | null = null;
+  private onServed: (error: AfterimageError | null) => void = () => undefined;
+  private onStopped: (clean: boolean) => void = () => undefined;
+  private isStopped = false;
+
+  private constructor(
+    readonly config: GroupConfig,
+    readonly state: MemberState,
+    readonly volumes: readonly ProtectedVolume[],
+    private readonly around: GroupSurroundings,
+  ) {
+    const { clock, log } = around;
+    this.lag = new LagHistogram(() => clock.monotonicMs());
+    this.member = new Member(new AgentSession(), this, around.door, this.lag, clock, log);
+    this.link = new ReceiverLink(around.receiver, clock, this.member);
+  }
+
+  /**
+   * Serves the volumes of `config`; resolves as soon as production is let in, whether the receiver is there or not.
+   * Errors: STATE_INVALID, VOLUME_LIMIT, RING_UNAVAILABLE, IO_ERROR, those of backings and front ends.
+   */
+  static async start(config: GroupConfig, around: GroupSurroundings): Promise<ProtectionGroup> {
+    const state = await MemberState.open(around.stateDir, config.name, around.host, () =>
+      randomBytes(UUID_BYTES),
+    );
+    const volumes = await openVolumes(config, state.memory.volumes, around);
+    const group = new ProtectionGroup(config, state, volumes, around);
+    try {
+      await group.begin();
+      return group;
+    } catch (thrown) {
+      // As a stop like any other: what was clean before is clean after it.
+      await group.stop().catch((error: unknown) => around.log.error({ err: error }, 'after a failed start'));
+      throw thrown;
+    }
+  }
+
+  /**
+   * Stops: production's way in first, when nobody uses it any more; then what was captured is made durable at the
+   * receiver, if it can be in time. Tells whether the next start can go on where this one ended.
+   */
+  async stop(): Promise<boolean> {
+    try {
+      return await new Promise<boolean>((resolve, reject) => {
+        this.onStopped = resolve;
+        if (!this.member.requestStop()) this.quiesce().then(() => resolve(false), reject);
+      });
+    } finally {
+      await this.close();
+    }
+  }
+
+  get name(): string {
+    return this.config.name;
+  }
+
+  status(): GroupStatus {
+    const { member, volumes, lag, around } = this;
+    const { memory } = this.state;
+    return groupStatus({ name: this.name, memory, member, volumes, lag, clock: around.clock });
+  }
+
+  /** Errors: CHECKPOINT_INVALID, CHECKPOINT_EXISTS, DAEMON_TIMEOUT, and why the receiver could not be asked. */
+  async createCheckpoint(name: string): Promise<CheckpointInfo> {
+    const { lsn, timeNs } = await this.member.checkpoints.create(name);
+    return { name, group: this.config.name, lsn, timeNs, consistency: 'crash', grade: 'ordered' };
+  }
+
+  // --- MemberPort ---
+
+  async persist(stream: StoredState): Promise<void> {
+    try {
+      const volumes: Record<string, VolumeMemory> = { ...this.state.memory.volumes };
+      for (const volume of this.volumes) volumes[volume.config.name] = await volume.remember(stream.clean);
+      await this.state.update({ stream, volumes });
+    } catch (thrown) {
+      this.onServed(toAfterimageError(thrown)); // without an epoch there is no start
+      throw thrown;
+    }
+  }
+
+  capture({ lastTimeNs, era, resume }: OpenAction): CapturedVolumes {
+    const { ringBytes, lingerUs } = this.config;
+    const { group: uuid, member } = this.state.memory;
+    const group = this.around.door.createCaptureGroup({
+      group: uuid,
+      member,
+      ringBytes,
+      lingerUs,
+      lastTimeNs,
+      era,
+    });
+    this.captureGroup = group;
+    for (const volume of this.volumes) volume.capture(group);
+    if (resume !== null) group.beginGeneration(resume);
+    return { group, volumes: new Map(this.volumes.map(({ info, device }) => [info.number, device])) };
+  }
+
+  async serve(): Promise<void> {
+    const { places, clock, log } = this.around;
+    for (const volume of this.volumes) {
+      await volume.attach(this.config.name, places, clock, log);
+      log.info({ volume: volume.config.name, device: volume.attachedAs }, 'serving');
+    }
+  }
+
+  served(error: AfterimageError | null): void {
+    this.onServed(error);
+  }
+
+  async quiesce(): Promise<void> {
+    await Promise.all(this.volumes.map((volume) => volume.detach(this.around.end)));
+    await Promise.all(this.volumes.map((volume) => volume.flush()));
+    void this.expireStop();
+  }
+
+  stopped(clean: boolean): void {
+    this.isStopped = true;
+    this.onStopped(clean);
+  }
+
+  /** The epoch rises and is on stable storage before anything else happens; then production is served. */
+  private async begin(): Promise<void> {
+    const { group, member, stream, volumes: remembered } = this.state.memory;
+    const isUntouched = await areUntouched(this.volumes, remembered);
+    const { host, software, instance, log } = this.around;
+    if (stream?.clean === true && !isUntouched) {
+      log.warn('a backing was changed since the agent stopped: its volumes are compared in full');
+    }
+    const stored = stream === null ? null : { ...stream, clean: stream.clean && isUntouched };
+    const volumes = this.volumes.map(({ info }) => info);
+    const groupName = this.config.name;
+    const identity = { software, group, groupName, member, host, instance, volumes };
+    await new Promise<void>((resolve, reject) => {
+      this.onServed = (error) => (error === null ? resolve() : reject(error));
+      this.member.start({ type: 'started', stored, identity }, this.link);
+    });
+  }
+
+  /** Ends the wait for the receiver when its time is over. Never rejects. */
+  private async expireStop(): Promise<void> {
+    const { clock, end } = this.around;
+    const begunMs = clock.monotonicMs();
+    while (!this.isStopped) {
+      const limitMs = this.member.connected ? DRAIN_MS_MAX : DRAIN_AWAY_MS_MAX;
+      if (end.aborted || clock.monotonicMs() - begunMs >= limitMs) return this.member.expireStop();
+      await clock.sleep(DRAIN_POLL_MS, end).catch(() => undefined);
+    }
+  }
+
+  private async close(): Promise<void> {
+    this.isStopped = true;
+    this.member.end();
+    this.link.close();
+    // After a failed start some may still be attached; nobody can use them yet.
+    await Promise.all(this.volumes.map((volume) => volume.detach(this.around.end)));
+    await Promise.all(this.volumes.map((volume) => volume.close()));
+    await this.captureGroup?.close();
+  }
+}
+
+/** Takes all backings, or none. */
+async function openVolumes(
+  config: GroupConfig,
+  remembered: Readonly<Record<string, VolumeMemory>>,
+  { stateDir, door }: GroupSurroundings,
+): Promise<ProtectedVolume[]> {
+  const volumes: ProtectedVolume[] = [];
+  let nextNumber = Math.max(-1, ...Object.values(remembered).map(({ number }) => number)) + 1;
+  try {
+    for (const one of config.volumes) {
+      const memory = remembered[one.name] ?? null;
+      const identity = memory ?? { number: nextNumber++, uuid: randomBytes(UUID_BYTES) };
+      if (identity.number >= VOLUME_NUMBERS) {
+        throw new AfterimageError('VOLUME_LIMIT', `${config.name} has had ${VOLUME_NUMBERS} volumes already`);
+      }
+      volumes.push(await ProtectedVolume.open(one, identity, memory, stateDir, door));
+    }
+    return volumes;
+  } catch (thrown) {
+    await Promise.all(volumes.map((volume) => volume.close()));
+    throw thrown;
+  }
+}
+
+/** Whether every backing is as the last clean stop left it. */
+async function areUntouched(
+  volumes: readonly ProtectedVolume[],
+  remembered: Readonly<Record<string, VolumeMemory>>,
+): Promise<boolean> {
+  for (const volume of volumes) {
+    const memory = remembered[volume.config.name];
+    if (memory === undefined || memory.fingerprint !== (await volume.remember(true)).fingerprint)
+      return false;
+  }
+  return true;
+}

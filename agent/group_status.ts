@@ -1,0 +1,78 @@
+/** How a group is doing, in the words of proto/control.proto. */
+import type { GroupStatus, ProtectionState, VolumeStatus } from '../proto/control.js';
+import type { Clock } from './clock.js';
+import type { LagHistogram } from './lag.js';
+import type { Member } from './member.js';
+import type { MemberMemory } from './state.js';
+import type { ProtectedVolume } from './volume.js';
+
+export interface StatusSource {
+  name: string;
+  memory: Readonly<MemberMemory>;
+  member: Member;
+  volumes: readonly ProtectedVolume[];
+  lag: LagHistogram;
+  clock: Clock;
+}
+
+export function groupStatus({ name, memory, member, volumes, lag, clock }: StatusSource): GroupStatus {
+  const capture = member.capture;
+  const stats = capture?.stats ?? null;
+  const { marks, generation } = member.session;
+  const state = protectionState(member);
+  const oldestNs = stats?.oldestTimeNs ?? 0n;
+  const lagNs = oldestNs === 0n ? 0n : clock.nowNs() - oldestNs;
+  return {
+    name,
+    uuid: memory.group.toString('hex'),
+    member: memory.member.toString('hex'),
+    host: memory.host,
+    state,
+    detail: state === 'protected' ? '' : member.detail,
+    generation,
+    capturedLsn: stats?.capturedLsn ?? 0n,
+    shippedLsn: capture?.shipper.shippedLsn ?? 0n,
+    durableLsn: marks.durable,
+    rpoLagNs: lagNs > 0n ? lagNs : 0n,
+    rpoLagP50Ns: lag.lastMinute(0.5),
+    rpoLagP99Ns: lag.lastMinute(0.99),
+    ringUsedBytes: stats?.ringUsedBytes ?? 0n,
+    ringBytes: stats?.ringBytes ?? 0n,
+    capturedBytes: stats?.rawBytes ?? 0n,
+    shippedBytes: capture?.shipper.shippedBytes ?? 0n,
+    journalBytes: 0n,
+    windowBeginNs: 0n,
+    windowEndNs: 0n,
+    throughputBytesPerSecond: member.throughput.bytesPerSecond,
+    records: stats?.records ?? 0n,
+    volumes: volumes.map((volume) => volumeStatus(volume, state, member)),
+  };
+}
+
+/** The native group ends a stream by itself, and the session hears of it only where the stream is pulled to its end. */
+function protectionState({ capture, session }: Member): ProtectionState {
+  return capture?.stats.streaming === true && !session.hasEnded ? session.state : 'tracking';
+}
+
+function volumeStatus(volume: ProtectedVolume, group: ProtectionState, member: Member): VolumeStatus {
+  const { name, number, uuid, size } = volume.info;
+  const { active } = member.session.sync;
+  const isSynced = member.syncedVolumes.has(number);
+  const isActive = active?.volume === number;
+  const { reads, readBytes, writes, writeBytes } = volume.counters;
+  return {
+    name,
+    uuid: uuid.toString('hex'),
+    size,
+    // While the group syncs another volume, this one is done or waits for its turn.
+    state: group !== 'tracking' && group !== 'disconnected' && isSynced && !isActive ? 'protected' : group,
+    device: volume.attachedAs,
+    backing: volume.config.backing,
+    syncBytesDone: isActive ? active.offset : isSynced ? size : 0n,
+    syncBytesTotal: size,
+    writeBytes,
+    writes,
+    reads,
+    readBytes,
+  };
+}

@@ -1,0 +1,281 @@
+/**
+ * One host's share of a protection group: feeds the session machine with what happens, and has done what it wants
+ * done. Decides nothing itself: session.ts does, and native/capture keeps production going without either of them.
+ */
+import { AfterimageError, isErrorCode, toAfterimageError } from '../proto/errors.js';
+import type { AgentMessage, ReceiverMessage, VolumeState } from '../proto/replication.js';
+import type { Log } from '../service/log.js';
+import {
+  CaptureWork,
+  isCaptureAction,
+  type Bulk,
+  type CaptureAction,
+  type CapturedVolumes,
+} from './capture_work.js';
+import { Checkpoints } from './checkpoints.js';
+import type { Clock } from './clock.js';
+import type { LagHistogram } from './lag.js';
+import type { LinkListener } from './link.js';
+import type { AgentSession } from './session.js';
+import type { AgentAction, AgentEvent, StoredState } from './session_events.js';
+import type { PieceCodec } from './sync.js';
+import { Throughput } from './throughput.js';
+
+const TICK_MS = 1_000;
+
+export type OpenAction = Extract<AgentAction, { type: 'open' }>;
+
+/** What a member leaves to its group. */
+export interface MemberPort {
+  persist(state: StoredState): Promise<void>;
+  /** Creates the capture group, with the generation to go on with. Errors: RING_UNAVAILABLE. */
+  capture(action: OpenAction): CapturedVolumes;
+  /** Lets production in. */
+  serve(): Promise<void>;
+  /** Production is served, or (null: it is) cannot be. */
+  served(error: AfterimageError | null): void;
+  /** Ends production's way in. */
+  quiesce(): Promise<void>;
+  stopped(clean: boolean): void;
+}
+export interface MemberLink {
+  connect(attempt: number): void;
+  disconnect(error: AfterimageError): void;
+  send(message: AgentMessage): Promise<void>;
+}
+
+export class Member implements LinkListener {
+  readonly checkpoints: Checkpoints;
+  /** Of frame bytes sent. */
+  readonly throughput: Throughput;
+  /** Numbers of the volumes that have an ordered point in the present generation. */
+  readonly syncedVolumes = new Set<number>();
+  private link: MemberLink | null = null;
+  private work: CaptureWork | null = null;
+  private lastFailure = '';
+  private isConnected = false;
+  private isDefunct = false;
+  private isHandling = false;
+  private readonly queue: { event: AgentEvent; bulk: Bulk }[] = [];
+  private readonly ending = new AbortController();
+
+  constructor(
+    readonly session: AgentSession,
+    private readonly port: MemberPort,
+    private readonly codec: PieceCodec,
+    private readonly lag: LagHistogram,
+    private readonly clock: Clock,
+    private readonly log: Log,
+  ) {
+    const request = (requestId: string, name: string): void =>
+      this.feed({ type: 'checkpointRequested', requestId, name }, null);
+    this.checkpoints = new Checkpoints(request, clock);
+    this.throughput = new Throughput(() => clock.monotonicMs());
+  }
+
+  /** Null before the capture group was opened. */
+  get capture(): CaptureWork | null {
+    return this.work;
+  }
+  /** Whether the receiver has answered on the present connection. */
+  get connected(): boolean {
+    return this.isConnected;
+  }
+  /** Why it is not as it should be; "" when nothing is known. */
+  get detail(): string {
+    return this.lastFailure;
+  }
+
+  /** The first event. `link` reports to this member. */
+  start(event: Extract<AgentEvent, { type: 'started' }>, link: MemberLink): void {
+    this.link = link;
+    this.feed(event, null);
+  }
+
+  /** Asks for a clean stop; the port hears of its end. False when the session has failed: there is none to wait for. */
+  requestStop(): boolean {
+    this.feed({ type: 'stopRequested' }, null);
+    return !this.isDefunct;
+  }
+  /** The time for it is over. */
+  expireStop(): void {
+    this.feed({ type: 'stopExpired' }, null);
+  }
+  /** No more ticks; what still arrives changes nothing any more. */
+  end(): void {
+    this.ending.abort();
+    this.isDefunct = true;
+  }
+
+  opened(): void {
+    this.feed({ type: 'connected' }, null);
+  }
+  received(message: ReceiverMessage): void {
+    this.isConnected = true;
+    this.observe(message);
+    this.feed({ type: 'message', message }, null);
+  }
+  closed({ code, message }: AfterimageError): void {
+    this.isConnected = false;
+    this.note(code, message);
+    this.feed({ type: 'disconnected', code, message }, null);
+  }
+
+  /** Events are handled one after the other, also those that an action brings about at once. */
+  private feed(event: AgentEvent, bulk: Bulk): void {
+    this.queue.push({ event, bulk });
+    if (this.isHandling) return;
+    this.isHandling = true;
+    try {
+      for (let next = this.queue.shift(); next !== undefined; next = this.queue.shift()) {
+        if (this.isDefunct) releaseBulk(next.bulk);
+        else this.handle(next.event, next.bulk);
+      }
+    } finally {
+      this.isHandling = false;
+    }
+  }
+
+  private handle(event: AgentEvent, bulk: Bulk): void {
+    try {
+      if (event.type === 'positionRead') this.checkpoints.located(event.requestId, event);
+      for (const action of this.session.handle(event)) {
+        if (isCaptureAction(action)) this.captureWork().carryOut(action, bulk);
+        else this.carryOut(action);
+      }
+    } catch (thrown) {
+      this.fail(thrown);
+    }
+  }
+
+  private carryOut(action: Exclude<AgentAction, CaptureAction>): void {
+    switch (action.type) {
+      case 'persist':
+        return this.persist(action.state);
+      case 'open':
+        return this.open(action);
+      case 'connect':
+        return this.link?.connect(action.attempt);
+      case 'disconnect': {
+        const code = isErrorCode(action.code) ? action.code : 'INTERNAL';
+        return this.link?.disconnect(new AfterimageError(code, action.message));
+      }
+      case 'send':
+        // The link reports a loss by itself; a message that was lost with it is not sent again.
+        this.link?.send(action.message).catch(() => undefined);
+        return;
+      case 'checkpointResult':
+        return this.checkpoints.answer(action.requestId, action.code, action.message);
+      case 'quiesce':
+        return this.quiesce();
+      case 'fail':
+        this.note(action.code, action.message);
+        return this.log[action.final ? 'error' : 'warn'](
+          { code: action.code, final: action.final },
+          action.message,
+        );
+      case 'stopped':
+        return this.port.stopped(action.clean);
+    }
+  }
+
+  private persist(state: StoredState): void {
+    this.port.persist(state).then(
+      () => this.feed({ type: 'persisted' }, null),
+      (thrown: unknown) => {
+        const { code, message } = toAfterimageError(thrown);
+        this.feed({ type: 'persistFailed', code, message }, null);
+      },
+    );
+  }
+
+  private open(action: OpenAction): void {
+    try {
+      this.work = new CaptureWork(
+        this.port.capture(action),
+        (message) => this.sendBulk(message),
+        (event, bulk) => this.feed(event, bulk),
+        this.codec,
+        this.lag,
+        this.clock,
+        (thrown) => this.fail(thrown),
+      );
+    } catch (thrown) {
+      return this.port.served(toAfterimageError(thrown));
+    }
+    this.port.serve().then(
+      () => {
+        this.port.served(null);
+        void this.tick();
+      },
+      (thrown: unknown) => this.port.served(toAfterimageError(thrown)),
+    );
+  }
+
+  /** Every second until the end. Never rejects. */
+  private async tick(): Promise<void> {
+    for (;;) {
+      try {
+        await this.clock.sleep(TICK_MS, this.ending.signal);
+      } catch {
+        return;
+      }
+      const work = this.captureWork();
+      this.throughput.sample(work.shipper.shippedBytes);
+      this.feed({ type: 'tick', nowNs: this.clock.nowNs(), ring: work.ring() }, null);
+    }
+  }
+
+  private quiesce(): void {
+    Promise.all([this.work?.quiesce(), this.port.quiesce()]).then(
+      () => this.feed({ type: 'quiesced', ring: this.captureWork().ring() }, null),
+      (thrown: unknown) => this.fail(thrown),
+    );
+  }
+
+  private sendBulk(message: AgentMessage): Promise<void> {
+    return (
+      this.link?.send(message) ?? Promise.reject(new AfterimageError('SESSION_LOST', 'there is no link'))
+    );
+  }
+
+  /** What the status tells, and the session keeps to itself. */
+  private observe(message: ReceiverMessage): void {
+    const states = (volumes: VolumeState[]): void => {
+      this.syncedVolumes.clear();
+      for (const { number, synced } of volumes) if (synced) this.syncedVolumes.add(number);
+    };
+    if ('ack' in message) this.work?.shipper.acknowledge(message.ack.durableLsn);
+    else if ('welcome' in message) {
+      this.lastFailure = '';
+      states(message.welcome.volumes);
+    } else if ('generationAccepted' in message) states(message.generationAccepted.volumes);
+    else if ('syncComplete' in message) this.syncedVolumes.add(message.syncComplete.volume);
+  }
+
+  private note(code: string, message: string): void {
+    this.lastFailure = `${code}: ${message}`;
+  }
+
+  /**
+   * A defect of this program, or a backing that cannot even be flushed: the session is over. Production goes on; the
+   * ring fills and the native group then only tracks.
+   */
+  private fail(thrown: unknown): void {
+    const error = toAfterimageError(thrown);
+    this.note(error.code, error.message);
+    this.log.error({ err: error }, 'the session has failed; the volumes are served and no longer protected');
+    this.end();
+    this.link?.disconnect(error);
+    this.port.stopped(false);
+  }
+
+  private captureWork(): CaptureWork {
+    if (this.work === null) throw new Error('the capture group is not open yet');
+    return this.work;
+  }
+}
+
+function releaseBulk(bulk: Bulk): void {
+  if (bulk !== null && 'frame' in bulk) bulk.frame.release();
+}

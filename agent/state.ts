@@ -1,0 +1,165 @@
+/**
+ * What a member must remember across restarts: one small JSON file per group, replaced atomically. Who the member is,
+ * what its session asked to keep (session_events.ts, StoredState), and what its backings were.
+ */
+import { createHash } from 'node:crypto';
+import { mkdir, open, readFile, rename } from 'node:fs/promises';
+import path from 'node:path';
+import { z } from 'zod';
+import { AfterimageError } from '../proto/errors.js';
+import type { StoredState } from './session_events.js';
+
+export const STATE_VERSION = 1;
+
+const decimal = z
+  .string()
+  .regex(/^(0|[1-9]\d{0,19})$/)
+  .transform((text) => BigInt(text));
+const uuid = z
+  .string()
+  .regex(/^[0-9a-f]{32}$/)
+  .transform((text): Buffer => Buffer.from(text, 'hex'));
+
+const volumeNumber = z.int().min(0).max(63);
+const volumeSchema = z.strictObject({
+  number: volumeNumber,
+  uuid,
+  size: decimal,
+  backing: z.string(),
+  /** What the backing was when the file was last written (backing.ts). */
+  fingerprint: z.string(),
+});
+const streamSchema = z.strictObject({
+  epoch: decimal,
+  generation: decimal,
+  durableLsn: decimal,
+  lsnCeiling: decimal,
+  clean: z.boolean(),
+  volumes: z.array(
+    z.strictObject({ number: volumeNumber, uuid, name: z.string(), size: decimal, blockSize: z.int() }),
+  ),
+  timeNs: decimal,
+  era: z.int().min(0),
+}) satisfies z.ZodType<StoredState>;
+const stateSchema = z.strictObject({
+  group: uuid,
+  member: uuid,
+  host: z.string(),
+  /** Null until the first session has something to keep. */
+  stream: streamSchema.nullable(),
+  /** By name. Volumes that are no longer configured stay: their numbers are never given again. */
+  volumes: z.record(z.string(), volumeSchema),
+});
+const fileSchema = z.strictObject({ version: z.int(), sha256: z.string(), state: z.unknown() });
+
+export type VolumeMemory = z.output<typeof volumeSchema>;
+export type MemberMemory = z.output<typeof stateSchema>;
+
+/** The remembered state of one member; every change is on stable storage when its promise resolves. */
+export class MemberState {
+  private pending: Promise<void> = Promise.resolve();
+
+  private constructor(
+    private readonly file: string,
+    private present: MemberMemory,
+  ) {}
+
+  /**
+   * Reads the state of `group`, or makes a new one; nothing is written yet. `newUuid` gives 16 random bytes.
+   * Errors: STATE_INVALID.
+   */
+  static async open(
+    directory: string,
+    group: string,
+    host: string,
+    newUuid: () => Buffer,
+  ): Promise<MemberState> {
+    const file = path.join(directory, `${group}.json`);
+    return new MemberState(file, (await readMemory(file)) ?? newMemory(host, newUuid));
+  }
+
+  get memory(): Readonly<MemberMemory> {
+    return this.present;
+  }
+
+  /** Changes some fields. Changes are written one after the other. Errors: IO_ERROR. */
+  async update(change: Partial<MemberMemory>): Promise<void> {
+    this.present = { ...this.present, ...change };
+    const write = this.pending.then(() => writeMemory(this.file, this.present));
+    // The next update must not fail because this one did; its caller is told.
+    this.pending = write.catch(() => undefined);
+    await write;
+  }
+}
+
+function newMemory(host: string, newUuid: () => Buffer): MemberMemory {
+  return {
+    group: newUuid(),
+    member: newUuid(),
+    host,
+    stream: null,
+    volumes: {},
+  };
+}
+
+async function readMemory(file: string): Promise<MemberMemory | null> {
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw new AfterimageError('STATE_INVALID', `${file} cannot be read: ${(cause as Error).message}`, {
+      cause,
+    });
+  }
+  try {
+    const { version, sha256, state } = fileSchema.parse(JSON.parse(text));
+    if (version !== STATE_VERSION) throw new Error(`version ${version}, not ${STATE_VERSION}`);
+    if (sha256 !== digest(JSON.stringify(state))) throw new Error('its checksum does not match');
+    return stateSchema.parse(state);
+  } catch (cause) {
+    const reason = cause instanceof z.ZodError ? z.prettifyError(cause) : (cause as Error).message;
+    throw new AfterimageError('STATE_INVALID', `${file}: ${reason}`, { cause });
+  }
+}
+
+/** Temporary file, fsync, rename, fsync of the directory: after a power loss the file is the old or the new one. */
+async function writeMemory(file: string, memory: MemberMemory): Promise<void> {
+  const state = JSON.stringify(toJson(memory));
+  const directory = path.dirname(file);
+  const temporary = `${file}.new`;
+  try {
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    const handle = await open(temporary, 'w', 0o600);
+    try {
+      await handle.writeFile(`{"version":${STATE_VERSION},"sha256":"${digest(state)}","state":${state}}\n`);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, file);
+    const parent = await open(directory, 'r');
+    try {
+      await parent.sync();
+    } finally {
+      await parent.close();
+    }
+  } catch (cause) {
+    throw new AfterimageError('IO_ERROR', `${file} cannot be written: ${(cause as Error).message}`, {
+      cause,
+    });
+  }
+}
+
+/** u64 as decimal text, UUIDs as hex: JSON's own numbers end at 2^53. */
+function toJson(value: unknown): unknown {
+  if (typeof value === 'bigint') return value.toString();
+  if (Buffer.isBuffer(value)) return value.toString('hex');
+  if (Array.isArray(value)) return value.map(toJson);
+  if (value === null || typeof value !== 'object') return value;
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, toJson(item)]));
+}
+
+function digest(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}

@@ -1,0 +1,128 @@
+/**
+ * Reads a volume for its synchronization, a piece at a time, through the captured device, so that what is read and
+ * what production writes meanwhile end up in one order at the receiver. Which piece comes next is the session's
+ * decision (session.ts).
+ */
+import type * as native from '../native/index.js';
+import { AfterimageError } from '../proto/errors.js';
+import type { Clock } from './clock.js';
+
+/** Largest record, and so the longest stretch that is republished under one extent lock. */
+export const PIECE_BYTES_MAX = 1 << 20;
+const HASH_BYTES = 32;
+/** How long a sync stands back when the ring is more than half full: production's records go first. */
+const STAND_BACK_MS = 20;
+
+/** The bytes of an initial sync as they travel in SyncData. */
+export interface Piece {
+  /** Empty when the piece is all zero and need not be sent. */
+  data: Buffer;
+  rawBytes: number;
+  compressed: boolean;
+  crc32c: number;
+}
+
+export type PieceCodec = Pick<typeof native, 'compress' | 'isZero' | 'crc32c'>;
+export type SyncVolume = Pick<native.CapturedVolume, 'read' | 'republish'>;
+
+/** A part of a volume, bytes. */
+export interface Range {
+  offset: bigint;
+  /** 1…PIECE_BYTES_MAX. */
+  length: number;
+}
+
+/** What the receiver holds in a range: HMAC-SHA-256 of each block of `blockBytes`, the last one perhaps shorter. */
+export interface RangeHashes {
+  blockBytes: number;
+  hashes: Buffer;
+  /** 32 bytes, fresh per session. */
+  hashKey: Buffer;
+}
+
+export class Sync {
+  /** `isRingBusy`: more than half of the ring is in use. */
+  constructor(
+    private readonly codec: PieceCodec,
+    private readonly isRingBusy: () => boolean,
+    private readonly clock: Clock,
+    private readonly stopping: AbortSignal,
+  ) {}
+
+  /** Errors: IO_ERROR, INTERRUPTED. */
+  async readPiece(volume: SyncVolume, { offset, length }: Range): Promise<Piece> {
+    while (this.isRingBusy()) await this.standBack();
+    const raw = Buffer.allocUnsafe(length);
+    await volume.read(offset, raw);
+    if (this.codec.isZero(raw)) {
+      return { data: Buffer.alloc(0), rawBytes: length, compressed: false, crc32c: 0 };
+    }
+    const block = this.codec.compress(raw);
+    const data = block ?? raw;
+    return { data, rawBytes: length, compressed: block !== null, crc32c: this.codec.crc32c(data) };
+  }
+
+  /**
+   * Compares the volume with what the receiver holds and republishes what differs: the records that this makes, with
+   * those of production, lead from the receiver's content to the volume's. False when the stream was closed before all
+   * was republished. Errors: IO_ERROR, INTERRUPTED, MESSAGE_INVALID.
+   */
+  async compare(volume: SyncVolume, range: Range, expected: RangeHashes): Promise<boolean> {
+    const { blockBytes, hashes, hashKey } = expected;
+    const count = Math.ceil(range.length / blockBytes);
+    if (hashes.length !== count * HASH_BYTES) {
+      throw new AfterimageError('MESSAGE_INVALID', `${hashes.length} bytes of hashes for ${count} blocks`);
+    }
+    const bytes = Buffer.allocUnsafe(range.length);
+    await volume.read(range.offset, bytes);
+    const key = await crypto.subtle.importKey('raw', hashKey, { name: 'HMAC', hash: 'SHA-256' }, false, [
+      'sign',
+    ]);
+    const equal = await Promise.all(
+      Array.from({ length: count }, async (_, index) => {
+        const block = bytes.subarray(index * blockBytes, (index + 1) * blockBytes);
+        const own = Buffer.from(await crypto.subtle.sign('HMAC', key, block));
+        return own.equals(hashes.subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES));
+      }),
+    );
+    for (const { offset, length } of differingRuns(equal, range, blockBytes)) {
+      if (!(await this.republish(volume, offset, length))) return false;
+    }
+    return true;
+  }
+
+  private async republish(volume: SyncVolume, offset: bigint, length: number): Promise<boolean> {
+    for (;;) {
+      const lsn = await volume.republish(offset, length);
+      if (lsn !== null) return lsn !== 0n;
+      await this.standBack();
+    }
+  }
+
+  /** Errors: INTERRUPTED. */
+  private async standBack(): Promise<void> {
+    try {
+      await this.clock.sleep(STAND_BACK_MS, this.stopping);
+    } catch (cause) {
+      throw new AfterimageError('INTERRUPTED', 'the agent stops', { cause });
+    }
+  }
+}
+
+/** The stretches of unequal blocks, none longer than a record. */
+function* differingRuns(equal: readonly boolean[], range: Range, blockBytes: number): Generator<Range> {
+  let begin = 0;
+  while (begin < equal.length) {
+    if (equal[begin] === true) {
+      begin += 1;
+      continue;
+    }
+    let end = begin + 1;
+    while (end < equal.length && equal[end] === false && (end + 1 - begin) * blockBytes <= PIECE_BYTES_MAX)
+      end += 1;
+    const first = begin * blockBytes;
+    const last = Math.min(end * blockBytes, range.length);
+    yield { offset: range.offset + BigInt(first), length: last - first };
+    begin = end;
+  }
+}

@@ -1,0 +1,116 @@
+/**
+ * One protected volume: its backing, which nobody else may write to, and above it the captured device that a front end
+ * serves to the host.
+ */
+import path from 'node:path';
+import type { VolumeInfo } from '../proto/replication.js';
+import type { Log } from '../service/log.js';
+import type * as native from '../native/index.js';
+import { attachSocket, type Attachment } from './attachment.js';
+import { backingFingerprint, openBacking } from './backing.js';
+import type { Clock } from './clock.js';
+import type { VolumeConfig } from './config.js';
+import { attachLoopDevice, type LoopDoor } from './loop_attachment.js';
+import type { VolumeMemory } from './state.js';
+
+export type VolumeDoor = LoopDoor & Pick<typeof native, 'openFileDevice' | 'startNbdServer'>;
+
+/** Where front ends put what they need. */
+export interface Places {
+  runDir: string;
+  /** Of the stable links, /dev/afterimage. */
+  linkDir: string;
+}
+
+export class ProtectedVolume {
+  private captured: native.CapturedVolume | null = null;
+  private attachment: Attachment | null = null;
+
+  private constructor(
+    readonly config: VolumeConfig,
+    readonly info: VolumeInfo,
+    private readonly backing: native.BlockDevice,
+    private readonly door: VolumeDoor,
+  ) {}
+
+  /**
+   * Takes the backing. `number` and `uuid` are the volume's in its member's stream; `memory` is what is remembered of
+   * it, null for a new volume. Errors: as openBacking.
+   */
+  static async open(
+    config: VolumeConfig,
+    identity: Pick<VolumeMemory, 'number' | 'uuid'>,
+    memory: VolumeMemory | null,
+    stateDir: string,
+    door: VolumeDoor,
+  ): Promise<ProtectedVolume> {
+    const backing = await openBacking(config, memory, stateDir, door.openFileDevice);
+    const { size, blockSize } = backing;
+    const info = { number: identity.number, uuid: identity.uuid, name: config.name, size, blockSize };
+    return new ProtectedVolume(config, info, backing, door);
+  }
+
+  get device(): native.CapturedVolume {
+    if (this.captured === null) throw new Error(`volume ${this.config.name} is not captured yet`);
+    return this.captured;
+  }
+  /** Requests since the start. */
+  get counters(): native.DeviceCounters {
+    return this.captured?.counters() ?? { reads: 0n, readBytes: 0n, writes: 0n, writeBytes: 0n, errors: 0n };
+  }
+  /** What the host uses, "" while nothing is attached. */
+  get attachedAs(): string {
+    return this.attachment?.device ?? '';
+  }
+
+  capture(group: native.CaptureGroup): void {
+    this.captured = group.addVolume(this.info.number, this.backing);
+  }
+
+  /** Lets production in. Errors: those of the front ends. */
+  async attach(group: string, places: Places, clock: Clock, log: Log): Promise<void> {
+    const { name, attach } = this.config;
+    if (attach.kind === 'socket') {
+      const { startNbdServer } = this.door;
+      this.attachment = await attachSocket(name, attach.address, this.device, startNbdServer, clock, log);
+      return;
+    }
+    const loopPlaces = {
+      mountPoint: path.join(places.runDir, 'fuse', group, name),
+      link: path.join(places.linkDir, group, name),
+    };
+    this.attachment = await attachLoopDevice(
+      name,
+      loopPlaces,
+      attach.threads,
+      this.device,
+      this.door,
+      clock,
+      log,
+    );
+  }
+
+  /** Ends production's way in, once nobody uses it or `end` aborts. */
+  async detach(end: AbortSignal): Promise<void> {
+    await this.attachment?.detach(end);
+    this.attachment = null;
+  }
+
+  /** Makes what was written durable on the backing. Errors: IO_ERROR. */
+  async flush(): Promise<void> {
+    await this.captured?.flush();
+  }
+
+  /** What is to be remembered of it; `clean`: nothing but the agent has written to it, and the agent has ended. */
+  async remember(clean: boolean): Promise<VolumeMemory> {
+    const { number, uuid, size } = this.info;
+    const { backing } = this.config;
+    return { number, uuid, size, backing, fingerprint: clean ? await backingFingerprint(backing) : '' };
+  }
+
+  /** Gives the backing back. Nothing is attached any more. */
+  async close(): Promise<void> {
+    await this.captured?.close();
+    await this.backing.close();
+  }
+}

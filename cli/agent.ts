@@ -1,0 +1,23 @@
+/** `afterimage agent run|configcheck`: the daemon of a protected host. */
+import type { Command } from 'commander';
+import { addConfigcheck, addRun } from './daemon_verb.js';
+import { examples } from './option.js';
+import type { Surroundings } from './surroundings.js';
+
+export function addAgent(program: Command, surroundings: Surroundings): void {
+  const agent = program.command('agent').description('the daemon on a protected host').helpCommand(false);
+  const { daemons, stop, version } = surroundings;
+  const run = addRun(
+    agent,
+    'agent',
+    'protect what the configuration names, until a signal',
+    surroundings,
+    (config, overrides) => daemons.runAgent(config, overrides, stop, version),
+  );
+  examples(run, [
+    ['afterimage agent run', 'with /etc/afterimage/agent.toml'],
+    ['afterimage agent run --config ./agent.toml --log-level debug', 'with another, and telling more'],
+  ]);
+  const check = addConfigcheck(agent, 'agent', surroundings, (config) => daemons.checkAgent(config));
+  examples(check, [['afterimage agent configcheck --config ./agent.toml', 'before a restart']]);
+}

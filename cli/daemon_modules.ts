@@ -1,0 +1,43 @@
+/** The daemons themselves, each loaded when it is asked for. */
+import { randomUUID } from 'node:crypto';
+import type { DaemonOverrides, Daemons } from './daemons.js';
+import { formatCount } from './quantity.js';
+
+export const daemons: Daemons = {
+  async checkAgent(file) {
+    const { loadAgentConfig } = await import('../agent/config.js');
+    const { control, groups } = await loadAgentConfig(file);
+    const volumes = groups.reduce((sum, group) => sum + group.volumes.length, 0);
+    return { control, text: `${formatCount(groups.length, 'group')}, ${formatCount(volumes, 'volume')}` };
+  },
+  async checkReceiver(file) {
+    const { loadReceiverConfig } = await import('../receiver/config.js');
+    const { control, store } = await loadReceiverConfig(file);
+    return { control, text: `store ${store}` };
+  },
+  async runAgent(file, overrides, stop, version) {
+    const { loadAgentConfig } = await import('../agent/config.js');
+    const { runAgent } = await import('../agent/main.js');
+    await runAgent(overridden(await loadAgentConfig(file), overrides), stop, version);
+  },
+  async runReceiver(file, overrides, stop, version) {
+    const { loadReceiverConfig } = await import('../receiver/config.js');
+    const { runReceiver } = await import('../receiver/main.js');
+    await runReceiver(overridden(await loadReceiverConfig(file), overrides), stop, version);
+  },
+  async initReceiver(store) {
+    const { Store } = await import('../receiver/store.js');
+    await Store.init(store, randomUUID());
+  },
+  async storeOf(file) {
+    const { loadReceiverConfig } = await import('../receiver/config.js');
+    return (await loadReceiverConfig(file)).store;
+  },
+};
+
+function overridden<T extends { control: string; logLevel: unknown }>(
+  config: T,
+  { control, logLevel }: DaemonOverrides,
+): T {
+  return { ...config, control: control ?? config.control, logLevel: logLevel ?? config.logLevel };
+}

@@ -1,0 +1,33 @@
+/**
+ * The daemons as the command knows them. They are loaded when they are run: no other verb needs the addon, and they
+ * answer sooner without it.
+ */
+import type { StopSignals } from '../service/signals.js';
+import type { LogLevel } from '../service/settings.js';
+
+/** What flags and environment put in place of the file's settings; null leaves them. */
+export interface DaemonOverrides {
+  control: string | null;
+  logLevel: LogLevel | null;
+}
+
+/** What a configuration file says, for `configcheck`. */
+export interface ConfigSummary {
+  /** Path of the control socket. */
+  control: string;
+  /** For people: "2 groups with 3 volumes". */
+  text: string;
+}
+
+export interface Daemons {
+  /** Errors: CONFIG_MISSING, CONFIG_INVALID and what its values may be refused with. */
+  checkAgent(config: string): Promise<ConfigSummary>;
+  checkReceiver(config: string): Promise<ConfigSummary>;
+  /** Resolves when the daemon has ended in good order. */
+  runAgent(config: string, overrides: DaemonOverrides, stop: StopSignals, version: string): Promise<void>;
+  runReceiver(config: string, overrides: DaemonOverrides, stop: StopSignals, version: string): Promise<void>;
+  /** Makes an empty store. Errors: STORE_EXISTS, PERMISSION_DENIED. */
+  initReceiver(store: string): Promise<void>;
+  /** The directory that a receiver's configuration names. */
+  storeOf(config: string): Promise<string>;
+}

@@ -1,0 +1,53 @@
+/** `afterimage receiver init|run|configcheck`: the daemon at the recovery site. */
+import path from 'node:path';
+import type { Command } from 'commander';
+import { addConfigcheck, addRun } from './daemon_verb.js';
+import { jsonLine } from './json.js';
+import { configFile, examples, jsonOption } from './option.js';
+import type { Surroundings } from './surroundings.js';
+import { printable } from './table.js';
+
+export function addReceiver(program: Command, surroundings: Surroundings): void {
+  const receiver = program
+    .command('receiver')
+    .description('the daemon at the recovery site')
+    .helpCommand(false);
+  const { daemons, stop, version } = surroundings;
+  addInit(receiver, surroundings);
+  const run = addRun(
+    receiver,
+    'receiver',
+    'keep the journal of every agent that connects, until a signal',
+    surroundings,
+    (config, overrides) => daemons.runReceiver(config, overrides, stop, version),
+  );
+  examples(run, [
+    ['afterimage receiver run', 'with /etc/afterimage/receiver.toml'],
+    ['afterimage receiver run --config ./receiver.toml', 'with another'],
+  ]);
+  const check = addConfigcheck(receiver, 'receiver', surroundings, (config) => daemons.checkReceiver(config));
+  examples(check, [['afterimage receiver configcheck --config ./receiver.toml', 'before a restart']]);
+}
+
+function addInit(receiver: Command, surroundings: Surroundings): void {
+  const init = receiver
+    .command('init')
+    .description('make an empty store')
+    .argument('[store]', 'directory, new or empty; otherwise the one that the configuration names')
+    .option('--config <file>', 'configuration that names the store (environment: AFTERIMAGE_CONFIG)')
+    .addOption(jsonOption())
+    .action(async (store: string | undefined, options: { config?: string; json?: true }) => {
+      const { daemons, cwd, stdout } = surroundings;
+      const directory =
+        store === undefined
+          ? await daemons.storeOf(configFile('receiver', options.config, surroundings))
+          : path.resolve(cwd, store);
+      await daemons.initReceiver(directory);
+      stdout.write(
+        options.json === true
+          ? jsonLine({ store: directory })
+          : `${printable(directory)} is an empty store\n`,
+      );
+    });
+  examples(init, [['afterimage receiver init /var/lib/afterimage/store', 'before the first run']]);
+}

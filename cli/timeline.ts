@@ -1,0 +1,64 @@
+/** `afterimage timeline GROUP`: what can be recovered, and what cannot. */
+import type { Command } from 'commander';
+import { receiverControlService, type Timeline } from '../proto/control.js';
+import { checkpointTable } from './checkpoint.js';
+import { ANSWER_MS_MAX, withDaemon } from './daemon_client.js';
+import { jsonLine, jsonOf } from './json.js';
+import { clientVerb, examples, nameArgument, type ClientOptions } from './option.js';
+import { formatTimeOr } from './quantity.js';
+import type { Surroundings } from './surroundings.js';
+import { painter, renderTable, stateCell, type Column, type Paint } from './table.js';
+
+const COLUMNS: readonly Column[] = [
+  { heading: 'GRADE', align: 'left' },
+  { heading: 'HOST', align: 'left' },
+  { heading: 'GENERATION', align: 'right' },
+  { heading: 'FIRST LSN', align: 'right' },
+  { heading: 'LAST LSN', align: 'right' },
+  { heading: 'FROM', align: 'left' },
+  { heading: 'TO', align: 'left' },
+  { heading: 'REASON', align: 'left' },
+];
+
+export function addTimeline(program: Command, surroundings: Surroundings): void {
+  const timeline = clientVerb(
+    program,
+    'timeline',
+    'show the recoverable window of a group, its grades and its checkpoints',
+  )
+    .argument('<group>', 'protection group', nameArgument)
+    .action((group: string, options: ClientOptions) => show(group, options, surroundings));
+  examples(timeline, [
+    ['afterimage timeline db', 'the window of the group db; its times can be pasted into --at'],
+    ['afterimage timeline db --json', 'the same for a program'],
+  ]);
+}
+
+async function show(group: string, options: ClientOptions, surroundings: Surroundings): Promise<void> {
+  const { stdout, env, stop } = surroundings;
+  const timeline = await withDaemon('receiver', options, surroundings, (client) =>
+    client.callUnary(
+      receiverControlService.timeline,
+      { group },
+      { timeoutMs: ANSWER_MS_MAX, signal: stop.drain },
+    ),
+  );
+  if (options.json === true) stdout.write(jsonLine(jsonOf(timeline)));
+  else stdout.write(renderTimeline(timeline, painter(stdout, env)));
+}
+
+export function renderTimeline({ group, spans, checkpoints }: Timeline, paint: Paint): string {
+  if (spans.length === 0) return `${group} has no history yet.\n`;
+  const rows = spans.map((span) => [
+    stateCell(span.grade),
+    span.host,
+    span.generation.toString(),
+    span.firstLsn === 0n ? '-' : span.firstLsn.toString(),
+    span.lastLsn === 0n ? '-' : span.lastLsn.toString(),
+    formatTimeOr(span.beginNs, '-'),
+    formatTimeOr(span.endNs, 'now'),
+    span.reason,
+  ]);
+  const table = renderTable(COLUMNS, rows, paint);
+  return checkpoints.length === 0 ? table : `${table}\n${checkpointTable(checkpoints, paint)}`;
+}

@@ -1,0 +1,632 @@
+#include "journal/journal_writer.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <future>
+#include <map>
+
+#include "journal_history.h"
+#include "scratch_files.h"
+
+using namespace afterimage;
+
+namespace {
+
+using Answer = Result<JournalWriter::Appended>;
+
+std::string code_of(const Answer& answer) { return answer.ok() ? "" : answer.error().code; }
+
+/// A disk that fails at the n-th call of a kind, writes short, or waits to be let go; and what was done to
+/// it, in order.
+class FaultyFile final : public JournalFile {
+ public:
+  std::string fail_call;  // "pwritev", "fdatasync", "fsync", "fallocate", "ftruncate"
+  int fail_at = 0;        // the n-th call of it from now, 1…; 0: none
+  Errno fail_with = 0;
+  bool fail_on = false;  // every later one too
+  uint64_t write_bytes_max = UINT64_MAX;
+  std::shared_future<void> gate;  // fdatasync waits for it
+  std::atomic<int> syncs{0};
+  std::atomic<uint64_t> written_bytes{0};
+  std::atomic<uint64_t> synced_bytes{0};
+
+  Errno pwritev(int fd, const iovec* pieces, int count, uint64_t offset, uint64_t* written) override {
+    if (const Errno error = fault("pwritev")) {
+      // A disk that fills up has often taken a part.
+      iovec part{pieces[0].iov_base, std::min<size_t>(pieces[0].iov_len, 100)};
+      JournalFile::pwritev(fd, &part, 1, offset, written);
+      return error;
+    }
+    iovec first{pieces[0].iov_base, std::min<size_t>(pieces[0].iov_len, write_bytes_max)};
+    const Errno error = write_bytes_max == UINT64_MAX
+                            ? JournalFile::pwritev(fd, pieces, count, offset, written)
+                            : JournalFile::pwritev(fd, &first, 1, offset, written);
+    if (error == 0) written_bytes += *written;
+    return error;
+  }
+  Errno fdatasync(int fd) override {
+    if (gate.valid()) gate.wait();
+    ++syncs;
+    if (const Errno error = fault("fdatasync")) return error;
+    synced_bytes = written_bytes.load();
+    return JournalFile::fdatasync(fd);
+  }
+  Errno fsync(int fd) override {
+    const Errno error = fault("fsync");
+    return error != 0 ? error : JournalFile::fsync(fd);
+  }
+  Errno fallocate(int fd, uint64_t offset, uint64_t length) override {
+    const Errno error = fault("fallocate");
+    return error != 0 ? error : JournalFile::fallocate(fd, offset, length);
+  }
+  Errno ftruncate(int fd, uint64_t bytes) override {
+    const Errno error = fault("ftruncate");
+    return error != 0 ? error : JournalFile::ftruncate(fd, bytes);
+  }
+
+ private:
+  Errno fault(const char* call) {
+    if (fail_call != call || fail_at == 0) return 0;
+    if (--fail_at > 0) return 0;
+    if (fail_on) fail_at = 1;
+    return fail_with;
+  }
+};
+
+/// A writer over a directory, and what it answered.
+class Journal {
+ public:
+  explicit Journal(const JournalHistory& history, JournalFile* file = nullptr)
+      : history_(history), directory_(scratch_.path(".")), file_(file) {
+    open({}, nullptr);
+  }
+  void open(const JournalWriter::Position& position, const SegmentInfo* tail) {
+    auto opened = JournalWriter::open({.directory = directory_,
+                                       .group = history_.group,
+                                       .member = history_.member,
+                                       .segment_bytes = kSegmentBytesMin,
+                                       .file = file_},
+                                      position, tail);
+    REQUIRE(opened.ok());
+    writer_ = std::move(*opened);
+  }
+  void close() { writer_.reset(); }
+  JournalWriter& operator*() { return *writer_; }
+  JournalWriter* operator->() { return writer_.get(); }
+
+  std::future<Answer> append_later(const std::byte* bytes, uint64_t length) {
+    auto promise = std::make_shared<std::promise<Answer>>();
+    writer_->append(bytes, length, [promise](Answer answer) { promise->set_value(std::move(answer)); });
+    return promise->get_future();
+  }
+  Answer append(const HistoryFrame& frame) { return noted(append_later(frame.data(), frame.bytes()).get()); }
+  Answer begin(const HistoryGeneration& generation) {
+    std::promise<Answer> promise;
+    writer_->begin_generation(generation.epoch, generation.generation, generation.first_lsn,
+                              generation.volumes,
+                              [&](Answer answer) { promise.set_value(std::move(answer)); });
+    return noted(promise.get_future().get());
+  }
+  Answer noted(Answer answer) {
+    if (answer.ok()) written.note(answer->changed);
+    return answer;
+  }
+  const std::string& directory() const { return directory_; }
+  /// Every file and its bytes.
+  std::map<std::string, Bytes> snapshot() const {
+    std::map<std::string, Bytes> files;
+    for (const auto& entry : std::filesystem::directory_iterator(directory_))
+      files[entry.path().filename()] = read_file(entry.path());
+    return files;
+  }
+  /// All that the files hold up to where each ends, as one stream of frames; nothing invalid may lie behind.
+  Bytes stream() const {
+    Bytes all;
+    for (const auto& [name, bytes] : snapshot()) {
+      const auto scan = scan_segment(directory_ + "/" + name, true);
+      REQUIRE(scan.ok());
+      CHECK(scan->stop_reason == "");
+      all.insert(all.end(), bytes.begin() + kSegmentHeaderBytes,
+                 bytes.begin() + static_cast<int64_t>(scan->info.bytes));
+    }
+    return all;
+  }
+
+  WrittenJournal written;
+
+ private:
+  const JournalHistory& history_;
+  ScratchDirectory scratch_;
+  std::string directory_;
+  JournalFile* file_;
+  std::unique_ptr<JournalWriter> writer_;
+};
+
+void append_bytes(Bytes* stream, const HistoryFrame& frame) {
+  stream->insert(stream->end(), frame.data(), frame.data() + frame.bytes());
+}
+
+JournalHistory small_history(uint32_t generations = 1) {
+  return JournalHistory({.seed = 21,
+                         .generations = generations,
+                         .generation_bytes = 60u << 10,
+                         .record_bytes_max = 4096,
+                         .frame_raw_bytes = 8u << 10});
+}
+
+JournalHistory large_history() {
+  return JournalHistory({.seed = 4, .generations = 2, .generation_bytes = 7u << 20});
+}
+
+}  // namespace
+
+TEST_CASE("what was acknowledged lies in linked segments, whole and in order") {
+  const JournalHistory history = large_history();
+  Journal journal(history);
+  Bytes expected;
+  for (const HistoryGeneration& generation : history.generations) {
+    REQUIRE(journal.begin(generation).ok());
+    CHECK(journal->position().last_lsn == generation.first_lsn - 1);
+    for (const HistoryFrame& frame : generation.frames) {
+      const Answer answer = journal.append(frame);
+      REQUIRE(answer.ok());
+      CHECK(answer->durable_lsn == frame.header.last_lsn);
+      append_bytes(&expected, frame);
+    }
+    const JournalWriter::Position position = journal->position();
+    CHECK(position.epoch == generation.epoch);
+    CHECK(position.generation == generation.generation);
+    CHECK(position.last_lsn == generation.frames.back().header.last_lsn);
+    CHECK(position.link == generation.frames.back().header.header_crc32c);
+  }
+  CHECK(journal.stream() == expected);
+  CHECK(journal.written.segments.size() >= 4);
+  const SegmentInfo* previous = nullptr;
+  for (const auto& [first_lsn, info] : journal.written.segments) {
+    const auto scan = scan_segment(info.path, true);
+    REQUIRE(scan.ok());
+    CHECK(scan->info.path == info.path);
+    CHECK(scan->info.last_lsn == info.last_lsn);
+    CHECK(scan->info.bytes == info.bytes);
+    CHECK(scan->info.link == info.link);
+    CHECK(scan->info.frames == info.frames);
+    CHECK(scan->info.raw_bytes == info.raw_bytes);
+    CHECK(scan->info.sealed == info.sealed);
+    CHECK(info.sealed == (first_lsn != journal.written.segments.rbegin()->first));
+    if (info.sealed) CHECK(std::filesystem::file_size(info.path) == info.bytes);
+    if (previous != nullptr && previous->generation == info.generation)
+      CHECK(info.first_lsn == previous->last_lsn + 1);
+    previous = &info;
+  }
+}
+
+TEST_CASE("a refused frame leaves every file as it was, and stops what is queued behind it") {
+  const JournalHistory history = small_history();
+  const HistoryGeneration& generation = history.generations.front();
+  const auto& frames = generation.frames;
+  REQUIRE(frames.size() > 6);
+  Random random(1);
+  const FrameBuilder::Stream stream{history.group, history.member, generation.epoch, generation.generation};
+  const uint64_t next = frames[2].header.last_lsn + 1;
+  const uint32_t link = frames[2].header.header_crc32c;
+  const FrameBuilder::Record write{.kind = RecordKind::kWrite, .volume = 3, .length = 512, .time_ns = 1};
+
+  struct Refusal {
+    const char* what;
+    const char* code;
+    HistoryFrame frame;
+  };
+  std::vector<Refusal> refusals;
+  const auto refuse = [&](const char* what, const char* code, HistoryFrame frame) {
+    refusals.push_back({what, code, std::move(frame)});
+  };
+  const auto altered = [&](auto change) {
+    HistoryFrame frame = frames[3];
+    change(frame);
+    return frame;
+  };
+  const auto stranger = [&](auto change, uint64_t first_lsn, uint32_t linked) {
+    FrameBuilder::Stream other = stream;
+    change(other);
+    return make_frame(other, first_lsn, linked, {write}, random);
+  };
+  const auto same = [](FrameBuilder::Stream&) {};
+  refuse("one byte short", "FRAME_TRUNCATED", altered([](HistoryFrame& f) { f.header.frame_bytes -= 1; }));
+  refuse("a header only", "FRAME_TRUNCATED", altered([](HistoryFrame& f) { f.header.frame_bytes = 160; }));
+  refuse("nothing", "FRAME_TRUNCATED", altered([](HistoryFrame& f) { f.header.frame_bytes = 0; }));
+  refuse("a bit of the header", "FRAME_CORRUPT",
+         altered([](HistoryFrame& f) { f.data()[90] ^= std::byte{1}; }));
+  refuse("a bit of the tables", "FRAME_CORRUPT",
+         altered([](HistoryFrame& f) { f.data()[170] ^= std::byte{1}; }));
+  refuse("a bit of the payload", "FRAME_CORRUPT",
+         altered([](HistoryFrame& f) { f.data()[f.bytes() - 9] ^= std::byte{1}; }));
+  refuse("another version", "FRAME_VERSION", altered([](HistoryFrame& f) { f.data()[8] = std::byte{9}; }));
+  refuse("repeated", "FRAME_REPEATED", frames[2]);
+  refuse("repeated from the start", "FRAME_REPEATED", frames[0]);
+  refuse("the one after the next", "FRAME_GAP", frames[4]);
+  refuse("another group", "FRAME_FOREIGN", stranger([](auto& s) { s.group[0] ^= 1; }, next, link));
+  refuse("another member", "FRAME_FOREIGN", stranger([](auto& s) { s.member[15] ^= 1; }, next, link));
+  refuse("a writer that was replaced", "FRAME_FENCED", stranger([](auto& s) { --s.epoch; }, next, link));
+  refuse("a writer not yet admitted", "FRAME_FENCED", stranger([](auto& s) { ++s.epoch; }, next, link));
+  refuse("the next generation", "FRAME_GENERATION", stranger([](auto& s) { ++s.generation; }, next, link));
+  refuse("the previous generation", "FRAME_GENERATION",
+         stranger([](auto& s) { --s.generation; }, next, link));
+  refuse("another history", "FRAME_LINK", stranger(same, next, link ^ 1));
+  refuse("no link", "FRAME_LINK", stranger(same, next, 0));
+  FrameBuilder::Record bad = write;
+  bad.volume = 4;
+  refuse("a volume not listed", "RECORD_INVALID", make_frame(stream, next, link, {bad}, random));
+  bad = write;
+  bad.volume = 60;
+  bad.offset = history.volume(60).size;
+  refuse("beyond the volume", "RECORD_INVALID", make_frame(stream, next, link, {bad}, random));
+  bad.offset -= 512;
+  bad.length = 1024;
+  refuse("across the end of the volume", "RECORD_INVALID", make_frame(stream, next, link, {bad}, random));
+  const FrameBuilder::Record shrink{.kind = RecordKind::kResize, .volume = 60, .offset = 4096, .time_ns = 1};
+  FrameBuilder::Record beyond = write;
+  beyond.volume = 60;
+  beyond.offset = 4096;
+  beyond.time_ns = 2;
+  refuse("beyond the volume since this frame", "RECORD_INVALID",
+         make_frame(stream, next, link, {shrink, beyond}, random));
+
+  Journal journal(history);
+  REQUIRE(journal.begin(generation).ok());
+  for (size_t i = 0; i < 3; ++i) REQUIRE(journal.append(frames[i]).ok());
+  const auto before = journal.snapshot();
+  const JournalWriter::Position position = journal->position();
+  for (const Refusal& refusal : refusals) {
+    INFO(refusal.what);
+    auto refused = journal.append_later(refusal.frame.data(), refusal.frame.bytes());
+    auto behind = journal.append_later(frames[3].data(), frames[3].bytes());
+    CHECK(code_of(refused.get()) == refusal.code);
+    CHECK(code_of(behind.get()) == "JOURNAL_STOPPED");
+    CHECK(code_of(journal.append(frames[3])) == "JOURNAL_STOPPED");
+    CHECK((journal.snapshot() == before));
+    CHECK(journal->position().last_lsn == position.last_lsn);
+    journal->resume(position.epoch);
+  }
+  for (size_t i = 3; i < frames.size(); ++i) REQUIRE(journal.append(frames[i]).ok());
+  Bytes expected;
+  for (const HistoryFrame& frame : frames) append_bytes(&expected, frame);
+  CHECK(journal.stream() == expected);
+}
+
+TEST_CASE("a new session continues at the durable end, and its writer's older epoch is fenced") {
+  const JournalHistory history = small_history();
+  const HistoryGeneration& generation = history.generations.front();
+  Random random(1);
+  Journal journal(history);
+  REQUIRE(journal.begin(generation).ok());
+  REQUIRE(journal.append(generation.frames[0]).ok());
+  journal->resume(generation.epoch + 5);
+  CHECK(code_of(journal.append(generation.frames[1])) == "FRAME_FENCED");
+  journal->resume(generation.epoch);  // an epoch of the past admits nobody
+  CHECK(code_of(journal.append(generation.frames[1])) == "JOURNAL_STOPPED");
+  journal->resume(generation.epoch + 5);
+  const HistoryFrame frame =
+      make_frame({history.group, history.member, generation.epoch + 5, generation.generation},
+                 generation.frames[0].header.last_lsn + 1, generation.frames[0].header.header_crc32c,
+                 {{.kind = RecordKind::kVoid, .time_ns = 1}}, random);
+  REQUIRE(journal.append(frame).ok());
+  CHECK(journal->position().epoch == generation.epoch + 5);
+}
+
+TEST_CASE("a generation begins above everything before it or not at all, and takes nothing away") {
+  const JournalHistory history = small_history(2);
+  Journal journal(history);
+  const HistoryGeneration& first = history.generations[0];
+  const HistoryGeneration& second = history.generations[1];
+  Random random(1);
+  CHECK(code_of(journal.append(make_frame({history.group, history.member, 0, 0}, 1, 0,
+                                          {{.kind = RecordKind::kVoid, .time_ns = 1}}, random))) ==
+        "RECORD_INVALID");
+  journal->resume(0);
+  REQUIRE(journal.begin(first).ok());
+  for (const HistoryFrame& frame : first.frames) REQUIRE(journal.append(frame).ok());
+  const auto before = journal.snapshot();
+  const auto refused = [&](auto change) {
+    HistoryGeneration generation{.epoch = second.epoch,
+                                 .generation = second.generation,
+                                 .first_lsn = second.first_lsn,
+                                 .volumes = second.volumes,
+                                 .frames = {}};
+    change(generation);
+    return code_of(journal.begin(generation));
+  };
+  CHECK(refused([](auto& g) { g.epoch = 1; }) == "FRAME_FENCED");
+  CHECK(refused([](auto& g) { g.generation = 1; }) == "FRAME_GENERATION");
+  CHECK(refused([&](auto& g) { g.first_lsn = first.frames.back().header.last_lsn; }) == "FRAME_REPEATED");
+  CHECK(refused([](auto& g) { g.volumes.clear(); }) == "RECORD_INVALID");
+  CHECK(refused([](auto& g) { g.volumes[1].number = g.volumes[0].number; }) == "RECORD_INVALID");
+  CHECK(refused([](auto& g) { g.volumes[0].size = 513; }) == "RECORD_INVALID");
+  CHECK((journal.snapshot() == before));
+
+  const Answer begun = journal.begin(second);
+  REQUIRE(begun.ok());
+  REQUIRE(begun->changed.size() == 1);
+  CHECK(begun->changed[0].sealed);
+  for (const HistoryFrame& frame : second.frames) REQUIRE(journal.append(frame).ok());
+  Bytes expected;
+  for (const HistoryGeneration& generation : history.generations)
+    for (const HistoryFrame& frame : generation.frames) append_bytes(&expected, frame);
+  CHECK(journal.stream() == expected);  // R6: the first generation is all there
+}
+
+TEST_CASE("nothing is acknowledged before it was written and synced") {
+  const JournalHistory history = small_history();
+  FaultyFile file;
+  file.write_bytes_max = 700;  // and every write is short
+  Journal journal(history, &file);
+  REQUIRE(journal.begin(history.generations.front()).ok());
+  uint64_t bytes = kSegmentHeaderBytes;
+  Bytes expected;
+  for (const HistoryFrame& frame : history.generations.front().frames) {
+    bytes += frame.bytes();
+    append_bytes(&expected, frame);
+    std::promise<uint64_t> synced;
+    journal->append(frame.data(), frame.bytes(), [&](const Answer& answer) {
+      synced.set_value(answer.ok() ? file.synced_bytes.load() : 0);
+    });
+    CHECK(synced.get_future().get() == bytes);
+  }
+  CHECK(journal.stream() == expected);
+}
+
+TEST_CASE("frames that queue up during a sync share the next one") {
+  const JournalHistory history = small_history();
+  const auto& frames = history.generations.front().frames;
+  REQUIRE(frames.size() >= 8);
+  FaultyFile file;
+  Journal journal(history, &file);
+  REQUIRE(journal.begin(history.generations.front()).ok());
+  REQUIRE(journal.append(frames[0]).ok());
+  std::promise<void> gate;
+  file.gate = gate.get_future().share();
+  std::vector<std::future<Answer>> answers;
+  answers.push_back(journal.append_later(frames[1].data(), frames[1].bytes()));
+  while (file.written_bytes < kSegmentHeaderBytes + frames[0].bytes() + frames[1].bytes())
+    std::this_thread::yield();
+  const int before = file.syncs;  // frame 1 is written and waits for its sync
+  for (size_t i = 2; i < 8; ++i) answers.push_back(journal.append_later(frames[i].data(), frames[i].bytes()));
+  CHECK(answers[0].wait_for(std::chrono::seconds(0)) == std::future_status::timeout);
+  gate.set_value();
+  for (size_t i = 1; i < 8; ++i) {
+    const Answer answer = answers[i - 1].get();
+    REQUIRE(answer.ok());
+    CHECK(answer->durable_lsn == frames[i == 1 ? 1 : 7].header.last_lsn);
+    CHECK(answer->changed.size() == (i <= 2 ? 1 : 0));  // once per group commit, with its first frame
+  }
+  CHECK(file.syncs == before + 2);
+}
+
+TEST_CASE("a sender that ignores its window is told so and nothing is lost") {
+  const JournalHistory history({.seed = 8,
+                                .generations = 1,
+                                .generation_bytes = 200u << 10,
+                                .record_bytes_max = 1024,
+                                .frame_raw_bytes = 1u << 10});
+  const auto& frames = history.generations.front().frames;
+  REQUIRE(frames.size() > kQueuedFramesMax + 2);
+  FaultyFile file;
+  Journal journal(history, &file);
+  REQUIRE(journal.begin(history.generations.front()).ok());
+  REQUIRE(journal.append(frames[0]).ok());
+  std::promise<void> gate;
+  file.gate = gate.get_future().share();
+  std::vector<std::future<Answer>> answers;
+  for (size_t i = 1; i <= kQueuedFramesMax; ++i)
+    answers.push_back(journal.append_later(frames[i].data(), frames[i].bytes()));
+  auto excess =
+      journal.append_later(frames[kQueuedFramesMax + 1].data(), frames[kQueuedFramesMax + 1].bytes());
+  REQUIRE(excess.wait_for(std::chrono::seconds(0)) == std::future_status::ready);
+  CHECK(code_of(excess.get()) == "JOURNAL_OVERLOAD");
+  gate.set_value();
+  for (auto& answer : answers) CHECK(answer.get().ok());
+  CHECK(journal.append(frames[kQueuedFramesMax + 1]).ok());
+}
+
+TEST_CASE(
+    "a full disk, wherever it is met, cuts back to the durable end and the journal goes on when there is "
+    "room") {
+  const JournalHistory history = large_history();
+  for (const char* call : {"pwritev", "fallocate"}) {
+    for (const int at : {1, 2, 3, 9, 10}) {
+      INFO(call << " " << at);
+      FaultyFile file;
+      file.fail_call = call;
+      file.fail_at = at;
+      file.fail_with = at % 2 == 0 ? EDQUOT : ENOSPC;
+      Journal journal(history, &file);
+      int failures = 0;
+      Bytes expected;
+      for (const HistoryGeneration& generation : history.generations) {
+        REQUIRE(journal.begin(generation).ok());
+        for (const HistoryFrame& frame : generation.frames) {
+          Answer answer = journal.append(frame);
+          if (!answer.ok()) {
+            ++failures;
+            CHECK(code_of(answer) == "JOURNAL_FULL");
+            CHECK(journal->position().last_lsn == frame.header.first_lsn - 1);
+            CHECK(journal.stream() == expected);
+            for (const auto& [name, bytes] : journal.snapshot())  // nothing of the frame is left behind
+              CHECK(bytes.size() == scan_segment(journal.directory() + "/" + name, true)->info.bytes);
+            CHECK(code_of(journal.append(frame)) == "JOURNAL_STOPPED");
+            journal->resume(generation.epoch);
+            answer = journal.append(frame);
+          }
+          REQUIRE(answer.ok());
+          append_bytes(&expected, frame);
+        }
+      }
+      CHECK(failures == (std::string(call) == "pwritev" || at <= 3 ? 1 : 0));
+      CHECK(journal.stream() == expected);
+      for (const auto& [first_lsn, info] : journal.written.segments)
+        CHECK(scan_segment(info.path, false)->info.last_lsn == info.last_lsn);
+    }
+  }
+}
+
+TEST_CASE(
+    "a disk error ends the writer, wherever it is met, and what was acknowledged is found by the next") {
+  const JournalHistory history({.seed = 6, .generations = 1, .generation_bytes = 5u << 20});
+  const HistoryGeneration& generation = history.generations.front();
+  for (const char* call : {"pwritev", "fdatasync", "fsync", "fallocate", "ftruncate"}) {
+    for (const int at : {1, 2, 4}) {
+      INFO(call << " " << at);
+      FaultyFile file;
+      file.fail_call = call;
+      file.fail_at = at;
+      // A failed sync that says "full" is no less final: what it should have written may be gone.
+      file.fail_with = std::string(call) == "fdatasync" && at == 2 ? ENOSPC : EIO;
+      file.fail_on = at == 4;
+      Journal journal(history, &file);
+      REQUIRE(journal.begin(generation).ok());
+      Bytes acknowledged;
+      bool failed = false;
+      for (const HistoryFrame& frame : generation.frames) {
+        const Answer answer = journal.append(frame);
+        if (answer.ok()) {
+          REQUIRE_FALSE(failed);
+          append_bytes(&acknowledged, frame);
+          continue;
+        }
+        CHECK(code_of(answer) == "JOURNAL_IO");
+        if (!failed) CHECK(journal->position().last_lsn == frame.header.first_lsn - 1);
+        failed = true;
+        journal->resume(generation.epoch);  // does not mend a disk
+      }
+      const JournalWriter::Position position = journal->position();
+      if (failed)
+        CHECK(code_of(journal.begin(JournalHistory({.seed = 1, .generations = 2}).generations[1])) ==
+              "JOURNAL_IO");
+      journal.close();
+      CHECK(journal.stream() == acknowledged);
+
+      file.fail_at = 0;
+      const auto segments = journal.snapshot();
+      const bool has_tail = !segments.empty();
+      SegmentScan tail;
+      if (has_tail) tail = *scan_segment(journal.directory() + "/" + segments.rbegin()->first, true);
+      const bool is_open = has_tail && !tail.info.sealed;
+      if (!has_tail) continue;  // the generation is not on disk yet: a session begins it anew
+      journal.open(position, is_open ? &tail.info : nullptr);
+      for (const HistoryFrame& frame : generation.frames) {
+        if (frame.header.first_lsn <= position.last_lsn) continue;
+        REQUIRE(journal.append(frame).ok());
+        append_bytes(&acknowledged, frame);
+      }
+      CHECK(journal.stream() == acknowledged);
+    }
+  }
+}
+
+TEST_CASE("a journal opened anew goes on where it ended, with nothing of a torn tail behind it") {
+  const JournalHistory history = small_history();
+  const auto& generation = history.generations.front();
+  const auto& frames = generation.frames;
+  Journal journal(history);
+  REQUIRE(journal.begin(generation).ok());
+  Bytes expected;
+  for (size_t i = 0; i < frames.size(); ++i) {
+    REQUIRE(journal.append(frames[i]).ok());
+    append_bytes(&expected, frames[i]);
+    if (i % 2 == 1) continue;
+    const JournalWriter::Position position = journal->position();
+    journal.close();
+    const std::string path = journal.written.segments.begin()->second.path;
+    const auto clean = scan_segment(path, true);
+    REQUIRE(clean.ok());
+    CHECK(clean->info.last_lsn == position.last_lsn);
+    CHECK_FALSE(clean->info.sealed);
+    // A crash left half of the next frame, and older bytes far behind it.
+    Bytes torn = read_file(path);
+    if (i + 1 < frames.size())
+      std::copy_n(frames[i + 1].data(), frames[i + 1].bytes() / 2,
+                  torn.begin() + static_cast<int64_t>(clean->info.bytes));
+    std::copy_n(frames[0].data(), frames[0].bytes(), torn.end() - 100000);
+    write_file(path, torn);
+    const auto tail = scan_segment(path, true);
+    REQUIRE(tail.ok());
+    CHECK(tail->info.bytes == clean->info.bytes);
+    journal.open(position, &tail->info);
+    const Bytes after = read_file(path);
+    CHECK(after.size() == kSegmentBytesMin);
+    CHECK(std::all_of(after.begin() + static_cast<int64_t>(clean->info.bytes), after.end(),
+                      [](std::byte byte) { return byte == std::byte{0}; }));
+  }
+  CHECK(journal.stream() == expected);
+}
+
+TEST_CASE("a journal whose last segment is sealed goes on in a new one with the same volumes") {
+  const JournalHistory history = small_history();
+  const auto& frames = history.generations.front().frames;
+  Journal journal(history);
+  REQUIRE(journal.begin(history.generations.front()).ok());
+  for (size_t i = 0; i < 4; ++i) REQUIRE(journal.append(frames[i]).ok());
+  const JournalWriter::Position position = journal->position();
+  journal.close();
+  const SegmentInfo info = journal.written.segments.begin()->second;
+  std::filesystem::resize_file(info.path, info.bytes);
+  REQUIRE(scan_segment(info.path, true)->info.sealed);
+  // A crash while the next segment was made: its header is there, no frame is.
+  write_file(segment_path(journal.directory(), position.last_lsn + 1), Bytes(1 << 20));
+  journal.open(position, nullptr);
+  for (size_t i = 4; i < frames.size(); ++i) REQUIRE(journal.append(frames[i]).ok());
+  Bytes expected;
+  for (const HistoryFrame& frame : frames) append_bytes(&expected, frame);
+  CHECK(journal.stream() == expected);
+  CHECK(journal.snapshot().size() == 2);
+}
+
+TEST_CASE("a segment that holds frames is never overwritten by one of the same name") {
+  const JournalHistory history = small_history();
+  const auto& generation = history.generations.front();
+  Journal journal(history);
+  REQUIRE(journal.begin(generation).ok());
+  REQUIRE(journal.append(generation.frames[0]).ok());
+  journal.close();
+  const auto before = journal.snapshot();
+  journal.open({}, nullptr);  // a position from before the segment was written
+  REQUIRE(journal.begin(generation).ok());
+  CHECK(code_of(journal.append(generation.frames[0])) == "JOURNAL_IO");
+  CHECK((journal.snapshot() == before));
+}
+
+TEST_CASE("a tail that does not end at the position given is refused") {
+  const JournalHistory history = small_history();
+  const auto& generation = history.generations.front();
+  Journal journal(history);
+  REQUIRE(journal.begin(generation).ok());
+  for (size_t i = 0; i < 3; ++i) REQUIRE(journal.append(generation.frames[i]).ok());
+  const JournalWriter::Position position = journal->position();
+  journal.close();
+  const SegmentInfo tail = journal.written.segments.begin()->second;
+  const auto before = journal.snapshot();
+  const auto refused = [&](auto change) {
+    JournalWriter::Position at = position;
+    SegmentInfo info = tail;
+    Uuid member = history.member;
+    change(at, info, member);
+    const auto opened = JournalWriter::open({.directory = journal.directory(),
+                                             .group = history.group,
+                                             .member = member,
+                                             .segment_bytes = kSegmentBytesMin},
+                                            at, &info);
+    return opened.ok() ? std::string("opened") : std::string(opened.error().code);
+  };
+  CHECK(refused([](auto& at, auto&, auto&) { --at.last_lsn; }) == "JOURNAL_IO");
+  CHECK(refused([](auto& at, auto&, auto&) { ++at.generation; }) == "JOURNAL_IO");
+  CHECK(refused([](auto& at, auto&, auto&) { at.link ^= 1; }) == "JOURNAL_IO");
+  CHECK(refused([](auto&, auto& info, auto&) { info.bytes -= 8; }) == "JOURNAL_IO");
+  CHECK(refused([](auto&, auto& info, auto&) { info.bytes += 8; }) == "JOURNAL_IO");
+  CHECK(refused([](auto&, auto& info, auto&) { info.path += "x"; }) == "JOURNAL_IO");
+  CHECK(refused([](auto&, auto&, auto& member) { member[0] ^= 1; }) == "JOURNAL_IO");
+  CHECK((journal.snapshot() == before));
+}

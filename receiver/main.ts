@@ -1,8 +1,8 @@
 /** The receiver: composition only. Every part is made here and handed what it needs. */
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import * as native from '../native/index.js';
 import { receiverControlService } from '../proto/control.js';
-import type { Log } from '../service/log.js';
+import { createLog, type Log } from '../service/log.js';
 import { RpcServer } from '../service/rpc.js';
 import { formatAddress } from '../service/settings.js';
 import type { StopSignals } from '../service/signals.js';
@@ -26,15 +26,9 @@ const PERSIST_MS = 1000;
 const GRACE_MS = 5000;
 const NS_PER_MS = 1_000_000n;
 
-export interface ReceiverEnvironment {
-  /** Name and version of this program. */
-  software: string;
-  log: Log;
-}
-
-/** Makes an empty store. Errors: STORE_EXISTS, PERMISSION_DENIED. */
-export async function initStore(directory: string): Promise<void> {
-  await Store.init(directory, randomUUID());
+/** What a test may replace. */
+export interface ReceiverOverrides {
+  log?: Log;
 }
 
 /**
@@ -44,8 +38,10 @@ export async function initStore(directory: string): Promise<void> {
 export async function runReceiver(
   config: ReceiverConfig,
   signals: StopSignals,
-  { software, log }: ReceiverEnvironment,
+  version: string,
+  overrides: ReceiverOverrides = {},
 ): Promise<void> {
+  const log = overrides.log ?? createLog('receiver', config.logLevel);
   const store = await Store.open(config.store, native.lockFile);
   const catalog = Catalog.open(store.catalogFile);
   const nowNs = (): bigint => BigInt(Date.now()) * NS_PER_MS;
@@ -82,15 +78,22 @@ export async function runReceiver(
     native,
     members,
     log,
-    newMachine: () => new ReceiverSession(software),
+    newMachine: () => new ReceiverSession(`afterimage ${version}`),
   });
   const control = new RpcServer();
 
-  const persisting = setInterval(() => members.persistAll(), PERSIST_MS);
+  const persisting = setInterval(() => {
+    try {
+      members.persistAll();
+    } catch (thrown) {
+      // The catalog may lag behind: frames are the truth, and the next second tries again.
+      log.error({ err: thrown }, 'the catalog could not be written');
+    }
+  }, PERSIST_MS);
   try {
     await members.openAll();
     const listen = formatAddress(await replication.listen(config.listen));
-    const status = { version: software, listen, store, catalog, members, exports };
+    const status = { version, listen, store, catalog, members, exports };
     control.add(
       receiverControlService,
       controlHandlers({ ...status, points, recovery, stopping: signals.drain }),
@@ -112,6 +115,7 @@ export async function runReceiver(
     clearInterval(persisting);
     await members.close();
     catalog.close();
+    store.close();
     log.info('receiver stopped');
   }
 }

@@ -246,6 +246,7 @@ export const ERRORS = {
   SCRATCH_UNAVAILABLE: entry(EXIT.failure, false, 'The scratch directory of the store cannot be written.'),
   EXPORT_UNKNOWN: entry(EXIT.notFound, false, '`afterimage export list` shows them.'),
   EXPORT_BUSY: entry(EXIT.busy, true, 'Unmount the exported device first.'),
+  EXPORT_LIMIT: entry(EXIT.busy, true, 'Close exports that are not needed any more.'),
   TARGET_NOT_EMPTY: entry(EXIT.refused, false, 'Choose another target, or overwrite it with --yes.'),
   TARGET_TOO_SMALL: entry(EXIT.refused, false, 'The target must be at least as large as the volume.'),
   TARGET_BUSY: entry(EXIT.busy, false, 'The target is mounted or in use.'),

@@ -5,6 +5,7 @@
 import { AfterimageError } from '../proto/errors.js';
 import type { GenerationBegin, Hello, StreamEnd, VolumeInfo } from '../proto/replication.js';
 import { formatUuid } from '../proto/uuid.js';
+import { isName } from '../service/settings.js';
 import type { Catalog } from './catalog/catalog.js';
 import type { MemberRow } from './catalog/members.js';
 import type { VolumeRow } from './catalog/volumes.js';
@@ -26,6 +27,9 @@ export class SessionStore {
   find(hello: Hello): StoredWriter | null {
     const { catalog } = this;
     assertNumbers(hello.epoch, hello.usedLsnMax, ...hello.volumes.map(({ size }) => size));
+    // Names become parts of paths: of sockets, mount points and recovered files.
+    const bad = [hello.groupName, ...hello.volumes.map(({ name }) => name)].find((name) => !isName(name));
+    if (bad !== undefined) throw new AfterimageError('MESSAGE_INVALID', `${JSON.stringify(bad)} is no name`);
     const group = formatUuid(hello.group);
     const uuid = formatUuid(hello.member);
     const named = catalog.members.groupNamed(hello.groupName);

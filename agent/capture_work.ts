@@ -78,8 +78,10 @@ export class CaptureWork {
   }
 
   ring(): RingView {
-    const { capturedLsn, capturedTimeNs, oldestTimeNs, ringUsedBytes, ringBytes, era } = this.stats;
-    return { capturedLsn, capturedTimeNs, oldestTimeNs, usedBytes: ringUsedBytes, bytes: ringBytes, era };
+    const { streaming, capturedLsn, capturedTimeNs, oldestTimeNs, ringUsedBytes, ringBytes, era } =
+      this.stats;
+    const ring = { streaming, capturedLsn, capturedTimeNs, oldestTimeNs, era };
+    return { ...ring, usedBytes: ringUsedBytes, bytes: ringBytes };
   }
 
   /** `bulk` is that of the event being handled. */

@@ -27,16 +27,16 @@ export class CheckpointRequests {
     }
   }
 
-  /** Asked for at the receiver. A request that finds no room is answered by the position that cannot be kept. */
+  /** Asked for at the receiver. A request that finds no room is answered by LSN 0, which cannot be kept. */
   asked({ requestId, name }: CheckpointRequest, isStreaming: boolean): void {
     if (isStreaming && this.#pending.size < this.countMax) this.#readPosition(requestId, name, 'receiver');
     else this.port.send({ checkpoint: { requestId, name, lsn: 0n, timeNs: 0n } });
   }
 
-  positionRead(position: { requestId: string; name: string; lsn: bigint; timeNs: bigint }): void {
+  positionRead(position: { requestId: string; name: string; lsn: bigint | null; timeNs: bigint }): void {
     if (!this.#pending.has(position.requestId)) return; // asked on a connection that is gone
     const { requestId, name, lsn, timeNs } = position;
-    this.port.send({ checkpoint: { requestId, name, lsn, timeNs } });
+    this.port.send({ checkpoint: { requestId, name, lsn: lsn ?? 0n, timeNs } });
   }
 
   done({ requestId, code, message }: CheckpointDone): void {

@@ -95,16 +95,16 @@ export type AgentEvent =
   /** Answers `compare`: what differed was republished. `streamClosed`: the ring took no more of it. */
   | { type: 'compared'; turn: number; streamClosed: boolean }
   /**
-   * Answers `fence`. `lsn` is 0n when the capture group was not streaming any more *after* the fence was taken: then what
+   * Answers `fence`. `lsn` is null when the capture group was not streaming any more *after* the fence was taken: then what
    * was read may be newer than any record.
    */
-  | { type: 'fenced'; turn: number; lsn: bigint }
+  | { type: 'fenced'; turn: number; lsn: bigint | null }
   /** Answers `readPiece`, `compare` or `fence` when the backing could not be read. Tried again after a pause. */
   | { type: 'syncFailed'; turn: number; code: string; message: string }
   /** An operator asked this agent for a checkpoint. */
   | { type: 'checkpointRequested'; requestId: string; name: string }
-  /** Answers `readPosition`. `lsn` is 0n when the capture group is not streaming: then there is nothing to mark. */
-  | { type: 'positionRead'; requestId: string; name: string; lsn: bigint; timeNs: bigint }
+  /** Answers `readPosition`. `lsn` is null when the capture group is not streaming: then there is nothing to mark. */
+  | { type: 'positionRead'; requestId: string; name: string; lsn: bigint | null; timeNs: bigint }
   /** A clean stop is wanted. */
   | { type: 'stopRequested' }
   /** Answers `quiesce`. */

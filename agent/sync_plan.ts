@@ -127,10 +127,10 @@ export class SyncPlan {
     this.advance();
   }
 
-  fenced(turn: number, lsn: bigint): void {
+  fenced(turn: number, lsn: bigint | null): void {
     const sync = this.#step(turn, 'fence');
     if (sync === null) return;
-    if (lsn === 0n) {
+    if (lsn === null) {
       sync.paused = true; // the stream was closed: what was read last may be newer than its end
       return;
     }

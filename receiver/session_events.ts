@@ -8,8 +8,10 @@
  * - Bulk bytes stay with the daemon: `append` means the frame, `writeBase` the data of the very event that was being
  *   handled.
  * - Results of one kind come in the order of their actions.
- * - Actions on the base of a volume are carried out one after the other.
- * - Of one member, only one session at a time is between `closeOther` and its end.
+ * - Actions on the base of a volume are carried out one after the other; once one of them has failed, those behind it
+ *   are not carried out: a `syncBase` would claim what a failed `writeBase` left out.
+ * - `find` claims the member, in the same turn in which it is answered: `otherIsLive` is whether another session had
+ *   claimed it before and has not ended. A session has ended when it is closed and all it asked for was answered.
  */
 import type { FrameHeader } from '../proto/frame_header.js';
 import type {

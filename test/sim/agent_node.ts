@@ -1,0 +1,379 @@
+/** An agent daemon, thin: it feeds the session machine and carries out its actions on the model host. */
+import { strict as assert } from 'node:assert';
+import { AgentSession } from '../../agent/session.js';
+import type {
+  AgentAction,
+  AgentEvent,
+  MemberIdentity,
+  RingView,
+  StoredState,
+} from '../../agent/session_events.js';
+import type { SessionLimits } from '../../agent/session_limits.js';
+import type { ReceiverMessage } from '../../proto/replication.js';
+import { ModelCapture } from './model_capture.js';
+import type { Delivery, ModelFrame } from './model_capture.js';
+import { BLOCK_BYTES } from './model_host.js';
+import type { ModelHost } from './model_host.js';
+import { contentHashes } from './model_store.js';
+import type { Endpoint } from './network.js';
+import type { Random } from './random.js';
+import type { Upstream } from './receiver_node.js';
+import type { Process, Scheduler } from './scheduler.js';
+
+export type AgentEndpoint = Endpoint<Upstream, ReceiverMessage>;
+
+/** The agent's state directory: it outlives the process, and can be copied. */
+export interface StateDirectory {
+  stored: StoredState | null;
+}
+
+export interface AgentSurroundings {
+  scheduler: Scheduler;
+  random: Random;
+  limits: SessionLimits;
+  ringBytes: number;
+  directory: StateDirectory;
+  identity: MemberIdentity;
+  /** A connection to the receiver, or null when nobody answers. */
+  dial: () => AgentEndpoint | null;
+  /** Probability that the state, or a backing during a sync, cannot be accessed. */
+  failure: () => number;
+  /** Probability that a frame is damaged on its way. */
+  corruption: () => number;
+  onFault: (kind: string) => void;
+  onCheckpoint: (requestId: string, code: string) => void;
+  onStopped: (clean: boolean) => void;
+}
+
+const TICK_MS = 1000;
+const WRITE_MS_MAX = 40;
+
+export class AgentNode {
+  readonly session: AgentSession;
+  #capture: ModelCapture | null = null;
+  #endpoint: AgentEndpoint | null = null;
+  #isServing = false;
+  #shippingTurn = 0;
+  #isQuiet = false;
+  #isStopping = false;
+  #isFenced = false;
+
+  constructor(
+    readonly host: ModelHost,
+    private readonly process: Process,
+    private readonly around: AgentSurroundings,
+  ) {
+    this.session = new AgentSession(around.limits);
+  }
+
+  get isAlive(): boolean {
+    return this.process.isAlive;
+  }
+  get isFenced(): boolean {
+    return this.#isFenced;
+  }
+  get isSettled(): boolean {
+    const { isStreaming, marks, sync } = this.session;
+    return (
+      isStreaming &&
+      !this.#isStopping &&
+      sync.active === null &&
+      this.#capture?.isStreaming === true &&
+      marks.durable === this.#capture.lastLsn &&
+      this.host.inFlight.size === 0
+    );
+  }
+
+  start(): void {
+    const { directory, identity } = this.around;
+    this.#feed({ type: 'started', stored: directory.stored, identity });
+    this.#tick();
+  }
+
+  /** No more writes; what is in flight ends. */
+  calm(): void {
+    this.#isQuiet = true;
+  }
+  stop(): void {
+    this.#isStopping = true;
+    this.#feed({ type: 'stopRequested' });
+  }
+  expireStop(): void {
+    if (this.process.isAlive) this.#feed({ type: 'stopExpired' });
+  }
+  askForCheckpoint(requestId: string, name: string): void {
+    this.#feed({ type: 'checkpointRequested', requestId, name });
+  }
+  crash(): void {
+    this.process.end();
+    this.host.crash();
+    this.#endpoint?.close();
+  }
+
+  #feed(event: AgentEvent, frame: ModelFrame | null = null, piece: number[] = []): void {
+    for (const action of this.session.handle(event)) {
+      if (this.process.isAlive) this.#carryOut(action, frame, piece);
+    }
+  }
+
+  /** Answers after a while. */
+  #later(delayMsMax: number, answer: () => AgentEvent | null): void {
+    this.process.after(this.around.random.int(0, delayMsMax), () => {
+      const event = answer();
+      if (event !== null) this.#feed(event);
+    });
+  }
+
+  #tick(): void {
+    this.process.after(TICK_MS, () => {
+      if (this.#capture !== null) {
+        this.#feed({ type: 'tick', nowNs: BigInt(this.around.scheduler.nowMs), ring: this.#ring() });
+      }
+      this.#tick();
+    });
+  }
+
+  #carryOut(action: AgentAction, frame: ModelFrame | null, piece: number[]): void {
+    const { random, directory, corruption, onFault } = this.around;
+    switch (action.type) {
+      case 'persist':
+        return this.#persist(action.state);
+      case 'open':
+        return this.#open(action);
+      case 'connect':
+        return this.#connect(action.attempt);
+      case 'disconnect':
+        return this.#endpoint?.close();
+      case 'send':
+        assert(!('frame' in action.message), 'frames are sent by sendFrame');
+        this.#endpoint?.send({ message: action.message });
+        return;
+      case 'startShipping':
+        return this.#startShipping(action.durableLsn, action.link);
+      case 'stopShipping':
+        return this.#group.stopShipping();
+      case 'pull':
+        return this.#group.next((delivery) => this.#pulled(delivery));
+      case 'sendFrame': {
+        assert(frame !== null, 'sendFrame belongs to a frame');
+        const isCorrupt = random.chance(corruption());
+        if (isCorrupt) onFault('frameCorrupt');
+        return this.#sendBulk({ frame: { ...frame, isCorrupt } }, frame.header.bytes);
+      }
+      case 'dropFrame':
+      case 'dropPiece':
+        return;
+      case 'release':
+        return this.#group.release(action.lsn);
+      case 'raiseCeiling':
+        return this.#group.raiseCeiling(action.lsn);
+      case 'beginGeneration':
+        assert(
+          directory.stored?.generation === action.start.generation,
+          'a generation is stored before it is used',
+        );
+        assert(
+          directory.stored.lsnCeiling >= action.start.lsnCeiling,
+          'LSNs are reserved before they are used',
+        );
+        return this.#group.beginGeneration(action.start);
+      case 'abandonStream':
+        this.#group.closeStream(action.reason);
+        return this.#startShipping(this.#group.lastLsn, 0);
+      case 'readPiece':
+        return this.#readPiece(action);
+      case 'sendPiece': {
+        const data = Buffer.alloc(piece.length * 4);
+        piece.forEach((value, index) => data.writeInt32LE(value, index * 4));
+        const { sequence, volume, offset } = action;
+        const rawBytes = piece.length * BLOCK_BYTES;
+        const syncData = { volume, offset, rawBytes, compressed: false, crc32c: 0, data };
+        return this.#sendBulk({ message: { sequence, syncData } }, data.length);
+      }
+      case 'compare':
+        return this.#later(10, () => this.#compare(action));
+      case 'fence':
+        return this.#fence(action.turn);
+      case 'readPosition': {
+        const { requestId, name } = action;
+        return this.#later(5, () => {
+          const lsn = this.#group.isStreaming ? this.#group.lastLsn : null;
+          return { type: 'positionRead', requestId, name, lsn, timeNs: BigInt(this.around.scheduler.nowMs) };
+        });
+      }
+      case 'checkpointResult':
+        return this.around.onCheckpoint(action.requestId, action.code);
+      case 'quiesce':
+        this.#isServing = false;
+        return this.#quiesce();
+      case 'fail':
+        this.#isFenced ||= action.final && action.code === 'FENCED';
+        return;
+      case 'stopped':
+        assert(!action.clean || this.host.inFlight.size === 0, 'a clean stop comes after the last write');
+        this.crash();
+        return this.around.onStopped(action.clean);
+    }
+  }
+
+  get #group(): ModelCapture {
+    assert(this.#capture !== null, 'the capture group is open');
+    return this.#capture;
+  }
+
+  #persist(state: StoredState): void {
+    const { random, failure, directory, onFault } = this.around;
+    this.process.inOrder('persist', random.int(0, 15), () => {
+      // The first one has no remedy but another start: the daemon does not even begin.
+      if (this.#capture !== null && random.chance(failure())) {
+        onFault('persistFailure');
+        return this.#feed({ type: 'persistFailed', code: 'IO_ERROR', message: 'no space left' });
+      }
+      directory.stored = state;
+      this.#feed({ type: 'persisted' });
+    });
+  }
+
+  #open({ resume }: Extract<AgentAction, { type: 'open' }>): void {
+    assert(this.around.directory.stored?.clean === false, 'production is let in while the state says clean');
+    const { random, ringBytes, onFault } = this.around;
+    this.#capture = new ModelCapture(this.host, ringBytes, random, onFault);
+    this.host.capture = this.#capture;
+    if (resume !== null) {
+      onFault('resumed');
+      this.#capture.beginGeneration(resume);
+    }
+    this.#isServing = true;
+    this.#serve();
+  }
+
+  /** Production: bursts and pauses. */
+  #serve(): void {
+    const { random } = this.around;
+    const pause = random.chance(0.02) ? random.int(200, 2000) : random.int(1, WRITE_MS_MAX);
+    this.process.after(pause, () => {
+      if (!this.#isServing) return;
+      if (!this.#isQuiet) this.host.write(this.process);
+      this.#serve();
+    });
+  }
+
+  #connect(attempt: number): void {
+    const { random, dial } = this.around;
+    const delayMs = attempt === 0 ? 0 : random.int(0, Math.min(10_000, 100 * 2 ** attempt));
+    this.process.after(delayMs, () => {
+      const endpoint = dial();
+      this.#endpoint = endpoint;
+      const lost = (): void => {
+        if (!this.process.isAlive || this.#endpoint !== endpoint) return;
+        this.#endpoint = null;
+        this.#feed({ type: 'disconnected', code: 'SESSION_LOST', message: 'gone' });
+      };
+      if (endpoint === null) return lost();
+      endpoint.onMessage = (message) => {
+        if (this.process.isAlive) this.#feed({ type: 'message', message });
+      };
+      endpoint.onClosed = lost;
+      this.#feed({ type: 'connected' });
+    });
+  }
+
+  #sendBulk(item: Upstream, bytes: number): void {
+    const endpoint = this.#endpoint;
+    endpoint?.send(item, () => {
+      if (this.process.isAlive && this.#endpoint === endpoint) this.#feed({ type: 'sent', bytes });
+    });
+  }
+
+  #startShipping(durableLsn: bigint, link: number): void {
+    this.#shippingTurn += 1;
+    this.#group.startShipping(durableLsn, link);
+  }
+
+  #pulled(delivery: Delivery): void {
+    const turn = this.#shippingTurn;
+    // As a promise would: not within the call that caused it.
+    this.process.after(0, () => {
+      if ('frame' in delivery && turn !== this.#shippingTurn) {
+        this.#group.next((next) => this.#pulled(next)); // framed for an earlier start: the real shipper drops it too
+      } else if ('frame' in delivery) {
+        const { generation, firstLsn, lastLsn, bytes } = delivery.frame.header;
+        this.#feed({ type: 'frameReady', frame: { generation, firstLsn, lastLsn, bytes } }, delivery.frame);
+      } else {
+        this.#feed({ type: 'streamEnded', ...delivery.end, timeNs: BigInt(this.around.scheduler.nowMs) });
+      }
+    });
+  }
+
+  #readPiece({ turn, volume, offset, length }: Extract<AgentAction, { type: 'readPiece' }>): void {
+    const { random, failure, onFault } = this.around;
+    this.process.after(random.int(0, 10), () => {
+      if (random.chance(failure())) {
+        onFault('syncReadFailure');
+        return this.#feed({ type: 'syncFailed', turn, code: 'IO_ERROR', message: 'bad sector' });
+      }
+      const piece = this.host.read(volume, Number(offset) / BLOCK_BYTES, length / BLOCK_BYTES);
+      const wireBytes = piece.every((value) => value === 0) ? 0 : piece.length * 4;
+      // Read now, answered later: production goes on in between.
+      this.process.after(random.int(0, 10), () =>
+        this.#feed({ type: 'pieceRead', turn, wireBytes, rawBytes: length }, null, piece),
+      );
+    });
+  }
+
+  #compare(action: Extract<AgentAction, { type: 'compare' }>): AgentEvent | null {
+    const { turn, volume, offset, length, blockBytes, hashes } = action;
+    if (!this.#isServing) return null; // quiesced: nothing may be captured any more
+    const first = Number(offset) / BLOCK_BYTES;
+    const own = contentHashes(this.host.read(volume, first, length / BLOCK_BYTES), blockBytes);
+    const sectors = blockBytes / BLOCK_BYTES;
+    for (let index = 0; index * 32 < own.length; index += 1) {
+      const range = [index * 32, index * 32 + 32] as const;
+      if (own.subarray(...range).equals(hashes.subarray(...range))) continue;
+      const block = first + index * sectors;
+      const count = Math.min(sectors, length / BLOCK_BYTES - index * sectors);
+      const isLocked = this.host.isLocked(volume, block, count);
+      const lsn = isLocked
+        ? null
+        : this.#group.republish(volume, block, this.host.read(volume, block, count));
+      if (lsn === 0n) return { type: 'compared', turn, streamClosed: true };
+      if (lsn === null) {
+        this.#later(20, () => this.#compare(action));
+        return null;
+      }
+    }
+    return { type: 'compared', turn, streamClosed: false };
+  }
+
+  #fence(turn: number): void {
+    const waited = [...this.host.inFlight];
+    const poll = (): void =>
+      this.process.after(1, () => {
+        if (waited.some((change) => this.host.inFlight.has(change))) return poll();
+        const group = this.#group;
+        this.#feed({ type: 'fenced', turn, lsn: group.isStreaming ? group.lastLsn : null });
+      });
+    poll();
+  }
+
+  #quiesce(): void {
+    this.process.after(1, () => {
+      if (this.host.inFlight.size > 0) this.#quiesce();
+      else this.#feed({ type: 'quiesced', ring: this.#ring() });
+    });
+  }
+
+  #ring(): RingView {
+    const group = this.#group;
+    const capturedTimeNs = BigInt(this.around.scheduler.nowMs);
+    return {
+      capturedLsn: group.lastLsn,
+      capturedTimeNs,
+      oldestTimeNs: 0n,
+      usedBytes: BigInt(group.usedBytes),
+      bytes: BigInt(this.around.ringBytes),
+      era: 1,
+      streaming: group.isStreaming,
+    };
+  }
+}

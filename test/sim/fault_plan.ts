@@ -1,0 +1,43 @@
+/** What shall go wrong in one history, and how often. Quiet histories and wild ones find different faults. */
+import type { NetworkFaults } from './network.js';
+import type { Random } from './random.js';
+
+const KINDS = [
+  'connectionLost',
+  'outage',
+  'slowDisk',
+  'agentCrash',
+  'agentStop',
+  'receiverCrash',
+  'receiverRestored',
+  'agentCloned',
+  'checkpoint',
+] as const;
+
+export interface FaultPlan {
+  durationMs: number;
+  /** Mean time between two faults. */
+  everyMs: number;
+  kinds: (typeof KINDS)[number][];
+  network: NetworkFaults;
+  /** Probabilities, per access or per frame. */
+  agentFailure: number;
+  storeFailure: number;
+  corruption: number;
+  ringBytes: number;
+}
+
+export function faultPlan(random: Random): FaultPlan {
+  const kinds = KINDS.filter(() => random.chance(0.5));
+  const rate = (most: number): number => (random.chance(0.4) ? (most * random.int(1, 10)) / 10 : 0);
+  return {
+    durationMs: random.int(5_000, 30_000),
+    everyMs: random.pick([300, 1500, 5000]),
+    kinds: kinds.length > 0 ? kinds : [...KINDS],
+    network: { lose: rate(0.01), repeat: rate(0.01), reorder: rate(0.01) },
+    agentFailure: rate(0.05),
+    storeFailure: rate(0.01),
+    corruption: rate(0.02),
+    ringBytes: random.pick([6_000, 30_000, 120_000]),
+  };
+}

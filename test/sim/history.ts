@@ -1,0 +1,331 @@
+/**
+ * One seeded history: a protected host, a receiver, the network between them, and everything that can go wrong with
+ * them, in an order that the seed decides. Then everything comes to rest and is judged (oracle.ts).
+ */
+import { strict as assert } from 'node:assert';
+import type { SessionLimits as AgentLimits } from '../../agent/session_limits.js';
+import type { ReceiverMessage, VolumeInfo } from '../../proto/replication.js';
+import type { SessionLimits as ReceiverLimits } from '../../receiver/session_limits.js';
+import { AgentNode } from './agent_node.js';
+import type { AgentEndpoint, StateDirectory } from './agent_node.js';
+import { faultPlan } from './fault_plan.js';
+import type { FaultPlan } from './fault_plan.js';
+import { BLOCK_BYTES, ModelHost } from './model_host.js';
+import { ModelStore } from './model_store.js';
+import type { StoreCopy } from './model_store.js';
+import { Endpoint } from './network.js';
+import { assertKept, orderedSpans, verifyPoints, verifyReplica } from './oracle.js';
+import type { OrderedSpan } from './oracle.js';
+import { Random } from './random.js';
+import { ReceiverNode } from './receiver_node.js';
+import type { Upstream } from './receiver_node.js';
+import { Process, Scheduler } from './scheduler.js';
+
+const AGENT_LIMITS: AgentLimits = {
+  unsentBytesMax: 4096,
+  unackedBytesMax: 12_288,
+  lsnReserve: 64n,
+  pieceBytes: 4096,
+  syncWindowBytes: 16_384,
+  blockBytes: 2048,
+  hashRequestsMax: 2,
+  checkpointsMax: 3,
+  silenceTicksMax: 10,
+  refusalsMax: 3,
+};
+const RECEIVER_LIMITS: ReceiverLimits = {
+  baseSyncBytes: 4096,
+  appendBytesMax: 24_576,
+  hashRequestsMax: 2,
+  hashBytesMax: 4096,
+  hashBlockBytesMin: 512,
+  pieceBytesMax: 4096,
+  piecesMax: 8,
+  checkpointsMax: 3,
+};
+const VOLUME_BLOCKS = [40, 27];
+const SETTLE_MS_MAX = 400_000;
+const DISK_MS = 20;
+const SLOW_DISK_MS = 900;
+
+/** A host with its agent's state directory, and the agent if it runs. */
+interface Site {
+  host: ModelHost;
+  directory: StateDirectory;
+  agent: AgentNode | null;
+}
+
+export interface HistoryResult {
+  /** How often each fault, and each rare turn of the session, came up. */
+  counts: Map<string, number>;
+  points: number;
+  records: number;
+}
+
+export class History {
+  readonly #random: Random;
+  readonly #plan: FaultPlan;
+  readonly #scheduler = new Scheduler();
+  readonly #store = new ModelStore();
+  readonly #counts = new Map<string, number>();
+  readonly #sites: Site[] = [];
+  readonly #volumes: VolumeInfo[];
+  readonly #identity: { group: Buffer; member: Buffer };
+  #receiver: ReceiverNode | null = null;
+  #links: AgentEndpoint[] = [];
+  #isCut = false;
+  #isSlow = false;
+  #isOver = false;
+  #stamp = 0;
+  #requests = 0;
+  #copy: StoreCopy | null = null;
+  #promised: OrderedSpan[] = [];
+
+  constructor(seed: number) {
+    const random = new Random(seed);
+    this.#random = random;
+    this.#plan = faultPlan(random);
+    this.#identity = { group: random.bytes(16), member: random.bytes(16) };
+    this.#volumes = VOLUME_BLOCKS.map((blocks, number) => ({
+      number,
+      uuid: random.bytes(16),
+      name: `volume${number}`,
+      size: BigInt(blocks * BLOCK_BYTES),
+      blockSize: BLOCK_BYTES,
+    }));
+  }
+
+  /** Errors: AssertionErrors, by whoever was the first to see that something is wrong. */
+  run(): HistoryResult {
+    const content = VOLUME_BLOCKS.map((blocks) =>
+      Array.from({ length: blocks }, () => (this.#random.chance(0.5) ? 0 : this.#nextStamp())),
+    );
+    this.#addSite(content, { stored: null });
+    this.#startReceiver();
+    this.#trouble();
+    this.#scheduler.run(this.#plan.durationMs);
+    const host = this.#settle();
+    const points = verifyPoints(this.#store);
+    assertKept(this.#store, this.#promised);
+    verifyReplica(this.#store, host);
+    this.#verifyCheckpoints();
+    const records = this.#store.generations.reduce((sum, generation) => sum + generation.records.length, 0);
+    this.#count('generations', this.#store.generations.length);
+    return { counts: this.#counts, points, records };
+  }
+
+  #count(kind: string, by = 1): void {
+    this.#counts.set(kind, (this.#counts.get(kind) ?? 0) + by);
+  }
+  #nextStamp(): number {
+    this.#stamp += 1;
+    return this.#stamp;
+  }
+
+  // --- the cast ---
+
+  #addSite(content: number[][], directory: StateDirectory): void {
+    const host = new ModelHost(this.#volumes, content, this.#random, () => this.#nextStamp());
+    const site: Site = { host, directory, agent: null };
+    this.#sites.push(site);
+    this.#startAgent(site);
+  }
+
+  #startAgent(site: Site): void {
+    const random = this.#random;
+    site.agent = new AgentNode(site.host, new Process(this.#scheduler), {
+      scheduler: this.#scheduler,
+      random,
+      limits: AGENT_LIMITS,
+      ringBytes: this.#plan.ringBytes,
+      directory: site.directory,
+      identity: {
+        ...this.#identity,
+        software: 'simulator',
+        groupName: 'group',
+        host: 'host',
+        instance: random.bytes(16),
+        volumes: this.#volumes,
+      },
+      dial: () => this.#dial(),
+      failure: () => this.#rate(this.#plan.agentFailure),
+      corruption: () => this.#rate(this.#plan.corruption),
+      onFault: (kind) => this.#count(kind),
+      onCheckpoint: (_requestId, code) => this.#count(code === '' ? 'checkpointKept' : 'checkpointRefused'),
+      onStopped: (clean) => {
+        this.#count(clean ? 'cleanStop' : 'uncleanStop');
+        site.agent = null;
+        this.#scheduler.after(random.int(10, 3000), () => this.#restartAgent(site));
+      },
+    });
+    site.agent.start();
+    if (this.#isOver) site.agent.calm();
+  }
+  #restartAgent(site: Site): void {
+    if (site.agent === null && !(this.#isOver && site !== this.#sites[0])) this.#startAgent(site);
+  }
+
+  #startReceiver(): void {
+    this.#receiver = new ReceiverNode(new Process(this.#scheduler), {
+      random: this.#random,
+      limits: RECEIVER_LIMITS,
+      store: this.#store,
+      diskMs: () => (this.#isSlow ? SLOW_DISK_MS : DISK_MS),
+      failure: () => this.#rate(this.#plan.storeFailure),
+      onFault: (kind) => this.#count(kind),
+      onCheckpoint: (_requestId, code) => this.#count(code === '' ? 'checkpointKept' : 'checkpointRefused'),
+    });
+  }
+
+  #dial(): AgentEndpoint | null {
+    if (this.#receiver === null || this.#isCut) return null;
+    const onFault = (kind: string): void => this.#count(kind);
+    const faults = this.#isOver ? { lose: 0, repeat: 0, reorder: 0 } : this.#plan.network;
+    const near = new Endpoint<Upstream, ReceiverMessage>(this.#scheduler, this.#random, faults, onFault);
+    const far = new Endpoint<ReceiverMessage, Upstream>(this.#scheduler, this.#random, faults, onFault);
+    Endpoint.connect(near, far);
+    this.#receiver.accept(far);
+    this.#links = [...this.#links.slice(-4), near];
+    return near;
+  }
+  #rate(rate: number): number {
+    return this.#isOver ? 0 : rate;
+  }
+
+  // --- trouble ---
+
+  #trouble(): void {
+    const { everyMs, kinds } = this.#plan;
+    this.#scheduler.after(this.#random.int(1, everyMs * 2), () => {
+      if (this.#isOver) return;
+      const kind = this.#random.pick(kinds);
+      if (this.#cause(kind)) this.#count(kind);
+      this.#promise();
+      this.#trouble();
+    });
+  }
+
+  /** False when there is nobody whom it could happen to. */
+  #cause(kind: FaultPlan['kinds'][number]): boolean {
+    const random = this.#random;
+    const site = random.pick(this.#sites);
+    switch (kind) {
+      case 'connectionLost':
+        this.#links.at(-1)?.close();
+        return this.#links.length > 0;
+      case 'outage':
+        return this.#during(
+          () => (this.#isCut = true),
+          () => (this.#isCut = false),
+        );
+      case 'slowDisk':
+        return this.#during(
+          () => (this.#isSlow = true),
+          () => (this.#isSlow = false),
+        );
+      case 'agentCrash':
+        if (site.agent === null) return false;
+        site.agent.crash();
+        site.agent = null;
+        this.#scheduler.after(random.int(10, 3000), () => this.#restartAgent(site));
+        return true;
+      case 'agentStop': {
+        const { agent } = site;
+        if (agent === null) return false;
+        agent.stop();
+        this.#scheduler.after(random.int(500, 8000), () => agent.expireStop());
+        return true;
+      }
+      case 'receiverCrash':
+        return this.#stopReceiver(() => undefined);
+      case 'receiverRestored': {
+        const copy = this.#copy;
+        this.#copy = this.#store.copy();
+        if (copy === null) return false;
+        return this.#stopReceiver(() => {
+          this.#store.restore(copy);
+          this.#promised = [];
+        });
+      }
+      case 'agentCloned': {
+        if (this.#sites.length > 2) return false;
+        const content = site.host.backings.map((blocks) => [...blocks]);
+        this.#addSite(content, { stored: site.directory.stored });
+        return true;
+      }
+      case 'checkpoint': {
+        this.#requests += 1;
+        const requestId = `request ${this.#requests}`;
+        if (random.chance(0.3)) this.#receiver?.askForCheckpoint(requestId, `point-${this.#requests}`);
+        else if (site.agent?.isAlive === true)
+          site.agent.askForCheckpoint(requestId, `point-${this.#requests}`);
+        return true;
+      }
+    }
+  }
+
+  #during(begin: () => void, end: () => void): boolean {
+    begin();
+    this.#links.at(-1)?.close();
+    this.#scheduler.after(this.#random.int(500, 6000), end);
+    return true;
+  }
+
+  #stopReceiver(meanwhile: () => void): boolean {
+    if (this.#receiver === null) return false;
+    this.#receiver.crash();
+    this.#receiver = null;
+    meanwhile();
+    if (this.#random.chance(0.2)) verifyPoints(this.#store);
+    this.#scheduler.after(this.#random.int(10, 4000), () => this.#startReceiver());
+    return true;
+  }
+
+  #promise(): void {
+    assertKept(this.#store, this.#promised);
+    this.#promised = orderedSpans(this.#store);
+  }
+
+  // --- rest ---
+
+  /** No more faults, one writer, no more writes: all of it must reach the receiver. */
+  #settle(): ModelHost {
+    this.#isOver = true;
+    this.#isCut = false;
+    this.#isSlow = false;
+    for (const link of this.#links) link.close(); // with them goes what they still might lose
+    const winner = this.#random.pick(this.#sites);
+    for (const site of this.#sites) if (site !== winner) site.agent?.crash();
+    this.#sites.splice(0, this.#sites.length, winner);
+    winner.agent?.calm();
+    const untilMs = this.#scheduler.nowMs + SETTLE_MS_MAX;
+    const isSettled = (): boolean => winner.agent?.isSettled === true && this.#receiver?.isReady === true;
+    while (this.#scheduler.nowMs < untilMs && !isSettled()) {
+      // An operator starts the one that shall go on until it is let in.
+      if (winner.agent?.isFenced === true) {
+        winner.agent.crash();
+        winner.agent = null;
+        this.#restartAgent(winner);
+      }
+      this.#scheduler.run(this.#scheduler.nowMs + 500, isSettled);
+    }
+    const { agent } = winner;
+    const { marks, sync, isStreaming } = agent?.session ?? { marks: {}, sync: {}, isStreaming: false };
+    const seen = { isStreaming, ...marks, ...sync, fenced: agent?.isFenced };
+    assert(
+      isSettled(),
+      `it did not come to rest: ${JSON.stringify(seen, (_, v: unknown) => (typeof v === 'bigint' ? v.toString() : v))}`,
+    );
+    return winner.host;
+  }
+
+  #verifyCheckpoints(): void {
+    const spans = orderedSpans(this.#store);
+    for (const { name, lsn } of this.#store.checkpoints) {
+      assert(
+        spans.some(({ fromLsn, toLsn }) => lsn >= fromLsn && lsn <= toLsn),
+        `checkpoint ${name} at ${lsn} is not ordered`,
+      );
+    }
+  }
+}

@@ -1,0 +1,110 @@
+/**
+ * A protected host: volumes of a few blocks, production that writes them, and the history of what it wrote. The history
+ * is the oracle: it is kept here, in the order of publication, by code that knows nothing of sessions.
+ */
+import { strict as assert } from 'node:assert';
+import type { VolumeInfo } from '../../proto/replication.js';
+import type { ModelCapture } from './model_capture.js';
+import type { Random } from './random.js';
+import type { Process } from './scheduler.js';
+
+/** Bytes of a model block: a sector. Its content is one number, 0 for zero. */
+export const BLOCK_BYTES = 512;
+
+/** A change that took effect; `value` 0 is a trim. */
+export interface Change {
+  volume: number;
+  block: number;
+  count: number;
+  value: number;
+}
+
+interface InFlight extends Change {
+  /** The blocks before it, for a crash that tears it. */
+  before: number[];
+}
+
+export class ModelHost {
+  /** The backings: content by volume and block. */
+  readonly backings: number[][];
+  /** The state that the history starts from, and every change since. */
+  readonly origin: number[][];
+  readonly changes: Change[] = [];
+  readonly inFlight = new Set<InFlight>();
+  capture: ModelCapture | null = null;
+  #lsnMax = 0n;
+
+  constructor(
+    readonly volumes: VolumeInfo[],
+    content: number[][],
+    private readonly random: Random,
+    /** Stamps are unique over all hosts of a history. */
+    private readonly nextStamp: () => number,
+  ) {
+    this.backings = content.map((blocks) => [...blocks]);
+    this.origin = content.map((blocks) => [...blocks]);
+  }
+
+  /** Production writes something; `process` is the agent that serves it. */
+  write(process: Process): void {
+    const volume = this.random.int(0, this.volumes.length - 1);
+    const blocks = this.#backing(volume);
+    const count = this.random.int(1, 4);
+    const block = this.random.int(0, blocks.length - count);
+    if (this.isLocked(volume, block, count)) return; // the extent lock: it waits, and here another write comes anyway
+    const value = this.random.chance(0.2) ? 0 : this.nextStamp();
+    const change: InFlight = { volume, block, count, value, before: blocks.slice(block, block + count) };
+    this.inFlight.add(change);
+    blocks.fill(value, block, block + count);
+    process.after(this.random.int(0, 6), () => this.#publish(change));
+  }
+
+  isLocked(volume: number, block: number, count: number): boolean {
+    for (const other of this.inFlight) {
+      if (other.volume === volume && other.block < block + count && block < other.block + other.count)
+        return true;
+    }
+    return false;
+  }
+
+  read(volume: number, block: number, count: number): number[] {
+    return this.#backing(volume).slice(block, block + count);
+  }
+
+  /** The agent process dies: writes in flight reached the backing, or did not; nobody was told. */
+  crash(): void {
+    for (const change of this.inFlight) {
+      if (this.random.chance(0.5)) {
+        this.#record(change);
+      } else {
+        this.#backing(change.volume).splice(change.block, change.count, ...change.before);
+      }
+    }
+    this.inFlight.clear();
+    this.capture = null;
+  }
+
+  /** No LSN twice, whatever the agents of this host forget. */
+  lsnGiven(lsn: bigint): void {
+    assert(lsn > this.#lsnMax, `LSN ${lsn} was given before, up to ${this.#lsnMax}`);
+    this.#lsnMax = lsn;
+  }
+
+  #publish(change: InFlight): void {
+    this.inFlight.delete(change);
+    this.#record(change);
+    this.capture?.publish([change]);
+  }
+  #record({ volume, block, count, value }: Change): void {
+    this.changes.push({ volume, block, count, value });
+  }
+  #backing(volume: number): number[] {
+    const blocks = this.backings[volume];
+    if (blocks === undefined) throw new Error(`no volume ${volume}`);
+    return blocks;
+  }
+}
+
+export function apply(state: number[][], { volume, block, count, value }: Change): void {
+  state[volume]?.fill(value, block, block + count);
+}

@@ -1,0 +1,231 @@
+/**
+ * The receiver's store: journal, bases and catalog, with what is on stable storage kept apart from what is not (R4). A
+ * crash loses the latter, wholly or in part.
+ */
+import { strict as assert } from 'node:assert';
+import type { Checkpoint, GenerationBegin, Hello, SyncKind } from '../../proto/replication.js';
+import type { StoredPosition, StoredVolume, StoredWriter } from '../../receiver/session_events.js';
+import type { ModelFrame, ModelRecord } from './model_capture.js';
+import { apply, BLOCK_BYTES } from './model_host.js';
+import type { Random } from './random.js';
+
+export interface ModelGeneration {
+  number: bigint;
+  firstLsn: bigint;
+  records: ModelRecord[];
+  link: number;
+  ended: boolean;
+  orderedFromLsn: bigint | null;
+}
+interface ModelVolume extends StoredVolume {
+  /** Records before it do not concern the base. */
+  oldestLsn: bigint;
+}
+
+/** What survives a crash. */
+interface Contents {
+  writer: StoredWriter | null;
+  generations: ModelGeneration[];
+  volumes: ModelVolume[];
+  bases: number[][];
+  checkpoints: Checkpoint[];
+}
+
+export class ModelStore {
+  #durable: Contents = { writer: null, generations: [], volumes: [], bases: [], checkpoints: [] };
+  /** Appended, not yet durable. */
+  #appended: ModelFrame[] = [];
+  /** The bases as the page cache has them. */
+  #cached: number[][] = [];
+
+  get writer(): StoredWriter | null {
+    return this.#durable.writer;
+  }
+  get generations(): readonly ModelGeneration[] {
+    return this.#durable.generations;
+  }
+  get volumes(): readonly ModelVolume[] {
+    return this.#durable.volumes;
+  }
+  get bases(): readonly (readonly number[])[] {
+    return this.#durable.bases;
+  }
+  get checkpoints(): readonly Checkpoint[] {
+    return this.#durable.checkpoints;
+  }
+  get durableLsn(): bigint {
+    const last = this.generations.at(-1);
+    return last === undefined ? 0n : (last.records.at(-1)?.lsn ?? last.firstLsn - 1n);
+  }
+
+  position(): StoredPosition {
+    const last = this.generations.at(-1);
+    return {
+      generation: last?.number ?? 0n,
+      firstLsn: last?.firstLsn ?? 1n,
+      durableLsn: this.durableLsn,
+      link: last?.link ?? 0,
+      ended: last?.ended ?? false,
+      volumes: this.#durable.volumes.map((volume) => ({ ...volume })),
+    };
+  }
+
+  /** False: a newer writer was first. */
+  storeEpoch({ epoch, instance, volumes }: Hello): boolean {
+    if (this.writer !== null && this.writer.epoch > epoch) return false;
+    this.#durable.writer = { epoch, instance };
+    if (this.#durable.volumes.length === 0) {
+      this.#durable.volumes = volumes.map((info) => ({
+        info,
+        base: 'BASE_EMPTY',
+        syncOffset: 0n,
+        syncedLsn: 0n,
+        oldestLsn: 0n,
+      }));
+      this.#durable.bases = volumes.map(({ size }) => emptyBase(size));
+      this.#cached = volumes.map(({ size }) => emptyBase(size));
+    }
+    return true;
+  }
+
+  /** Checks again what the real journal checks again; null: it waits for `commit`. */
+  append(frame: ModelFrame): string | null {
+    const generation = this.#last();
+    const tail = this.#appended.at(-1)?.header;
+    const lastLsn = tail?.lastLsn ?? this.durableLsn;
+    const { header } = frame;
+    if (frame.isCorrupt) return 'FRAME_CORRUPT';
+    if (header.epoch !== this.writer?.epoch) return 'FRAME_FENCED';
+    if (header.generation !== generation.number || generation.ended) return 'FRAME_GENERATION';
+    if (header.firstLsn !== lastLsn + 1n) return header.firstLsn <= lastLsn ? 'FRAME_REPEATED' : 'FRAME_GAP';
+    if (header.link !== (tail?.headerCrc ?? generation.link)) return 'FRAME_LINK';
+    this.#appended.push(frame);
+    return null;
+  }
+  /** One fdatasync: everything appended is durable. */
+  commit(): void {
+    for (const { header, records } of this.#appended.splice(0)) {
+      const generation = this.#last();
+      generation.records.push(...records);
+      generation.link = header.headerCrc;
+    }
+  }
+
+  endGeneration(): void {
+    this.#last().ended = true;
+  }
+  beginGeneration({ generation, firstLsn }: GenerationBegin, resetBases: number[]): StoredVolume[] {
+    assert(this.#appended.length === 0, 'a generation begins when everything before is durable');
+    this.#durable.generations.push({
+      number: generation,
+      firstLsn,
+      records: [],
+      link: 0,
+      ended: false,
+      orderedFromLsn: null,
+    });
+    for (const volume of this.#durable.volumes) {
+      volume.syncedLsn = 0n;
+      if (volume.base === 'BASE_EMPTY') volume.oldestLsn = firstLsn;
+      if (!resetBases.includes(volume.info.number)) continue;
+      assert(volume.base === 'BASE_SYNCING', 'only a base that nothing rests on is emptied (R6)');
+      Object.assign(volume, { base: 'BASE_EMPTY', syncOffset: 0n, oldestLsn: firstLsn });
+    }
+    return this.position().volumes;
+  }
+
+  beginBase(number: number): void {
+    const volume = this.#volume(number);
+    assert(volume.base === 'BASE_EMPTY', 'only an empty base is begun');
+    this.#cached[number] = emptyBase(volume.info.size);
+    this.#durable.bases[number] = emptyBase(volume.info.size);
+    volume.base = 'BASE_SYNCING';
+  }
+  writeBase(number: number, offset: bigint, values: number[]): void {
+    assert(this.#volume(number).base === 'BASE_SYNCING', 'a base is written by an initial sync only (R6)');
+    this.#cached[number]?.splice(Number(offset) / BLOCK_BYTES, values.length, ...values);
+  }
+  syncBase(number: number, offset: bigint): void {
+    this.#durable.bases[number] = [...(this.#cached[number] ?? [])];
+    this.#volume(number).syncOffset = offset;
+  }
+  markSynced(number: number, kind: SyncKind, lsn: bigint, orderedFromLsn: bigint | null): void {
+    const volume = this.#volume(number);
+    assert(
+      kind === 'SYNC_RESYNC' || volume.syncOffset === volume.info.size,
+      'a base is complete when it is durable',
+    );
+    volume.base = 'BASE_COMPLETE';
+    volume.syncedLsn = lsn;
+    if (orderedFromLsn !== null) this.#last().orderedFromLsn = orderedFromLsn;
+  }
+  keepCheckpoint(checkpoint: Checkpoint): void {
+    this.#durable.checkpoints.push(checkpoint);
+  }
+
+  /** The content itself stands for its hash. */
+  hashes(number: number, offset: bigint, length: number, blockBytes: number, beforeLsn: bigint): Buffer {
+    const state = this.bases.map((blocks) => [...blocks]);
+    for (const { records } of this.generations) {
+      for (const { lsn, changes } of records) {
+        if (lsn >= beforeLsn) break;
+        for (const change of changes) if (lsn >= this.#volume(change.volume).oldestLsn) apply(state, change);
+      }
+    }
+    const first = Number(offset) / BLOCK_BYTES;
+    return contentHashes((state[number] ?? []).slice(first, first + length / BLOCK_BYTES), blockBytes);
+  }
+
+  /** Of what was not durable, some may have reached the disk: frames from the front, any block of a base. */
+  crash(random: Random): void {
+    this.#appended.splice(random.int(0, this.#appended.length));
+    this.commit();
+    this.#durable.bases = this.#durable.bases.map((blocks, number) =>
+      blocks.map((value, block) => (random.chance(0.5) ? (this.#cached[number]?.[block] ?? 0) : value)),
+    );
+    this.#cached = this.#durable.bases.map((blocks) => [...blocks]);
+  }
+
+  copy(): Contents {
+    const { writer, generations, volumes, bases, checkpoints } = this.#durable;
+    return {
+      writer,
+      generations: generations.map((generation) => ({ ...generation, records: [...generation.records] })),
+      volumes: volumes.map((volume) => ({ ...volume })),
+      bases: bases.map((blocks) => [...blocks]),
+      checkpoints: [...checkpoints],
+    };
+  }
+  restore(contents: Contents): void {
+    this.#durable = contents;
+    this.#cached = contents.bases.map((blocks) => [...blocks]);
+    this.#appended = [];
+  }
+
+  #last(): ModelGeneration {
+    const last = this.#durable.generations.at(-1);
+    assert(last !== undefined, 'a generation was begun');
+    return last;
+  }
+  #volume(number: number): ModelVolume {
+    const volume = this.#durable.volumes.find(({ info }) => info.number === number);
+    assert(volume !== undefined, `volume ${number} is known`);
+    return volume;
+  }
+}
+
+export type StoreCopy = ReturnType<ModelStore['copy']>;
+
+/** 32 bytes a block of `blockBytes`: its sectors' contents. */
+export function contentHashes(values: number[], blockBytes: number): Buffer {
+  const sectors = blockBytes / BLOCK_BYTES;
+  const hashes = Buffer.alloc(Math.ceil(values.length / sectors) * 32);
+  values.forEach((value, index) => {
+    hashes.writeInt32LE(value, Math.floor(index / sectors) * 32 + (index % sectors) * 4);
+  });
+  return hashes;
+}
+
+function emptyBase(size: bigint): number[] {
+  return new Array<number>(Number(size) / BLOCK_BYTES).fill(0);
+}

@@ -1,0 +1,47 @@
+/** Many histories, one after the other, and what came up in them. */
+import { History } from './history.js';
+
+export interface SimulationOptions {
+  /** The first seed. */
+  seed: number;
+  seeds: number;
+  /** No further history begins after so many seconds; 0: no such limit. */
+  secondsMax: number;
+  /** A monotonic clock. */
+  nowMs: () => number;
+  onFailure: (seed: number, error: Error) => void;
+}
+
+export interface SimulationSummary {
+  seeds: number;
+  failed: number[];
+  /** Ordered points that were compared with the hosts' own histories. */
+  points: number;
+  records: number;
+  seconds: number;
+  /** By fault, or by rare turn of a session. */
+  counts: Record<string, number>;
+}
+
+export function simulate(options: SimulationOptions): SimulationSummary {
+  const { seed, seeds, secondsMax, nowMs, onFailure } = options;
+  const beganMs = nowMs();
+  const elapsed = (): number => (nowMs() - beganMs) / 1000;
+  const summary: SimulationSummary = { seeds: 0, failed: [], points: 0, records: 0, seconds: 0, counts: {} };
+  const { counts } = summary;
+  for (let at = seed; at < seed + seeds; at += 1) {
+    if (secondsMax > 0 && elapsed() > secondsMax) break;
+    summary.seeds += 1;
+    try {
+      const result = new History(at).run();
+      summary.points += result.points;
+      summary.records += result.records;
+      for (const [kind, count] of result.counts) counts[kind] = (counts[kind] ?? 0) + count;
+    } catch (thrown) {
+      summary.failed.push(at);
+      onFailure(at, thrown instanceof Error ? thrown : new Error(String(thrown)));
+    }
+  }
+  summary.seconds = elapsed();
+  return summary;
+}

@@ -125,9 +125,9 @@ uint16_t RawNbdClient::go(bool structured, const std::string& name, bool ask_blo
   return 0;
 }
 
-void RawNbdClient::request(uint16_t type, uint16_t flags, uint64_t offset, uint32_t length,
-                           const Bytes& payload, uint64_t cookie) {
-  send(Wire().u32(0x25609513).u16(flags).u16(type).u64(cookie).u64(offset).u32(length).bytes(payload));
+Bytes RawNbdClient::request_bytes(uint16_t type, uint16_t flags, uint64_t offset, uint32_t length,
+                                  const Bytes& payload, uint64_t cookie) {
+  return Wire().u32(0x25609513).u16(flags).u16(type).u64(cookie).u64(offset).u32(length).bytes(payload);
 }
 
 RawNbdClient::SimpleReply RawNbdClient::simple_reply() {

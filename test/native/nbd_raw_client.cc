@@ -58,6 +58,8 @@ RawNbdClient::RawNbdClient(const std::string& socket_path) {
   REQUIRE(socket_path.size() < sizeof address.sun_path);
   socket_path.copy(address.sun_path, socket_path.size());
   socket_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const timeval patience{kPatienceMs / 1000, 0};
+  REQUIRE(::setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) == 0);
   REQUIRE(::connect(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
 }
 

@@ -78,8 +78,10 @@ export class CaptureWork {
   }
 
   ring(): RingView {
-    const { capturedLsn, capturedTimeNs, oldestTimeNs, ringUsedBytes, ringBytes, era } = this.stats;
-    return { capturedLsn, capturedTimeNs, oldestTimeNs, usedBytes: ringUsedBytes, bytes: ringBytes, era };
+    const { streaming, capturedLsn, capturedTimeNs, oldestTimeNs, ringUsedBytes, ringBytes, era } =
+      this.stats;
+    const ring = { streaming, capturedLsn, capturedTimeNs, oldestTimeNs, era };
+    return { ...ring, usedBytes: ringUsedBytes, bytes: ringBytes };
   }
 
   /** `bulk` is that of the event being handled. */
@@ -116,7 +118,9 @@ export class CaptureWork {
         return this.fence(action);
       case 'readPosition': {
         const { requestId, name } = action;
-        return this.feed({ type: 'positionRead', requestId, name, ...group.position() }, null);
+        const { lsn, timeNs } = group.position();
+        const marked = this.stats.streaming ? lsn : null;
+        return this.feed({ type: 'positionRead', requestId, name, lsn: marked, timeNs }, null);
       }
     }
   }
@@ -167,7 +171,8 @@ export class CaptureWork {
   private fence({ turn, volume }: Extract<AgentAction, { type: 'fence' }>): void {
     this.step(turn, async () => {
       const lsn = await this.volume(volume).fence();
-      this.feed({ type: 'fenced', turn, lsn }, null);
+      // Asked afterwards: what was read before a stream closed may be newer than any of its records.
+      this.feed({ type: 'fenced', turn, lsn: this.stats.streaming ? lsn : null }, null);
     });
   }
 

@@ -48,10 +48,10 @@ export class Checkpoints {
     }
   }
 
-  /** Where the checkpoint will be. Requests that came by way of the receiver are unknown here, and theirs to answer. */
-  located(requestId: string, position: Position): void {
+  /** Where the checkpoint will be, or null: nowhere. Requests that came by way of the receiver are unknown here, and theirs to answer. */
+  located(requestId: string, lsn: bigint | null, timeNs: bigint): void {
     const waiting = this.waiting.get(requestId);
-    if (waiting !== undefined) waiting.position = position;
+    if (waiting !== undefined && lsn !== null) waiting.position = { lsn, timeNs };
   }
 
   /** The end of a request; `code` "": it was kept. */

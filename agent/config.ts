@@ -10,6 +10,7 @@ import {
   loopbackAddress,
   loopbackListenAddress,
   name,
+  SOCKET_PATH_BYTES_MAX,
   socketPath,
   type LogLevel,
   type LoopbackAddress,
@@ -121,8 +122,12 @@ function checkRelations(config: FileConfig, context: z.RefinementCtx): void {
       checkAttach(each, at, complain);
       if (each.attach !== 'socket') return;
       const address = socketAddress(config.run_dir, one.name, each);
-      if ('unix' in address) claim(`socket ${address.unix}`, owner, [...at, 'socket'], 'the socket');
-      else if (address.tcp.port !== 0) {
+      if ('unix' in address) {
+        claim(`socket ${address.unix}`, owner, [...at, 'socket'], 'the socket');
+        if (Buffer.byteLength(address.unix) > SOCKET_PATH_BYTES_MAX) {
+          complain(at, `its socket ${address.unix} has a path of more than ${SOCKET_PATH_BYTES_MAX} bytes`);
+        }
+      } else if (address.tcp.port !== 0) {
         claim(`tcp ${address.tcp.host} ${address.tcp.port}`, owner, [...at, 'tcp'], 'the address');
       }
     });

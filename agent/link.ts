@@ -3,7 +3,7 @@
  * the session's business (session.ts).
  */
 import { Client, credentials, status, type ClientDuplexStream, type ServiceError } from '@grpc/grpc-js';
-import { AfterimageError } from '../proto/errors.js';
+import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import {
   MESSAGE_BYTES_MAX,
   replicationService,
@@ -96,15 +96,21 @@ export class ReceiverLink {
   /** One stream, from the pause before it to its end. Never rejects. */
   private async converse(connection: Connection, pauseMs: number): Promise<void> {
     await this.clock.sleep(pauseMs, connection.ending.signal).catch(() => undefined);
-    if (!connection.ending.signal.aborted) {
-      const { path, requestSerialize, responseDeserialize } = replicationService.session;
-      const call = this.client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize);
-      connection.open(call, (message) => this.listener.received(message));
-      this.listener.opened();
-    }
+    if (!connection.ending.signal.aborted) this.open(connection);
     const error = await connection.ended;
     if (this.connection === connection) this.connection = null;
     this.listener.closed(error);
+  }
+
+  private open(connection: Connection): void {
+    const { path, requestSerialize, responseDeserialize } = replicationService.session;
+    try {
+      const call = this.client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize);
+      connection.open(call, (message) => this.listener.received(message));
+    } catch (thrown) {
+      return connection.end(toAfterimageError(thrown));
+    }
+    this.listener.opened();
   }
 }
 

@@ -138,7 +138,7 @@ export class Member implements LinkListener {
 
   private handle(event: AgentEvent, bulk: Bulk): void {
     try {
-      if (event.type === 'positionRead') this.checkpoints.located(event.requestId, event);
+      if (event.type === 'positionRead') this.checkpoints.located(event.requestId, event.lsn, event.timeNs);
       for (const action of this.session.handle(event)) {
         if (isCaptureAction(action)) this.captureWork().carryOut(action, bulk);
         else this.carryOut(action);

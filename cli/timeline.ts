@@ -1,6 +1,6 @@
 /** `afterimage timeline GROUP`: what can be recovered, and what cannot. */
 import type { Command } from 'commander';
-import { receiverControlService, type Timeline } from '../proto/control.js';
+import { receiverControlService, type PointInfo, type Timeline } from '../proto/control.js';
 import { checkpointTable } from './checkpoint.js';
 import { ANSWER_MS_MAX, withDaemon } from './daemon_client.js';
 import { jsonLine, jsonOf } from './json.js';
@@ -20,6 +20,10 @@ const COLUMNS: readonly Column[] = [
   { heading: 'REASON', align: 'left' },
 ];
 
+interface TimelineOptions extends ClientOptions {
+  at?: string;
+}
+
 export function addTimeline(program: Command, surroundings: Surroundings): void {
   const timeline = clientVerb(
     program,
@@ -27,9 +31,15 @@ export function addTimeline(program: Command, surroundings: Surroundings): void 
     'show the recoverable window of a group, its grades and its checkpoints',
   )
     .argument('<group>', 'protection group', nameArgument)
-    .action((group: string, options: ClientOptions) => show(group, options, surroundings));
+    .option('--at <point>', 'only what this point is: its LSN, time and grade')
+    .action((group: string, options: TimelineOptions) =>
+      options.at === undefined
+        ? show(group, options, surroundings)
+        : showPoint(group, options.at, options, surroundings),
+    );
   examples(timeline, [
     ['afterimage timeline db', 'the window of the group db; its times can be pasted into --at'],
+    ['afterimage timeline db --at -90s', 'which write -90s names, and whether it can be recovered'],
     ['afterimage timeline db --json', 'the same for a program'],
   ]);
 }
@@ -45,6 +55,27 @@ async function show(group: string, options: ClientOptions, surroundings: Surroun
   );
   if (options.json === true) stdout.write(jsonLine(jsonOf(timeline)));
   else stdout.write(renderTimeline(timeline, painter(stdout, env)));
+}
+
+async function showPoint(
+  group: string,
+  point: string,
+  options: ClientOptions,
+  surroundings: Surroundings,
+): Promise<void> {
+  const { stdout, stop } = surroundings;
+  const resolved = await withDaemon('receiver', options, surroundings, (client) =>
+    client.callUnary(
+      receiverControlService.point,
+      { group, point },
+      { timeoutMs: ANSWER_MS_MAX, signal: stop.drain },
+    ),
+  );
+  stdout.write(options.json === true ? jsonLine(jsonOf(resolved)) : renderPoint(resolved));
+}
+
+export function renderPoint({ group, lsn, timeNs, grade }: PointInfo): string {
+  return `${group} at lsn:${lsn}, ${formatTimeOr(timeNs, 'an unknown time')} (${grade})\n`;
 }
 
 export function renderTimeline({ group, spans, checkpoints }: Timeline, paint: Paint): string {

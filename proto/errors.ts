@@ -41,11 +41,7 @@ export const ERRORS = {
     false,
     'The other side speaks another protocol, or the connection is not to an Afterimage daemon.',
   ),
-  PROTOCOL_VERSION: entry(
-    EXIT.refused,
-    false,
-    'Bring agent and receiver to versions that docs/COMPATIBILITY names together.',
-  ),
+  PROTOCOL_VERSION: entry(EXIT.refused, false, 'Bring agent, receiver and command to the same version.'),
   CONFIG_INVALID: entry(EXIT.config, false, 'Correct the named line of the configuration.'),
   CONFIG_MISSING: entry(EXIT.config, false, 'Create the configuration file, or name it with --config.'),
   DAEMON_UNREACHABLE: entry(

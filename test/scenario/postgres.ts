@@ -50,7 +50,7 @@ export class Cluster {
   async initialize(): Promise<void> {
     await mkdir(this.data, { mode: 0o700 });
     await chown(this.data, this.ids.uid, this.ids.gid);
-    await this.as(['initdb', '-D', this.data, '-A', 'trust', '--no-sync', '--data-checksums'], 120);
+    await this.as(['initdb', '-D', this.data, '-A', 'trust', '--data-checksums'], 120);
     const settings = [
       "listen_addresses = ''",
       `unix_socket_directories = '${this.sockets}'`,

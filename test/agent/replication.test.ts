@@ -165,10 +165,10 @@ t.test('a second agent is refused, by its directories and by the backing', async
   const here = await scene(t);
   const agent = await start(t, here.site);
   await agent.settled();
-  await t.rejects(RunningAgent.start(here.site), { code: 'STATE_BUSY' });
+  await t.rejects(RunningAgent.attempt(here.site), { code: 'STATE_BUSY' });
   const directory = path.join(here.site.directory, 'other');
   const volume = { ...socketVolume(directory), backing: here.volume.backing };
-  await t.rejects(RunningAgent.start({ ...here.site, directory, volumes: [volume] }), {
+  await t.rejects(RunningAgent.attempt({ ...here.site, directory, volumes: [volume] }), {
     code: 'BACKING_BUSY',
   });
   await agent.stop();
@@ -180,11 +180,11 @@ t.test('backings that cannot be: missing, resized, of a size that no disk has', 
   await agent.settled();
   await agent.stop();
   writeFileSync(here.volume.backing, Buffer.alloc(4 * MIB));
-  await t.rejects(RunningAgent.start(here.site), { code: 'BACKING_RESIZED' });
+  await t.rejects(RunningAgent.attempt(here.site), { code: 'BACKING_RESIZED' });
   writeFileSync(here.volume.backing, Buffer.alloc(1000));
-  await t.rejects(RunningAgent.start(here.site), { code: 'BACKING_INVALID' });
+  await t.rejects(RunningAgent.attempt(here.site), { code: 'BACKING_INVALID' });
   const missing = { ...here.volume, backing: path.join(here.site.directory, 'nothing') };
-  await t.rejects(RunningAgent.start({ ...here.site, volumes: [missing] }), { code: 'BACKING_MISSING' });
+  await t.rejects(RunningAgent.attempt({ ...here.site, volumes: [missing] }), { code: 'BACKING_MISSING' });
 });
 
 t.test('a start that fails leaves a clean stop clean', async (t) => {
@@ -197,8 +197,8 @@ t.test('a start that fails leaves a clean stop clean', async (t) => {
     ...here.volume,
     attach: { kind: 'socket', address: { unix: '/proc/nowhere' } },
   };
-  await t.rejects(RunningAgent.start({ ...here.site, volumes: [taken] }), { code: 'LISTEN_FAILED' });
-  await t.rejects(RunningAgent.start({ ...here.site, volumes: [here.volume, wal] }), {
+  await t.rejects(RunningAgent.attempt({ ...here.site, volumes: [taken] }), { code: 'LISTEN_FAILED' });
+  await t.rejects(RunningAgent.attempt({ ...here.site, volumes: [here.volume, wal] }), {
     code: 'BACKING_MISSING',
   });
   const again = await start(t, here.site);

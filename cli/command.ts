@@ -59,5 +59,7 @@ function usageError(thrown: unknown): AfterimageError | null {
   if (thrown.exitCode === 0) return null;
   // A noun without a verb: its help was printed.
   if (thrown.code === 'commander.help') return new AfterimageError('USAGE', 'a verb is missing');
-  return new AfterimageError('USAGE', thrown.message.replace(/^error: /, ''), { cause: thrown });
+  return new AfterimageError('USAGE', thrown.message.replace(/^error: /, '').replaceAll('\n', ' '), {
+    cause: thrown,
+  });
 }

@@ -1,11 +1,11 @@
 /**
- * The daemons' answers as JSON (docs/CLI.md, "JSON"). The schema only ever grows. LSNs and nanoseconds are strings,
- * since readers of JSON round numbers beyond 2^53; bytes and counts are numbers. An instant comes twice: `timeNs` and,
+ * The daemons' answers as JSON (docs/CLI.md, "JSON"). The schema only ever grows. LSNs, generations and nanoseconds are
+ * strings, since readers of JSON round numbers beyond 2^53; bytes and counts are numbers. An instant comes twice: `timeNs` and,
  * as RFC 3339, `time`; one that is not (0) is null.
  */
 import { formatTime } from './quantity.js';
 
-const EXACT = /(^lsn|Lsn|Ns)$/;
+const EXACT = /^(lsn|generation)$|(Lsn|Ns)$/;
 /** Fields in nanoseconds since 1970; the others are lengths of time. */
 const INSTANTS = new Set(['timeNs', 'beginNs', 'endNs', 'windowBeginNs', 'windowEndNs', 'createdNs']);
 

@@ -33,15 +33,15 @@ function addInit(receiver: Command, surroundings: Surroundings): void {
   const init = receiver
     .command('init')
     .description('make an empty store')
-    .argument('[store]', 'directory, new or empty; otherwise the one that the configuration names')
+    .option('--store <directory>', 'directory, new or empty; otherwise the one that the configuration names')
     .option('--config <file>', 'configuration that names the store (environment: AFTERIMAGE_CONFIG)')
     .addOption(jsonOption())
-    .action(async (store: string | undefined, options: { config?: string; json?: true }) => {
+    .action(async (options: { store?: string; config?: string; json?: true }) => {
       const { daemons, cwd, stdout } = surroundings;
       const directory =
-        store === undefined
+        options.store === undefined
           ? await daemons.storeOf(configFile('receiver', options.config, surroundings))
-          : path.resolve(cwd, store);
+          : path.resolve(cwd, options.store);
       await daemons.initReceiver(directory);
       stdout.write(
         options.json === true
@@ -49,5 +49,5 @@ function addInit(receiver: Command, surroundings: Surroundings): void {
           : `${printable(directory)} is an empty store\n`,
       );
     });
-  examples(init, [['afterimage receiver init /var/lib/afterimage/store', 'before the first run']]);
+  examples(init, [['afterimage receiver init --store /var/lib/afterimage/store', 'before the first run']]);
 }

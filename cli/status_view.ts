@@ -29,7 +29,6 @@ const RECEIVER_COLUMNS: readonly Column[] = [
   { heading: 'DURABLE', align: 'right' },
   { heading: 'WINDOW', align: 'right' },
   { heading: 'FROM', align: 'left' },
-  { heading: 'TO', align: 'left' },
   { heading: 'JOURNAL', align: 'right' },
   { heading: 'THROUGHPUT', align: 'right' },
   { heading: 'SIZE', align: 'right' },
@@ -92,7 +91,7 @@ function renderReceiver(receiver: ReceiverStatus, paint: Paint): string {
       `  ${volume.name}`,
       '',
       volumeState(volume),
-      ...['', '', '', '', '', '', ''],
+      ...['', '', '', '', '', ''],
       formatBytes(volume.size),
     ]),
   ]);
@@ -117,7 +116,8 @@ function volumeState({ state, syncBytesDone, syncBytesTotal }: GroupStatus['volu
   return isSyncing ? { ...cell, text: `${state} ${formatShare(syncBytesDone, syncBytesTotal)}` } : cell;
 }
 
+/** Its length and its oldest instant; the timeline tells of what lies between. */
 function windowCells({ windowBeginNs, windowEndNs }: GroupStatus): string[] {
-  if (windowBeginNs === 0n) return ['none', '', ''];
-  return [formatDuration(windowEndNs - windowBeginNs), formatTime(windowBeginNs), formatTime(windowEndNs)];
+  if (windowBeginNs === 0n) return ['none', ''];
+  return [formatDuration(windowEndNs - windowBeginNs), formatTime(windowBeginNs)];
 }

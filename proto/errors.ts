@@ -41,11 +41,7 @@ export const ERRORS = {
     false,
     'The other side speaks another protocol, or the connection is not to an Afterimage daemon.',
   ),
-  PROTOCOL_VERSION: entry(
-    EXIT.refused,
-    false,
-    'Bring agent and receiver to versions that docs/COMPATIBILITY names together.',
-  ),
+  PROTOCOL_VERSION: entry(EXIT.refused, false, 'Bring agent, receiver and command to the same version.'),
   CONFIG_INVALID: entry(EXIT.config, false, 'Correct the named line of the configuration.'),
   CONFIG_MISSING: entry(EXIT.config, false, 'Create the configuration file, or name it with --config.'),
   DAEMON_UNREACHABLE: entry(
@@ -250,6 +246,7 @@ export const ERRORS = {
   SCRATCH_UNAVAILABLE: entry(EXIT.failure, false, 'The scratch directory of the store cannot be written.'),
   EXPORT_UNKNOWN: entry(EXIT.notFound, false, '`afterimage export list` shows them.'),
   EXPORT_BUSY: entry(EXIT.busy, true, 'Unmount the exported device first.'),
+  EXPORT_LIMIT: entry(EXIT.busy, true, 'Close exports that are not needed any more.'),
   TARGET_NOT_EMPTY: entry(EXIT.refused, false, 'Choose another target, or overwrite it with --yes.'),
   TARGET_TOO_SMALL: entry(EXIT.refused, false, 'The target must be at least as large as the volume.'),
   TARGET_BUSY: entry(EXIT.busy, false, 'The target is mounted or in use.'),

@@ -93,8 +93,33 @@ export class Points {
     const wanted = names.length === 0 ? found : found.filter(({ volume }) => names.includes(volume.name));
     return wanted.map(({ volume, size, position }) => ({
       volume,
-      options: this.optionsOf(volume, size, position),
+      options: this.options(volume, size, position.member, position.lsn),
     }));
+  }
+
+  /** One volume after the records up to `lsn`. Errors: BASE_MISSING, POINT_UNKNOWN before its base. */
+  options(volume: VolumeRow, size: bigint, member: MemberRow, lsn: bigint): PointOptions {
+    if (volume.baseState !== 'BASE_COMPLETE') {
+      throw new AfterimageError('BASE_MISSING', `the initial sync of ${volume.name} is not complete`);
+    }
+    if (lsn < volume.baseLsn) {
+      throw new AfterimageError(
+        'POINT_UNKNOWN',
+        `LSN ${lsn} is older than the base of ${volume.name}, which begins at ${volume.baseLsn}`,
+      );
+    }
+    const { store, journals } = this.parts;
+    const tiles = journals.tiles(member.uuid, volume.baseLsn, lsn);
+    const last = tiles.at(-1)?.segment.lastLsn ?? lsn;
+    return {
+      basePath: store.baseFile(member.group, member.uuid, volume.uuid),
+      size,
+      blockSize: volume.blockSize,
+      volume: volume.number,
+      // Numbers between two generations were never used: the state is that of the last one that was.
+      lsn: lsn < last ? lsn : last,
+      tiles,
+    };
   }
 
   private named(group: GroupRow, members: MemberRow[], syntax: PointSyntax): Promise<MemberPosition> {
@@ -141,30 +166,6 @@ export class Points {
       const volume = volumes.get(number);
       return volume === undefined ? [] : [{ volume, size, position }];
     });
-  }
-
-  private optionsOf(volume: VolumeRow, size: bigint, { member, lsn }: MemberPosition): PointOptions {
-    if (volume.baseState !== 'BASE_COMPLETE') {
-      throw new AfterimageError('BASE_MISSING', `the initial sync of ${volume.name} is not complete`);
-    }
-    if (lsn < volume.baseLsn) {
-      throw new AfterimageError(
-        'POINT_UNKNOWN',
-        `LSN ${lsn} is older than the base of ${volume.name}, which begins at ${volume.baseLsn}`,
-      );
-    }
-    const { store, journals } = this.parts;
-    const tiles = journals.tiles(member.uuid, volume.baseLsn, lsn);
-    const last = tiles.at(-1)?.segment.lastLsn ?? lsn;
-    return {
-      basePath: store.baseFile(member.group, member.uuid, volume.uuid),
-      size,
-      blockSize: volume.blockSize,
-      volume: volume.number,
-      // Numbers between two generations were never used: the state is that of the last one that was.
-      lsn: lsn < last ? lsn : last,
-      tiles,
-    };
   }
 }
 

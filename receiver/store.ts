@@ -8,6 +8,7 @@
  *   groups/<group>/<member>/journal/<first LSN>.seg|.run    docs/FORMAT.md
  *   groups/<group>/<member>/base/<volume>.img               docs/FORMAT.md
  */
+import { closeSync } from 'node:fs';
 import { chmod, mkdir, readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
@@ -21,13 +22,14 @@ const OWNER_ONLY = 0o700;
 
 const identity = z.object({ uuid: z.uuid(), version: z.number().int().positive() });
 
-/** Takes an exclusive lock on a file, held until the process ends; null when another process has it. */
+/** Takes an exclusive lock on a file, held until the descriptor is closed; null when somebody else has it. */
 export type LockFile = (file: string) => number | null;
 
 export class Store {
   private constructor(
     readonly directory: string,
     readonly uuid: string,
+    private readonly lock: number | null,
   ) {}
 
   /**
@@ -46,7 +48,7 @@ export class Store {
       // Last: a directory without it is no store, and init can be run again once it was emptied.
       const text = JSON.stringify({ uuid, version: STORE_VERSION });
       await writeDurably(path.join(directory, 'store.json'), `${text}\n`);
-      return new Store(directory, uuid);
+      return new Store(directory, uuid, null);
     } catch (thrown) {
       throw storeError(thrown, directory);
     }
@@ -63,13 +65,19 @@ export class Store {
           `${directory} has layout ${version}; this program knows ${STORE_VERSION}`,
         );
       }
-      if (lock(path.join(directory, 'lock')) === null) {
+      const held = lock(path.join(directory, 'lock'));
+      if (held === null) {
         throw new AfterimageError('STORE_BUSY', `${directory} is in use by another receiver`);
       }
-      return new Store(directory, uuid);
+      return new Store(directory, uuid, held);
     } catch (thrown) {
       throw storeError(thrown, directory);
     }
+  }
+
+  /** Lets another receiver have it. */
+  close(): void {
+    if (this.lock !== null) closeSync(this.lock);
   }
 
   get catalogFile(): string {

@@ -110,7 +110,7 @@ function graded(generation: GenerationHistory, endNs: bigint, damage: readonly D
     const isLasting = generation.lastLsn === null;
     span('syncing', firstLsn, lastLsn, beginNs, isLasting ? null : endNs, reason);
   } else {
-    const orderedNs = larger(beginNs, ordered.timeNs);
+    const orderedNs = ordered.lsn > firstLsn ? larger(beginNs, ordered.timeNs) : beginNs;
     if (ordered.lsn > firstLsn) span('syncing', firstLsn, ordered.lsn - 1n, beginNs, orderedNs, reason);
     const from = larger(firstLsn, ordered.lsn);
     span('ordered', from, lastLsn, orderedNs, larger(orderedNs, endNs), '');
@@ -146,8 +146,12 @@ function orderedFrom({ volumes }: GenerationHistory): { lsn: bigint; timeNs: big
   return { lsn, timeNs };
 }
 
-function beginOf({ firstTimeNs, beginNs }: GenerationHistory): bigint {
-  return firstTimeNs ?? beginNs;
+/** A generation that became consistent before its first record begins then, else with that record. */
+function beginOf(generation: GenerationHistory): bigint {
+  const { firstLsn, firstTimeNs, beginNs } = generation;
+  const ordered = orderedFrom(generation);
+  if (ordered === null || ordered.lsn > firstLsn || ordered.timeNs === 0n) return firstTimeNs ?? beginNs;
+  return firstTimeNs !== null && firstTimeNs < ordered.timeNs ? firstTimeNs : ordered.timeNs;
 }
 
 function endOf(generation: GenerationHistory, coveredTimeNs: bigint): bigint {

@@ -6,7 +6,8 @@
 //
 // Threads: as BlockDevice; the first write of a 4 KiB block excludes others of that block (striped locks), so
 // that the copy of what lies beside a partial write cannot undo a neighbour's. A block once copied needs no
-// lock. Ownership: shares the lower device; owns the scratch file.
+// lock.
+// Ownership: shares the lower device; owns the scratch file.
 #pragma once
 
 #include <array>

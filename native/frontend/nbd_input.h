@@ -41,7 +41,8 @@ class NbdInput {
   std::unique_ptr<std::byte, Free> buffer_;
   size_t begin_ = 0;
   size_t end_ = 0;
-  bool lively_ = true;  // the last wait was so short that waiting awake for the next input is worth it
+  uint32_t spins_wasted_ = 0;  // in a row, weighted
+  uint32_t spins_to_skip_ = 0;
   uint32_t receives_after_stop_ = 0;
 };
 

@@ -24,6 +24,7 @@ export interface GenerationVolumeRow {
   size: bigint;
   /** From this LSN on the volume is consistent with the others; null until its sync is complete. */
   orderedLsn: bigint | null;
+  /** When that was, by the host's clock; 0n: before its first record, and nobody said when. */
   orderedTimeNs: bigint | null;
 }
 interface StoredVolume extends Omit<GenerationVolumeRow, 'number'> {

@@ -130,6 +130,15 @@ export class MemberJournal {
     });
   }
 
+  /** The time of the record with this LSN; null when there is none. Errors: SEGMENT_CORRUPT, IO_ERROR. */
+  async timeAt(lsn: bigint): Promise<bigint | null> {
+    this.persist();
+    const row = this.parts.catalog.segments.atOrBefore(this.member.uuid, lsn);
+    if (row === null || row.lastLsn < lsn) return null;
+    const file = this.parts.store.segmentFile(this.member.group, this.member.uuid, row.firstLsn);
+    return this.parts.native.timeAtLsn(segmentInfo(row, file), lsn);
+  }
+
   /** Completes what was queued and writes the catalog. */
   async close(): Promise<void> {
     await this.writer.close();

@@ -151,14 +151,14 @@ void check_random_history(BlockDevice& device, uint64_t operations, const Scene&
         // One spare byte in front, so that the buffer too is at any alignment.
         const uint64_t shift = random() % 2;
         Bytes data = random_bytes(random, length + shift);
-        const RequestOptions options{.fua = random() % 16 == 0};
+        const RequestOptions options{.fua = random() % 40 == 0};
         REQUIRE_MESSAGE(device.write(offset, length, data.data() + shift, options) == 0, "write: " << at);
         std::copy_n(data.data() + shift, length, place);
         break;
       }
       case 4: {
         const RequestOptions options{
-            .fua = random() % 8 == 0, .no_hole = random() % 2 == 0, .fast_only = random() % 3 == 0};
+            .fua = random() % 20 == 0, .no_hole = random() % 2 == 0, .fast_only = random() % 3 == 0};
         const Errno error = device.zero(offset, length, options);
         if (options.fast_only && error == ENOTSUP) break;  // and untouched: the next comparison sees to that
         REQUIRE_MESSAGE(error == 0, "zero: " << at);
@@ -166,11 +166,11 @@ void check_random_history(BlockDevice& device, uint64_t operations, const Scene&
         break;
       }
       case 5:
-        REQUIRE_MESSAGE(device.trim(offset, length, {.fua = random() % 8 == 0}) == 0, "trim: " << at);
+        REQUIRE_MESSAGE(device.trim(offset, length, {.fua = random() % 20 == 0}) == 0, "trim: " << at);
         std::fill_n(place, length, std::byte{0});
         break;
       case 6:
-        if (step % 4 == 0) REQUIRE_MESSAGE(device.flush() == 0, "flush: " << at);
+        if (step % 8 == 0) REQUIRE_MESSAGE(device.flush() == 0, "flush: " << at);
         check_allocation(device, model, offset, length, "allocation: " + at);
         break;
       default: {

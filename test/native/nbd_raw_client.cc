@@ -58,6 +58,8 @@ RawNbdClient::RawNbdClient(const std::string& socket_path) {
   REQUIRE(socket_path.size() < sizeof address.sun_path);
   socket_path.copy(address.sun_path, socket_path.size());
   socket_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const timeval patience{kPatienceMs / 1000, 0};
+  REQUIRE(::setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) == 0);
   REQUIRE(::connect(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
 }
 
@@ -125,9 +127,9 @@ uint16_t RawNbdClient::go(bool structured, const std::string& name, bool ask_blo
   return 0;
 }
 
-void RawNbdClient::request(uint16_t type, uint16_t flags, uint64_t offset, uint32_t length,
-                           const Bytes& payload, uint64_t cookie) {
-  send(Wire().u32(0x25609513).u16(flags).u16(type).u64(cookie).u64(offset).u32(length).bytes(payload));
+Bytes RawNbdClient::request_bytes(uint16_t type, uint16_t flags, uint64_t offset, uint32_t length,
+                                  const Bytes& payload, uint64_t cookie) {
+  return Wire().u32(0x25609513).u16(flags).u16(type).u64(cookie).u64(offset).u32(length).bytes(payload);
 }
 
 RawNbdClient::SimpleReply RawNbdClient::simple_reply() {

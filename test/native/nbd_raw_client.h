@@ -62,8 +62,12 @@ class RawNbdClient {
   /// greet(), structured replies and base:allocation if wanted, then GO. Returns the transmission flags.
   uint16_t go(bool structured = false, const std::string& name = "", bool ask_block_sizes = false);
 
+  static Bytes request_bytes(uint16_t type, uint16_t flags, uint64_t offset, uint32_t length,
+                             const Bytes& payload, uint64_t cookie);
   void request(uint16_t type, uint16_t flags, uint64_t offset, uint32_t length, const Bytes& payload = {},
-               uint64_t cookie = 7);
+               uint64_t cookie = 7) {
+    send(request_bytes(type, flags, offset, length, payload, cookie));
+  }
   SimpleReply simple_reply();
   Chunk chunk();
   /// request() and the error number of its simple reply.

@@ -18,6 +18,8 @@ export interface SiteOptions {
   volumes: SiteVolume[];
   ringBytes?: string;
   segmentBytes?: string;
+  /** Directory of the store, when it is to lie elsewhere. */
+  store?: string;
   /** Address the agent connects to, when it is not the receiver's own (a proxy in between). */
   via?: (listen: string) => Promise<string>;
   env?: NodeJS.ProcessEnv;
@@ -60,7 +62,7 @@ export class Site {
   static async create(scratch: Scratch, options: SiteOptions): Promise<Site> {
     const listen = `127.0.0.1:${await freePort()}`;
     const run = scratch.path('run');
-    const store = scratch.path('store');
+    const store = options.store ?? scratch.path('store');
     await mkdir(run, { mode: 0o700 });
     const receiverConfig = scratch.path('receiver.toml');
     await writeFile(

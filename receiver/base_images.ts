@@ -1,0 +1,83 @@
+/**
+ * The base images that a member's initial sync writes. A base is a sparse file of the volume's size; it is written
+ * directly only until it is complete, and never again (R6).
+ *
+ * Nothing here decides: the session machine says when to begin, write and sync, and the caller keeps that order per
+ * volume. Descriptors stay open from the first write to close().
+ */
+import { open } from 'node:fs/promises';
+import path from 'node:path';
+import type { BlockDevice, FileDeviceOptions } from '../native/index.js';
+import { AfterimageError } from '../proto/errors.js';
+import type { SyncData } from '../proto/replication.js';
+import { syncDirectory } from './durable_file.js';
+
+export interface BaseImagesParts {
+  openFileDevice(options: FileDeviceOptions): Promise<BlockDevice>;
+  crc32c(bytes: Buffer): number;
+  decompress(bytes: Buffer, rawBytes: number): Buffer;
+}
+
+export class BaseImages {
+  private readonly devices = new Map<string, BlockDevice>();
+
+  constructor(private readonly parts: BaseImagesParts) {}
+
+  /** Makes `file` an empty image of `size` bytes, durably, whatever it held. */
+  async begin(file: string, size: bigint): Promise<void> {
+    await this.release(file);
+    const handle = await open(file, 'w', 0o600);
+    try {
+      await handle.truncate(Number(size));
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await syncDirectory(path.dirname(file));
+  }
+
+  /** Checks, expands and writes one piece. Errors: MESSAGE_INVALID, BACKING_*, IO_ERROR. */
+  async write(file: string, piece: SyncData): Promise<void> {
+    const { offset, rawBytes, compressed, data } = piece;
+    if (this.parts.crc32c(data) !== piece.crc32c) {
+      throw new AfterimageError('MESSAGE_INVALID', `sync data at ${offset}: its checksum does not match`);
+    }
+    const bytes = compressed ? this.parts.decompress(data, rawBytes) : data;
+    if (bytes.length !== rawBytes) {
+      throw new AfterimageError(
+        'MESSAGE_INVALID',
+        `sync data at ${offset}: ${bytes.length} bytes, not ${rawBytes}`,
+      );
+    }
+    await (await this.device(file)).write(offset, bytes);
+  }
+
+  /** Makes everything written so far durable. Errors: IO_ERROR. */
+  async sync(file: string): Promise<void> {
+    await (await this.device(file)).flush();
+  }
+
+  /** Closes one image, if it is open. */
+  async release(file: string): Promise<void> {
+    const device = this.devices.get(file);
+    this.devices.delete(file);
+    await device?.close();
+  }
+
+  async close(): Promise<void> {
+    for (const file of [...this.devices.keys()]) await this.release(file);
+  }
+
+  private async device(file: string): Promise<BlockDevice> {
+    const open = this.devices.get(file);
+    if (open !== undefined) return open;
+    const device = await this.parts.openFileDevice({
+      path: file,
+      cache: 'buffered',
+      readOnly: false,
+      exclusive: true,
+    });
+    this.devices.set(file, device);
+    return device;
+  }
+}

@@ -1,0 +1,150 @@
+/** The receiver's side of its control socket: one handler a call of proto/control.ts. */
+import type { UntypedServiceImplementation } from '@grpc/grpc-js';
+import type {
+  CheckpointCreateRequest,
+  CheckpointInfo,
+  CheckpointList,
+  CheckpointListRequest,
+  Empty,
+  ExportCloseRequest,
+  ExportInfo,
+  ExportList,
+  ExportOpenRequest,
+  PointInfo,
+  PointRequest,
+  ReceiverStatus,
+  RecoverProgress,
+  RecoverRequest,
+  Timeline,
+  TimelineRequest,
+  TimelineSpan,
+} from '../proto/control.js';
+import { AfterimageError } from '../proto/errors.js';
+import { serverStream, unary } from '../service/rpc.js';
+import type { CheckpointRow } from './catalog/checkpoints.js';
+import type { GroupRow, MemberRow } from './catalog/members.js';
+import { groupNamed, type Points } from './points.js';
+import type { Recovery } from './recovery/recovery.js';
+import { receiverStatus, type StatusParts } from './status.js';
+import { readHistory, spansOf, type Span } from './timeline.js';
+
+export interface ControlParts extends StatusParts {
+  points: Points;
+  recovery: Recovery;
+  /** Aborted when the receiver drains: recoveries are interrupted, to go on later. */
+  stopping: AbortSignal;
+}
+
+/** How long an agent may take to mark a checkpoint and ship everything before it. */
+const CHECKPOINT_TIMEOUT_MS = 30_000;
+
+/** The handlers of receiverControlService. */
+export function controlHandlers(parts: ControlParts): UntypedServiceImplementation {
+  const { points, exports, recovery, stopping } = parts;
+  return {
+    status: unary<Empty, ReceiverStatus>(() => receiverStatus(parts)),
+    timeline: unary<TimelineRequest, Timeline>((request) => Promise.resolve(timeline(parts, request))),
+    point: unary<PointRequest, PointInfo>(async ({ group, point }) => {
+      // To say what a point is, its grade does not matter.
+      const { positions, grade } = await points.resolve(group, point, true);
+      const [{ lsn, timeNs, member }] = positions;
+      return { group, lsn, timeNs, grade, member: member.uuid };
+    }),
+    checkpointCreate: unary<CheckpointCreateRequest, CheckpointInfo>((request) =>
+      createCheckpoint(parts, request),
+    ),
+    checkpointList: unary<CheckpointListRequest, CheckpointList>((request) =>
+      Promise.resolve({ checkpoints: listCheckpoints(parts, request.group) }),
+    ),
+    exportOpen: unary<ExportOpenRequest, ExportInfo>((request) => exports.start(request)),
+    exportList: unary<Empty, ExportList>(() => Promise.resolve({ exports: exports.list() })),
+    exportClose: unary<ExportCloseRequest, Empty>(async ({ id }) => {
+      await exports.stop(id);
+      return {};
+    }),
+    recover: serverStream<RecoverRequest, RecoverProgress>((request, { signal }) =>
+      recovery.run(request, AbortSignal.any([signal, stopping])),
+    ),
+  };
+}
+
+function timeline({ catalog, members }: ControlParts, request: TimelineRequest): Timeline {
+  const group = groupNamed(catalog, request.group);
+  const rows = catalog.members.members(group.uuid);
+  for (const row of rows) members.persist(row.uuid);
+  const histories = rows.map((row) => ({ row, spans: spansOf(readHistory(catalog, row.uuid)) }));
+  return {
+    group: group.name,
+    spans: histories.flatMap(({ row, spans }) => spans.map((span) => timelineSpan(row, span))),
+    checkpoints: checkpointsOf(catalog.checkpoints.checkpoints(group.uuid), group, histories),
+  };
+}
+
+function timelineSpan(row: MemberRow, span: Span): TimelineSpan {
+  const { grade, generation, firstLsn, lastLsn, beginNs, endNs, reason } = span;
+  return {
+    grade,
+    member: row.uuid,
+    host: row.host,
+    generation,
+    firstLsn,
+    lastLsn,
+    beginNs,
+    endNs: endNs ?? 0n,
+    reason,
+  };
+}
+
+function listCheckpoints({ catalog }: ControlParts, name: string): CheckpointInfo[] {
+  const groups = name === '' ? catalog.members.groups() : [groupNamed(catalog, name)];
+  return groups.flatMap((group) => {
+    const histories = catalog.members
+      .members(group.uuid)
+      .map((row) => ({ row, spans: spansOf(readHistory(catalog, row.uuid)) }));
+    return checkpointsOf(catalog.checkpoints.checkpoints(group.uuid), group, histories);
+  });
+}
+
+function checkpointsOf(
+  checkpoints: readonly CheckpointRow[],
+  group: GroupRow,
+  histories: readonly { row: MemberRow; spans: readonly Span[] }[],
+): CheckpointInfo[] {
+  return checkpoints.map(({ name, member, lsn, timeNs, consistency }) => {
+    const spans = histories.find(({ row }) => row.uuid === member)?.spans ?? [];
+    const span = spans.find(({ firstLsn, lastLsn }) => firstLsn <= lsn && lsn <= lastLsn);
+    // One at the very end of a generation may name the LSN before the first of the next.
+    const grade = span?.grade ?? 'ordered';
+    return { name, group: group.name, lsn, timeNs, consistency, grade };
+  });
+}
+
+/** Asks every member of the group; each marks its own position. */
+async function createCheckpoint(
+  parts: ControlParts,
+  { group: groupName, name }: CheckpointCreateRequest,
+): Promise<CheckpointInfo> {
+  const { catalog, members } = parts;
+  const group = groupNamed(catalog, groupName);
+  const row = catalog.members.members(group.uuid)[0];
+  const live = row === undefined ? null : (members.get(row.uuid)?.live ?? null);
+  if (live === null) throw new AfterimageError('AGENT_AWAY', `no agent of ${groupName} is connected`);
+  await withTimeout(live.askCheckpoint(name), groupName);
+  const kept = listCheckpoints(parts, groupName).find((checkpoint) => checkpoint.name === name);
+  if (kept === undefined) throw new AfterimageError('CHECKPOINT_UNKNOWN', `${name} was not kept`);
+  return kept;
+}
+
+async function withTimeout(asked: Promise<void>, group: string): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => {
+      reject(new AfterimageError('AGENT_AWAY', `the agent of ${group} did not answer in time`));
+    }, CHECKPOINT_TIMEOUT_MS);
+  });
+  try {
+    await Promise.race([asked, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

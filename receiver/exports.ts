@@ -1,0 +1,159 @@
+/** Exports: recovery points opened for use as block devices, without copying anything, any number at once. */
+import { mkdir } from 'node:fs/promises';
+import path from 'node:path';
+import type { BlockDevice } from '../native/index.js';
+import type * as native from '../native/index.js';
+import type { ExportInfo, ExportOpenRequest } from '../proto/control.js';
+import { AfterimageError, toAfterimageError } from '../proto/errors.js';
+import type { Log } from '../service/log.js';
+import { formatTime } from './point_syntax.js';
+import type { Points, ResolvedPoint, VolumePoint } from './points.js';
+import { nbdListen, serveDevices, serveNbd, type Serving, type ServingNative } from './serving.js';
+
+export interface ExportsParts {
+  points: Points;
+  native: ServingNative & Pick<typeof native, 'openPoint' | 'openOverlay'>;
+  /** Directory for the overlays of writable exports. */
+  scratchDirectory: string;
+  /** Directory for sockets and mount points. */
+  runDirectory: string;
+  nowNs: () => bigint;
+  /** A clock that does not go back, microseconds. */
+  elapsedUs: () => number;
+  /** A short name that no export has had. */
+  newId: () => string;
+  log: Log;
+}
+
+/** Exports open at once: each holds threads and descriptors. */
+const EXPORTS_MAX = 64;
+/** What is read of every volume to say how long opening took. */
+const FIRST_READ_BYTES = 4096;
+
+interface OpenExport {
+  info: ExportInfo;
+  serving: Serving;
+  devices: BlockDevice[];
+}
+
+export class Exports {
+  private readonly open = new Map<string, OpenExport>();
+  private opening = 0;
+
+  constructor(private readonly parts: ExportsParts) {}
+
+  get count(): number {
+    return this.open.size;
+  }
+
+  /** Errors: those of Points, LISTEN_*, FUSE_*, LOOP_*, SCRATCH_UNAVAILABLE, USAGE, ADDRESS_NOT_LOOPBACK, EXPORT_LIMIT. */
+  async start(request: ExportOpenRequest): Promise<ExportInfo> {
+    if (this.open.size + this.opening >= EXPORTS_MAX) {
+      throw new AfterimageError('EXPORT_LIMIT', `${EXPORTS_MAX} exports are open`);
+    }
+    this.opening += 1;
+    try {
+      return await this.startOne(request);
+    } finally {
+      this.opening -= 1;
+    }
+  }
+
+  list(): ExportInfo[] {
+    return [...this.open.values()].map(({ info }) => info);
+  }
+
+  /** Errors: EXPORT_UNKNOWN, EXPORT_BUSY. */
+  async stop(id: string): Promise<void> {
+    const found = this.open.get(id);
+    if (found === undefined) throw new AfterimageError('EXPORT_UNKNOWN', `there is no export ${id}`);
+    await found.serving.stop();
+    this.open.delete(id);
+    for (const device of found.devices) await device.close();
+    this.parts.log.info({ export: id }, 'export closed');
+  }
+
+  /** Closes what can be closed. What is in use is named in the log and ends with the process. */
+  async stopAll(): Promise<void> {
+    for (const id of [...this.open.keys()]) {
+      try {
+        await this.stop(id);
+      } catch (thrown) {
+        this.parts.log.error({ err: toAfterimageError(thrown), export: id }, 'an export could not be closed');
+      }
+    }
+  }
+
+  private async startOne(request: ExportOpenRequest): Promise<ExportInfo> {
+    const { points, elapsedUs, newId, runDirectory } = this.parts;
+    const beginUs = elapsedUs();
+    const id = newId();
+    const listen = request.device
+      ? null
+      : nbdListen(request.socket, request.tcp, path.join(runDirectory, `export-${id}.sock`));
+    const point = await points.resolve(request.group, request.point, request.force);
+    const devices: BlockDevice[] = [];
+    try {
+      const served = [];
+      for (const { volume, options } of points.volumes(point, request.volumes)) {
+        served.push({ name: volume.name, device: await this.openVolume(options, request.writable, devices) });
+      }
+      const openedInUs = BigInt(Math.round(elapsedUs() - beginUs));
+      await mkdir(runDirectory, { recursive: true, mode: 0o700 });
+      const serving =
+        listen === null
+          ? await serveDevices(this.parts.native, path.join(runDirectory, `export-${id}`), served)
+          : await serveNbd(this.parts.native, listen, describe(point), served);
+      const info = this.describeExport(id, request, point, serving, openedInUs);
+      this.open.set(id, { info, serving, devices });
+      this.parts.log.info({ export: id, group: request.group, lsn: info.lsn, openedInUs }, 'export opened');
+      return info;
+    } catch (thrown) {
+      for (const device of devices) await device.close();
+      throw thrown;
+    }
+  }
+
+  /** Opens one volume and reads its first bytes; what is to be closed later goes to `devices`, uppermost first. */
+  private async openVolume(
+    options: VolumePoint['options'],
+    isWritable: boolean,
+    devices: BlockDevice[],
+  ): Promise<BlockDevice> {
+    const { openPoint, openOverlay } = this.parts.native;
+    let device = await openPoint(options);
+    devices.unshift(device);
+    if (isWritable) {
+      device = await openOverlay(device, this.parts.scratchDirectory);
+      devices.unshift(device);
+    }
+    const bytes = device.size < BigInt(FIRST_READ_BYTES) ? Number(device.size) : FIRST_READ_BYTES;
+    await device.read(0n, Buffer.allocUnsafe(bytes));
+    return device;
+  }
+
+  private describeExport(
+    id: string,
+    { group, writable }: ExportOpenRequest,
+    { positions: [position], grade }: ResolvedPoint,
+    { volumes }: Serving,
+    openedInUs: bigint,
+  ): ExportInfo {
+    const { lsn, timeNs } = position;
+    return {
+      id,
+      group,
+      lsn,
+      timeNs,
+      grade,
+      writable,
+      volumes,
+      openedInUs,
+      createdNs: this.parts.nowNs(),
+    };
+  }
+}
+
+function describe({ group, positions: [{ lsn, timeNs }] }: ResolvedPoint): string {
+  return `${group.name} at LSN ${lsn}, ${formatTime(timeNs)}`;
+}

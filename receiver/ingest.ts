@@ -1,0 +1,299 @@
+/**
+ * Ingest: one replication stream, from gRPC into journal, bases and catalog. The session machine decides
+ * (receiver/session.ts); this carries its actions out in their order and hands every result back. What must keep an
+ * order runs in one lane: each volume's base, the hashes, the generations. Frames keep theirs in the journal's writer.
+ */
+import { randomBytes, randomUUID } from 'node:crypto';
+import type { ServerDuplexStream } from '@grpc/grpc-js';
+import { AfterimageError, isErrorCode, toAfterimageError } from '../proto/errors.js';
+import { readFrameHeader } from '../proto/frame_header.js';
+import type { AgentMessage, Hello, ReceiverMessage } from '../proto/replication.js';
+import { formatUuid } from '../proto/uuid.js';
+import type { Log } from '../service/log.js';
+import { FlowGate } from './flow.js';
+import { Lanes } from './lanes.js';
+import type { LiveSession, Members } from './members.js';
+import type { ReceiverAction, ReceiverEvent } from './session_events.js';
+import { missing, SessionWork, storeWriter, type SessionWorkParts } from './session_work.js';
+
+export type ReplicationStream = ServerDuplexStream<AgentMessage, ReceiverMessage>;
+
+/** receiver/session.ts */
+export interface SessionMachine {
+  handle(event: ReceiverEvent): ReceiverAction[];
+}
+export interface IngestParts extends SessionWorkParts {
+  members: Members;
+  log: Log;
+  newMachine: () => SessionMachine;
+}
+
+const HASH_KEY_BYTES = 32;
+
+interface Waiting {
+  resolve(): void;
+  reject(error: AfterimageError): void;
+}
+
+export class Ingest implements LiveSession {
+  /** Settles when the session has ended, and everything that it asked for. */
+  readonly ended: Promise<void>;
+  private settleEnded: () => void = () => undefined;
+
+  private readonly machine: SessionMachine;
+  private readonly gate: FlowGate;
+  private readonly lanes = new Lanes();
+  private readonly events: { event: ReceiverEvent; message: AgentMessage | null }[] = [];
+  private isHandling = false;
+  private isClosed = false;
+  private hello: Hello | null = null;
+  private work: SessionWork | null = null;
+  /** Checkpoints that somebody here asked for, by request. */
+  private readonly asked = new Map<string, Waiting>();
+  private log: Log;
+
+  constructor(
+    private readonly parts: IngestParts,
+    private readonly stream: ReplicationStream,
+  ) {
+    this.log = parts.log;
+    this.machine = parts.newMachine();
+    this.gate = new FlowGate(stream);
+    this.ended = new Promise((resolve) => (this.settleEnded = resolve));
+    stream.on('data', (message: AgentMessage) => this.receive(message));
+    stream.on('end', () => this.lost());
+    stream.on('cancelled', () => this.lost());
+    stream.on('error', () => this.lost());
+  }
+
+  get epoch(): bigint {
+    return this.hello?.epoch ?? 0n;
+  }
+
+  displace(code: 'FENCED' | null): Promise<void> {
+    this.handle({ type: 'displaced', code }, null);
+    return this.ended;
+  }
+
+  askCheckpoint(name: string): Promise<void> {
+    if (this.isClosed) return Promise.reject(new AfterimageError('AGENT_AWAY', 'the session has ended'));
+    return new Promise((resolve, reject) => {
+      const requestId = randomUUID();
+      this.asked.set(requestId, { resolve, reject });
+      this.handle({ type: 'checkpointAsked', requestId, name }, null);
+    });
+  }
+
+  /** Ends the session as if the agent had gone, and waits for what is under way. */
+  drain(): Promise<void> {
+    this.lost();
+    return this.ended;
+  }
+
+  private receive(message: AgentMessage): void {
+    if (this.isClosed) return;
+    if (!('frame' in message)) return this.handle({ type: 'message', message }, message);
+    let header;
+    try {
+      header = readFrameHeader(message.frame.buffer);
+    } catch (thrown) {
+      return this.fail(thrown);
+    }
+    this.handle({ type: 'frame', header }, message);
+  }
+
+  private lost(): void {
+    if (this.isClosed) return;
+    this.handle({ type: 'closed' }, null);
+    this.close('SESSION_LOST', 'the stream has ended');
+  }
+
+  /** One event at a time: what an action brings about at once waits until the actions before it are carried out. */
+  private handle(event: ReceiverEvent, message: AgentMessage | null): void {
+    this.events.push({ event, message });
+    if (this.isHandling) return;
+    this.isHandling = true;
+    try {
+      for (let next = this.events.shift(); next !== undefined; next = this.events.shift()) {
+        for (const action of this.machine.handle(next.event)) this.perform(action, next.message);
+      }
+    } catch (thrown) {
+      // A broken assertion of this program ends one session, not the receiver.
+      this.log.error({ err: thrown }, 'a session met a defect');
+      this.events.length = 0;
+      this.close('INTERNAL', toAfterimageError(thrown).message);
+    } finally {
+      this.isHandling = false;
+    }
+  }
+
+  private fail(thrown: unknown): void {
+    const { code, message } = toAfterimageError(thrown);
+    this.handle({ type: 'failed', code, message }, null);
+  }
+
+  private perform(action: ReceiverAction, message: AgentMessage | null): void {
+    switch (action.type) {
+      case 'send':
+        return this.send(action.message);
+      case 'close':
+        return this.close(action.code, action.message);
+      case 'checkpointResult':
+        return this.settleCheckpoint(action.requestId, action.code, action.message);
+      case 'find':
+        return this.find(action.hello);
+      case 'closeOther':
+        return this.start('session', async () => {
+          await this.other()?.displace(action.code);
+          return { type: 'otherClosed' };
+        });
+      case 'storeEpoch':
+        return this.start('session', () => this.storeEpoch(action.hello));
+      case 'append':
+        return this.append(message);
+      case 'noteHeartbeat':
+        if (message !== null && 'heartbeat' in message) this.known.noteHeartbeat(message.heartbeat);
+        return;
+      case 'endGeneration':
+        return this.start('session', () => Promise.resolve(this.known.endGeneration(action.end)));
+      case 'beginGeneration':
+        return this.start('session', () => this.known.beginGeneration(action.epoch, action.begin));
+      case 'keepCheckpoint':
+        return this.start('session', () => Promise.resolve(this.known.keepCheckpoint(action.checkpoint)));
+      case 'beginBase':
+        return this.start(`base ${action.volume}`, () => this.known.beginBase(action));
+      case 'writeBase': {
+        if (message === null || !('syncData' in message)) throw missing('sync data');
+        const { syncData } = message;
+        return this.start(
+          `base ${action.volume}`,
+          () => this.known.writeBase(action, syncData),
+          syncData.data.length,
+        );
+      }
+      case 'syncBase':
+        return this.start(`base ${action.volume}`, () => this.known.syncBase(action));
+      case 'markSynced':
+        return this.start(`base ${action.volume}`, () => this.known.markSynced(action));
+      case 'hash':
+        return this.start('hash', () => this.known.hash(action), action.length);
+    }
+  }
+
+  /** Runs `work` in its lane and hands its answer back; `bytes` count as taken in until then. */
+  private start(lane: string, work: () => Promise<ReceiverEvent>, bytes = 0): void {
+    this.gate.enter(bytes);
+    if (bytes > 0) this.work?.member.received.add(bytes);
+    this.lanes.run(lane, async () => {
+      try {
+        // After the end only what was begun is finished.
+        if (!this.isClosed) this.handle(await work(), null);
+      } catch (thrown) {
+        this.fail(thrown);
+      } finally {
+        this.gate.leave(bytes);
+      }
+    });
+  }
+
+  private append(message: AgentMessage | null): void {
+    if (message === null || !('frame' in message)) throw missing('frame');
+    const { buffer } = message.frame;
+    const { known } = this;
+    this.gate.enter(buffer.length);
+    known.member.received.add(buffer.length);
+    const appended = known.append(buffer).then(
+      (event) => this.handle(event, null),
+      (thrown: unknown) => {
+        const { code, message: text } = toAfterimageError(thrown);
+        this.handle({ type: 'appendFailed', code, message: text }, null);
+      },
+    );
+    this.lanes.join(appended.finally(() => this.gate.leave(buffer.length)));
+  }
+
+  private find(hello: Hello): void {
+    this.hello = hello;
+    this.log = this.parts.log.child({ group: hello.groupName, host: hello.host });
+    try {
+      const writer = this.parts.sessions.find(hello);
+      this.handle({ type: 'found', writer, otherIsLive: this.other() !== null }, null);
+    } catch (thrown) {
+      const { code, message } = toAfterimageError(thrown);
+      this.handle({ type: 'foundMismatch', code, message }, null);
+    }
+  }
+
+  private async storeEpoch(hello: Hello): Promise<ReceiverEvent> {
+    // Two streams may have found the member free at the same time.
+    for (let other = this.other(); other !== null; other = this.other()) {
+      await other.displace(other.epoch < hello.epoch ? 'FENCED' : null);
+    }
+    if (!(await storeWriter(this.parts, hello))) return { type: 'epochOutdated' };
+    const member = await this.parts.members.open(this.parts.sessions.member(formatUuid(hello.member)));
+    if (this.isClosed || member.live !== null) {
+      throw new AfterimageError('SESSION_LOST', 'another stream of the member came first');
+    }
+    member.live = this;
+    member.lastEnd = '';
+    member.journal.resume(hello.epoch);
+    const hashKey = randomBytes(HASH_KEY_BYTES);
+    this.work = new SessionWork(this.parts, hello, member, hashKey);
+    this.log.info({ epoch: hello.epoch, generation: hello.generation }, 'agent connected');
+    return { type: 'epochStored', position: this.work.position(), hashKey };
+  }
+
+  private send(message: ReceiverMessage): void {
+    if (this.stream.destroyed || this.stream.writableEnded) return;
+    if (this.stream.write(message)) return;
+    this.gate.block(true);
+    this.stream.once('drain', () => this.gate.block(false));
+  }
+
+  private close(code: string, message: string): void {
+    if (this.isClosed) return;
+    this.isClosed = true;
+    if (this.work !== null) this.log.info({ code, reason: message }, 'session ended');
+    else this.log.warn({ code, reason: message }, 'session refused');
+    if (!this.stream.writableEnded) this.stream.end();
+    this.gate.open();
+    void this.finish(code);
+  }
+
+  private async finish(code: string): Promise<void> {
+    try {
+      await this.lanes.idle();
+      await this.work?.close();
+    } catch (thrown) {
+      this.log.error({ err: toAfterimageError(thrown) }, 'a session did not end cleanly');
+    } finally {
+      for (const requestId of [...this.asked.keys()]) {
+        this.settleCheckpoint(requestId, 'SESSION_LOST', 'the session has ended');
+      }
+      const member = this.work?.member;
+      if (member?.live === this) {
+        member.live = null;
+        member.lastEnd = code;
+      }
+      this.settleEnded();
+    }
+  }
+
+  private settleCheckpoint(requestId: string, code: string, message: string): void {
+    const waiting = this.asked.get(requestId);
+    this.asked.delete(requestId);
+    if (code === '') waiting?.resolve();
+    else waiting?.reject(new AfterimageError(isErrorCode(code) ? code : 'INTERNAL', message));
+  }
+
+  /** The member's live session, if it is not this one. */
+  private other(): LiveSession | null {
+    const live = this.hello === null ? null : this.parts.members.get(formatUuid(this.hello.member))?.live;
+    return live === undefined || live === this ? null : live;
+  }
+
+  private get known(): SessionWork {
+    if (this.work === null) throw missing('member');
+    return this.work;
+  }
+}

@@ -1,0 +1,128 @@
+/** The receiver: composition only. Every part is made here and handed what it needs. */
+import { randomBytes } from 'node:crypto';
+import * as native from '../native/index.js';
+import { receiverControlService } from '../proto/control.js';
+import { createLog, type Log } from '../service/log.js';
+import { RpcServer } from '../service/rpc.js';
+import { formatAddress } from '../service/settings.js';
+import type { StopSignals } from '../service/signals.js';
+import { Catalog } from './catalog/catalog.js';
+import type { ReceiverConfig } from './config.js';
+import { controlHandlers } from './control.js';
+import { Exports } from './exports.js';
+import { FrameBuffers } from './frame_buffers.js';
+import { RunBuilds } from './journal/runs.js';
+import { Members } from './members.js';
+import { Points } from './points.js';
+import { Recovery } from './recovery/recovery.js';
+import { ReplicationServer } from './server.js';
+import { ReceiverSession } from './session.js';
+import { SessionStore } from './session_store.js';
+import { Store } from './store.js';
+
+/** How often positions are written to the catalog. */
+const PERSIST_MS = 1000;
+/** How long calls under way may take when the receiver drains. */
+const GRACE_MS = 5000;
+const NS_PER_MS = 1_000_000n;
+
+/** What a test may replace. */
+export interface ReceiverOverrides {
+  log?: Log;
+}
+
+/**
+ * Runs a receiver until `signals.drain` is aborted, then closes sessions, exports and journals; `signals.end` cuts that
+ * short, and loses nothing that was acknowledged. Errors: STORE_*, LISTEN_*, SEGMENT_VERSION, PERMISSION_DENIED.
+ */
+export async function runReceiver(
+  config: ReceiverConfig,
+  signals: StopSignals,
+  version: string,
+  overrides: ReceiverOverrides = {},
+): Promise<void> {
+  const log = overrides.log ?? createLog('receiver', config.logLevel);
+  const store = await Store.open(config.store, native.lockFile);
+  const catalog = Catalog.open(store.catalogFile);
+  const nowNs = (): bigint => BigInt(Date.now()) * NS_PER_MS;
+  const elapsedMs = (): number => performance.now();
+
+  const runs = new RunBuilds({ catalog, store, log, buildRun: native.buildRun });
+  const journals = { catalog, store, native, runs, log, segmentBytes: config.segmentBytes };
+  const members = new Members(journals, elapsedMs);
+  const points = new Points({ catalog, store, native, journals: members, nowNs });
+  const exports = new Exports({
+    points,
+    native,
+    scratchDirectory: store.scratchDirectory,
+    runDirectory: config.runDirectory,
+    nowNs,
+    elapsedUs: () => performance.now() * 1000,
+    newId: () => randomBytes(4).toString('hex'),
+    log,
+  });
+  const recovery = new Recovery({
+    points,
+    native,
+    storeDirectory: store.directory,
+    runDirectory: config.runDirectory,
+    elapsedMs,
+    log,
+  });
+  const replication = new ReplicationServer({
+    catalog,
+    store,
+    sessions: new SessionStore(catalog, nowNs),
+    points,
+    buffers: new FrameBuffers(),
+    native,
+    members,
+    log,
+    newMachine: () => new ReceiverSession(`afterimage ${version}`),
+  });
+  const control = new RpcServer();
+
+  const persisting = setInterval(() => {
+    try {
+      members.persistAll();
+    } catch (thrown) {
+      // The catalog may lag behind: frames are the truth, and the next second tries again.
+      log.error({ err: thrown }, 'the catalog could not be written');
+    }
+  }, PERSIST_MS);
+  try {
+    await members.openAll();
+    const listen = formatAddress(await replication.listen(config.listen));
+    const status = { version, listen, store, catalog, members, exports };
+    control.add(
+      receiverControlService,
+      controlHandlers({ ...status, points, recovery, stopping: signals.drain }),
+    );
+    await control.listenUnix(config.control);
+    log.info({ store: store.directory, listen, control: config.control }, 'receiver ready');
+    await aborted(signals.drain);
+    log.info('receiver draining');
+  } finally {
+    const drained = drain();
+    await Promise.race([drained, aborted(signals.end)]);
+  }
+
+  async function drain(): Promise<void> {
+    await replication.stop(GRACE_MS);
+    await exports.stopAll();
+    await control.stop(GRACE_MS);
+    await runs.close();
+    clearInterval(persisting);
+    await members.close();
+    catalog.close();
+    store.close();
+    log.info('receiver stopped');
+  }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => {
+    signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}

@@ -1,0 +1,69 @@
+/**
+ * How far a recovery has come, beside its target: a recovery that was interrupted goes on there, if it is to the same
+ * point. It exists from the first byte written until everything is verified.
+ */
+import { readFile, unlink } from 'node:fs/promises';
+import { z } from 'zod';
+import { writeDurably } from '../durable_file.js';
+
+export const PROGRESS_SUFFIX = '.afterimage-resume';
+
+const decimal = z
+  .string()
+  .regex(/^\d{1,20}$/)
+  .transform(BigInt);
+const schema = z.object({
+  volume: z.uuid(),
+  lsn: decimal,
+  size: decimal,
+  offset: decimal,
+  isSparse: z.boolean(),
+});
+
+/** What is recovered to where. */
+export interface RecoveryIdentity {
+  /** UUID of the volume. */
+  volume: string;
+  lsn: bigint;
+  /** Of the volume, bytes. */
+  size: bigint;
+}
+export interface RecoveryProgress extends RecoveryIdentity {
+  /** Everything below is on stable storage in the target. */
+  offset: bigint;
+  /** The target was empty: what was not written is zero. */
+  isSparse: boolean;
+}
+
+/** What `file` says, if it is about the same point of the same volume; else null. */
+export async function readProgress(
+  file: string,
+  { volume, lsn, size }: RecoveryIdentity,
+): Promise<RecoveryProgress | null> {
+  let json: unknown;
+  try {
+    json = JSON.parse(await readFile(file, 'utf8'));
+  } catch {
+    return null;
+  }
+  const parsed = schema.safeParse(json);
+  if (!parsed.success) return null;
+  const progress = parsed.data;
+  const isSame = progress.volume === volume && progress.lsn === lsn && progress.size === size;
+  return isSame && progress.offset <= size ? progress : null;
+}
+
+export function writeProgress(file: string, progress: RecoveryProgress): Promise<void> {
+  const { volume, lsn, size, offset, isSparse } = progress;
+  const json = { volume, lsn: String(lsn), size: String(size), offset: String(offset), isSparse };
+  return writeDurably(file, `${JSON.stringify(json)}\n`);
+}
+
+/** It may be gone already. */
+export async function removeProgress(file: string): Promise<void> {
+  try {
+    await unlink(file);
+  } catch (thrown) {
+    if ((thrown as NodeJS.ErrnoException).code !== 'ENOENT') throw thrown;
+  }
+}

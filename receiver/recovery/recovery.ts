@@ -1,0 +1,153 @@
+/**
+ * Recovery: a point copied out in full, verified, and resumable. One volume goes to a file or device, a group into a
+ * directory with one image a volume.
+ */
+import { mkdir } from 'node:fs/promises';
+import path from 'node:path';
+import type { BlockDevice, PointOptions } from '../../native/index.js';
+import type { RecoverProgress, RecoverRequest } from '../../proto/control.js';
+import { AfterimageError } from '../../proto/errors.js';
+import type { Log } from '../../service/log.js';
+import type { Points, ResolvedPoint, VolumePoint } from '../points.js';
+import { copyVolume, verifyVolume, type CopyParts } from './copy.js';
+import { removeProgress, type RecoveryIdentity } from './progress_file.js';
+import { checkDirectory, openTarget, type Target, type TargetParts } from './target.js';
+
+export interface RecoveryParts {
+  points: Points;
+  native: CopyParts & {
+    openPoint(options: PointOptions): Promise<BlockDevice>;
+    openFileDevice: TargetParts['openFileDevice'];
+  };
+  storeDirectory: string;
+  runDirectory: string;
+  /** A clock that does not go back, milliseconds. */
+  elapsedMs: () => number;
+  log: Log;
+}
+
+/** Progress is told no more often than this. */
+const TELL_MS = 200;
+
+/** One volume and where it goes. */
+interface Job {
+  point: VolumePoint;
+  file: string;
+  identity: RecoveryIdentity;
+}
+
+export class Recovery {
+  constructor(private readonly parts: RecoveryParts) {}
+
+  /**
+   * Recovers and tells how far it is; the last message of each volume has phase `done`. `signal` interrupts it: run
+   * again with the same point it goes on. Errors: those of Points, TARGET_*, VERIFY_FAILED, INTERRUPTED, IO_ERROR,
+   * PERMISSION_DENIED.
+   */
+  async *run(request: RecoverRequest, signal: AbortSignal): AsyncGenerator<RecoverProgress, void> {
+    const { points, log } = this.parts;
+    if (!path.isAbsolute(request.target)) {
+      throw new AfterimageError('TARGET_INVALID', `${request.target} is not an absolute path`);
+    }
+    const point = await points.resolve(request.group, request.point, request.force);
+    const jobs = await this.plan(request, point);
+    const targets: string[] = [];
+    for (const job of jobs) {
+      const progressFile = yield* this.recover(job, point, request.overwrite, signal);
+      targets.push(progressFile);
+    }
+    // Only now: a group that is interrupted in its second volume keeps its first.
+    for (const progressFile of targets) await removeProgress(progressFile);
+    log.info({ group: request.group, target: request.target, lsn: point.positions[0].lsn }, 'recovered');
+  }
+
+  private async plan(request: RecoverRequest, point: ResolvedPoint): Promise<Job[]> {
+    const { target, volume } = request;
+    const volumes = this.parts.points.volumes(point, volume === '' ? [] : [volume]);
+    const jobs = volumes.map((each) => ({
+      point: each,
+      file: volume === '' ? path.join(target, imageName(each)) : target,
+      identity: { volume: each.volume.uuid, lsn: each.options.lsn, size: each.options.size },
+    }));
+    if (volume !== '') return jobs;
+    if (!request.overwrite) {
+      await checkDirectory(target, new Map(jobs.map((job) => [imageName(job.point), job.identity])));
+    }
+    try {
+      await mkdir(target, { recursive: true, mode: 0o700 });
+    } catch (cause) {
+      throw new AfterimageError('TARGET_INVALID', `${target} cannot be made a directory`, { cause });
+    }
+    return jobs;
+  }
+
+  /** Returns the file with its progress. */
+  private async *recover(
+    job: Job,
+    point: ResolvedPoint,
+    overwrite: boolean,
+    signal: AbortSignal,
+  ): AsyncGenerator<RecoverProgress, string> {
+    const { native } = this.parts;
+    const source = await native.openPoint(job.point.options);
+    try {
+      await mkdir(this.parts.runDirectory, { recursive: true, mode: 0o700 });
+      const targetParts = { ...this.parts, openFileDevice: native.openFileDevice };
+      const target = await openTarget(targetParts, job.file, job.identity, overwrite);
+      try {
+        yield* this.copy(job, point, source, target, signal);
+        return target.progressFile;
+      } finally {
+        await target.device.close();
+      }
+    } finally {
+      await source.close();
+    }
+  }
+
+  private async *copy(
+    job: Job,
+    { positions: [{ lsn, timeNs }] }: ResolvedPoint,
+    source: BlockDevice,
+    target: Target,
+    signal: AbortSignal,
+  ): AsyncGenerator<RecoverProgress, void> {
+    const message = {
+      volume: job.point.volume.name,
+      target: job.file,
+      bytesTotal: job.identity.size,
+      lsn,
+      timeNs,
+    };
+    const isTime = this.throttle();
+    let bytesWritten = 0n;
+    let bytesDone = target.progress.offset;
+    yield { ...message, bytesDone, bytesWritten, phase: 'copy', sha256: '' };
+    for await (const step of copyVolume(this.parts.native, source, target, signal)) {
+      ({ bytesDone, bytesWritten } = step);
+      if (isTime()) yield { ...message, bytesDone, bytesWritten, phase: 'copy', sha256: '' };
+    }
+    const verification = verifyVolume(source, target, signal);
+    let step = await verification.next();
+    for (; step.done !== true; step = await verification.next()) {
+      bytesDone = step.value;
+      if (isTime()) yield { ...message, bytesDone, bytesWritten, phase: 'verify', sha256: '' };
+    }
+    yield { ...message, bytesDone, bytesWritten, phase: 'done', sha256: step.value };
+  }
+
+  private throttle(): () => boolean {
+    const { elapsedMs } = this.parts;
+    let toldMs = elapsedMs();
+    return () => {
+      const nowMs = elapsedMs();
+      if (nowMs - toldMs < TELL_MS) return false;
+      toldMs = nowMs;
+      return true;
+    };
+  }
+}
+
+function imageName({ volume }: VolumePoint): string {
+  return `${volume.name}.img`;
+}

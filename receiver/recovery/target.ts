@@ -1,0 +1,166 @@
+/**
+ * What a volume is recovered to: a file, or a block device. Everything that can be wrong with it is found before a byte
+ * of it is changed.
+ */
+import { open, readdir, realpath, stat, truncate } from 'node:fs/promises';
+import type { Stats } from 'node:fs';
+import path from 'node:path';
+import type { BlockDevice, FileDeviceOptions } from '../../native/index.js';
+import { AfterimageError, toAfterimageError } from '../../proto/errors.js';
+import {
+  PROGRESS_SUFFIX,
+  readProgress,
+  writeProgress,
+  type RecoveryIdentity,
+  type RecoveryProgress,
+} from './progress_file.js';
+
+export interface Target {
+  path: string;
+  device: BlockDevice;
+  /** Where it goes on; its `offset` is kept up to date by whoever writes. */
+  progress: RecoveryProgress;
+  progressFile: string;
+}
+export interface TargetParts {
+  openFileDevice: (options: FileDeviceOptions) => Promise<BlockDevice>;
+  storeDirectory: string;
+  /** For the progress of recoveries to devices. */
+  runDirectory: string;
+}
+
+const SECTOR_BYTES = 512;
+
+/**
+ * Opens `file` exclusively for a volume. A new or empty file becomes sparse of the volume's size; what is there already
+ * is taken only to go on with the same recovery, or to be overwritten.
+ * Errors: TARGET_INVALID, TARGET_NOT_EMPTY, TARGET_TOO_SMALL, TARGET_BUSY, PERMISSION_DENIED.
+ */
+export async function openTarget(
+  parts: TargetParts,
+  file: string,
+  identity: RecoveryIdentity,
+  overwrite: boolean,
+): Promise<Target> {
+  await assertOutsideStore(parts, file);
+  const found = await statOrNull(file);
+  const isDevice = found?.isBlockDevice() === true;
+  if (found !== null && !isDevice && !found.isFile()) {
+    throw new AfterimageError('TARGET_INVALID', `${file} is neither a file nor a block device`);
+  }
+  const progressFile = isDevice ? deviceProgressFile(parts, file) : `${file}${PROGRESS_SUFFIX}`;
+  const earlier = found === null ? null : await readProgress(progressFile, identity);
+  const isSameFile = isDevice || BigInt(found?.size ?? 0) === identity.size;
+  const progress =
+    earlier !== null && isSameFile ? earlier : { ...identity, offset: 0n, isSparse: !isDevice };
+  if (progress !== earlier) {
+    const isEmpty = !isDevice && (found === null || found.size === 0);
+    if (!isEmpty && !overwrite) throw new AfterimageError('TARGET_NOT_EMPTY', `${file} is not empty`);
+    if (!isDevice) await emptyFile(parts, file, found, identity.size);
+  }
+  const device = await openExclusively(parts, file, isDevice);
+  if (device.size < identity.size) {
+    await device.close();
+    throw new AfterimageError(
+      'TARGET_TOO_SMALL',
+      `${file} has ${device.size} bytes, the volume ${identity.size}`,
+    );
+  }
+  await writeProgress(progressFile, progress);
+  return { path: file, device, progress, progressFile };
+}
+
+/**
+ * Whether a group may be recovered into `directory`: it is missing, empty, or holds only what an interrupted recovery to
+ * the same point left there. Errors: TARGET_INVALID, TARGET_NOT_EMPTY.
+ */
+export async function checkDirectory(
+  directory: string,
+  images: ReadonlyMap<string, RecoveryIdentity>,
+): Promise<void> {
+  const found = await statOrNull(directory);
+  if (found === null) return;
+  if (!found.isDirectory()) throw new AfterimageError('TARGET_INVALID', `${directory} is not a directory`);
+  for (const name of await readdir(directory)) {
+    const image = name.endsWith(PROGRESS_SUFFIX) ? name.slice(0, -PROGRESS_SUFFIX.length) : name;
+    const identity = images.get(image);
+    const progress =
+      identity === undefined
+        ? null
+        : await readProgress(path.join(directory, `${image}${PROGRESS_SUFFIX}`), identity);
+    if (progress === null) {
+      throw new AfterimageError('TARGET_NOT_EMPTY', `${directory} is not empty: it holds ${name}`);
+    }
+  }
+}
+
+/** Recovering into the store would destroy what it is recovered from. */
+async function assertOutsideStore({ storeDirectory }: TargetParts, file: string): Promise<void> {
+  let parent: string;
+  try {
+    parent = await realpath(path.dirname(file));
+  } catch (cause) {
+    throw new AfterimageError('TARGET_INVALID', `${path.dirname(file)} does not exist`, { cause });
+  }
+  const fromStore = path.relative(await realpath(storeDirectory), parent);
+  if (fromStore === '' || (!fromStore.startsWith('..') && !path.isAbsolute(fromStore))) {
+    throw new AfterimageError('TARGET_INVALID', `${file} lies in the receiver's store`);
+  }
+}
+
+/** A device's directory is no place for files. */
+function deviceProgressFile({ runDirectory }: TargetParts, file: string): string {
+  return path.join(runDirectory, `${encodeURIComponent(file)}${PROGRESS_SUFFIX}`);
+}
+
+async function emptyFile(parts: TargetParts, file: string, found: Stats | null, size: bigint): Promise<void> {
+  if (found !== null && found.size > 0 && found.size % SECTOR_BYTES === 0) {
+    // Somebody may hold it: before it is cut, not after.
+    await (await openExclusively(parts, file, false)).close();
+  }
+  try {
+    if (found === null) await (await open(file, 'wx', 0o600)).close();
+    else await truncate(file, 0);
+    await truncate(file, Number(size));
+  } catch (thrown) {
+    throw targetError(thrown, file);
+  }
+}
+
+async function openExclusively(
+  { openFileDevice }: TargetParts,
+  file: string,
+  isDevice: boolean,
+): Promise<BlockDevice> {
+  try {
+    // Verification has to read what the device holds, not what the page cache does.
+    const cache = isDevice ? 'direct' : 'buffered';
+    return await openFileDevice({ path: file, cache, readOnly: false, exclusive: true });
+  } catch (thrown) {
+    throw targetError(thrown, file);
+  }
+}
+
+async function statOrNull(file: string): Promise<Stats | null> {
+  try {
+    return await stat(file);
+  } catch (thrown) {
+    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw targetError(thrown, file);
+  }
+}
+
+function targetError(thrown: unknown, file: string): AfterimageError {
+  const code = (thrown as { code?: unknown }).code;
+  const options = { cause: thrown };
+  if (code === 'EACCES' || code === 'EPERM') {
+    return new AfterimageError('PERMISSION_DENIED', `${file} may not be written by the receiver`, options);
+  }
+  if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'BACKING_INVALID' || code === 'BACKING_MISSING') {
+    return new AfterimageError('TARGET_INVALID', `${file}: ${(thrown as Error).message}`, options);
+  }
+  if (code === 'BACKING_BUSY') {
+    return new AfterimageError('TARGET_BUSY', `${file} is mounted or in use`, options);
+  }
+  return toAfterimageError(thrown);
+}

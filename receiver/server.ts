@@ -1,0 +1,53 @@
+/** The replication server: takes streams from agents, on loopback only as long as there is no TLS. */
+import { MESSAGE_BYTES_MAX, replicationService } from '../proto/replication.js';
+import { RpcServer } from '../service/rpc.js';
+import type { LoopbackAddress } from '../service/settings.js';
+import { Ingest, type IngestParts, type ReplicationStream } from './ingest.js';
+
+const FLOW_CONTROL_BYTES = 8 * 1024 * 1024;
+const KEEPALIVE_MS = 10_000;
+const KEEPALIVE_TIMEOUT_MS = 5_000;
+/** Streams at once; one more is refused. */
+const SESSIONS_MAX = 256;
+
+export class ReplicationServer {
+  private readonly rpc = new RpcServer({
+    'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
+    'grpc.max_send_message_length': MESSAGE_BYTES_MAX,
+    'grpc.keepalive_time_ms': KEEPALIVE_MS,
+    'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
+    'grpc.keepalive_permit_without_calls': 1,
+    'grpc-node.flow_control_window': FLOW_CONTROL_BYTES,
+  });
+  private readonly sessions = new Set<Ingest>();
+  private isStopping = false;
+
+  constructor(private readonly parts: IngestParts) {
+    this.rpc.add(replicationService, {
+      session: (stream: ReplicationStream) => this.serve(stream),
+    });
+  }
+
+  /** Gives the address with its port. Errors: LISTEN_BUSY, LISTEN_FAILED. */
+  listen(address: LoopbackAddress): Promise<LoopbackAddress> {
+    return this.rpc.listenLoopback(address);
+  }
+
+  /** Ends every session, waits for what is under way, and stops listening. */
+  async stop(graceMs: number): Promise<void> {
+    this.isStopping = true;
+    const stopped = this.rpc.stop(graceMs);
+    await Promise.all([...this.sessions].map((session) => session.drain()));
+    await stopped;
+  }
+
+  private serve(stream: ReplicationStream): void {
+    if (this.isStopping || this.sessions.size >= SESSIONS_MAX) {
+      stream.end();
+      return;
+    }
+    const session = new Ingest(this.parts, stream);
+    this.sessions.add(session);
+    void session.ended.then(() => this.sessions.delete(session));
+  }
+}

@@ -1,0 +1,151 @@
+/** How an export's volumes are served: by an NBD server, or each as a loop device over a FUSE file. */
+import { mkdir, rmdir } from 'node:fs/promises';
+import path from 'node:path';
+import type { BlockDevice } from '../native/index.js';
+import type * as native from '../native/index.js';
+import type { ExportVolume } from '../proto/control.js';
+import { AfterimageError, toAfterimageError } from '../proto/errors.js';
+import { formatAddress, parseLoopback } from '../service/settings.js';
+
+/** A volume as it is exported. */
+export interface ServedVolume {
+  name: string;
+  device: BlockDevice;
+}
+export interface Serving {
+  readonly volumes: ExportVolume[];
+  /** Errors: EXPORT_BUSY when a device is in use; then everything else still serves, and stop() can be called again. */
+  stop(): Promise<void>;
+}
+export type ServingNative = Pick<
+  typeof native,
+  'startNbdServer' | 'startFuseServer' | 'attachLoop' | 'detachLoop'
+>;
+export type NbdListen = { unix: string } | { tcp: { host: string; port: number } };
+
+/** Threads of one exported device. */
+const FUSE_THREADS = 4;
+const FUSE_FILE = 'volume';
+
+/** Where an NBD export listens. Errors: USAGE, ADDRESS_NOT_LOOPBACK. */
+export function nbdListen(socket: string, tcp: string, defaultSocket: string): NbdListen {
+  if (tcp === '') {
+    if (socket !== '' && !path.isAbsolute(socket)) {
+      throw new AfterimageError('USAGE', `${socket} is not an absolute path`);
+    }
+    return { unix: socket === '' ? defaultSocket : socket };
+  }
+  if (socket !== '') throw new AfterimageError('USAGE', 'an export listens on a socket or on TCP, not both');
+  const address = parseLoopback(tcp, 0);
+  if (address === null) throw new AfterimageError('USAGE', `${tcp} is not HOST:PORT`);
+  if (address === 'foreign')
+    throw new AfterimageError('ADDRESS_NOT_LOOPBACK', `${tcp} is not a loopback address`);
+  return { tcp: address };
+}
+
+/** Errors: LISTEN_BUSY, LISTEN_FAILED. */
+export async function serveNbd(
+  parts: ServingNative,
+  listen: NbdListen,
+  description: string,
+  volumes: readonly ServedVolume[],
+): Promise<Serving> {
+  const server = await parts.startNbdServer({
+    unix: 'unix' in listen ? listen.unix : null,
+    tcp: 'tcp' in listen ? listen.tcp : null,
+    exports: volumes.map(({ name, device }) => ({ name, description, device, readOnly: device.readOnly })),
+  });
+  return {
+    volumes: volumes.map(({ name, device }) => ({
+      name,
+      size: device.size,
+      uri: nbdUri(server.address, listen, name),
+      device: '',
+    })),
+    stop: () => server.stop(),
+  };
+}
+
+/** As the NBD project's doc/uri.md has it. */
+function nbdUri(address: string, listen: NbdListen, name: string): string {
+  const path = encodeURIComponent(name);
+  if ('unix' in listen) return `nbd+unix:///${path}?socket=${encodeURIComponent(listen.unix)}`;
+  const port = Number(address.slice(address.lastIndexOf(':') + 1));
+  return `nbd://${formatAddress({ host: listen.tcp.host, port })}/${path}`;
+}
+
+/** Errors: FUSE_UNAVAILABLE, FUSE_MOUNT, LOOP_UNAVAILABLE, LOOP_ATTACH. */
+export async function serveDevices(
+  parts: ServingNative,
+  directory: string,
+  volumes: readonly ServedVolume[],
+): Promise<Serving> {
+  const serving = new DeviceServing(parts, directory);
+  try {
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    for (const volume of volumes) await serving.add(volume);
+    return serving;
+  } catch (thrown) {
+    await serving.stop();
+    throw thrown;
+  }
+}
+
+interface Attached {
+  name: string;
+  mountPoint: string;
+  stopServer: () => Promise<void>;
+  /** "/dev/loopN"; null once it is detached. */
+  loop: string | null;
+}
+
+class DeviceServing implements Serving {
+  readonly volumes: ExportVolume[] = [];
+  private readonly attached: Attached[] = [];
+
+  constructor(
+    private readonly parts: ServingNative,
+    private readonly directory: string,
+  ) {}
+
+  async add({ name, device }: ServedVolume): Promise<void> {
+    const { parts } = this;
+    const mountPoint = path.join(this.directory, name);
+    await mkdir(mountPoint, { recursive: true, mode: 0o700 });
+    const { readOnly } = device;
+    const server = await parts.startFuseServer({
+      mountPoint,
+      fileName: FUSE_FILE,
+      device,
+      readOnly,
+      threads: FUSE_THREADS,
+    });
+    const attached: Attached = { name, mountPoint, stopServer: () => server.stop(), loop: null };
+    this.attached.push(attached);
+    attached.loop = await parts.attachLoop(path.join(mountPoint, FUSE_FILE), device.blockSize, readOnly);
+    this.volumes.push({ name, size: device.size, uri: '', device: attached.loop });
+  }
+
+  async stop(): Promise<void> {
+    for (const attached of this.attached) await this.detach(attached);
+    for (let attached = this.attached.pop(); attached !== undefined; attached = this.attached.pop()) {
+      await attached.stopServer();
+      await rmdir(attached.mountPoint);
+    }
+    await rmdir(this.directory);
+  }
+
+  private async detach(attached: Attached): Promise<void> {
+    if (attached.loop === null) return;
+    try {
+      await this.parts.detachLoop(attached.loop);
+      attached.loop = null;
+    } catch (thrown) {
+      const error = toAfterimageError(thrown);
+      if (error.code !== 'LOOP_BUSY') throw error;
+      throw new AfterimageError('EXPORT_BUSY', `${attached.loop} (${attached.name}) is in use`, {
+        cause: error,
+      });
+    }
+  }
+}

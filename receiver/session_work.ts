@@ -1,0 +1,198 @@
+/**
+ * What a session wants done, once its member is known: each method carries out one action of the session machine
+ * (session_events.ts) and returns the event that answers it. Errors are thrown with their code.
+ */
+import type { BlockDevice, PointOptions } from '../native/index.js';
+import { AfterimageError } from '../proto/errors.js';
+import type {
+  Checkpoint,
+  GenerationBegin,
+  Heartbeat,
+  Hello,
+  StreamEnd,
+  SyncData,
+} from '../proto/replication.js';
+import { formatUuid } from '../proto/uuid.js';
+import { BaseImages, type BaseImagesParts } from './base_images.js';
+import { BlockHashes } from './block_hashes.js';
+import type { Catalog } from './catalog/catalog.js';
+import type { MemberRow } from './catalog/members.js';
+import type { FrameBuffers } from './frame_buffers.js';
+import { segmentVolumes } from './journal/opening.js';
+import type { Member } from './members.js';
+import type { Points } from './points.js';
+import type { ReceiverAction, ReceiverEvent, StoredPosition } from './session_events.js';
+import type { SessionStore } from './session_store.js';
+import type { Store } from './store.js';
+
+export interface SessionWorkParts {
+  catalog: Catalog;
+  store: Store;
+  sessions: SessionStore;
+  points: Points;
+  buffers: FrameBuffers;
+  native: BaseImagesParts & { openPoint(options: PointOptions): Promise<BlockDevice> };
+}
+type Action<Type extends ReceiverAction['type']> = Extract<ReceiverAction, { type: Type }>;
+
+/** What every LSN up to `lsn` being durable would cover. */
+interface Coverage {
+  lsn: bigint;
+  timeNs: bigint;
+}
+
+export class SessionWork {
+  private readonly bases: BaseImages;
+  private readonly hashes: BlockHashes;
+  /** From a heartbeat, waiting for its LSN to be durable. */
+  private coverage: Coverage | null = null;
+
+  constructor(
+    private readonly parts: SessionWorkParts,
+    private readonly hello: Hello,
+    readonly member: Member,
+    hashKey: Buffer,
+  ) {
+    this.bases = new BaseImages(parts.native);
+    this.hashes = new BlockHashes(hashKey, (options) => parts.native.openPoint(options));
+  }
+
+  /** Where the member's journal stands. */
+  position(): StoredPosition {
+    const { journal } = this.member;
+    const newest = this.parts.catalog.generations.newest(this.row.uuid);
+    const generation = newest?.generation ?? 0n;
+    return {
+      generation,
+      firstLsn: newest?.firstLsn ?? 1n,
+      durableLsn: journal.durableLsn,
+      link: journal.link,
+      ended: newest !== null && newest.lastLsn !== null,
+      volumes: this.parts.sessions.volumes(this.row.uuid, generation, this.hello.volumes),
+    };
+  }
+
+  /** `bytes` are the frame's as they came; they may be reused as soon as this has returned its promise. */
+  async append(bytes: Buffer): Promise<ReceiverEvent> {
+    const { buffers } = this.parts;
+    const frame = buffers.take(bytes);
+    try {
+      const durableLsn = await this.member.journal.append(frame);
+      this.cover(durableLsn);
+      return { type: 'appended', durableLsn };
+    } finally {
+      buffers.release(frame);
+    }
+  }
+
+  endGeneration(end: StreamEnd): ReceiverEvent {
+    this.member.journal.persist();
+    this.parts.sessions.endGeneration(this.row.uuid, end);
+    this.coverage = null;
+    return { type: 'generationEnded' };
+  }
+
+  async beginGeneration(epoch: bigint, begin: GenerationBegin): Promise<ReceiverEvent> {
+    const { catalog, sessions } = this.parts;
+    const { journal } = this.member;
+    const { uuid } = this.row;
+    await this.hashes.close();
+    await this.bases.close();
+    this.coverage = null;
+    journal.persist();
+    sessions.beginGeneration(uuid, begin, journal.durableLsn);
+    const volumes = segmentVolumes(catalog, uuid, begin.generation);
+    await journal.beginGeneration(epoch, begin.generation, begin.firstLsn, volumes);
+    return { type: 'generationBegun', volumes: sessions.volumes(uuid, begin.generation, begin.volumes) };
+  }
+
+  async beginBase({ volume }: Action<'beginBase'>): Promise<ReceiverEvent> {
+    const { size } = this.parts.sessions.volume(this.row.uuid, volume);
+    await this.bases.begin(this.baseFile(volume), size);
+    this.parts.sessions.setSyncing(this.row.uuid, volume, 0n);
+    return { type: 'baseBegun', volume };
+  }
+
+  async writeBase({ volume }: Action<'writeBase'>, piece: SyncData): Promise<ReceiverEvent> {
+    await this.bases.write(this.baseFile(volume), piece);
+    return { type: 'baseWritten', volume };
+  }
+
+  async syncBase({ volume, offset }: Action<'syncBase'>): Promise<ReceiverEvent> {
+    await this.bases.sync(this.baseFile(volume));
+    this.parts.sessions.setSyncing(this.row.uuid, volume, offset);
+    return { type: 'baseSynced', volume, offset };
+  }
+
+  async markSynced({ volume, lsn }: Action<'markSynced'>): Promise<ReceiverEvent> {
+    const { catalog, sessions } = this.parts;
+    const generation = catalog.generations.newest(this.row.uuid)?.generation ?? 0n;
+    // Before the first record of a generation only the agent's own word says when it was.
+    const timeNs = (await this.member.journal.timeAt(lsn)) ?? this.member.heartbeat?.nowNs ?? 0n;
+    sessions.markSynced(this.row.uuid, generation, volume, lsn, timeNs);
+    await this.bases.release(this.baseFile(volume));
+    await this.hashes.release(volume);
+    return { type: 'syncedMarked', volume };
+  }
+
+  async hash(action: Action<'hash'>): Promise<ReceiverEvent> {
+    const { points, sessions } = this.parts;
+    const volume = sessions.volume(this.row.uuid, action.volume);
+    const options = (): PointOptions => points.options(volume, volume.size, this.row, action.beforeLsn - 1n);
+    return { type: 'hashed', id: action.id, hashes: await this.hashes.hash(action.volume, options, action) };
+  }
+
+  keepCheckpoint({ requestId, name, lsn, timeNs }: Checkpoint): ReceiverEvent {
+    const { checkpoints } = this.parts.catalog;
+    const { group, uuid: member } = this.row;
+    if (checkpoints.checkpoint(group, name) !== null) {
+      const message = `${this.hello.groupName} has a checkpoint ${name} already`;
+      return { type: 'checkpointFailed', requestId, code: 'CHECKPOINT_EXISTS', message };
+    }
+    checkpoints.add({ group, name, member, lsn, timeNs, consistency: 'crash' });
+    return { type: 'checkpointKept', requestId };
+  }
+
+  /** `nowNs` was read before `capturedLsn` was: once that is durable, nothing up to then is missing. */
+  noteHeartbeat(heartbeat: Heartbeat): void {
+    this.member.heartbeat = heartbeat;
+    if (heartbeat.state === 'tracking') return;
+    this.coverage ??= { lsn: heartbeat.capturedLsn, timeNs: heartbeat.nowNs };
+    this.cover(this.member.journal.durableLsn);
+  }
+
+  async close(): Promise<void> {
+    await this.bases.close();
+    await this.hashes.close();
+    this.member.heartbeat = null;
+  }
+
+  private cover(durableLsn: bigint): void {
+    if (this.coverage === null || this.coverage.lsn > durableLsn) return;
+    this.member.journal.noteCoverage(this.coverage.timeNs);
+    this.coverage = null;
+  }
+
+  private get row(): MemberRow {
+    return this.member.journal.member;
+  }
+  private baseFile(volume: number): string {
+    const { uuid } = this.parts.sessions.volume(this.row.uuid, volume);
+    return this.parts.store.baseFile(this.row.group, this.row.uuid, uuid);
+  }
+}
+
+/** Makes the writer of `hello` the member's only one, on stable storage. False when a newer one came first. */
+export async function storeWriter(
+  { store, sessions }: Pick<SessionWorkParts, 'store' | 'sessions'>,
+  hello: Hello,
+): Promise<boolean> {
+  // The directories first: a member that the catalog names has them.
+  await store.createMember(formatUuid(hello.group), formatUuid(hello.member));
+  return sessions.storeWriter(hello);
+}
+
+/** A piece that came without the message that it belongs to: a defect of this program. */
+export function missing(what: string): AfterimageError {
+  return new AfterimageError('INTERNAL', `an action without its ${what}`);
+}

@@ -1,0 +1,125 @@
+/** What `afterimage status` shows of a receiver. */
+import { statfs } from 'node:fs/promises';
+import type { GroupStatus, ProtectionState, ReceiverStatus, VolumeStatus } from '../proto/control.js';
+import type { Catalog } from './catalog/catalog.js';
+import type { GroupRow, MemberRow } from './catalog/members.js';
+import type { VolumeRow } from './catalog/volumes.js';
+import type { Exports } from './exports.js';
+import type { Member, Members } from './members.js';
+import type { Store } from './store.js';
+import { readHistory, spansOf, type Span } from './timeline.js';
+
+export interface StatusParts {
+  version: string;
+  /** "127.0.0.1:7443", as it listens. */
+  listen: string;
+  store: Store;
+  catalog: Catalog;
+  members: Members;
+  exports: Exports;
+}
+
+export async function receiverStatus(parts: StatusParts): Promise<ReceiverStatus> {
+  const { version, listen, store, catalog, members, exports } = parts;
+  const { bavail, bsize } = await statfs(store.directory, { bigint: true });
+  members.persistAll();
+  return {
+    version,
+    store: store.directory,
+    storeBytesFree: bavail * bsize,
+    listen,
+    groups: catalog.members
+      .groups()
+      .flatMap((group) => catalog.members.members(group.uuid).map((row) => memberStatus(parts, group, row))),
+    exports: BigInt(exports.count),
+  };
+}
+
+function memberStatus({ catalog, members }: StatusParts, group: GroupRow, row: MemberRow): GroupStatus {
+  const member = members.get(row.uuid);
+  const heartbeat = member?.heartbeat ?? null;
+  const spans = spansOf(readHistory(catalog, row.uuid));
+  const ordered = spans.filter(({ grade }) => grade === 'ordered');
+  const { state, detail } = stateOf(member, spans);
+  const totals = catalog.segments.totals(row.uuid);
+  const oldestNs = heartbeat?.oldestTimeNs ?? 0n;
+  return {
+    name: group.name,
+    uuid: group.uuid,
+    member: row.uuid,
+    host: row.host,
+    state,
+    detail,
+    generation: catalog.generations.newest(row.uuid)?.generation ?? 0n,
+    capturedLsn: heartbeat?.capturedLsn ?? 0n,
+    shippedLsn: heartbeat?.shippedLsn ?? 0n,
+    durableLsn: member?.journal.durableLsn ?? row.ackedLsn,
+    rpoLagNs: heartbeat === null || oldestNs === 0n ? 0n : positive(heartbeat.nowNs - oldestNs),
+    rpoLagP50Ns: 0n,
+    rpoLagP99Ns: 0n,
+    ringUsedBytes: heartbeat?.ringUsedBytes ?? 0n,
+    ringBytes: heartbeat?.ringBytes ?? 0n,
+    capturedBytes: 0n,
+    shippedBytes: 0n,
+    journalBytes: totals.bytes,
+    windowBeginNs: ordered[0]?.beginNs ?? 0n,
+    windowEndNs: ordered.at(-1)?.endNs ?? 0n,
+    throughputBytesPerSecond: member?.received.bytesPerSecond() ?? 0n,
+    records: totals.records,
+    volumes: catalog.volumes.volumes(row.uuid).map((volume) => volumeStatus(catalog, volume, state)),
+  };
+}
+
+function volumeStatus(catalog: Catalog, volume: VolumeRow, state: ProtectionState): VolumeStatus {
+  const generation = catalog.generations.newest(volume.member);
+  const present =
+    generation === null
+      ? undefined
+      : catalog.generations
+          .volumes(volume.member, generation.generation)
+          .find(({ number }) => number === volume.number);
+  const isSynced = present !== undefined && present.orderedLsn !== null;
+  const isComplete = volume.baseState === 'BASE_COMPLETE';
+  const syncing = isComplete ? 'resync' : 'initial-sync';
+  return {
+    name: volume.name,
+    uuid: volume.uuid,
+    size: volume.size,
+    state: state === 'disconnected' || state === 'tracking' ? state : isSynced ? 'protected' : syncing,
+    device: '',
+    backing: '',
+    // How far a resync is only the agent knows.
+    syncBytesDone: isComplete ? volume.size : volume.syncOffset,
+    syncBytesTotal: volume.size,
+    writeBytes: 0n,
+    writes: 0n,
+    reads: 0n,
+    readBytes: 0n,
+  };
+}
+
+function stateOf(member: Member | null, spans: readonly Span[]): { state: ProtectionState; detail: string } {
+  const last = spans.at(-1);
+  const fault = member?.journal.fault ?? '';
+  if (member === null || member.live === null) {
+    return { state: 'disconnected', detail: fault === '' ? (member?.lastEnd ?? '') : fault };
+  }
+  const said = member.heartbeat?.state;
+  if (last === undefined) return { state: 'initial-sync', detail: fault };
+  switch (last.grade) {
+    case 'ordered':
+      return { state: 'protected', detail: fault };
+    case 'syncing':
+      return {
+        state: said === 'resync' ? 'resync' : 'initial-sync',
+        detail: fault === '' ? last.reason : fault,
+      };
+    case 'gap':
+    case 'damaged':
+      return { state: 'tracking', detail: fault === '' ? last.reason : fault };
+  }
+}
+
+function positive(ns: bigint): bigint {
+  return ns > 0n ? ns : 0n;
+}

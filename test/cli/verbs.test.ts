@@ -1,0 +1,327 @@
+import t from 'tap';
+import { AfterimageError } from '../../proto/errors.js';
+import { cannedAgent, cannedReceiver, invoke, LSN, noDaemons, temporary, TIME_NS } from './canned.js';
+
+const TIME = '2026-01-31T10:15:00.123456789Z';
+const SYNTHETIC = `${LSN}`;
+
+const HELP: [argv: string[], mentions: string[]][] = [
+  [[], ['status', 'timeline', 'checkpoint', 'export', 'recover', 'agent', 'receiver']],
+  [['status'], ['--watch', '--json', '--control', '--config', 'Examples']],
+  [['timeline'], ['<group>', '--json', '--control', 'Examples']],
+  [['checkpoint'], ['create', 'list']],
+  [
+    ['checkpoint', 'create'],
+    ['<group>', '<name>', '--json', 'Examples'],
+  ],
+  [
+    ['checkpoint', 'list'],
+    ['[group]', '--json', 'Examples'],
+  ],
+  [
+    ['export'],
+    [
+      '--at',
+      '--writable',
+      '--socket',
+      '--tcp',
+      '--device',
+      '--volume',
+      '--force',
+      'list',
+      'close',
+      'Examples',
+    ],
+  ],
+  [
+    ['export', 'open'],
+    ['--at', '--json', '--control'],
+  ],
+  [
+    ['export', 'list'],
+    ['--json', 'Examples'],
+  ],
+  [
+    ['export', 'close'],
+    ['<id>', '--json', 'Examples'],
+  ],
+  [['recover'], ['--at', '--to', '--yes', '--force', '--json', 'Examples']],
+  [['agent'], ['run', 'configcheck']],
+  [
+    ['agent', 'run'],
+    ['--config', '--control', '--log-level', 'Examples'],
+  ],
+  [
+    ['agent', 'configcheck'],
+    ['--config', '--json', 'Examples'],
+  ],
+  [['receiver'], ['init', 'run', 'configcheck']],
+  [
+    ['receiver', 'init'],
+    ['--store', '--config', '--json', 'Examples'],
+  ],
+  [
+    ['receiver', 'run'],
+    ['--config', '--control', '--log-level', 'Examples'],
+  ],
+  [
+    ['receiver', 'configcheck'],
+    ['--config', '--json', 'Examples'],
+  ],
+];
+
+t.test('every verb explains itself on stdout and ends with 0', async (t) => {
+  for (const [argv, mentions] of HELP) {
+    const { status, stdout, stderr } = await invoke('/nowhere', [...argv, '--help']);
+    t.same([status, stderr], [0, ''], `afterimage ${argv.join(' ')} --help`);
+    for (const mention of mentions) t.ok(stdout.includes(mention), `${argv.join(' ')}: ${mention}`);
+  }
+});
+
+t.test('a command line that cannot be meant ends with 2, on stderr', async (t) => {
+  const lines: [argv: string[], message: RegExp][] = [
+    [[], /a verb is missing/],
+    [['stauts'], /unknown command 'stauts'.*Did you mean status/s],
+    [['status', '--jsno'], /unknown option '--jsno'/],
+    [['status', 'db'], /too many arguments/],
+    [['timeline'], /missing required argument 'group'/],
+    [['timeline', '-x'], /unknown option/],
+    [['timeline', '../etc'], /letters, digits/],
+    [['checkpoint', 'create', 'db', 'a b'], /"a b" is not a name/],
+    [['export', 'db'], /required option '--at/],
+    [['export', 'db', '--at', 'latest', '--device', '--tcp', '127.0.0.1:1'], /cannot be used with/],
+    [['export', 'db', '--at', 'latest', '--tcp', 'somewhere'], /Expected an address/],
+    [['recover', 'a/b/c', '--at', 'latest', '--to', 'x'], /GROUP\/VOLUME/],
+    [['agent', 'run', '--log-level', 'loud'], /Allowed choices/],
+  ];
+  for (const [argv, message] of lines) {
+    const { status, stdout, stderr } = await invoke('/nowhere', argv);
+    t.same([status, stdout], [2, ''], `afterimage ${argv.join(' ')}`);
+    t.match(stderr, message);
+    t.match(stderr, /^error (USAGE|CHECKPOINT_INVALID): .*\n {2}→ /m);
+  }
+});
+
+t.test('an address that others could reach is refused before anybody is asked', async (t) => {
+  const { status, stderr } = await invoke('/nowhere', [
+    'export',
+    'db',
+    '--at',
+    'latest',
+    '--tcp',
+    '0.0.0.0:10809',
+  ]);
+  t.equal(status, 3);
+  t.match(stderr, /^error ADDRESS_NOT_LOOPBACK: 0\.0\.0\.0:10809/);
+});
+
+t.test('without a daemon: what was tried, and 6', async (t) => {
+  const runDir = await temporary(t);
+  for (const argv of [
+    ['status'],
+    ['timeline', 'db'],
+    ['checkpoint', 'create', 'db', 'x'],
+    ['export', 'list'],
+  ]) {
+    const { status, stderr } = await invoke(runDir, argv);
+    t.equal(status, 6, argv.join(' '));
+    t.match(stderr, `error DAEMON_UNREACHABLE: `);
+    t.match(stderr, `${runDir}/receiver.sock`);
+  }
+});
+
+t.test("a daemon's refusal keeps its code, its hint and its exit status", async (t) => {
+  const runDir = await temporary(t);
+  const failure = new AfterimageError('POINT_GRADE', 'lsn:7 of db lies in a gap (RING_FULL)');
+  await cannedReceiver(t, runDir, { failure });
+  const argv = ['export', 'db', '--at', 'lsn:7'];
+  const { status, stdout, stderr } = await invoke(runDir, argv);
+  t.same([status, stdout], [4, '']);
+  t.equal(stderr, `error POINT_GRADE: ${failure.message}\n  → ${failure.hint}\n`);
+  const json = await invoke(runDir, [...argv, '--json']);
+  t.same([json.status, json.stdout], [4, '']);
+  t.same(JSON.parse(json.stderr), {
+    error: { code: 'POINT_GRADE', message: failure.message, hint: failure.hint, retryable: false },
+  });
+});
+
+t.test('an interrupted question ends with 130', async (t) => {
+  const runDir = await temporary(t);
+  await cannedReceiver(t, runDir);
+  const drain = AbortSignal.abort();
+  const { status, stderr } = await invoke(runDir, ['timeline', 'db'], { stop: { drain, end: drain } });
+  t.equal(status, 130);
+  t.match(stderr, /^error INTERRUPTED/);
+});
+
+t.test('timeline: spans, then checkpoints, with times to paste into --at', async (t) => {
+  const runDir = await temporary(t);
+  const asked = await cannedReceiver(t, runDir);
+  const { status, stdout } = await invoke(runDir, ['timeline', 'db']);
+  t.equal(status, 0);
+  t.same(asked, [['timeline', { group: 'db' }]]);
+  t.equal(
+    stdout,
+    `GRADE    HOST   GENERATION  FIRST LSN             LAST LSN  FROM                            TO                              REASON
+ordered  host1           2          1                   90  2026-01-31T10:15:00.123456739Z  2026-01-31T10:15:00.123456749Z
+gap      host1           2          -                    -  2026-01-31T10:15:00.123456749Z  2026-01-31T10:15:00.123456789Z  RING_FULL
+ordered  host1           3         91  ${SYNTHETIC}  2026-01-31T10:15:00.123456789Z  now
+
+GROUP  CHECKPOINT                  LSN  TIME                            CONSISTENCY  GRADE
+db     noon        ${SYNTHETIC}  2026-01-31T10:15:00.123456789Z  crash        ordered
+`,
+  );
+  const json = JSON.parse((await invoke(runDir, ['timeline', 'db', '--json'])).stdout) as unknown;
+  t.match(json, {
+    group: 'db',
+    spans: [
+      { grade: 'ordered', lastLsn: '90' },
+      { grade: 'gap', reason: 'RING_FULL' },
+      { lastLsn: SYNTHETIC, endNs: null, end: null, beginNs: `${TIME_NS}`, begin: TIME },
+    ],
+    checkpoints: [{ name: 'noon', lsn: SYNTHETIC, timeNs: `${TIME_NS}`, time: TIME }],
+  });
+});
+
+t.test('checkpoint create goes to the receiver, or to the agent where that is away', async (t) => {
+  const both = await temporary(t);
+  const receiver = await cannedReceiver(t, both);
+  const agent = await cannedAgent(t, both);
+  const { status, stdout } = await invoke(both, ['checkpoint', 'create', 'db', 'noon']);
+  t.same([status, stdout], [0, `checkpoint noon of db: lsn:${LSN}, ${TIME}, crash-consistent, durable\n`]);
+  t.same(receiver, [['checkpointCreate', { group: 'db', name: 'noon' }]]);
+  t.same(agent, []);
+
+  const alone = await temporary(t);
+  const lonelyAgent = await cannedAgent(t, alone);
+  const json = await invoke(alone, ['checkpoint', 'create', 'db', 'noon', '--json']);
+  t.match(JSON.parse(json.stdout), { name: 'noon', lsn: SYNTHETIC });
+  t.equal(lonelyAgent.length, 1);
+  const named = await invoke('/nowhere', [
+    'checkpoint',
+    'create',
+    'db',
+    'x',
+    '--control',
+    `${alone}/agent.sock`,
+  ]);
+  t.equal(named.status, 0, 'an agent named by --control is recognized as one');
+});
+
+t.test('checkpoint list', async (t) => {
+  const runDir = await temporary(t);
+  const asked = await cannedReceiver(t, runDir);
+  t.match((await invoke(runDir, ['checkpoint', 'list'])).stdout, /^GROUP +CHECKPOINT +LSN/);
+  t.match(JSON.parse((await invoke(runDir, ['checkpoint', 'list', 'db', '--json'])).stdout), {
+    checkpoints: [{ name: 'noon' }],
+  });
+  t.same(asked, [
+    ['checkpointList', { group: '' }],
+    ['checkpointList', { group: 'db' }],
+  ]);
+});
+
+t.test('export: options reach the receiver, its answer says where to open it', async (t) => {
+  const runDir = await temporary(t);
+  const asked = await cannedReceiver(t, runDir);
+  const { stdout } = await invoke(runDir, ['export', 'db', '--at', '-90s']);
+  t.equal(
+    stdout,
+    `export e1 of db at lsn:${LSN}, ${TIME} (ordered, read-only), open after 12 ms
+VOLUME       SIZE  OPEN IT AT
+data      1.0 GiB  nbd+unix:///data?socket=/run/x.sock
+log     512.0 MiB  /dev/loop4
+`,
+  );
+  const all = ['--writable', '--socket', 'x.sock', '--volume', 'data', 'log', '--force', '--json'];
+  t.match(JSON.parse((await invoke(runDir, ['export', 'db', '--at', 'latest', ...all])).stdout), {
+    id: 'e1',
+    lsn: SYNTHETIC,
+    openedInUs: 12300,
+    volumes: [{ size: 2 ** 30 }, { device: '/dev/loop4' }],
+  });
+  await invoke(runDir, ['export', 'open', 'list', '--at', 'lsn:5', '--tcp', '[::1]:0']);
+  const plain = { writable: false, socket: '', tcp: '', device: false, volumes: [], force: false };
+  t.same(asked, [
+    ['exportOpen', { ...plain, group: 'db', point: '-90s' }],
+    [
+      'exportOpen',
+      {
+        ...plain,
+        group: 'db',
+        point: 'latest',
+        writable: true,
+        socket: `${runDir}/x.sock`,
+        volumes: ['data', 'log'],
+        force: true,
+      },
+    ],
+    ['exportOpen', { ...plain, group: 'list', point: 'lsn:5', tcp: '[::1]:0' }],
+  ]);
+});
+
+t.test('export list and close', async (t) => {
+  const runDir = await temporary(t);
+  const asked = await cannedReceiver(t, runDir);
+  const { stdout } = await invoke(runDir, ['export', 'list']);
+  t.match(
+    stdout,
+    /^ID +GROUP +LSN.*\ne1 +db .* ordered +read-only +data .*\n +log +512\.0 MiB +\/dev\/loop4\n$/,
+  );
+  t.match(JSON.parse((await invoke(runDir, ['export', 'list', '--json'])).stdout), {
+    exports: [{ id: 'e1' }],
+  });
+  t.equal((await invoke(runDir, ['export', 'close', 'e1'])).stdout, 'export e1 is closed\n');
+  t.same(JSON.parse((await invoke(runDir, ['export', 'close', 'e1', '--json'])).stdout), {
+    id: 'e1',
+    closed: true,
+  });
+  t.same(asked.at(-1), ['exportClose', { id: 'e1' }]);
+});
+
+t.test('the daemons: configuration by flag, environment or place, and what overrides it', async (t) => {
+  const runs: unknown[] = [];
+  const daemons = {
+    ...noDaemons,
+    runAgent: (config: string, overrides: unknown) => Promise.resolve(void runs.push([config, overrides])),
+    initReceiver: (store: string) => Promise.resolve(void runs.push(store)),
+    storeOf: (config: string) => Promise.resolve(`store of ${config}`),
+    checkAgent: (config: string) =>
+      Promise.reject(new AfterimageError('CONFIG_INVALID', `${config}:3: x is not a setting`)),
+    checkReceiver: () => Promise.resolve({ control: '/run/r.sock', text: 'store /s' }),
+  };
+  const cwd = '/home/op';
+  const env = { AFTERIMAGE_CONFIG: 'env.toml', AFTERIMAGE_LOG_LEVEL: 'debug', AFTERIMAGE_CONTROL: '/c.sock' };
+  await invoke('', ['agent', 'run'], { daemons, cwd, env: {} });
+  await invoke('', ['agent', 'run'], { daemons, cwd, env });
+  await invoke('', ['agent', 'run', '--config', '/f.toml', '--log-level', 'warn', '--control', 'x'], {
+    daemons,
+    cwd,
+    env,
+  });
+  await invoke('', ['receiver', 'init', '--store', 'store'], { daemons, cwd, env });
+  await invoke('', ['receiver', 'init'], { daemons, cwd, env });
+  t.same(runs, [
+    ['/etc/afterimage/agent.toml', { control: null, logLevel: null }],
+    ['/home/op/env.toml', { control: '/c.sock', logLevel: 'debug' }],
+    ['/f.toml', { control: '/home/op/x', logLevel: 'warn' }],
+    '/home/op/store',
+    'store of /home/op/env.toml',
+  ]);
+  const loud = await invoke('', ['agent', 'run'], { daemons, cwd, env: { AFTERIMAGE_LOG_LEVEL: 'loud' } });
+  t.equal(loud.status, 2);
+  const bad = await invoke('', ['agent', 'configcheck'], { daemons, cwd, env });
+  t.same([bad.status, bad.stdout], [3, '']);
+  t.match(bad.stderr, /^error CONFIG_INVALID: \/home\/op\/env\.toml:3: x is not a setting/);
+  const good = await invoke('', ['receiver', 'configcheck'], { daemons, cwd, env });
+  t.same([good.status, good.stdout], [0, '/home/op/env.toml is valid: store /s\n']);
+  const json = await invoke('', ['receiver', 'configcheck', '--json'], { daemons, cwd, env });
+  t.same(JSON.parse(json.stdout), { config: '/home/op/env.toml', valid: true, control: '/run/r.sock' });
+});
+
+t.test('a defect is reported with its stack', async (t) => {
+  const daemons = { ...noDaemons, runAgent: () => Promise.reject(new TypeError('x is undefined')) };
+  const { status, stderr } = await invoke('/nowhere', ['agent', 'run'], { daemons });
+  t.equal(status, 1);
+  t.match(stderr, /TypeError: x is undefined\n +at .*error INTERNAL: x is undefined/s);
+});

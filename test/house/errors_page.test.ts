@@ -1,0 +1,19 @@
+import { readFileSync } from 'node:fs';
+import t from 'tap';
+import { ERRORS, EXIT } from '../../proto/errors.js';
+import { ERRORS_PAGE, errorsPage } from '../../scripts/errors_page.js';
+
+t.test('docs/ERRORS.md is what the registry says; scripts/errors-page renews it', (t) => {
+  t.equal(readFileSync(ERRORS_PAGE, 'utf8'), errorsPage());
+  t.end();
+});
+
+t.test('every code has a remedy in a sentence and a documented exit status', (t) => {
+  const statuses = new Set<number>(Object.values(EXIT));
+  for (const [code, { hint, exit }] of Object.entries(ERRORS)) {
+    t.match(code, /^[A-Z][A-Z0-9_]+$/);
+    t.match(hint, /^[A-Z`a-z].*[.)]$/, `${code} has a remedy`);
+    t.ok(statuses.has(exit), `${code} ends with a documented status`);
+  }
+  t.end();
+});

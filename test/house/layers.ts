@@ -1,0 +1,63 @@
+/**
+ * Finds every import that runs against the layers (docs/ARCHITECTURE.md):
+ *   cli → agent, receiver → service, native → proto; tests, benches and scripts may import anything;
+ *   agent and receiver never import each other; the native core knows nothing of Node-API, only native/binding does.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+
+/** What each layer may import, itself apart. */
+const BELOW: Readonly<Record<string, readonly string[]>> = {
+  proto: [],
+  native: ['proto'],
+  service: ['proto'],
+  agent: ['service', 'native', 'proto'],
+  receiver: ['service', 'native', 'proto'],
+  cli: ['agent', 'receiver', 'service', 'native', 'proto'],
+};
+const IMPORT = /(?:from|import)\s*\(?\s*'(\.[^']+)'/g;
+const NODE_API = /#include\s+[<"](?:napi|node_api|uv|v8)[.\w]*[>"]/g;
+
+export interface Breach {
+  file: string;
+  imported: string;
+}
+
+/** `files` maps paths, relative to the root of the project, to their text. */
+export function breaches(files: ReadonlyMap<string, string>): Breach[] {
+  return [...files].flatMap(([file, text]) =>
+    /\.(cc|h)$/.test(file) ? nativeBreaches(file, text) : importBreaches(file, text),
+  );
+}
+
+function importBreaches(file: string, text: string): Breach[] {
+  const layer = layerOf(file);
+  const allowed = BELOW[layer];
+  if (allowed === undefined) return [];
+  return [...text.matchAll(IMPORT)]
+    .map((match) => path.posix.join(path.posix.dirname(file), match[1] ?? ''))
+    .filter((imported) => layerOf(imported) !== layer && !allowed.includes(layerOf(imported)))
+    .map((imported) => ({ file, imported }));
+}
+
+function nativeBreaches(file: string, text: string): Breach[] {
+  if (file.startsWith('native/binding/')) return [];
+  return [...text.matchAll(NODE_API)].map(([imported]) => ({ file, imported }));
+}
+
+function layerOf(file: string): string {
+  return file.split('/')[0] ?? '';
+}
+
+/** The sources of every layer under `root`. */
+export function sources(root: string): Map<string, string> {
+  const files = new Map<string, string>();
+  for (const layer of Object.keys(BELOW)) {
+    for (const entry of readdirSync(path.join(root, layer), { recursive: true, encoding: 'utf8' })) {
+      const file = path.posix.join(layer, entry);
+      const isSource = /\.(ts|cc|h)$/.test(file) && !file.startsWith('proto/gen/');
+      if (isSource) files.set(file, readFileSync(path.join(root, file), 'utf8'));
+    }
+  }
+  return files;
+}

@@ -1,7 +1,10 @@
 /** An agent with the real addon against a small receiver: what the host wrote is what the journal replays to. */
 import { randomBytes } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import type { VolumeConfig } from '../../agent/config.js';
 import { MemoryReceiver } from './memory_receiver.js';
@@ -205,4 +208,34 @@ t.test('a start that fails leaves a clean stop clean', async (t) => {
   const after = await again.settled();
   t.equal(after.generation, before.generation);
   await again.stop();
+});
+
+t.test('a client that stays holds a stop up, until the second signal', async (t) => {
+  const here = await scene(t);
+  const agent = await start(t, here.site);
+  await agent.settled();
+  const client = net.connect(here.socket);
+  t.teardown(() => client.destroy());
+  await once(client, 'data'); // the server's greeting
+  let isStopped = false;
+  const stopping = agent.stop().then(() => (isStopped = true));
+  await sleep(600);
+  t.notOk(isStopped);
+  await agent.stopNow();
+  await stopping;
+  t.notOk(existsSync(here.socket));
+});
+
+t.test('an exception that nobody caught costs the protection, not the volume', async (t) => {
+  const here = await scene(t);
+  const agent = await start(t, here.site);
+  await agent.settled();
+  // What Node does with an exception in a callback; throwing one here would end the test as well.
+  const [onDefect] = process.listeners('uncaughtException').slice(-1);
+  onDefect?.(new Error('a defect'), 'uncaughtException');
+  await qemuIo(here.socket, 'write -P 5 0 1M', 'flush');
+  const status = await agent.status();
+  t.equal(status.state, 'tracking');
+  t.match(status.detail, /^INTERNAL: a defect/);
+  await agent.stop();
 });

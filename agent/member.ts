@@ -67,8 +67,10 @@ export class Member implements LinkListener {
     private readonly clock: Clock,
     private readonly log: Log,
   ) {
-    const request = (requestId: string, name: string): void =>
+    const request = (requestId: string, name: string): void => {
+      if (this.isDefunct) throw new AfterimageError('RECEIVER_UNREACHABLE', this.detail);
       this.feed({ type: 'checkpointRequested', requestId, name }, null);
+    };
     this.checkpoints = new Checkpoints(request, clock);
     this.throughput = new Throughput(() => clock.monotonicMs());
   }

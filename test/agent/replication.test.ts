@@ -237,5 +237,6 @@ t.test('an exception that nobody caught costs the protection, not the volume', a
   const status = await agent.status();
   t.equal(status.state, 'tracking');
   t.match(status.detail, /^INTERNAL: a defect/);
+  await t.rejects(agent.checkpoint('late'), { code: 'RECEIVER_UNREACHABLE' });
   await agent.stop();
 });

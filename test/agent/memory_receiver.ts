@@ -57,7 +57,7 @@ export class MemoryReceiver {
   /** Listens on `port`, 0 for any, and gives the one it got. */
   async listen(port: number): Promise<number> {
     this.server = new RpcServer();
-    this.server.add(replicationService as never, { session: (call: Call) => this.accept(call) });
+    this.server.add(replicationService, { session: (call: Call) => this.accept(call) });
     return (await this.server.listenLoopback({ host: '127.0.0.1', port })).port;
   }
 

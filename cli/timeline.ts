@@ -1,13 +1,13 @@
 /** `afterimage timeline GROUP`: what can be recovered, and what cannot. */
 import type { Command } from 'commander';
-import { receiverControlService, type Timeline } from '../proto/control.js';
+import { receiverControlService, type PointInfo, type Timeline } from '../proto/control.js';
 import { checkpointTable } from './checkpoint.js';
 import { ANSWER_MS_MAX, withDaemon } from './daemon_client.js';
 import { jsonLine, jsonOf } from './json.js';
 import { clientVerb, examples, nameArgument, type ClientOptions } from './option.js';
-import { formatTimeOr } from './quantity.js';
+import { formatTime, formatTimeOr } from './quantity.js';
 import type { Surroundings } from './surroundings.js';
-import { painter, renderTable, stateCell, type Column, type Paint } from './table.js';
+import { painter, printable, renderTable, stateCell, type Column, type Paint } from './table.js';
 
 const COLUMNS: readonly Column[] = [
   { heading: 'GRADE', align: 'left' },
@@ -20,6 +20,10 @@ const COLUMNS: readonly Column[] = [
   { heading: 'REASON', align: 'left' },
 ];
 
+interface TimelineOptions extends ClientOptions {
+  at?: string;
+}
+
 export function addTimeline(program: Command, surroundings: Surroundings): void {
   const timeline = clientVerb(
     program,
@@ -27,24 +31,51 @@ export function addTimeline(program: Command, surroundings: Surroundings): void 
     'show the recoverable window of a group, its grades and its checkpoints',
   )
     .argument('<group>', 'protection group', nameArgument)
-    .action((group: string, options: ClientOptions) => show(group, options, surroundings));
+    .option('--at <point>', 'show the one point that this names, without opening it')
+    .action((group: string, options: TimelineOptions) =>
+      options.at === undefined
+        ? showTimeline(group, options, surroundings)
+        : showPoint(group, options.at, options, surroundings),
+    );
   examples(timeline, [
     ['afterimage timeline db', 'the window of the group db; its times can be pasted into --at'],
+    ['afterimage timeline db --at -90s', 'which LSN, time and grade that is'],
     ['afterimage timeline db --json', 'the same for a program'],
   ]);
 }
 
-async function show(group: string, options: ClientOptions, surroundings: Surroundings): Promise<void> {
+async function showTimeline(
+  group: string,
+  options: ClientOptions,
+  surroundings: Surroundings,
+): Promise<void> {
   const { stdout, env, stop } = surroundings;
+  const limits = { timeoutMs: ANSWER_MS_MAX, signal: stop.drain };
   const timeline = await withDaemon('receiver', options, surroundings, (client) =>
-    client.callUnary(
-      receiverControlService.timeline,
-      { group },
-      { timeoutMs: ANSWER_MS_MAX, signal: stop.drain },
-    ),
+    client.callUnary(receiverControlService.timeline, { group }, limits),
   );
   if (options.json === true) stdout.write(jsonLine(jsonOf(timeline)));
   else stdout.write(renderTimeline(timeline, painter(stdout, env)));
+}
+
+async function showPoint(
+  group: string,
+  at: string,
+  options: ClientOptions,
+  surroundings: Surroundings,
+): Promise<void> {
+  const { stdout, env, stop } = surroundings;
+  const limits = { timeoutMs: ANSWER_MS_MAX, signal: stop.drain };
+  const point = await withDaemon('receiver', options, surroundings, (client) =>
+    client.callUnary(receiverControlService.point, { group, point: at }, limits),
+  );
+  if (options.json === true) stdout.write(jsonLine(jsonOf(point)));
+  else stdout.write(renderPoint(point, painter(stdout, env)));
+}
+
+function renderPoint({ group, lsn, timeNs, grade }: PointInfo, paint: Paint): string {
+  const { text, colour } = stateCell(grade);
+  return `${printable(group)} at lsn:${lsn}, ${formatTime(timeNs)}: ${paint(printable(text), colour)}\n`;
 }
 
 export function renderTimeline({ group, spans, checkpoints }: Timeline, paint: Paint): string {

@@ -5,9 +5,9 @@ import { checkpointTable } from './checkpoint.js';
 import { ANSWER_MS_MAX, withDaemon } from './daemon_client.js';
 import { jsonLine, jsonOf } from './json.js';
 import { clientVerb, examples, nameArgument, type ClientOptions } from './option.js';
-import { formatTimeOr } from './quantity.js';
+import { formatTime, formatTimeOr } from './quantity.js';
 import type { Surroundings } from './surroundings.js';
-import { painter, renderTable, stateCell, type Column, type Paint } from './table.js';
+import { painter, printable, renderTable, stateCell, type Column, type Paint } from './table.js';
 
 const COLUMNS: readonly Column[] = [
   { heading: 'GRADE', align: 'left' },
@@ -31,27 +31,28 @@ export function addTimeline(program: Command, surroundings: Surroundings): void 
     'show the recoverable window of a group, its grades and its checkpoints',
   )
     .argument('<group>', 'protection group', nameArgument)
-    .option('--at <point>', 'only what this point is: its LSN, time and grade')
+    .option('--at <point>', 'show the one point that this names, without opening it')
     .action((group: string, options: TimelineOptions) =>
       options.at === undefined
-        ? show(group, options, surroundings)
+        ? showTimeline(group, options, surroundings)
         : showPoint(group, options.at, options, surroundings),
     );
   examples(timeline, [
     ['afterimage timeline db', 'the window of the group db; its times can be pasted into --at'],
-    ['afterimage timeline db --at -90s', 'which write -90s names, and whether it can be recovered'],
+    ['afterimage timeline db --at -90s', 'which LSN, time and grade that is'],
     ['afterimage timeline db --json', 'the same for a program'],
   ]);
 }
 
-async function show(group: string, options: ClientOptions, surroundings: Surroundings): Promise<void> {
+async function showTimeline(
+  group: string,
+  options: ClientOptions,
+  surroundings: Surroundings,
+): Promise<void> {
   const { stdout, env, stop } = surroundings;
+  const limits = { timeoutMs: ANSWER_MS_MAX, signal: stop.drain };
   const timeline = await withDaemon('receiver', options, surroundings, (client) =>
-    client.callUnary(
-      receiverControlService.timeline,
-      { group },
-      { timeoutMs: ANSWER_MS_MAX, signal: stop.drain },
-    ),
+    client.callUnary(receiverControlService.timeline, { group }, limits),
   );
   if (options.json === true) stdout.write(jsonLine(jsonOf(timeline)));
   else stdout.write(renderTimeline(timeline, painter(stdout, env)));
@@ -59,23 +60,22 @@ async function show(group: string, options: ClientOptions, surroundings: Surroun
 
 async function showPoint(
   group: string,
-  point: string,
+  at: string,
   options: ClientOptions,
   surroundings: Surroundings,
 ): Promise<void> {
-  const { stdout, stop } = surroundings;
-  const resolved = await withDaemon('receiver', options, surroundings, (client) =>
-    client.callUnary(
-      receiverControlService.point,
-      { group, point },
-      { timeoutMs: ANSWER_MS_MAX, signal: stop.drain },
-    ),
+  const { stdout, env, stop } = surroundings;
+  const limits = { timeoutMs: ANSWER_MS_MAX, signal: stop.drain };
+  const point = await withDaemon('receiver', options, surroundings, (client) =>
+    client.callUnary(receiverControlService.point, { group, point: at }, limits),
   );
-  stdout.write(options.json === true ? jsonLine(jsonOf(resolved)) : renderPoint(resolved));
+  if (options.json === true) stdout.write(jsonLine(jsonOf(point)));
+  else stdout.write(renderPoint(point, painter(stdout, env)));
 }
 
-export function renderPoint({ group, lsn, timeNs, grade }: PointInfo): string {
-  return `${group} at lsn:${lsn}, ${formatTimeOr(timeNs, 'an unknown time')} (${grade})\n`;
+function renderPoint({ group, lsn, timeNs, grade }: PointInfo, paint: Paint): string {
+  const { text, colour } = stateCell(grade);
+  return `${printable(group)} at lsn:${lsn}, ${formatTime(timeNs)}: ${paint(printable(text), colour)}\n`;
 }
 
 export function renderTimeline({ group, spans, checkpoints }: Timeline, paint: Paint): string {

@@ -190,7 +190,13 @@ export async function cannedReceiver(t: Test, runDir: string, canned: CannedRece
   server.add(receiverControlService, {
     status: answer('status', receiverStatus),
     timeline: answer('timeline', timeline),
-    point: answer('point', {}),
+    point: answer('point', {
+      group: 'db',
+      lsn: LSN,
+      timeNs: TIME_NS,
+      grade: 'ordered' as const,
+      member: 'm',
+    }),
     checkpointCreate: answer('checkpointCreate', checkpoint),
     checkpointList: answer('checkpointList', { checkpoints: [checkpoint] }),
     exportOpen: answer('exportOpen', exported),

@@ -8,7 +8,7 @@ const SYNTHETIC = `${LSN}`;
 const HELP: [argv: string[], mentions: string[]][] = [
   [[], ['status', 'timeline', 'checkpoint', 'export', 'recover', 'agent', 'receiver']],
   [['status'], ['--watch', '--json', '--control', '--config', 'Examples']],
-  [['timeline'], ['<group>', '--json', '--control', 'Examples']],
+  [['timeline'], ['<group>', '--at', '--json', '--control', 'Examples']],
   [['checkpoint'], ['create', 'list']],
   [
     ['checkpoint', 'create'],
@@ -181,6 +181,19 @@ db     noon        ${SYNTHETIC}  2026-01-31T10:15:00.123456789Z  crash        or
     ],
     checkpoints: [{ name: 'noon', lsn: SYNTHETIC, timeNs: `${TIME_NS}`, time: TIME }],
   });
+});
+
+t.test('timeline --at: the one point that is named', async (t) => {
+  const runDir = await temporary(t);
+  const asked = await cannedReceiver(t, runDir);
+  const { stdout } = await invoke(runDir, ['timeline', 'db', '--at', '-90s']);
+  t.equal(stdout, `db at lsn:${LSN}, ${TIME}: ordered\n`);
+  const json = await invoke(runDir, ['timeline', 'db', '--at', 'latest', '--json']);
+  t.match(JSON.parse(json.stdout), { lsn: SYNTHETIC, time: TIME, grade: 'ordered' });
+  t.same(asked, [
+    ['point', { group: 'db', point: '-90s' }],
+    ['point', { group: 'db', point: 'latest' }],
+  ]);
 });
 
 t.test('checkpoint create goes to the receiver, or to the agent where that is away', async (t) => {

@@ -201,7 +201,7 @@ async function lastGood(
     interrupted.throwIfAborted();
     const middle = (low + high) / 2n;
     const probe = await site.ask<Export>('export', GROUP, '--at', `lsn:${middle}`, '--writable', '--device');
-    let intact = false;
+    let intact: boolean;
     try {
       await command('mount', [probe.volumes[0]?.device ?? '', mount]);
       try {

@@ -49,6 +49,9 @@ t.test('PostgreSQL rewound to random instants has every commit acknowledged befo
   const settled = await site.settled();
   t.equal(settled.state, 'protected');
 
+  // A second server refuses to start on a copy whose postmaster.pid names a process that runs on the same machine.
+  await production.stop();
+
   const times = commits.map((commit) => commit.timeNs).sort((a, b) => (a < b ? -1 : 1));
   for (let i = 0; i < POINTS; i += 1) {
     const timeNs = times[Math.floor(Math.random() * times.length)] as bigint;

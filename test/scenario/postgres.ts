@@ -1,6 +1,6 @@
 /** A PostgreSQL cluster of the system's own packages, run as user postgres (it refuses root). */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { chmod, chown, mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { command, ended } from './command.js';
@@ -71,8 +71,9 @@ export class Cluster {
     });
   }
 
-  /** Ends it without a checkpoint: what is on the volume stays as it is. */
+  /** Ends it without a checkpoint: what is on the volume stays as it is. Nothing happens when it does not run. */
   async stop(): Promise<void> {
+    if (!existsSync(path.join(this.data, 'postmaster.pid'))) return;
     await this.as(['pg_ctl', '-D', this.data, '-w', '-t', '60', '-m', 'immediate', 'stop'], 70);
   }
 

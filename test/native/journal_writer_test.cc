@@ -10,6 +10,7 @@
 #include <future>
 #include <map>
 
+#include "device/block_device.h"
 #include "journal_history.h"
 #include "scratch_files.h"
 
@@ -49,17 +50,14 @@ class FaultyFile final : public JournalFile {
     if (error == 0) written_bytes += *written;
     return error;
   }
-  Errno fdatasync(int fd) override {
+  Errno fdatasync(int) override {
     if (gate.valid()) gate.wait();
     ++syncs;
     if (const Errno error = fault("fdatasync")) return error;
     synced_bytes = written_bytes.load();
-    return JournalFile::fdatasync(fd);
+    return 0;  // what the real one does is not seen without a power cut, and takes long
   }
-  Errno fsync(int fd) override {
-    const Errno error = fault("fsync");
-    return error != 0 ? error : JournalFile::fsync(fd);
-  }
+  Errno fsync(int) override { return fault("fsync"); }
   Errno fallocate(int fd, uint64_t offset, uint64_t length) override {
     const Errno error = fault("fallocate");
     return error != 0 ? error : JournalFile::fallocate(fd, offset, length);
@@ -160,7 +158,7 @@ JournalHistory small_history(uint32_t generations = 1) {
 }
 
 JournalHistory large_history() {
-  return JournalHistory({.seed = 4, .generations = 2, .generation_bytes = 7u << 20});
+  return JournalHistory({.seed = 4, .generations = 2, .generation_bytes = 4u << 20});
 }
 
 }  // namespace
@@ -391,8 +389,11 @@ TEST_CASE("frames that queue up during a sync share the next one") {
   file.gate = gate.get_future().share();
   std::vector<std::future<Answer>> answers;
   answers.push_back(journal.append_later(frames[1].data(), frames[1].bytes()));
-  while (file.written_bytes < kSegmentHeaderBytes + frames[0].bytes() + frames[1].bytes())
+  const uint64_t expected_bytes = kSegmentHeaderBytes + frames[0].bytes() + frames[1].bytes();
+  const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (file.written_bytes < expected_bytes && std::chrono::steady_clock::now() < patience)
     std::this_thread::yield();
+  REQUIRE(file.written_bytes == expected_bytes);
   const int before = file.syncs;  // frame 1 is written and waits for its sync
   for (size_t i = 2; i < 8; ++i) answers.push_back(journal.append_later(frames[i].data(), frames[i].bytes()));
   CHECK(answers[0].wait_for(std::chrono::seconds(0)) == std::future_status::timeout);
@@ -438,6 +439,7 @@ TEST_CASE(
   const JournalHistory history = large_history();
   for (const char* call : {"pwritev", "fallocate"}) {
     for (const int at : {1, 2, 3, 9, 10}) {
+      if (kIsSampled && at != 2) continue;
       INFO(call << " " << at);
       FaultyFile file;
       file.fail_call = call;
@@ -475,10 +477,11 @@ TEST_CASE(
 
 TEST_CASE(
     "a disk error ends the writer, wherever it is met, and what was acknowledged is found by the next") {
-  const JournalHistory history({.seed = 6, .generations = 1, .generation_bytes = 5u << 20});
+  const JournalHistory history({.seed = 6, .generations = 1, .generation_bytes = 3u << 20});
   const HistoryGeneration& generation = history.generations.front();
   for (const char* call : {"pwritev", "fdatasync", "fsync", "fallocate", "ftruncate"}) {
     for (const int at : {1, 2, 4}) {
+      if (kIsSampled && at != 2) continue;
       INFO(call << " " << at);
       FaultyFile file;
       file.fail_call = call;
@@ -558,8 +561,7 @@ TEST_CASE("a journal opened anew goes on where it ended, with nothing of a torn 
     journal.open(position, &tail->info);
     const Bytes after = read_file(path);
     CHECK(after.size() == kSegmentBytesMin);
-    CHECK(std::all_of(after.begin() + static_cast<int64_t>(clean->info.bytes), after.end(),
-                      [](std::byte byte) { return byte == std::byte{0}; }));
+    CHECK(is_zero(after.data() + clean->info.bytes, after.size() - clean->info.bytes));
   }
   CHECK(journal.stream() == expected);
 }

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
+import type { Hello } from '../../proto/replication.js';
 import { formatUuid } from '../../proto/uuid.js';
 import { RunningReceiver } from './running_receiver.js';
 import { newIdentity, ScriptedAgent, ScriptedStream } from './scripted_agent.js';
@@ -334,6 +335,41 @@ t.test('a checkpoint asked for here is marked by the agent and kept', async (t) 
     },
     { code: /AGENT_AWAY|SESSION_LOST/ },
   );
+});
+
+const isRoot = process.getuid?.() === 0 ? {} : { skip: 'needs root for loop devices' };
+t.test('an export as a device: in use it stays, and it goes when it is free', isRoot, async (t) => {
+  const { receiver, agent } = await synced(t);
+  const opened = await receiver.call('exportOpen', { ...exportOf('latest'), device: true });
+  const device = opened.volumes[0]?.device ?? '';
+  t.match(device, /^\/dev\/loop\d+$/);
+  t.ok(agent.present.equals(await readFile(device)));
+  const held = await open(device, 'r');
+  await t.rejects(receiver.call('exportClose', { id: opened.id }), { code: 'EXPORT_BUSY' });
+  t.match(await receiver.call('exportList', {}), { exports: [{ id: opened.id }] });
+  await held.close();
+  await receiver.call('exportClose', { id: opened.id });
+  t.same(await readdir(path.join(receiver.directory, 'run')), ['receiver.sock']);
+});
+
+t.test('a group without its agent, and volumes that are not what they were', async (t) => {
+  const { receiver, agent } = await synced(t);
+  const cases: [Partial<Hello>, string][] = [
+    [{ groupName: '../escape' }, 'MESSAGE_INVALID'],
+    [{ group: randomBytes(16) }, 'GROUP_MISMATCH'],
+    [{ groupName: 'other' }, 'GROUP_MISMATCH'],
+    [{ volumes: [{ ...agent.info, size: BigInt(SIZE * 2) }] }, 'VOLUME_MISMATCH'],
+    [{ volumes: [{ ...agent.info, number: 1 }] }, 'VOLUME_MISMATCH'],
+    [{ volumes: [{ ...agent.info, uuid: randomBytes(16) }] }, 'VOLUME_MISMATCH'],
+    [{ volumes: [{ ...agent.info, name: 'a/b' }] }, 'MESSAGE_INVALID'],
+  ];
+  for (const [change, code] of cases) {
+    const stream = new ScriptedStream(receiver.address);
+    stream.say({ hello: agent.hello({ epoch: 9n, ...change }) });
+    t.match(await stream.hear('refused'), { code }, code);
+    stream.close();
+  }
+  t.match(await receiver.status(), { groups: [{ state: 'protected' }] }, 'the agent is none the worse');
 });
 
 t.test('what cannot be had, each with its code', async (t) => {

@@ -35,7 +35,7 @@ async function until(is: () => boolean): Promise<void> {
 
 async function listen(t: Test, session: (call: Call) => void): Promise<number> {
   const server = new RpcServer();
-  server.add(replicationService as never, { session });
+  server.add(replicationService, { session });
   const { port } = await server.listenLoopback({ host: '127.0.0.1', port: 0 });
   t.teardown(() => server.stop(0));
   return port;
@@ -103,7 +103,7 @@ t.test('a receiver that vanishes: waiting sends end, and the link can be opened 
     call.write(heartbeatAck);
   };
   const first = new RpcServer();
-  first.add(replicationService as never, { session });
+  first.add(replicationService, { session });
   const { port } = await first.listenLoopback({ host: '127.0.0.1', port: 0 });
   const { link, noted } = openLink(t, port);
   link.connect(0);
@@ -118,7 +118,7 @@ t.test('a receiver that vanishes: waiting sends end, and the link can be opened 
   t.strictSame(noted.losses, ['SESSION_LOST']);
 
   const second = new RpcServer();
-  second.add(replicationService as never, { session });
+  second.add(replicationService, { session });
   await second.listenLoopback({ host: '127.0.0.1', port });
   t.teardown(() => second.stop(0));
   for (let attempt = 1; noted.messages.length < 2; attempt += 1) {

@@ -7,6 +7,8 @@ import { Cluster } from './postgres.js';
 import { Scratch } from './scratch.js';
 import { Site } from './site.js';
 
+t.setTimeout(600_000);
+
 const GROUP = 'database';
 const SECONDS = Number(process.env['AFTERIMAGE_SECONDS'] ?? 10);
 const POINTS = Number(process.env['AFTERIMAGE_POINTS'] ?? 3);

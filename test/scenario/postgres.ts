@@ -22,11 +22,11 @@ async function postgresIds(): Promise<{ uid: number; gid: number }> {
   return { uid: await id('-u'), gid: await id('-g') };
 }
 
-/** Of one transaction, as pgbench logged it when the server had acknowledged its commit. */
+/** One transaction whose commit the server acknowledged. */
 export interface Commit {
   client: number;
   sequence: number;
-  /** CLOCK_REALTIME, ns. pgbench rounds down to microseconds. */
+  /** CLOCK_REALTIME, ns: it was acknowledged by then. */
   timeNs: bigint;
 }
 
@@ -191,6 +191,19 @@ export class Load {
         });
       }
     }
-    return commits;
+    return acknowledgedBy(commits);
   }
+}
+
+/**
+ * pgbench takes the end of a transaction from a clock that it may have read before it sent the COMMIT (one reading
+ * serves all that is done without waiting, and on a busy machine the answer is there at once). What is certain is that
+ * the client had the answer before it ended its next transaction: that is the time taken here.
+ */
+function acknowledgedBy(logged: readonly Commit[]): Commit[] {
+  const endOf = new Map(logged.map((commit) => [`${commit.client}:${commit.sequence}`, commit.timeNs]));
+  return logged.flatMap((commit) => {
+    const timeNs = endOf.get(`${commit.client}:${commit.sequence + 1}`);
+    return timeNs === undefined ? [] : [{ ...commit, timeNs }];
+  });
 }

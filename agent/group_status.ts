@@ -50,8 +50,9 @@ export function groupStatus({ name, memory, member, volumes, lag, clock }: Statu
 }
 
 /** The native group ends a stream by itself, and the session hears of it only where the stream is pulled to its end. */
-function protectionState({ capture, session }: Member): ProtectionState {
-  return capture?.stats.streaming === true && !session.hasEnded ? session.state : 'tracking';
+function protectionState({ capture, session, hasFailed }: Member): ProtectionState {
+  const isReplicated = capture?.stats.streaming === true && !session.hasEnded && !hasFailed;
+  return isReplicated ? session.state : 'tracking';
 }
 
 function volumeStatus(volume: ProtectedVolume, group: ProtectionState, member: Member): VolumeStatus {

@@ -2,7 +2,7 @@
  * A volume as /dev/loopN: a loop device over the one file of a FUSE file system that the addon serves, with a stable
  * link to it. Also clears away what a killed agent left there. Needs root.
  */
-import { lstat, mkdir, readdir, readFile, rename, rm, symlink } from 'node:fs/promises';
+import { lstat, mkdir, readdir, readFile, rename, rm, rmdir, symlink } from 'node:fs/promises';
 import path from 'node:path';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import type { Log } from '../service/log.js';
@@ -65,7 +65,8 @@ export async function attachLoopDevice(
       await untilUnused(volume, usedBy, clock, log, end);
       await rm(link, { force: true });
       await server.stop();
-      await rm(mountPoint, { recursive: true, force: true });
+      // Directories that others still use stay.
+      for (const directory of [path.dirname(link), mountPoint]) await rmdir(directory).catch(() => undefined);
     },
   };
 }

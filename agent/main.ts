@@ -42,6 +42,12 @@ export async function runAgent(
   const groups = new Map<string, ProtectionGroup>();
   const head = { version, host: hostname(), receiver: formatAddress(config.receiver) };
   const isConnected = (): boolean => [...groups.values()].some((group) => group.member.connected);
+  // An exception that nobody caught would end the process, and with it the threads that serve production (R7).
+  const onDefect = (error: unknown): void => {
+    log.fatal({ err: error }, 'a defect: please report it');
+    for (const group of groups.values()) group.member.fail(error);
+  };
+  process.on('uncaughtException', onDefect);
   const control = new AgentControl(head, groups, isConnected, () => process.memoryUsage.rss());
   try {
     // Of the run directory too: leftovers that lie there must be those of a dead process.
@@ -72,6 +78,7 @@ export async function runAgent(
     await stopAll(groups, log);
     await control.stop();
     for (const lock of locks) closeSync(lock);
+    process.off('uncaughtException', onDefect);
   }
 }
 

@@ -67,8 +67,10 @@ export class Member implements LinkListener {
     private readonly clock: Clock,
     private readonly log: Log,
   ) {
-    const request = (requestId: string, name: string): void =>
+    const request = (requestId: string, name: string): void => {
+      if (this.isDefunct) throw new AfterimageError('RECEIVER_UNREACHABLE', this.detail);
       this.feed({ type: 'checkpointRequested', requestId, name }, null);
+    };
     this.checkpoints = new Checkpoints(request, clock);
     this.throughput = new Throughput(() => clock.monotonicMs());
   }
@@ -80,6 +82,10 @@ export class Member implements LinkListener {
   /** Whether the receiver has answered on the present connection. */
   get connected(): boolean {
     return this.isConnected;
+  }
+  /** Whether a defect ended its session: it is served, and nothing replicates it. */
+  get hasFailed(): boolean {
+    return this.isDefunct;
   }
   /** Why it is not as it should be; "" when nothing is known. */
   get detail(): string {
@@ -105,6 +111,20 @@ export class Member implements LinkListener {
   end(): void {
     this.ending.abort();
     this.isDefunct = true;
+  }
+
+  /**
+   * A defect of this program, or a backing that cannot even be flushed: the session is over. Production goes on; the
+   * ring fills and the native group then only tracks.
+   */
+  fail(thrown: unknown): void {
+    if (this.isDefunct) return;
+    const error = toAfterimageError(thrown);
+    this.note(error.code, error.message);
+    this.log.error({ err: error }, 'the session has failed; the volumes are served and no longer protected');
+    this.end();
+    this.link?.disconnect(error);
+    this.port.stopped(false);
   }
 
   opened(): void {
@@ -255,19 +275,6 @@ export class Member implements LinkListener {
 
   private note(code: string, message: string): void {
     this.lastFailure = `${code}: ${message}`;
-  }
-
-  /**
-   * A defect of this program, or a backing that cannot even be flushed: the session is over. Production goes on; the
-   * ring fills and the native group then only tracks.
-   */
-  private fail(thrown: unknown): void {
-    const error = toAfterimageError(thrown);
-    this.note(error.code, error.message);
-    this.log.error({ err: error }, 'the session has failed; the volumes are served and no longer protected');
-    this.end();
-    this.link?.disconnect(error);
-    this.port.stopped(false);
   }
 
   private captureWork(): CaptureWork {

@@ -102,7 +102,7 @@ export const ERRORS = {
   STATE_INVALID: entry(
     EXIT.config,
     false,
-    'The state directory belongs to another version or is damaged. Keep a copy, then remove it: a full comparison follows.',
+    'The state belongs to another version or is damaged. Keep a copy, then remove it and name the group anew: without it the agent is a stranger to the receiver.',
   ),
   VOLUME_LIMIT: entry(EXIT.config, false, 'A host can protect at most 64 volumes in one group.'),
   RING_UNAVAILABLE: entry(EXIT.failure, false, 'Lower ring_bytes, or give the agent more memory.'),

@@ -74,7 +74,7 @@ async function judgeScenario(mutant: Mutant): Promise<Verdict> {
   if (mutant.scenario === null) return 'not judged';
   const addon = mutatedAddon(mutant.name);
   const test = `dist/test/scenario/${mutant.scenario}.test.js`;
-  const env = { ...process.env, AFTERIMAGE_ADDON: addon };
+  const env = { ...process.env, AFTERIMAGE_ADDON: addon, TAP_TIMEOUT: String(SECONDS_MAX) };
   return judge(process.execPath, [test], env, /^\s*not ok /m);
 }
 

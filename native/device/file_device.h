@@ -3,8 +3,7 @@
 //
 // Threads: as BlockDevice. In direct mode requests that are not aligned to the block size take an exclusive
 // lock for their read-modify-write; aligned ones share it and do not wait for each other.
-// Ownership: owns its
-// descriptor and its lock on the file until destroyed.
+// Ownership: owns its descriptor and its lock on the file until destroyed.
 #pragma once
 
 #include <atomic>

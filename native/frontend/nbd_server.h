@@ -6,9 +6,9 @@
 // Threads: start()/stop()/stats() from one control thread. One thread accepts; each connection has one thread
 // that receives, carries the request out inline on the device, and batches replies (up to 16, or until its
 // input is empty): measured faster than a worker pool. Nothing calls into JavaScript.
-// Ownership: shares the
-// devices until stop() has returned. Buffers are per connection and bounded: a payload longer than 1 MiB is
-// received and written in pieces.
+// Ownership: shares the devices until stop() has returned. Buffers are per connection and bounded: about 2
+// MiB, and up to kNbdPayloadBytesMax more while a read longer than 1 MiB is answered; a longer payload to be
+// written is received and written in pieces of 1 MiB.
 #pragma once
 
 #include <atomic>

@@ -5,7 +5,7 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { mkdirSync, openSync, writeSync, closeSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import type { ServerDuplexStream } from '@grpc/grpc-js';
+import { status, type ServerDuplexStream } from '@grpc/grpc-js';
 import * as native from '../../native/index.js';
 import { readFrameHeader } from '../../proto/frame_header.js';
 import {
@@ -35,11 +35,11 @@ export class MemoryReceiver {
   frames = 0;
   generation = 0n;
   durableLsn = 0n;
-  /** While true frames are neither stored nor acknowledged. */
+  /** While true nothing that arrives is dealt with. */
   isBlocked = false;
   /** Where the generation before the present one ended. */
   private lastLsnBefore = 0n;
-  private readonly heldFrames: Buffer[] = [];
+  private readonly held: (() => Promise<void> | void)[] = [];
   private journal: native.JournalWriter | null = null;
   private readonly segments = new Map<string, native.SegmentInfo>();
   private readonly volumes = new Map<number, { info: VolumeInfo; state: VolumeState }>();
@@ -69,15 +69,15 @@ export class MemoryReceiver {
     await this.work;
   }
 
-  /** Ends the present session without a word. */
+  /** Ends the present session as a lost connection does. */
   cut(): void {
-    this.call?.destroy();
+    this.call?.emit('error', Object.assign(new Error('cut'), { code: status.UNAVAILABLE }));
     this.call = null;
   }
 
   async unblock(): Promise<void> {
     this.isBlocked = false;
-    for (const frame of this.heldFrames.splice(0)) this.enqueue(() => this.append(frame));
+    for (const step of this.held.splice(0)) this.enqueue(step);
     await this.work;
   }
 
@@ -118,13 +118,13 @@ export class MemoryReceiver {
   }
 
   private enqueue(step: () => Promise<void> | void): void {
-    this.work = this.work.then(step);
+    if (this.isBlocked) this.held.push(step);
+    else this.work = this.work.then(step);
   }
 
   private frame(frame: Buffer): void {
     this.frames += 1;
-    if (this.isBlocked) this.heldFrames.push(frame);
-    else this.enqueue(() => this.append(frame));
+    this.enqueue(() => this.append(frame));
   }
 
   private async append(frame: Buffer): Promise<void> {

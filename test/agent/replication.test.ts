@@ -1,7 +1,10 @@
 /** An agent with the real addon against a small receiver: what the host wrote is what the journal replays to. */
 import { randomBytes } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import type { VolumeConfig } from '../../agent/config.js';
 import { MemoryReceiver } from './memory_receiver.js';
@@ -165,10 +168,10 @@ t.test('a second agent is refused, by its directories and by the backing', async
   const here = await scene(t);
   const agent = await start(t, here.site);
   await agent.settled();
-  await t.rejects(RunningAgent.start(here.site), { code: 'STATE_BUSY' });
+  await t.rejects(RunningAgent.attempt(here.site), { code: 'STATE_BUSY' });
   const directory = path.join(here.site.directory, 'other');
   const volume = { ...socketVolume(directory), backing: here.volume.backing };
-  await t.rejects(RunningAgent.start({ ...here.site, directory, volumes: [volume] }), {
+  await t.rejects(RunningAgent.attempt({ ...here.site, directory, volumes: [volume] }), {
     code: 'BACKING_BUSY',
   });
   await agent.stop();
@@ -180,11 +183,11 @@ t.test('backings that cannot be: missing, resized, of a size that no disk has', 
   await agent.settled();
   await agent.stop();
   writeFileSync(here.volume.backing, Buffer.alloc(4 * MIB));
-  await t.rejects(RunningAgent.start(here.site), { code: 'BACKING_RESIZED' });
+  await t.rejects(RunningAgent.attempt(here.site), { code: 'BACKING_RESIZED' });
   writeFileSync(here.volume.backing, Buffer.alloc(1000));
-  await t.rejects(RunningAgent.start(here.site), { code: 'BACKING_INVALID' });
+  await t.rejects(RunningAgent.attempt(here.site), { code: 'BACKING_INVALID' });
   const missing = { ...here.volume, backing: path.join(here.site.directory, 'nothing') };
-  await t.rejects(RunningAgent.start({ ...here.site, volumes: [missing] }), { code: 'BACKING_MISSING' });
+  await t.rejects(RunningAgent.attempt({ ...here.site, volumes: [missing] }), { code: 'BACKING_MISSING' });
 });
 
 t.test('a start that fails leaves a clean stop clean', async (t) => {
@@ -197,12 +200,43 @@ t.test('a start that fails leaves a clean stop clean', async (t) => {
     ...here.volume,
     attach: { kind: 'socket', address: { unix: '/proc/nowhere' } },
   };
-  await t.rejects(RunningAgent.start({ ...here.site, volumes: [taken] }), { code: 'LISTEN_FAILED' });
-  await t.rejects(RunningAgent.start({ ...here.site, volumes: [here.volume, wal] }), {
+  await t.rejects(RunningAgent.attempt({ ...here.site, volumes: [taken] }), { code: 'LISTEN_FAILED' });
+  await t.rejects(RunningAgent.attempt({ ...here.site, volumes: [here.volume, wal] }), {
     code: 'BACKING_MISSING',
   });
   const again = await start(t, here.site);
   const after = await again.settled();
   t.equal(after.generation, before.generation);
   await again.stop();
+});
+
+t.test('a client that stays holds a stop up, until the second signal', async (t) => {
+  const here = await scene(t);
+  const agent = await start(t, here.site);
+  await agent.settled();
+  const client = net.connect(here.socket);
+  t.teardown(() => client.destroy());
+  await once(client, 'data'); // the server's greeting
+  let isStopped = false;
+  const stopping = agent.stop().then(() => (isStopped = true));
+  await sleep(600);
+  t.notOk(isStopped);
+  await agent.stopNow();
+  await stopping;
+  t.notOk(existsSync(here.socket));
+});
+
+t.test('an exception that nobody caught costs the protection, not the volume', async (t) => {
+  const here = await scene(t);
+  const agent = await start(t, here.site);
+  await agent.settled();
+  // What Node does with an exception in a callback; throwing one here would end the test as well.
+  const [onDefect] = process.listeners('uncaughtException').slice(-1);
+  onDefect?.(new Error('a defect'), 'uncaughtException');
+  await qemuIo(here.socket, 'write -P 5 0 1M', 'flush');
+  const status = await agent.status();
+  t.equal(status.state, 'tracking');
+  t.match(status.detail, /^INTERNAL: a defect/);
+  await t.rejects(agent.checkpoint('late'), { code: 'RECEIVER_UNREACHABLE' });
+  await agent.stop();
 });

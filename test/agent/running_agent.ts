@@ -60,6 +60,12 @@ export class RunningAgent {
 
   private constructor(readonly config: AgentConfig) {}
 
+  /** Runs an agent that is expected to give up while starting. Errors: those of runAgent. */
+  static async attempt(site: TestSite): Promise<void> {
+    const never = new AbortController().signal;
+    await runAgent(configOf(site), { drain: never, end: never }, 'test', { log: testLog() });
+  }
+
   /** Resolves when its control socket answers. Errors: those of runAgent. */
   static async start(site: TestSite): Promise<RunningAgent> {
     const agent = new RunningAgent(configOf(site));

@@ -310,6 +310,19 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("capture group: an end that no generation has followed comes again in the next session") {
+  const auto group = streaming_group();
+  StreamReader reader(*group);
+  REQUIRE(group->start_shipping(0, 0).ok());
+  publish_some(*group, 5);
+  group->close_stream("CLOSED");
+  reader.take_until_end();
+  REQUIRE(group->start_shipping(5, 0x77).ok());
+  reader.take_until_end();
+  CHECK(reader.ends.size() == 2);
+  CHECK(reader.ends.back().last_lsn == 5);
+}
+
 TEST_CASE("capture group: a frame carries the epoch of its session") {
   const auto group = streaming_group();
   StreamReader reader(*group);

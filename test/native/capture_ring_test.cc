@@ -88,6 +88,22 @@ TEST_CASE("capture ring: a record across the wrap is contiguous") {
   CHECK(ring->reserve_position() > 4 * ring->capacity());
 }
 
+TEST_CASE("capture ring: space used before does not look published when it is reserved again") {
+  const auto ring = small_ring();
+  const uint32_t payload = 65536 - sizeof(RingRecord);
+  for (uint64_t lsn = 1; lsn <= ring->capacity() / 65536; ++lsn) {
+    RingRecord* const record = ring->reserve(payload);
+    fill(record, lsn, 0);
+    CaptureRing::publish(record);
+  }
+  ring->release(ring->reserve_position());
+  const uint64_t position = ring->reserve_position();
+  RingRecord* const again = ring->reserve(payload);
+  CHECK(ring->at(position) == nullptr);
+  CaptureRing::publish(again);
+  CHECK(ring->at(position) == again);
+}
+
 TEST_CASE("capture ring: another mapping of the memfd finds the records") {
   const auto ring = small_ring();
   RingRecord* const record = ring->reserve(4096);

@@ -5,6 +5,8 @@ import { command } from './command.js';
 import { Scratch } from './scratch.js';
 import { Site } from './site.js';
 
+t.setTimeout(600_000);
+
 const GROUP = 'clients';
 const BYTES = 64 << 20;
 

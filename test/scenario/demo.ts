@@ -111,9 +111,11 @@ async function demo(scratch: Scratch, interrupted: AbortSignal): Promise<void> {
   scratch.defer('second PostgreSQL', () => recovered.stop().catch(() => undefined));
   const kept = await checkLedger(recovered, commits, BigInt(last.timeNs));
   step(
-    `${kept.expected} transactions were committed before that instant, ${kept.missing} of them are missing`,
+    `${kept.expected} transactions were committed before that instant, ${kept.missing.length} of them are missing`,
   );
-  if (kept.missing > 0 || kept.expected === 0) throw new Error('committed transactions are missing');
+  if (kept.missing.length > 0 || kept.expected === 0) {
+    throw new Error(`committed transactions are missing: ${kept.missing.slice(0, 10).join(', ')}`);
+  }
   check();
 
   step('recovering the same point to a file');
@@ -148,7 +150,7 @@ async function demo(scratch: Scratch, interrupted: AbortSignal): Promise<void> {
     exportOpenMs: plain.openedInUs / 1000,
     recoverSeconds,
     transactionsKept: kept.expected,
-    transactionsMissing: kept.missing,
+    transactionsMissing: kept.missing.length,
     recoveredFileBytes: (await stat(file)).size,
     seconds: (Date.now() - begun) / 1000,
   };
@@ -226,12 +228,14 @@ async function checkLedger(
   cluster: Cluster,
   commits: Commit[],
   timeNs: bigint,
-): Promise<{ expected: number; missing: number }> {
+): Promise<{ expected: number; missing: string[] }> {
   const rows = new Set((await cluster.sql("SELECT client || ':' || sequence FROM ledger")).split('\n'));
   // pgbench rounds its clock down to microseconds: what it logged in that microsecond may be after the point.
   const expected = commits.filter((commit) => commit.timeNs + 1000n <= timeNs);
   const missing = expected.filter((commit) => !rows.has(`${commit.client}:${commit.sequence}`));
-  return { expected: expected.length, missing: missing.length };
+  const early = (commit: Commit): string =>
+    `${commit.client}:${commit.sequence} ${(timeNs - commit.timeNs) / 1000n} µs before`;
+  return { expected: expected.length, missing: missing.map(early) };
 }
 
 function utc(timeNs: string): string {

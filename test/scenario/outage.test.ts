@@ -10,6 +10,8 @@ import { command } from './command.js';
 import { Scratch } from './scratch.js';
 import { afterimage, Site } from './site.js';
 
+t.setTimeout(600_000);
+
 const GROUP = 'outage';
 const BYTES = 64 << 20;
 

@@ -1,6 +1,6 @@
 /** A PostgreSQL cluster of the system's own packages, run as user postgres (it refuses root). */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { chmod, chown, mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { command, ended } from './command.js';
@@ -22,11 +22,11 @@ async function postgresIds(): Promise<{ uid: number; gid: number }> {
   return { uid: await id('-u'), gid: await id('-g') };
 }
 
-/** Of one transaction, as pgbench logged it when the server had acknowledged its commit. */
+/** One transaction whose commit the server acknowledged. */
 export interface Commit {
   client: number;
   sequence: number;
-  /** CLOCK_REALTIME, ns. pgbench rounds down to microseconds. */
+  /** CLOCK_REALTIME, ns: it was acknowledged by then. */
   timeNs: bigint;
 }
 
@@ -50,7 +50,7 @@ export class Cluster {
   async initialize(): Promise<void> {
     await mkdir(this.data, { mode: 0o700 });
     await chown(this.data, this.ids.uid, this.ids.gid);
-    await this.as(['initdb', '-D', this.data, '-A', 'trust', '--no-sync', '--data-checksums'], 120);
+    await this.as(['initdb', '-D', this.data, '-A', 'trust', '--data-checksums'], 120);
     const settings = [
       "listen_addresses = ''",
       `unix_socket_directories = '${this.sockets}'`,
@@ -71,8 +71,9 @@ export class Cluster {
     });
   }
 
-  /** Ends it without a checkpoint: what is on the volume stays as it is. */
+  /** Ends it without a checkpoint: what is on the volume stays as it is. Nothing happens when it does not run. */
   async stop(): Promise<void> {
+    if (!existsSync(path.join(this.data, 'postmaster.pid'))) return;
     await this.as(['pg_ctl', '-D', this.data, '-w', '-t', '60', '-m', 'immediate', 'stop'], 70);
   }
 
@@ -191,6 +192,19 @@ export class Load {
         });
       }
     }
-    return commits;
+    return acknowledgedBy(commits);
   }
+}
+
+/**
+ * pgbench takes the end of a transaction from a clock that it may have read before it sent the COMMIT (one reading
+ * serves all that is done without waiting, and on a busy machine the answer is there at once). What is certain is that
+ * the client had the answer before it ended its next transaction: that is the time taken here.
+ */
+function acknowledgedBy(logged: readonly Commit[]): Commit[] {
+  const endOf = new Map(logged.map((commit) => [`${commit.client}:${commit.sequence}`, commit.timeNs]));
+  return logged.flatMap((commit) => {
+    const timeNs = endOf.get(`${commit.client}:${commit.sequence + 1}`);
+    return timeNs === undefined ? [] : [{ ...commit, timeNs }];
+  });
 }

@@ -14,6 +14,8 @@ import { Oracle, readOperations } from './oracle.js';
 import { Scratch } from './scratch.js';
 import { afterimage, Site } from './site.js';
 
+t.setTimeout(600_000);
+
 const SEED = Number(process.env['AFTERIMAGE_SEED'] ?? Math.floor(Date.now() / 86_400_000));
 const SECONDS = Number(process.env['AFTERIMAGE_SECONDS'] ?? 6);
 const POINTS = Number(process.env['AFTERIMAGE_POINTS'] ?? 24);

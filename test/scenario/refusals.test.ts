@@ -6,6 +6,8 @@ import { Daemon } from './daemon.js';
 import { Scratch } from './scratch.js';
 import { afterimage, Site } from './site.js';
 
+t.setTimeout(600_000);
+
 const GROUP = 'refused';
 const BYTES = 32 << 20;
 const ANY_STATUS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 130];

@@ -2,7 +2,7 @@
  * A temporary directory and everything that was started in it: undone in reverse order, also after a failure or a
  * signal, each step even when the one before it failed. A stale mount or loop device would break the next run.
  */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 
@@ -15,7 +15,10 @@ export class Scratch {
   private constructor(readonly directory: string) {}
 
   static async create(name: string): Promise<Scratch> {
-    const scratch = new Scratch(await mkdtemp(path.join(os.tmpdir(), `afterimage-${name}-`)));
+    const directory = await mkdtemp(path.join(os.tmpdir(), `afterimage-${name}-`));
+    // PostgreSQL runs as a user of its own and must get through to its files.
+    await chmod(directory, 0o711);
+    const scratch = new Scratch(directory);
     scratch.defer('scratch directory', () => rm(scratch.directory, { recursive: true, force: true }));
     return scratch;
   }

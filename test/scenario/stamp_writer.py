@@ -52,8 +52,10 @@ def payload(volume, operation, offset, length):
 
 
 def length_of(rng):
-    """512 B to 1 MiB, mostly small, as block traffic is."""
-    return SECTOR << min(rng.choice([0, 0, 1, 2, 3, 3, 3, 3, 4, 5, 6, 7, 8, 9, 10, 11]), 11)
+    """512 B to 1 MiB, mostly small, as block traffic is: more would only fill the capture ring."""
+    if rng.random() < 0.03:
+        return SECTOR << rng.randrange(7, 12)
+    return SECTOR << rng.choice([0, 0, 1, 2, 3, 3, 3, 3, 4, 5, 6])
 
 
 def writer(number, uris, seed, deadline, in_flight, operations, failures):

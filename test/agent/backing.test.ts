@@ -1,0 +1,47 @@
+import { statSync, utimesSync, writeFileSync, readdirSync } from 'node:fs';
+import path from 'node:path';
+import t from 'tap';
+import { backingFingerprint, openBacking } from '../../agent/backing.js';
+import type { VolumeConfig } from '../../agent/config.js';
+import type { BlockDevice } from '../../native/index.js';
+
+const volume = (backing: string): VolumeConfig => ({
+  name: 'data',
+  backing,
+  cache: 'buffered',
+  attach: { kind: 'loop', threads: 4 },
+});
+const unopened = (): Promise<BlockDevice> => Promise.reject(new Error('it was opened'));
+
+/** The block device that holds the root file system, if it has a node. */
+function rootDevice(): string | null {
+  const { dev } = statSync('/');
+  for (const name of readdirSync('/dev')) {
+    const stat = statSync(`/dev/${name}`, { throwIfNoEntry: false });
+    if (stat?.isBlockDevice() === true && stat.rdev === dev) return `/dev/${name}`;
+  }
+  return null;
+}
+
+const root = rootDevice();
+t.test(
+  'a backing that holds the state directory is refused before it is touched',
+  { skip: root === null ? 'the root file system has no device node' : false },
+  async (t) => {
+    await t.rejects(openBacking(volume(root ?? ''), null, '/', unopened), { code: 'BACKING_ON_ITSELF' });
+  },
+);
+
+t.test('a backing that is missing, and a state directory that is not', async (t) => {
+  const missing = path.join(t.testdir(), 'nothing.img');
+  await t.rejects(openBacking(volume(missing), null, '/', unopened), { code: 'BACKING_MISSING' });
+});
+
+t.test('a write to a backing changes its fingerprint, reading does not', async (t) => {
+  const file = path.join(t.testdir({ 'a.img': 'content' }), 'a.img');
+  const before = await backingFingerprint(file);
+  t.equal(await backingFingerprint(file), before);
+  writeFileSync(file, 'CONTENT');
+  utimesSync(file, 1, 2); // whatever the resolution of the file system's clock is
+  t.not(await backingFingerprint(file), before);
+});

@@ -1,0 +1,129 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import t, { type Test } from 'tap';
+import type { SegmentInfo, SegmentScan } from '../../../native/index.js';
+import { AfterimageError } from '../../../proto/errors.js';
+import type { SegmentRow } from '../../../receiver/catalog/segments.js';
+import { inspectJournal, type Inspection } from '../../../receiver/journal/inspection.js';
+import { segmentRow } from '../../../receiver/journal/segment_row.js';
+import { segmentFirstLsn, segmentName } from '../../../receiver/store.js';
+
+/** A segment of generation 1 with the LSNs first…last, one frame each, in a file of 100 bytes. */
+function segment(first: bigint, last: bigint, change: Partial<SegmentInfo> = {}): SegmentInfo {
+  return {
+    path: '',
+    generation: 1n,
+    firstLsn: first,
+    lastLsn: last,
+    firstTimeNs: first * 10n,
+    lastTimeNs: last * 10n,
+    firstEra: 1,
+    lastEra: 1,
+    frames: Number(last - first + 1n),
+    records: last - first + 1n,
+    rawBytes: 0n,
+    bytes: 100n,
+    link: 7,
+    sealed: true,
+    ...change,
+  };
+}
+
+interface Journal {
+  /** What a scan of each file says; an AfterimageError is thrown. */
+  files: (SegmentScan | { firstLsn: bigint; error: AfterimageError })[];
+  known: SegmentRow[];
+  ackedLsn: bigint;
+}
+
+async function inspect(test: Test, { files, known, ackedLsn }: Journal): Promise<Inspection> {
+  const directory = await mkdtemp(path.join(tmpdir(), 'afterimage-journal-'));
+  test.teardown(() => rm(directory, { recursive: true, force: true }));
+  const scans = new Map<bigint, Journal['files'][number]>();
+  for (const file of files) {
+    const firstLsn = 'info' in file ? file.info.firstLsn : file.firstLsn;
+    scans.set(firstLsn, file);
+    await writeFile(path.join(directory, segmentName(firstLsn)), Buffer.alloc(100));
+  }
+  const scan = (file: string): Promise<SegmentScan> => {
+    const found = scans.get(segmentFirstLsn(path.basename(file)) ?? 0n);
+    if (found === undefined) throw new Error(`${file} was never written`);
+    return 'error' in found ? Promise.reject(found.error) : Promise.resolve(found);
+  };
+  return inspectJournal({ directory, known, ackedLsn, scan });
+}
+
+function whole(info: SegmentInfo): SegmentScan {
+  return { info, stopReason: '', stopOffset: info.bytes };
+}
+function cut(info: SegmentInfo): SegmentScan {
+  return { info, stopReason: 'frame: bad CRC', stopOffset: info.bytes };
+}
+const row = (info: SegmentInfo): SegmentRow => segmentRow(info, 'm', false);
+const active = { sealed: false, bytes: 60n };
+
+t.test('a clean end: append goes on in the last segment', async (t) => {
+  const first = segment(1n, 10n);
+  const last = segment(11n, 20n, active);
+  const found = await inspect(t, { files: [whole(first), whole(last)], known: [row(first)], ackedLsn: 20n });
+  t.same(found.holes, []);
+  t.match(found.tail, { firstLsn: 11n, lastLsn: 20n });
+});
+
+t.test('a frame that was never acknowledged is torn: it is cut, and nothing is missing', async (t) => {
+  const found = await inspect(t, { files: [cut(segment(1n, 10n, active))], known: [], ackedLsn: 10n });
+  t.same(found.holes, []);
+  t.match(found.tail, { lastLsn: 10n });
+});
+
+t.test('an acknowledged frame that is bad is damage, and its segment is left as it is', async (t) => {
+  const found = await inspect(t, { files: [cut(segment(1n, 10n, active))], known: [], ackedLsn: 12n });
+  t.same(found.holes, [{ firstLsn: 11n, lastLsn: 12n, reason: 'frame: bad CRC' }]);
+  t.equal(found.tail, null);
+});
+
+t.test('a bad frame in the middle: what follows is kept', async (t) => {
+  const hurt = segment(1n, 4n, { bytes: 40n });
+  const last = segment(11n, 20n, active);
+  const known = [row(segment(1n, 10n, { bytes: 90n }))];
+  const found = await inspect(t, { files: [cut(hurt), whole(last)], known, ackedLsn: 20n });
+  t.same(found.holes, [{ firstLsn: 5n, lastLsn: 10n, reason: 'frame: bad CRC' }]);
+  t.match(found.segments, [{ lastLsn: 4n }, { lastLsn: 20n }]);
+  t.match(found.tail, { firstLsn: 11n });
+});
+
+t.test('a whole segment is gone, at the end of a generation', async (t) => {
+  const next = segment(101n, 110n, { ...active, generation: 2n });
+  const known = [row(segment(1n, 10n)), row(segment(11n, 20n)), row(next)];
+  const files = [whole(segment(1n, 10n)), whole(next)];
+  const found = await inspect(t, { files, known, ackedLsn: 110n });
+  t.same(found.holes, [{ firstLsn: 11n, lastLsn: 20n, reason: 'a segment is missing' }]);
+});
+
+t.test('numbers between two generations were never used: they are not missing', async (t) => {
+  const files = [whole(segment(1n, 10n)), whole(segment(101n, 110n, { ...active, generation: 2n }))];
+  const found = await inspect(t, { files, known: [row(segment(1n, 10n))], ackedLsn: 110n });
+  t.same(found.holes, []);
+});
+
+t.test('a segment that was being created when the power went', async (t) => {
+  const error = new AfterimageError('SEGMENT_CORRUPT', 'bad header');
+  const files = [whole(segment(1n, 10n)), { firstLsn: 11n, error }];
+  const known = [row(segment(1n, 10n))];
+  const found = await inspect(t, { files, known, ackedLsn: 10n });
+  t.same(found.holes, []);
+  t.same(
+    found.abandoned.map((file) => path.basename(file)),
+    [segmentName(11n)],
+  );
+  const hurt = await inspect(t, { files, known, ackedLsn: 12n });
+  t.match(hurt.holes, [{ firstLsn: 11n, lastLsn: 12n, reason: 'bad header' }]);
+  t.same(hurt.abandoned, [], 'what was acknowledged is never removed');
+});
+
+t.test('a segment of a newer program is no damage', async (t) => {
+  const error = new AfterimageError('SEGMENT_VERSION', 'version 2');
+  const files = [{ firstLsn: 1n, error }];
+  await t.rejects(inspect(t, { files, known: [], ackedLsn: 0n }), { code: 'SEGMENT_VERSION' });
+});

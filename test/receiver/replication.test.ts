@@ -1,0 +1,406 @@
+import { execFile } from 'node:child_process';
+import { createHash, randomBytes, createHmac } from 'node:crypto';
+import { readdir, readFile, stat, writeFile, open } from 'node:fs/promises';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import t, { type Test } from 'tap';
+import { formatUuid } from '../../proto/uuid.js';
+import { RunningReceiver } from './running_receiver.js';
+import { newIdentity, ScriptedAgent, ScriptedStream } from './scripted_agent.js';
+
+const run = promisify(execFile);
+const KIB = 1024;
+const MIB = 1024 * KIB;
+const SIZE = 4 * MIB;
+
+interface Scene {
+  receiver: RunningReceiver;
+  agent: ScriptedAgent;
+  stream: ScriptedStream;
+}
+
+/** A receiver, and an agent whose volume was synced while it was written to. */
+async function synced(test: Test): Promise<Scene> {
+  const receiver = await RunningReceiver.start(test);
+  const agent = await ScriptedAgent.create(receiver.directory, newIdentity(), SIZE);
+  test.teardown(() => agent.close());
+  const stream = new ScriptedStream(receiver.address);
+  test.teardown(() => stream.close());
+  stream.say({ hello: agent.hello() });
+  await stream.hear('welcome');
+  stream.say({ generationBegin: { generation: 1n, firstLsn: 1n, reason: 'NEW', volumes: [agent.info] } });
+  await stream.hear('generationAccepted');
+  agent.begin(1n, 1n);
+  await agent.write(0, randomBytes(4 * KIB));
+  agent.sendBase(stream);
+  await agent.write(8 * KIB, randomBytes(512));
+  const fence = await agent.fence();
+  for (const frame of await agent.framesUpTo(fence)) stream.ship(frame);
+  stream.say({ syncDone: { volume: 0, lsn: fence } });
+  await stream.hear('syncComplete');
+  return { receiver, agent, stream };
+}
+
+/** Writes `count` times here and there, ships it, and waits until it is durable. */
+async function writeMore(
+  { agent, stream }: Pick<Scene, 'agent' | 'stream'>,
+  count: number,
+): Promise<bigint[]> {
+  const lsns: bigint[] = [];
+  for (let index = 0; index < count; index += 1) {
+    const length = 512 * (1 + (index % 40));
+    const offset = ((index * 37) % 200) * 16 * KIB;
+    lsns.push(await agent.write(offset, index % 7 === 3 ? Buffer.alloc(length) : randomBytes(length)));
+  }
+  const last = lsns.at(-1) ?? 0n;
+  for (const frame of await agent.framesUpTo(last)) stream.ship(frame);
+  await stream.hearAck(last);
+  return lsns;
+}
+
+function journalDirectory({ receiver, agent }: Pick<Scene, 'receiver' | 'agent'>): string {
+  const { group, member } = agent.identity;
+  return path.join(receiver.store, 'groups', formatUuid(group), formatUuid(member), 'journal');
+}
+async function lastSegment(scene: Pick<Scene, 'receiver' | 'agent'>): Promise<string> {
+  const directory = journalDirectory(scene);
+  const names = (await readdir(directory)).filter((name) => name.endsWith('.seg')).sort();
+  return path.join(directory, names.at(-1) ?? '');
+}
+async function recovered(
+  { receiver }: Pick<Scene, 'receiver'>,
+  point: string,
+  name = 'out',
+): Promise<Buffer> {
+  const target = path.join(receiver.directory, `${name}-${randomBytes(3).toString('hex')}`);
+  await receiver.recover({ point, target, force: false });
+  return readFile(target);
+}
+async function grades({ receiver }: Pick<Scene, 'receiver'>): Promise<string[]> {
+  const { spans } = await receiver.call('timeline', { group: 'db' });
+  return spans.map(({ grade, firstLsn, lastLsn }) => `${grade} ${firstLsn}-${lastLsn}`);
+}
+
+t.test('any write of the history comes back, recovered and exported alike', async (t) => {
+  const scene = await synced(t);
+  const { receiver, agent } = scene;
+  const lsns = await writeMore(scene, 60);
+  for (const lsn of [lsns[0], lsns[29], lsns[59]]) {
+    const state = agent.states.get(lsn ?? 0n);
+    const target = path.join(receiver.directory, `out-${lsn}`);
+    const messages = await receiver.recover({ point: `lsn:${lsn}`, target });
+    const bytes = await readFile(target);
+    t.ok(state?.equals(bytes), `LSN ${lsn}`);
+    const sha256 = createHash('sha256').update(bytes).digest('hex');
+    t.match(messages.at(-1), { phase: 'done', lsn, sha256, bytesDone: BigInt(SIZE) });
+    const opened = await receiver.call('exportOpen', {
+      group: 'db',
+      point: `lsn:${lsn}`,
+      writable: false,
+      socket: '',
+      tcp: '',
+      device: false,
+      volumes: [],
+      force: false,
+    });
+    const copy = `${target}.nbd`;
+    await run('nbdcopy', [opened.volumes[0]?.uri ?? '', copy]);
+    t.ok(bytes.equals(await readFile(copy)), 'an NBD client sees the same');
+    await receiver.call('exportClose', { id: opened.id });
+  }
+  t.same((await receiver.call('exportList', {})).exports, []);
+  t.ok(agent.present.equals(await recovered(scene, 'latest')));
+  t.match(await receiver.status(), {
+    groups: [{ name: 'db', host: 'host1', state: 'protected', durableLsn: lsns[59], detail: '' }],
+  });
+});
+
+t.test('a writable export changes nothing but itself', async (t) => {
+  const scene = await synced(t);
+  const { receiver, agent } = scene;
+  const request = { group: 'db', point: 'latest', socket: '', tcp: '127.0.0.1:0', device: false };
+  const opened = await receiver.call('exportOpen', {
+    ...request,
+    writable: true,
+    volumes: ['data'],
+    force: false,
+  });
+  const uri = opened.volumes[0]?.uri ?? '';
+  const file = path.join(receiver.directory, 'new');
+  await writeFile(file, randomBytes(SIZE));
+  await run('nbdcopy', [file, uri]);
+  await run('nbdcopy', [uri, `${file}.back`]);
+  t.ok((await readFile(file)).equals(await readFile(`${file}.back`)));
+  t.ok(agent.present.equals(await recovered(scene, 'latest')));
+});
+
+t.test('a point by time holds what was there, and only while it is known', async (t) => {
+  const scene = await synced(t);
+  const { receiver, agent, stream } = scene;
+  const before = agent.present;
+  const { timeNs } = agent.position();
+  await writeMore(scene, 5);
+  t.ok(before.equals(await recovered(scene, rfc3339(timeNs))));
+  const nowNs = BigInt(Date.now()) * 1_000_000n + 3_600_000_000_000n;
+  const point = rfc3339(nowNs - 1n);
+  await t.rejects(receiver.call('point', { group: 'db', point }), { code: 'POINT_UNKNOWN' });
+  const { lsn, timeNs: capturedTimeNs } = agent.position();
+  const heartbeat = {
+    shippedLsn: lsn,
+    oldestTimeNs: 0n,
+    ringUsedBytes: 0n,
+    ringBytes: 1n,
+    state: 'protected',
+  };
+  stream.say({ heartbeat: { capturedLsn: lsn, capturedTimeNs, nowNs, ...heartbeat } });
+  // Nothing answers a heartbeat in particular: an operator asks until it is known.
+  let found = null;
+  for (let tries = 0; found === null && tries < 500; tries += 1) {
+    found = await receiver.call('point', { group: 'db', point }).catch(() => sleep(10, null));
+  }
+  t.match(found, { lsn, grade: 'ordered' });
+});
+
+t.test('a frame that changed on the way is refused and leaves the journal as it was', async (t) => {
+  const scene = await synced(t);
+  const { receiver, agent, stream } = scene;
+  const [last = 0n] = (await writeMore(scene, 10)).slice(-1);
+  const segment = await lastSegment(scene);
+  const before = await readFile(segment);
+  await agent.write(0, randomBytes(64 * KIB));
+  const frames = await agent.framesUpTo(agent.position().lsn);
+  const bad = Buffer.from(frames[0] ?? Buffer.alloc(0));
+  bad.writeUInt8(bad.readUInt8(bad.length - 100) ^ 1, bad.length - 100);
+  stream.ship(bad);
+  t.match(await stream.hear('refused'), { code: 'FRAME_CORRUPT', retryable: true });
+  await stream.ended();
+  t.ok(before.equals(await readFile(segment)), 'not a byte was written');
+
+  const again = new ScriptedStream(receiver.address);
+  t.teardown(() => again.close());
+  again.say({ hello: agent.hello({ generation: 1n, durableLsn: last, continuous: true }) });
+  t.match(await again.hear('welcome'), { generation: 1n, durableLsn: last });
+  for (const frame of frames) again.ship(frame);
+  await again.hearAck(agent.position().lsn);
+  t.ok(agent.present.equals(await recovered(scene, 'latest')));
+});
+
+t.test('a writer that was replaced is fenced, and a copy of the living one too', async (t) => {
+  const { receiver, agent, stream } = await synced(t);
+  const copy = new ScriptedStream(receiver.address);
+  t.teardown(() => copy.close());
+  copy.say({ hello: agent.hello({ instance: randomBytes(16) }) });
+  t.match(await copy.hear('refused'), { code: 'FENCED', retryable: false });
+  const successor = new ScriptedStream(receiver.address);
+  t.teardown(() => successor.close());
+  successor.say({ hello: agent.hello({ epoch: 2n, instance: randomBytes(16) }) });
+  t.match(await stream.hear('refused'), { code: 'FENCED' });
+  t.match(await successor.hear('welcome'), { generation: 1n });
+  const late = new ScriptedStream(receiver.address);
+  t.teardown(() => late.close());
+  late.say({ hello: agent.hello() });
+  t.match(await late.hear('refused'), { code: 'FENCED' });
+});
+
+t.test(
+  'a torn tail after a crash is cut: everything acknowledged is there, and the stream goes on',
+  async (t) => {
+    const scene = await synced(t);
+    const { receiver, agent } = scene;
+    const [last = 0n] = (await writeMore(scene, 20)).slice(-1);
+    const state = agent.present;
+    await agent.write(0, randomBytes(64 * KIB));
+    const [frame = Buffer.alloc(0)] = await agent.framesUpTo(agent.position().lsn);
+    await receiver.stop();
+    const segment = await open(await lastSegment(scene), 'r+');
+    const end = await usedBytes(segment);
+    await segment.write(frame.subarray(0, frame.length - 512), 0, frame.length - 512, end);
+    await segment.close();
+    await receiver.run();
+    t.match(await receiver.status(), { groups: [{ durableLsn: last, state: 'disconnected' }] });
+    t.ok(state.equals(await recovered(scene, 'latest')));
+
+    const stream = new ScriptedStream(receiver.address);
+    t.teardown(() => stream.close());
+    stream.say({ hello: agent.hello({ generation: 1n, durableLsn: last, continuous: true }) });
+    t.match(await stream.hear('welcome'), { generation: 1n, durableLsn: last });
+    stream.ship(frame);
+    await stream.hearAck(agent.position().lsn);
+    t.ok(agent.present.equals(await recovered(scene, 'latest')));
+  },
+);
+
+t.test('an acknowledged frame that rots is damage: named, refused, and healed by a resync', async (t) => {
+  const scene = await synced(t);
+  const { receiver, agent } = scene;
+  const lsns = await writeMore(scene, 10);
+  const intact = lsns[9] ?? 0n;
+  const state = agent.present;
+  await writeMore(scene, 10);
+  const last = agent.position().lsn;
+  await receiver.stop();
+  const file = await lastSegment(scene);
+  const bytes = await readFile(file);
+  const at = offsetOf(bytes, intact + 1n);
+  bytes.writeUInt8(bytes.readUInt8(at + 200) ^ 0xff, at + 200);
+  await writeFile(file, bytes);
+  await receiver.run();
+  t.match((await grades(scene)).slice(-3), [
+    new RegExp(`^ordered \\d+-${intact}$`),
+    `damaged ${intact + 1n}-${last}`,
+    'gap 0-0',
+  ]);
+  t.ok(state.equals(await recovered(scene, 'latest')), 'latest is the last one that is whole');
+  await t.rejects(receiver.call('exportOpen', exportOf(`lsn:${last}`)), { code: 'POINT_GRADE' });
+
+  // A new generation, compared block by block with what the receiver still has.
+  const stream = new ScriptedStream(receiver.address);
+  t.teardown(() => stream.close());
+  stream.say({
+    hello: agent.hello({ epoch: 2n, instance: randomBytes(16), generation: 1n, durableLsn: last }),
+  });
+  const welcome = await stream.hear('welcome');
+  t.equal(welcome.durableLsn, last, 'no number is used twice');
+  agent.endStream();
+  await agent.end();
+  agent.identity.epoch = 2n;
+  const firstLsn = last + 1n;
+  stream.say({
+    generationBegin: { generation: 2n, firstLsn, reason: 'SEGMENT_CORRUPT', volumes: [agent.info] },
+  });
+  await stream.hear('generationAccepted');
+  agent.begin(2n, firstLsn);
+  stream.say({ syncBegin: { volume: 0, kind: 'SYNC_RESYNC', offset: 0n } });
+  stream.say({ hashRequest: { id: 1, volume: 0, offset: 0n, length: SIZE, blockBytes: 64 * KIB } });
+  const { hashes } = await stream.hear('hashReply');
+  let different = 0;
+  for (let block = 0; block * 64 * KIB < SIZE; block += 1) {
+    const content = agent.present.subarray(block * 64 * KIB, (block + 1) * 64 * KIB);
+    const mine = createHmac('sha256', welcome.hashKey).update(content).digest();
+    if (mine.equals(hashes.subarray(block * 32, block * 32 + 32))) continue;
+    different += 1;
+    await agent.republish(block * 64 * KIB, 64 * KIB);
+  }
+  t.ok(different > 0 && different <= 10, `${different} blocks differ`);
+  const fence = await agent.fence();
+  for (const frame of await agent.framesUpTo(fence)) stream.ship(frame);
+  stream.say({ syncDone: { volume: 0, lsn: fence } });
+  t.match(await stream.hear('syncComplete'), { lsn: fence });
+  t.ok(agent.present.equals(await recovered(scene, 'latest')));
+  t.ok(state.equals(await recovered(scene, `lsn:${intact}`)), 'what was whole before stays recoverable');
+});
+
+t.test('the ring was full: a gap, and every point before it stays', async (t) => {
+  const scene = await synced(t);
+  const { receiver, agent, stream } = scene;
+  const [last = 0n] = (await writeMore(scene, 10)).slice(-1);
+  const state = agent.present;
+  agent.endStream();
+  const end = await agent.end();
+  const timeNs = agent.position().timeNs + 1n;
+  stream.say({ streamEnd: { generation: 1n, lastLsn: end.lastLsn, reason: 'RING_FULL', timeNs } });
+  const firstLsn = last + 1000n;
+  stream.say({ generationBegin: { generation: 2n, firstLsn, reason: 'RING_FULL', volumes: [agent.info] } });
+  await stream.hear('generationAccepted');
+  t.match((await grades(scene)).slice(-3), [
+    new RegExp(`^ordered \\d+-${last}$`),
+    'gap 0-0',
+    `syncing ${firstLsn}-${firstLsn - 1n}`,
+  ]);
+  await t.rejects(receiver.call('exportOpen', exportOf(rfc3339(timeNs + 1n))), { code: 'POINT_GRADE' });
+  t.ok(state.equals(await recovered(scene, 'latest')));
+});
+
+t.test('a checkpoint asked for here is marked by the agent and kept', async (t) => {
+  const scene = await synced(t);
+  const { receiver, agent, stream } = scene;
+  await writeMore(scene, 3);
+  const state = agent.present;
+  const asked = receiver.call('checkpointCreate', { group: 'db', name: 'before-upgrade' });
+  const { requestId, name } = await stream.hear('checkpointRequest');
+  stream.say({ checkpoint: { requestId, name, ...agent.position() } });
+  t.match(await asked, { name: 'before-upgrade', lsn: agent.position().lsn, grade: 'ordered' });
+  await writeMore(scene, 3);
+  t.ok(state.equals(await recovered(scene, 'checkpoint:before-upgrade')));
+  const again = receiver.call('checkpointCreate', { group: 'db', name: 'before-upgrade' });
+  const second = await stream.hear('checkpointRequest');
+  stream.say({ checkpoint: { ...second, ...agent.position() } });
+  await t.rejects(again, { code: 'CHECKPOINT_EXISTS' });
+  stream.close();
+  await t.rejects(
+    async () => {
+      for (;;) await receiver.call('checkpointCreate', { group: 'db', name: 'later' });
+    },
+    { code: /AGENT_AWAY|SESSION_LOST/ },
+  );
+});
+
+t.test('what cannot be had, each with its code', async (t) => {
+  const scene = await synced(t);
+  const { receiver } = scene;
+  const [last = 0n] = (await writeMore(scene, 2)).slice(-1);
+  const target = path.join(receiver.directory, 'out');
+  const cases: [Parameters<RunningReceiver['recover']>[0], string][] = [
+    [{ group: 'other', target }, 'GROUP_UNKNOWN'],
+    [{ volume: 'logs', target }, 'VOLUME_UNKNOWN'],
+    [{ point: 'soon', target }, 'POINT_INVALID'],
+    [{ point: `lsn:${last + 1n}`, target }, 'POINT_UNKNOWN'],
+    [{ point: 'lsn:1', target }, 'POINT_GRADE'],
+    [{ point: '-2h', target }, 'POINT_UNKNOWN'],
+    [{ point: 'checkpoint:none', target }, 'CHECKPOINT_UNKNOWN'],
+    [{ target: 'relative' }, 'TARGET_INVALID'],
+    [{ target: receiver.directory }, 'TARGET_INVALID'],
+    [{ target: path.join(receiver.store, 'x') }, 'TARGET_INVALID'],
+    [{ target: path.join(receiver.directory, 'no/such/file') }, 'TARGET_INVALID'],
+    [{ volume: '', target: receiver.directory }, 'TARGET_NOT_EMPTY'],
+  ];
+  for (const [request, code] of cases) await t.rejects(receiver.recover(request), { code }, code);
+  await writeFile(target, 'mine');
+  await t.rejects(receiver.recover({ target }), { code: 'TARGET_NOT_EMPTY' });
+  t.equal(await readFile(target, 'utf8'), 'mine');
+  await receiver.recover({ target, overwrite: true });
+  t.equal((await stat(target)).size, SIZE);
+  const directory = path.join(receiver.directory, 'group');
+  await receiver.recover({ volume: '', target: directory });
+  t.same(await readdir(directory), ['data.img'], 'nothing is left beside it');
+});
+
+function exportOf(point: string) {
+  return {
+    group: 'db',
+    point,
+    writable: false,
+    socket: '',
+    tcp: '',
+    device: false,
+    volumes: [],
+    force: false,
+  };
+}
+function rfc3339(timeNs: bigint): string {
+  const seconds = new Date(Number(timeNs / 1_000_000n)).toISOString().slice(0, 19);
+  return `${seconds}.${(timeNs % 1_000_000_000n).toString().padStart(9, '0')}Z`;
+}
+
+/** Offset of the frame that begins with `lsn`, found by docs/FORMAT.md. */
+function offsetOf(bytes: Buffer, lsn: bigint): number {
+  let at = 4096;
+  while (bytes.toString('latin1', at, at + 8) === 'AFTFRAME') {
+    const first = bytes.readBigUInt64LE(at + 64);
+    const last = bytes.readBigUInt64LE(at + 72);
+    if (first <= lsn && lsn <= last) {
+      if (first !== lsn) throw new Error(`LSN ${lsn} lies within a frame`);
+      return at;
+    }
+    at += bytes.readUInt32LE(at + 120);
+  }
+  throw new Error(`no frame holds LSN ${lsn}`);
+}
+/** Where the used bytes of a segment end. */
+async function usedBytes(file: Awaited<ReturnType<typeof open>>): Promise<number> {
+  const bytes = await file.readFile();
+  let at = 4096;
+  while (bytes.toString('latin1', at, at + 8) === 'AFTFRAME') at += bytes.readUInt32LE(at + 120);
+  return at;
+}

@@ -1,0 +1,114 @@
+/** A receiver in this process, on a store of its own, with its control socket. */
+import { randomUUID } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import pino from 'pino';
+import type { Test } from 'tap';
+import {
+  receiverControlService,
+  type ReceiverStatus,
+  type RecoverProgress,
+  type RecoverRequest,
+} from '../../proto/control.js';
+import { runReceiver } from '../../receiver/main.js';
+import { Store } from '../../receiver/store.js';
+import { RpcClient } from '../../service/rpc.js';
+import { parseConfig } from '../../service/config.js';
+import { receiverConfigSchema } from '../../receiver/config.js';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+const TIMEOUT_MS = 30_000;
+const MIB = 1024 * 1024;
+
+export class RunningReceiver {
+  private drain = new AbortController();
+  private running: Promise<void> | null = null;
+  private client: RpcClient | null = null;
+  address = '';
+
+  private constructor(
+    readonly directory: string,
+    readonly store: string,
+  ) {}
+
+  /** A new store in a directory that goes with the test, and a receiver on it. */
+  static async start(test: Test): Promise<RunningReceiver> {
+    const directory = await mkdtemp(path.join(tmpdir(), 'afterimage-receiver-'));
+    const receiver = new RunningReceiver(directory, path.join(directory, 'store'));
+    test.teardown(async () => {
+      await receiver.stop();
+      await rm(directory, { recursive: true, force: true });
+    });
+    await Store.init(receiver.store, randomUUID());
+    await receiver.run();
+    return receiver;
+  }
+
+  async run(): Promise<void> {
+    const config = parseConfig(
+      `store = "${this.store}"\nlisten = "127.0.0.1:0"\nrun_dir = "${this.directory}/run"\nsegment_bytes = ${4 * MIB}`,
+      'receiver.toml',
+      receiverConfigSchema,
+    );
+    this.drain = new AbortController();
+    const signals = { drain: this.drain.signal, end: new AbortController().signal };
+    const log = pino({ level: process.env['TEST_LOG'] ?? 'silent' }, pino.destination(2));
+    this.running = runReceiver(config, signals, '0', { log });
+    // Awaited by stop(); a failure to start is told by the socket that never comes.
+    this.running.catch(() => undefined);
+    const deadline = Date.now() + TIMEOUT_MS;
+    for (;;) {
+      try {
+        this.client = await RpcClient.openControl(config.control);
+        break;
+      } catch (thrown) {
+        if (Date.now() > deadline) throw thrown;
+        await Promise.race([sleep(10), this.running]);
+      }
+    }
+    this.address = (await this.status()).listen;
+  }
+
+  async stop(): Promise<void> {
+    this.client?.close();
+    this.client = null;
+    this.drain.abort();
+    await this.running;
+    this.running = null;
+  }
+
+  status(): Promise<ReceiverStatus> {
+    return this.call('status', {});
+  }
+
+  call<Name extends Exclude<keyof typeof receiverControlService, 'recover'>>(
+    name: Name,
+    request: Parameters<(typeof receiverControlService)[Name]['requestSerialize']>[0],
+  ): Promise<ReturnType<(typeof receiverControlService)[Name]['responseDeserialize']>> {
+    if (this.client === null) throw new Error('the receiver does not run');
+    const method = receiverControlService[name];
+    return this.client.callUnary(method as never, request as never, { timeoutMs: TIMEOUT_MS });
+  }
+
+  /** Recovers; returns the messages. */
+  async recover(request: Partial<RecoverRequest>): Promise<RecoverProgress[]> {
+    if (this.client === null) throw new Error('the receiver does not run');
+    const messages: RecoverProgress[] = [];
+    const whole = {
+      group: 'db',
+      volume: 'data',
+      point: 'latest',
+      target: '',
+      overwrite: false,
+      force: false,
+    };
+    const stream = this.client.callStream(
+      receiverControlService.recover,
+      { ...whole, ...request },
+      { timeoutMs: TIMEOUT_MS },
+    );
+    for await (const message of stream) messages.push(message);
+    return messages;
+  }
+}

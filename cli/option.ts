@@ -90,7 +90,7 @@ export function configFile(daemon: DaemonName, flag: string | undefined, { env, 
 const settingsOfBoth = z.object({
   control: socketPath.optional(),
   run_dir: absolutePath.optional(),
-  store: z.string().optional(),
+  group: z.unknown().optional(),
 });
 
 type Settings = z.output<typeof settingsOfBoth>;
@@ -99,10 +99,10 @@ function readSettings(file: string): Promise<Settings> {
   return loadConfig(file, settingsOfBoth);
 }
 
-/** A receiver's configuration has a store, an agent's has none. */
+/** An agent's configuration has groups, a receiver's has none. */
 async function controlIn(file: string): Promise<string> {
   const settings = await readSettings(file);
-  const daemon: DaemonName = settings.store === undefined ? 'agent' : 'receiver';
+  const daemon: DaemonName = settings.group === undefined ? 'receiver' : 'agent';
   return settings.control ?? path.join(settings.run_dir ?? RUN_DIR, `${daemon}.sock`);
 }
 

@@ -98,7 +98,9 @@ export function unary<Request, Response>(
   return (call, callback) => {
     const cancelled = new AbortController();
     call.on('cancelled', () => cancelled.abort());
-    handle(call.request, { signal: cancelled.signal }).then(
+    // A handler that throws before it gives its promise must not throw into gRPC, which knows no codes.
+    const answer = async (): Promise<Response> => handle(call.request, { signal: cancelled.signal });
+    answer().then(
       (response) => callback(null, response),
       (thrown: unknown) => callback(statusOf(thrown)),
     );

@@ -105,6 +105,17 @@ t.test('half a surrogate pair and a very long message do not cost the code', asy
   await t.rejects(call, { code: 'RING_FULL', message: /^\ufffdüü/ });
 });
 
+t.test('a handler that throws before it gives a promise is no different', async (t) => {
+  // Symptom: GROUP_UNKNOWN arrived as MESSAGE_INVALID "Unknown error", since gRPC caught it instead of us.
+  const { client } = await serving(t, {
+    status: () => {
+      throw new AfterimageError('GROUP_UNKNOWN', 'no such group');
+    },
+  });
+  const call = client.callUnary(agentControlService.status, {}, { timeoutMs: TIMEOUT_MS });
+  await t.rejects(call, { code: 'GROUP_UNKNOWN', message: 'no such group' });
+});
+
 t.test('an error without a code is INTERNAL', async (t) => {
   const { client } = await serving(t, { status: () => Promise.reject(new TypeError('x is not a function')) });
   const call = client.callUnary(agentControlService.status, {}, { timeoutMs: TIMEOUT_MS });

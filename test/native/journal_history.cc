@@ -38,7 +38,7 @@ Bytes random_bytes(Random& random, uint64_t length, uint64_t mask) {
   std::vector<uint64_t> words((length + 7) / 8);
   for (uint64_t& word : words) word = random() & mask;
   Bytes bytes(length);
-  std::memcpy(bytes.data(), words.data(), length);
+  if (length > 0) std::memcpy(bytes.data(), words.data(), length);
   return bytes;
 }
 

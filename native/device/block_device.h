@@ -74,8 +74,8 @@ inline Errno check_range(uint64_t size, uint64_t offset, uint64_t length, Errno 
   return offset > size || length > size - offset ? beyond : 0;
 }
 
-/// Appends to a description of consecutive extents, joined to the last one where they are of one kind. Nothing is
-/// appended for length 0.
+/// Appends to a description of consecutive extents, joined to the last one where they are of one kind.
+/// Nothing is appended for length 0.
 void append_extent(std::vector<AllocationExtent>* extents, const AllocationExtent& extent);
 
 /// True if all bytes are zero. Stops at the first that is not.

@@ -4,7 +4,8 @@
 //
 // Threads: functions are pure; a FrameBuilder belongs to one thread.
 // Ownership: FrameView points into the caller's bytes and is valid only as long as they are. Bytes given to
-// parse_frame_tables and verify_frame begin at a multiple of 8: a caller whose transport does not promise that copies.
+// parse_frame_tables and verify_frame begin at a multiple of 8: a caller whose transport does not promise
+// that copies.
 #pragma once
 
 #include <cstddef>

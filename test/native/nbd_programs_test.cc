@@ -161,9 +161,10 @@ TEST_CASE("fio reads back what it wrote, at depth 32") {
   if (!installed("fio")) return;
   const Served served;
   for (const char* const size : {"--bs=4k", "--bsrange=512-256k"}) {
-    const std::string said = served.run(
-        {"fio", "--name=verify", "--ioengine=nbd", "--uri=" + served.uri, "--rw=randwrite", size,
-         "--iodepth=32", "--size=16M", "--randseed=11", "--fsync=512", "--verify=crc32c", "--verify_fatal=1"});
+    const std::string said =
+        served.run({"fio", "--name=verify", "--ioengine=nbd", "--uri=" + served.uri, "--rw=randwrite", size,
+                    "--iodepth=32", "--size=16M", "--randseed=11", "--fsync=512", "--verify=crc32c",
+                    "--verify_fatal=1"});
     CHECK_MESSAGE(contains(said, "err= 0"), said);
   }
   CHECK(served.server->stats().errors == 0);

@@ -106,7 +106,7 @@ t.test('--watch redraws a terminal in place until it is interrupted, which is no
       return Promise.resolve();
     },
   });
-  t.same([status, stderr], [0, '']);
+  t.strictSame([status, stderr], [0, '']);
   t.same(slept, [1000, 1000, 1000]);
   t.equal(stdout.text.split('\x1b[H').length - 1, 3, 'three times from the top');
   t.equal(stdout.text.split('\x1b[2J').length - 1, 1, 'cleared once');

@@ -2,6 +2,7 @@
 import type { GroupStatus, ProtectionState, VolumeStatus } from '../proto/control.js';
 import type { Clock } from './clock.js';
 import type { LagHistogram } from './lag.js';
+import { formatUuid } from '../proto/uuid.js';
 import type { Member } from './member.js';
 import type { MemberMemory } from './state.js';
 import type { ProtectedVolume } from './volume.js';
@@ -24,8 +25,8 @@ export function groupStatus({ name, memory, member, volumes, lag, clock }: Statu
   const lagNs = oldestNs === 0n ? 0n : clock.nowNs() - oldestNs;
   return {
     name,
-    uuid: memory.group.toString('hex'),
-    member: memory.member.toString('hex'),
+    uuid: formatUuid(memory.group),
+    member: formatUuid(memory.member),
     host: memory.host,
     state,
     detail: state === 'protected' ? '' : member.detail,
@@ -63,7 +64,7 @@ function volumeStatus(volume: ProtectedVolume, group: ProtectionState, member: M
   const { reads, readBytes, writes, writeBytes } = volume.counters;
   return {
     name,
-    uuid: uuid.toString('hex'),
+    uuid: formatUuid(uuid),
     size,
     // While the group syncs another volume, this one is done or waits for its turn.
     state: group !== 'tracking' && group !== 'disconnected' && isSynced && !isActive ? 'protected' : group,

@@ -26,6 +26,9 @@ import type {
 import { assertWatermarks } from '../proto/watermarks.js';
 import type { Watermarks } from '../proto/watermarks.js';
 import { CheckpointRequests } from './checkpoint_requests.js';
+import { GenerationChange } from './generation_change.js';
+import { LsnReserve } from './lsn_reserve.js';
+import { ReceiverConduct } from './receiver_conduct.js';
 import { endOfContinuity } from './resumption.js';
 import type {
   AgentAction,
@@ -58,23 +61,6 @@ const CONNECTED: readonly Phase[] = ['greeting', 'abandoning', 'reserving', 'beg
 /** Phases in which the receiver owes an answer (in `streaming`, to the heartbeats). */
 const OWED: readonly Phase[] = ['greeting', 'beginning', 'streaming'];
 
-/** Refusals that concern the records themselves: sending the same again may not help. */
-const RECORD_REFUSALS: readonly string[] = [
-  'FRAME_CORRUPT',
-  'FRAME_TRUNCATED',
-  'FRAME_GENERATION',
-  'FRAME_REPEATED',
-  'FRAME_GAP',
-  'FRAME_LINK',
-  'RECORD_INVALID',
-  'GENERATION_UNKNOWN',
-];
-/** Connect attempts are spaced as if this many had failed, where the receiver says that trying again does not help. */
-const ATTEMPT_OF_REFUSAL = 7;
-
-const NO_PEER = { generation: 0n, durableLsn: 0n, hashKey: Buffer.alloc(0) };
-const NO_NUMBERS: GenerationNumbers = { epoch: 0n, generation: 0n, firstLsn: 1n, lsnCeiling: 0n };
-
 export class AgentSession {
   #out: AgentAction[] = [];
   #phase: Phase = 'opening';
@@ -82,20 +68,12 @@ export class AgentSession {
   #resume: GenerationNumbers | null = null;
   #identity: MemberIdentity | null = null;
   #stop: 'no' | 'quiescing' | 'draining' | 'persisting' | 'stopped' = 'no';
-  #attempt = 0;
-  #silentTicks = 0;
-  /** Refusals of records in a row, without one becoming durable. */
-  #refusals = 0;
-  #refusalCode = '';
-  /** What the receiver said in its Welcome, and the generation that follows from it. */
-  #peer: Pick<Welcome, 'generation' | 'durableLsn' | 'hashKey'> = NO_PEER;
-  #reserved: GenerationNumbers = NO_NUMBERS;
-  /** Why the generation before could not go on. */
-  #reason = '';
-  #raising: { generation: bigint; lsn: bigint } | null = null;
   readonly #numbers = new MessageNumbers();
   readonly #store: StateJournal;
   readonly #shipment: Shipment;
+  readonly #change: GenerationChange;
+  readonly #reserve: LsnReserve;
+  readonly #conduct: ReceiverConduct;
   readonly #syncs: SyncPlan;
   readonly #checkpoints: CheckpointRequests;
 
@@ -105,6 +83,9 @@ export class AgentSession {
     const send = (body: AgentBody): void => this.#send(body);
     this.#store = new StateJournal(emit);
     this.#shipment = new Shipment(limits, emit);
+    this.#change = new GenerationChange(limits.lsnReserve, this.#shipment, this.#store);
+    this.#reserve = new LsnReserve(limits.lsnReserve, this.#shipment, this.#store);
+    this.#conduct = new ReceiverConduct(limits);
     this.#checkpoints = new CheckpointRequests(limits.checkpointsMax, { emit, send });
     this.#syncs = new SyncPlan(limits, {
       emit,
@@ -209,9 +190,12 @@ export class AgentSession {
       this.#syncs.stop();
       this.#shipment.halt();
       this.#send({ streamEnd: { generation, lastLsn, reason, timeNs } });
-      this.#reserve(reason);
+      this.#change.reason = reason;
+      this.#phase = 'reserving';
+      this.#change.reserve();
     } else if (this.#phase === 'abandoning' && stream.state === 'none') {
-      this.#reserve(this.#reason);
+      this.#phase = 'reserving';
+      this.#change.reserve();
     }
     this.#shipment.advance();
   }
@@ -277,9 +261,7 @@ export class AgentSession {
       case 'open':
         return this.#open();
       case 'ceiling':
-        if (this.#raising !== null) this.#shipment.raiseCeiling(this.#raising.generation, this.#raising.lsn);
-        this.#raising = null;
-        return;
+        return this.#reserve.stored();
       case 'generation':
         return this.#askForGeneration();
       case 'cleanStop':
@@ -293,7 +275,7 @@ export class AgentSession {
     // Without its first state the agent must not let production in: the state on disk may say `clean`.
     this.#out.push({ type: 'fail', code, message, final: purpose === 'open' });
     if (purpose === 'open') this.#phase = 'ended';
-    else if (purpose === 'ceiling') this.#raising = null;
+    else if (purpose === 'ceiling') this.#reserve.failed();
     else if (purpose === 'generation') this.#leave(code, message);
     else if (purpose !== null) this.#stopped(false);
   }
@@ -312,14 +294,13 @@ export class AgentSession {
   #connect(): void {
     this.#phase = 'offline';
     if (this.#stop === 'persisting') return;
-    this.#out.push({ type: 'connect', attempt: this.#attempt });
-    this.#attempt += 1;
+    this.#out.push({ type: 'connect', attempt: this.#conduct.nextAttempt() });
   }
 
   #connected(): void {
     if (this.#phase !== 'offline') return;
     this.#phase = 'greeting';
-    this.#silentTicks = 0;
+    this.#conduct.heard();
     this.#numbers.reset();
     this.#shipment.window.reset();
     const { stream, marks, generation, usedLsnMax } = this.#shipment;
@@ -368,7 +349,7 @@ export class AgentSession {
     if (!this.#isConnected) return; // still on its way when the connection was given up
     const fault = this.#numbers.check(message.sequence);
     if (fault !== null) return this.#leave('SESSION_ORDER', fault);
-    this.#silentTicks = 0;
+    this.#conduct.heard();
     if ('refused' in message) this.#refused(message.refused);
     else if ('welcome' in message) this.#welcomed(message.welcome);
     else if (this.#phase === 'greeting')
@@ -385,13 +366,10 @@ export class AgentSession {
     else this.#syncs.syncComplete(message.syncComplete);
   }
 
-  #refused({ code, message, retryable }: Refused): void {
+  #refused(refused: Refused): void {
+    const { code, message } = refused;
     if (code === 'FENCED' || code === 'FRAME_FENCED') return this.#fenced(code, message);
-    if (RECORD_REFUSALS.includes(code)) {
-      this.#refusals += 1;
-      this.#refusalCode = code;
-    }
-    if (!retryable) this.#attempt = Math.max(this.#attempt, ATTEMPT_OF_REFUSAL);
+    this.#conduct.refused(refused);
     this.#leave(code, message);
   }
 
@@ -407,8 +385,8 @@ export class AgentSession {
     const before = this.#shipment.marks.durable;
     const fault = this.#shipment.ack(ack);
     if (fault !== null) return this.#leave('WATERMARK_INVALID', fault);
-    this.#attempt = 0;
-    if (ack.durableLsn > before) this.#refusals = 0;
+    this.#conduct.acknowledged();
+    if (ack.durableLsn > before) this.#conduct.progressed();
   }
 
   // --- generations ---
@@ -416,76 +394,54 @@ export class AgentSession {
   #welcomed(welcome: Welcome): void {
     if (this.#phase !== 'greeting') return this.#leave('SESSION_ORDER', 'a second Welcome');
     if (!this.#knowsAll(welcome.volumes)) return this.#leave('SESSION_ORDER', 'Welcome lacks a volume');
-    this.#peer = welcome;
+    this.#change.peer = welcome;
     const { stream, marks, shippedLsnMax } = this.#shipment;
-    const reason =
-      this.#refusals >= this.limits.refusalsMax && stream.state !== 'none'
-        ? this.#refusalCode
-        : endOfContinuity(stream, marks.durable, shippedLsnMax, welcome);
-    if (reason === null) {
-      this.#ship(welcome.durableLsn, welcome.link, welcome.volumes);
-    } else {
-      this.#reason = reason;
-      this.#phase = 'abandoning';
-      this.#shipment.giveUp(reason);
-    }
+    const stubborn = stream.state === 'none' ? null : this.#conduct.stubbornRefusal;
+    const reason = stubborn ?? endOfContinuity(stream, marks.durable, shippedLsnMax, welcome);
+    if (reason === null) return this.#ship(welcome.durableLsn, welcome.link, welcome.volumes);
+    this.#change.reason = reason;
+    this.#phase = 'abandoning';
+    this.#shipment.giveUp(reason);
   }
 
   #ship(durableLsn: bigint, link: number, states: VolumeState[]): void {
     this.#phase = 'streaming';
     this.#shipment.start(durableLsn, link);
     if (this.#stop !== 'no' || this.#shipment.stream.state !== 'live') return;
-    this.#syncs.start(this.generation, this.#who.volumes, states, this.#peer.hashKey);
+    this.#syncs.start(this.generation, this.#who.volumes, states, this.#change.peer.hashKey);
   }
 
   #knowsAll(states: VolumeState[]): boolean {
     return this.#who.volumes.every(({ number }) => states.some((state) => state.number === number));
   }
 
-  /** Puts the numbers of a new generation on stable storage before anybody hears of them. */
-  #reserve(reason: string): void {
-    const { marks, usedLsnMax } = this.#shipment;
-    const { state } = this.#store;
-    const used = max(usedLsnMax, max(marks.durable, this.#peer.durableLsn));
-    this.#reason = reason;
-    this.#reserved = {
-      epoch: state.epoch,
-      generation: max(state.generation, this.#peer.generation) + 1n,
-      firstLsn: used + 1n,
-      lsnCeiling: max(state.lsnCeiling, used + this.limits.lsnReserve),
-    };
-    this.#phase = 'reserving';
-    const { generation, lsnCeiling } = this.#reserved;
-    this.#store.persist('generation', { generation, lsnCeiling, durableLsn: marks.durable });
-  }
-
   #askForGeneration(): void {
     if (this.#phase !== 'reserving') return; // that connection is gone
     this.#phase = 'beginning';
-    const { generation, firstLsn } = this.#reserved;
+    const { generation, firstLsn } = this.#change.numbers;
     const { volumes } = this.#who;
-    this.#send({ generationBegin: { generation, firstLsn, reason: this.#reason, volumes } });
+    this.#send({ generationBegin: { generation, firstLsn, reason: this.#change.reason, volumes } });
   }
 
   #accepted({ generation, volumes }: GenerationAccepted): void {
-    if (this.#phase !== 'beginning' || generation !== this.#reserved.generation) {
+    const { numbers } = this.#change;
+    if (this.#phase !== 'beginning' || generation !== numbers.generation) {
       return this.#leave('SESSION_ORDER', `generation ${generation} was not asked for`);
     }
     if (!this.#knowsAll(volumes)) return this.#leave('SESSION_ORDER', 'GenerationAccepted lacks a volume');
-    this.#refusals = 0;
-    this.#shipment.begin(this.#reserved);
-    this.#ship(this.#reserved.firstLsn - 1n, 0, volumes);
+    this.#conduct.progressed();
+    this.#shipment.begin(numbers);
+    this.#ship(numbers.firstLsn - 1n, 0, volumes);
   }
 
   // --- time ---
 
   #tick(nowNs: bigint, ring: RingView): void {
     this.#ringSeen(ring);
-    this.#reserveAhead();
+    if (this.#stop === 'no') this.#reserve.advance();
     this.#syncs.tick();
     if (this.isStreaming) this.#heartbeat(nowNs, ring);
-    this.#silentTicks = OWED.includes(this.#phase) ? this.#silentTicks + 1 : 0;
-    if (this.#silentTicks > this.limits.silenceTicksMax) {
+    if (this.#conduct.isSilent(OWED.includes(this.#phase))) {
       this.#leave('SESSION_LOST', `no word from the receiver for ${this.limits.silenceTicksMax} ticks`);
     }
   }
@@ -510,15 +466,6 @@ export class AgentSession {
     if (this.#shipment.stream.state !== 'live') return;
     this.#shipment.captured(ring.capturedLsn);
     this.#store.note({ timeNs: max(this.#store.state.timeNs, ring.capturedTimeNs), era: ring.era });
-  }
-
-  #reserveAhead(): void {
-    const { stream, marks, usedLsnMax } = this.#shipment;
-    if (stream.state !== 'live' || this.#raising !== null || this.#stop !== 'no') return;
-    if (usedLsnMax - marks.captured >= this.limits.lsnReserve / 2n) return;
-    const lsn = marks.captured + this.limits.lsnReserve;
-    this.#raising = { generation: stream.generation, lsn };
-    this.#store.persist('ceiling', { durableLsn: marks.durable, lsnCeiling: lsn });
   }
 }
 

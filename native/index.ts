@@ -223,6 +223,8 @@ export interface PointTile {
   segment: SegmentInfo;
   /** Path of its run, or null. */
   run: string | null;
+  /** Records before it are known to be lost; a later resync made up for them. */
+  isAfterHole: boolean;
 }
 export interface PointOptions {
   basePath: string;

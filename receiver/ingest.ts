@@ -61,6 +61,7 @@ export class Ingest implements LiveSession {
     this.gate = new FlowGate(stream);
     this.ended = new Promise((resolve) => (this.settleEnded = resolve));
     stream.on('data', (message: AgentMessage) => this.receive(message));
+    stream.on('drain', () => this.gate.block(false));
     stream.on('end', () => this.lost());
     stream.on('cancelled', () => this.lost());
     stream.on('error', () => this.lost());
@@ -245,9 +246,7 @@ export class Ingest implements LiveSession {
 
   private send(message: ReceiverMessage): void {
     if (this.stream.destroyed || this.stream.writableEnded) return;
-    if (this.stream.write(message)) return;
-    this.gate.block(true);
-    this.stream.once('drain', () => this.gate.block(false));
+    if (!this.stream.write(message)) this.gate.block(true);
   }
 
   private close(code: string, message: string): void {

@@ -102,8 +102,8 @@ export type ReceiverAction =
   /** Hand `displaced` with this code to the member's live session, and wait until it and its work have ended. */
   | { type: 'closeOther'; code: 'FENCED' | null }
   /**
-   * Record group, member and volumes, then the writer (never lowering the epoch: answer `epochOutdated`), on stable
-   * storage; resume the journal at its durable end.
+   * Record group, member and volumes, then the writer, on stable storage; resume the journal at its durable end. If the
+   * stored epoch is higher by now, or the same of another instance, store nothing and answer `epochOutdated`.
    */
   | { type: 'storeEpoch'; hello: Hello }
   | { type: 'send'; message: ReceiverMessage }

@@ -272,8 +272,9 @@ Napi::Value open_point(const Napi::CallbackInfo& info) {
   for (uint32_t i = 0; i < tiles.Length(); ++i) {
     const auto tile = tiles.Get(i).As<Napi::Object>();
     const Napi::Value run = tile.Get("run");
-    source.tiles.push_back(
-        {to_segment(tile.Get("segment").As<Napi::Object>()), run.IsNull() ? "" : to_string(run, "run")});
+    source.tiles.push_back({.segment = to_segment(tile.Get("segment").As<Napi::Object>()),
+                            .run_path = run.IsNull() ? "" : to_string(run, "run"),
+                            .is_after_hole = get_bool(tile, "isAfterHole")});
   }
   return run_async<Device>(
       info.Env(),

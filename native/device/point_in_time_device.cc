@@ -16,15 +16,16 @@ namespace {
 constexpr uint64_t kAllocationSectors = (64ull << 20) / kSectorBytes;
 
 /// The tiles up to the one that holds `lsn`. Within a generation they must follow each other without a gap,
-/// or what is shown would not be a prefix (R3).
+/// or what is shown would not be a prefix (R3), but for holes that the caller knows of.
 Result<size_t> tiles_until(const PointSource& source, uint64_t lsn) {
   for (size_t i = 0; i < source.tiles.size(); ++i) {
     const SegmentInfo& segment = source.tiles[i].segment;
     if (i > 0) {
       const SegmentInfo& before = source.tiles[i - 1].segment;
-      const bool follows = segment.generation == before.generation ? segment.first_lsn == before.last_lsn + 1
-                                                                   : segment.generation > before.generation &&
-                                                                         segment.first_lsn > before.last_lsn;
+      const bool is_next = segment.generation == before.generation && !source.tiles[i].is_after_hole
+                               ? segment.first_lsn == before.last_lsn + 1
+                               : segment.first_lsn > before.last_lsn;
+      const bool follows = is_next && segment.generation >= before.generation;
       if (!follows) return Error{"POINT_UNKNOWN", segment.path + " does not continue " + before.path};
     }
     if (lsn >= segment.first_lsn && lsn <= segment.last_lsn) return i + 1;

@@ -19,7 +19,7 @@ namespace afterimage {
 
 constexpr uint32_t kSegmentHeaderBytes = 4096;
 constexpr uint64_t kSegmentBytesDefault = 64ull << 20;
-constexpr uint64_t kSegmentBytesMin = 4ull << 20;
+constexpr uint64_t kSegmentBytesMin = 2ull << 20;
 constexpr uint64_t kSegmentBytesMax = 64ull << 20;  // an index entry has 23 bits for (frame offset / 8)
 constexpr char kSegmentMagic[8] = {'A', 'F', 'T', 'S', 'E', 'G', 'M', 'T'};
 

@@ -124,9 +124,15 @@ export class MemberJournal {
   tiles(baseLsn: bigint, lsn: bigint): PointTile[] {
     this.persist();
     const { catalog, store } = this.parts;
+    const damage = catalog.damage.damage(this.member.uuid);
     return catalog.segments.between(this.member.uuid, baseLsn, lsn).map((row) => {
       const file = store.segmentFile(this.member.group, this.member.uuid, row.firstLsn);
-      return { segment: segmentInfo(row, file), run: row.hasRun ? runFile(file) : null };
+      const before = row.firstLsn - 1n;
+      return {
+        segment: segmentInfo(row, file),
+        run: row.hasRun ? runFile(file) : null,
+        isAfterHole: damage.some(({ firstLsn, lastLsn }) => firstLsn <= before && before <= lastLsn),
+      };
     });
   }
 

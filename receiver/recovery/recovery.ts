@@ -14,7 +14,7 @@ import { removeProgress, type RecoveryIdentity } from './progress_file.js';
 import { checkDirectory, openTarget, type Target, type TargetParts } from './target.js';
 
 export interface RecoveryParts {
-  points: Points;
+  points: Pick<Points, 'resolve' | 'volumes'>;
   native: CopyParts & {
     openPoint(options: PointOptions): Promise<BlockDevice>;
     openFileDevice: TargetParts['openFileDevice'];

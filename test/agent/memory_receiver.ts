@@ -100,7 +100,7 @@ export class MemoryReceiver {
   private openAt(volume: number, lsn: bigint): Promise<native.BlockDevice> {
     const tiles = [...this.segments.values()]
       .filter((segment) => segment.firstLsn <= lsn && segment.frames > 0)
-      .map((segment) => ({ segment, run: null }));
+      .map((segment) => ({ segment, run: null, isAfterHole: false }));
     const { info } = this.volume(volume);
     const { size, blockSize } = info;
     return native.openPoint({ basePath: this.base(volume), size, blockSize, volume, lsn, tiles });

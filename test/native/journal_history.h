@@ -19,6 +19,13 @@ namespace afterimage {
 using Bytes = std::vector<std::byte>;
 using Random = std::mt19937_64;
 
+/// ThreadSanitizer makes bulk copies a hundred times slower: what only one thread does is sampled there.
+#ifdef __SANITIZE_THREAD__
+constexpr bool kIsSampled = true;
+#else
+constexpr bool kIsSampled = false;
+#endif
+
 struct HistoryFrame {
   std::vector<uint64_t> words;  // 8-byte aligned
   FrameHeader header{};
@@ -45,7 +52,7 @@ struct JournalHistory {
   struct Options {
     uint64_t seed = 1;
     uint32_t generations = 2;
-    uint64_t generation_bytes = 6u << 20;  // of payload, about
+    uint64_t generation_bytes = 3u << 20;  // of payload, about
     uint32_t record_bytes_max = kRecordBytesMax;
     uint64_t frame_raw_bytes = 600u << 10;  // a frame is sealed somewhere below
     bool resizes = true;
@@ -73,12 +80,15 @@ struct WrittenJournal {
   std::map<uint64_t, SegmentInfo> segments;  // by first LSN
   void note(const std::vector<SegmentInfo>& changed);
 };
-/// Appends a whole history to an empty directory; segments of 4 MiB. Throws std::runtime_error if anything is
-/// refused.
+/// Appends a whole history to an empty directory; of the smallest segments. Throws std::runtime_error if
+/// anything is refused.
 WrittenJournal write_journal(const JournalHistory& history, const std::string& directory);
 
 Bytes read_file(const std::string& path);
 void write_file(const std::string& path, std::span<const std::byte> bytes);
-Bytes random_bytes(Random& random, uint64_t length);
+/// `mask` thins out the bits of each 8 bytes.
+Bytes random_bytes(Random& random, uint64_t length, uint64_t mask = UINT64_MAX);
+/// Index of the first difference within `length` bytes, or -1.
+int64_t first_difference(const Bytes& a, const Bytes& b, uint64_t length);
 
 }  // namespace afterimage

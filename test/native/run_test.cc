@@ -18,8 +18,8 @@ struct IndexedSegment {
   ScratchDirectory directory;
   JournalHistory history{{.seed = 11,
                           .generations = 1,
-                          .generation_bytes = 3u << 20,
-                          .record_bytes_max = 2048,
+                          .generation_bytes = 2u << 20,
+                          .record_bytes_max = 1024,
                           .frame_raw_bytes = 300u << 10}};
   SegmentInfo info;
   std::string run_path = directory.path("x.run");

@@ -92,7 +92,8 @@ TEST_CASE("a file cut at any byte of its last frames is the frames before the cu
   const size_t frames = segment.offsets.size() - 1;
   const std::string path = segment.directory.path("cut.seg");
   write_file(path, segment.bytes);
-  for (uint64_t cut = segment.bytes.size() - 1; cut >= segment.offsets[frames - 2]; --cut) {
+  for (uint64_t cut = segment.bytes.size() - 1; cut >= segment.offsets[frames - 2];
+       cut -= kIsSampled ? 97 : 1) {
     std::filesystem::resize_file(path, cut);
     const auto scan = scan_segment(path, true);
     REQUIRE(scan.ok());

@@ -1,10 +1,11 @@
 import { execFile } from 'node:child_process';
 import { createHash, randomBytes, createHmac } from 'node:crypto';
-import { readdir, readFile, stat, writeFile, open } from 'node:fs/promises';
+import { truncate, readdir, readFile, stat, writeFile, open } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
+import type { Hello } from '../../proto/replication.js';
 import { formatUuid } from '../../proto/uuid.js';
 import { RunningReceiver } from './running_receiver.js';
 import { newIdentity, ScriptedAgent, ScriptedStream } from './scripted_agent.js';
@@ -80,6 +81,46 @@ async function recovered(
 async function grades({ receiver }: Pick<Scene, 'receiver'>): Promise<string[]> {
   const { spans } = await receiver.call('timeline', { group: 'db' });
   return spans.map(({ grade, firstLsn, lastLsn }) => `${grade} ${firstLsn}-${lastLsn}`);
+}
+
+/**
+ * The agent comes back as a new process and begins a generation, compared block by block with what the receiver still
+ * has. Returns how many blocks differed.
+ */
+async function resync(test: Test, { receiver, agent }: Scene, last: bigint): Promise<number> {
+  const stream = new ScriptedStream(receiver.address);
+  test.teardown(() => stream.close());
+  const epoch = agent.identity.epoch + 1n;
+  stream.say({
+    hello: agent.hello({ epoch, instance: randomBytes(16), generation: 1n, durableLsn: last }),
+  });
+  const welcome = await stream.hear('welcome');
+  test.equal(welcome.durableLsn, last, 'no number is used twice');
+  agent.endStream();
+  await agent.end();
+  agent.identity.epoch = epoch;
+  const firstLsn = last + 1n;
+  stream.say({
+    generationBegin: { generation: 2n, firstLsn, reason: 'SEGMENT_CORRUPT', volumes: [agent.info] },
+  });
+  await stream.hear('generationAccepted');
+  agent.begin(2n, firstLsn);
+  stream.say({ syncBegin: { volume: 0, kind: 'SYNC_RESYNC', offset: 0n } });
+  stream.say({ hashRequest: { id: 1, volume: 0, offset: 0n, length: SIZE, blockBytes: 64 * KIB } });
+  const { hashes } = await stream.hear('hashReply');
+  let different = 0;
+  for (let block = 0; block * 64 * KIB < SIZE; block += 1) {
+    const content = agent.present.subarray(block * 64 * KIB, (block + 1) * 64 * KIB);
+    const mine = createHmac('sha256', welcome.hashKey).update(content).digest();
+    if (mine.equals(hashes.subarray(block * 32, block * 32 + 32))) continue;
+    different += 1;
+    await agent.republish(block * 64 * KIB, 64 * KIB);
+  }
+  const fence = await agent.fence();
+  for (const frame of await agent.framesUpTo(fence)) stream.ship(frame);
+  stream.say({ syncDone: { volume: 0, lsn: fence } });
+  test.match(await stream.hear('syncComplete'), { lsn: fence });
+  return different;
 }
 
 t.test('any write of the history comes back, recovered and exported alike', async (t) => {
@@ -254,42 +295,36 @@ t.test('an acknowledged frame that rots is damage: named, refused, and healed by
   t.ok(state.equals(await recovered(scene, 'latest')), 'latest is the last one that is whole');
   await t.rejects(receiver.call('exportOpen', exportOf(`lsn:${last}`)), { code: 'POINT_GRADE' });
 
-  // A new generation, compared block by block with what the receiver still has.
-  const stream = new ScriptedStream(receiver.address);
-  t.teardown(() => stream.close());
-  stream.say({
-    hello: agent.hello({ epoch: 2n, instance: randomBytes(16), generation: 1n, durableLsn: last }),
-  });
-  const welcome = await stream.hear('welcome');
-  t.equal(welcome.durableLsn, last, 'no number is used twice');
-  agent.endStream();
-  await agent.end();
-  agent.identity.epoch = 2n;
-  const firstLsn = last + 1n;
-  stream.say({
-    generationBegin: { generation: 2n, firstLsn, reason: 'SEGMENT_CORRUPT', volumes: [agent.info] },
-  });
-  await stream.hear('generationAccepted');
-  agent.begin(2n, firstLsn);
-  stream.say({ syncBegin: { volume: 0, kind: 'SYNC_RESYNC', offset: 0n } });
-  stream.say({ hashRequest: { id: 1, volume: 0, offset: 0n, length: SIZE, blockBytes: 64 * KIB } });
-  const { hashes } = await stream.hear('hashReply');
-  let different = 0;
-  for (let block = 0; block * 64 * KIB < SIZE; block += 1) {
-    const content = agent.present.subarray(block * 64 * KIB, (block + 1) * 64 * KIB);
-    const mine = createHmac('sha256', welcome.hashKey).update(content).digest();
-    if (mine.equals(hashes.subarray(block * 32, block * 32 + 32))) continue;
-    different += 1;
-    await agent.republish(block * 64 * KIB, 64 * KIB);
-  }
+  const different = await resync(t, scene, last);
   t.ok(different > 0 && different <= 10, `${different} blocks differ`);
-  const fence = await agent.fence();
-  for (const frame of await agent.framesUpTo(fence)) stream.ship(frame);
-  stream.say({ syncDone: { volume: 0, lsn: fence } });
-  t.match(await stream.hear('syncComplete'), { lsn: fence });
   t.ok(agent.present.equals(await recovered(scene, 'latest')));
   t.ok(state.equals(await recovered(scene, `lsn:${intact}`)), 'what was whole before stays recoverable');
 });
+
+t.test(
+  'half of an old segment is lost: what follows is kept, and points after the resync are whole',
+  async (t) => {
+    const scene = await synced(t);
+    const { receiver, agent, stream } = scene;
+    for (let index = 0; index < 100; index += 1)
+      await agent.write((index % 40) * 64 * KIB, randomBytes(64 * KIB));
+    const last = agent.position().lsn;
+    for (const frame of await agent.framesUpTo(last)) stream.ship(frame);
+    await stream.hearAck(last);
+    await receiver.stop();
+    const [first = ''] = (await readdir(journalDirectory(scene))).sort();
+    await truncate(path.join(journalDirectory(scene), first.replace('.run', '.seg')), 2 * MIB);
+    await receiver.run();
+    const spans = await grades(scene);
+    t.match(spans.slice(-3), [/^ordered/, new RegExp(`^damaged \\d+-${last}$`), 'gap 0-0']);
+    t.ok((await resync(t, scene, last)) > 0);
+    t.ok(agent.present.equals(await recovered(scene, 'latest')));
+    await receiver.stop();
+    await receiver.run();
+    t.ok(agent.present.equals(await recovered(scene, 'latest')), 'damage that is known is not found again');
+    t.match((await grades(scene)).at(-1), /^ordered/);
+  },
+);
 
 t.test('the ring was full: a gap, and every point before it stays', async (t) => {
   const scene = await synced(t);
@@ -334,6 +369,41 @@ t.test('a checkpoint asked for here is marked by the agent and kept', async (t) 
     },
     { code: /AGENT_AWAY|SESSION_LOST/ },
   );
+});
+
+const isRoot = process.getuid?.() === 0 ? {} : { skip: 'needs root for loop devices' };
+t.test('an export as a device: in use it stays, and it goes when it is free', isRoot, async (t) => {
+  const { receiver, agent } = await synced(t);
+  const opened = await receiver.call('exportOpen', { ...exportOf('latest'), device: true });
+  const device = opened.volumes[0]?.device ?? '';
+  t.match(device, /^\/dev\/loop\d+$/);
+  t.ok(agent.present.equals(await readFile(device)));
+  const held = await open(device, 'r');
+  await t.rejects(receiver.call('exportClose', { id: opened.id }), { code: 'EXPORT_BUSY' });
+  t.match(await receiver.call('exportList', {}), { exports: [{ id: opened.id }] });
+  await held.close();
+  await receiver.call('exportClose', { id: opened.id });
+  t.same(await readdir(path.join(receiver.directory, 'run')), ['receiver.sock']);
+});
+
+t.test('a group without its agent, and volumes that are not what they were', async (t) => {
+  const { receiver, agent } = await synced(t);
+  const cases: [Partial<Hello>, string][] = [
+    [{ groupName: '../escape' }, 'MESSAGE_INVALID'],
+    [{ group: randomBytes(16) }, 'GROUP_MISMATCH'],
+    [{ groupName: 'other' }, 'GROUP_MISMATCH'],
+    [{ volumes: [{ ...agent.info, size: BigInt(SIZE * 2) }] }, 'VOLUME_MISMATCH'],
+    [{ volumes: [{ ...agent.info, number: 1 }] }, 'VOLUME_MISMATCH'],
+    [{ volumes: [{ ...agent.info, uuid: randomBytes(16) }] }, 'VOLUME_MISMATCH'],
+    [{ volumes: [{ ...agent.info, name: 'a/b' }] }, 'MESSAGE_INVALID'],
+  ];
+  for (const [change, code] of cases) {
+    const stream = new ScriptedStream(receiver.address);
+    stream.say({ hello: agent.hello({ epoch: 9n, ...change }) });
+    t.match(await stream.hear('refused'), { code }, code);
+    stream.close();
+  }
+  t.match(await receiver.status(), { groups: [{ state: 'protected' }] }, 'the agent is none the worse');
 });
 
 t.test('what cannot be had, each with its code', async (t) => {

@@ -107,6 +107,7 @@ async function demo(scratch: Scratch, interrupted: AbortSignal): Promise<void> {
   await command('mount', [exported.device, rewound]);
   scratch.defer('mount of the export', () => command('umount', [rewound]));
   const recovered = await Cluster.at(`${rewound}/pg`, scratch.path('pg-recovered'));
+  await recovered.unlock();
   await recovered.start();
   scratch.defer('second PostgreSQL', () => recovered.stop().catch(() => undefined));
   const kept = await checkLedger(recovered, commits, BigInt(last.timeNs));

@@ -1,7 +1,7 @@
 /** A PostgreSQL cluster of the system's own packages, run as user postgres (it refuses root). */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
-import { chmod, chown, mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { command, ended } from './command.js';
 
@@ -57,6 +57,14 @@ export class Cluster {
       'shared_buffers = 64MB',
     ];
     await writeFile(path.join(this.data, 'postgresql.auto.conf'), `${settings.join('\n')}\n`);
+  }
+
+  /**
+   * Removes the lock file that a copy of a running cluster carries: the process that it names lives, or lived, on this
+   * same machine.
+   */
+  async unlock(): Promise<void> {
+    await rm(path.join(this.data, 'postmaster.pid'), { force: true });
   }
 
   /** Starts it; `sockets` overrides what a recovered configuration says. */

@@ -43,6 +43,8 @@ export interface AgentSurroundings {
   onFault: (kind: string) => void;
   onCheckpoint: (requestId: string, code: string) => void;
   onStopped: (clean: boolean) => void;
+  /** The session reports a failure. */
+  onFail: (code: string, message: string) => void;
 }
 
 const TICK_MS = 1000;
@@ -208,6 +210,7 @@ export class AgentNode {
         return this.#quiesce();
       case 'fail':
         this.#isFenced ||= action.final && action.code === 'FENCED';
+        this.around.onFail(action.code, action.message);
         return;
       case 'stopped':
         assert(!action.clean || this.host.inFlight.size === 0, 'a clean stop comes after the last write');

@@ -6,6 +6,7 @@ const KINDS = [
   'connectionLost',
   'outage',
   'slowDisk',
+  'slowLink',
   'agentCrash',
   'agentStop',
   'receiverCrash',

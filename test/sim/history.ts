@@ -47,6 +47,21 @@ const VOLUME_BLOCKS = [40, 27];
 const SETTLE_MS_MAX = 400_000;
 const DISK_MS = 20;
 const SLOW_DISK_MS = 900;
+const LINK_MS = 20;
+const SLOW_LINK_MS = 1500;
+
+const FAULTS_OF_A_PEER = [
+  'SESSION_ORDER',
+  'MESSAGE_INVALID',
+  'WATERMARK_INVALID',
+  'FRAME_FENCED',
+  'FRAME_GENERATION',
+  'FRAME_REPEATED',
+  'FRAME_GAP',
+  'FRAME_LINK',
+  'JOURNAL_OVERLOAD',
+  'VOLUME_MISMATCH',
+];
 
 /** A host with its agent's state directory, and the agent if it runs. */
 interface Site {
@@ -74,12 +89,15 @@ export class History {
   #receiver: ReceiverNode | null = null;
   #links: AgentEndpoint[] = [];
   #isCut = false;
-  #isSlow = false;
+  #diskMs = DISK_MS;
+  #linkMs = LINK_MS;
   #isOver = false;
   #stamp = 0;
   #requests = 0;
   #copy: StoreCopy | null = null;
   #promised: OrderedSpan[] = [];
+  /** By request: what a checkpoint must at least show. */
+  readonly #asked = new Map<string, { host: ModelHost; count: number }>();
 
   constructor(seed: number) {
     const random = new Random(seed);
@@ -150,8 +168,14 @@ export class History {
       dial: () => this.#dial(),
       failure: () => this.#rate(this.#plan.agentFailure),
       corruption: () => this.#rate(this.#plan.corruption),
-      onFault: (kind) => this.#count(kind),
+      onFault: (kind) => {
+        this.#count(kind);
+        // The worst instant for a checkpoint: the stream is closed, and the session has not heard of it.
+        if (kind === 'RING_FULL')
+          this.#scheduler.after(random.int(1, 50), () => this.#askForCheckpoint(site));
+      },
       onCheckpoint: (_requestId, code) => this.#count(code === '' ? 'checkpointKept' : 'checkpointRefused'),
+      onFail: (code, message) => this.#blame(code, message),
       onStopped: (clean) => {
         this.#count(clean ? 'cleanStop' : 'uncleanStop');
         site.agent = null;
@@ -170,19 +194,41 @@ export class History {
       random: this.#random,
       limits: RECEIVER_LIMITS,
       store: this.#store,
-      diskMs: () => (this.#isSlow ? SLOW_DISK_MS : DISK_MS),
+      diskMs: () => this.#diskMs,
       failure: () => this.#rate(this.#plan.storeFailure),
       onFault: (kind) => this.#count(kind),
       onCheckpoint: (_requestId, code) => this.#count(code === '' ? 'checkpointKept' : 'checkpointRefused'),
+      onClose: (code, message) => this.#blame(code, message),
     });
+  }
+
+  /** Two honest machines on a network that keeps its messages in order never find fault with each other. */
+  #blame(code: string, message: string): void {
+    this.#count(code);
+    const { lose, repeat, reorder } = this.#plan.network;
+    const isHonest = lose + repeat + reorder === 0;
+    assert(!isHonest || !FAULTS_OF_A_PEER.includes(code), `an honest peer was refused: ${code}, ${message}`);
   }
 
   #dial(): AgentEndpoint | null {
     if (this.#receiver === null || this.#isCut) return null;
     const onFault = (kind: string): void => this.#count(kind);
+    const delayMs = (): number => this.#linkMs;
     const faults = this.#isOver ? { lose: 0, repeat: 0, reorder: 0 } : this.#plan.network;
-    const near = new Endpoint<Upstream, ReceiverMessage>(this.#scheduler, this.#random, faults, onFault);
-    const far = new Endpoint<ReceiverMessage, Upstream>(this.#scheduler, this.#random, faults, onFault);
+    const near = new Endpoint<Upstream, ReceiverMessage>(
+      this.#scheduler,
+      this.#random,
+      faults,
+      delayMs,
+      onFault,
+    );
+    const far = new Endpoint<ReceiverMessage, Upstream>(
+      this.#scheduler,
+      this.#random,
+      faults,
+      delayMs,
+      onFault,
+    );
     Endpoint.connect(near, far);
     this.#receiver.accept(far);
     this.#links = [...this.#links.slice(-4), near];
@@ -214,15 +260,12 @@ export class History {
         this.#links.at(-1)?.close();
         return this.#links.length > 0;
       case 'outage':
-        return this.#during(
-          () => (this.#isCut = true),
-          () => (this.#isCut = false),
-        );
+        this.#links.at(-1)?.close();
+        return this.#during((isOn) => (this.#isCut = isOn));
       case 'slowDisk':
-        return this.#during(
-          () => (this.#isSlow = true),
-          () => (this.#isSlow = false),
-        );
+        return this.#during((isOn) => (this.#diskMs = isOn ? SLOW_DISK_MS : DISK_MS));
+      case 'slowLink':
+        return this.#during((isOn) => (this.#linkMs = isOn ? SLOW_LINK_MS : LINK_MS));
       case 'agentCrash':
         if (site.agent === null) return false;
         site.agent.crash();
@@ -253,21 +296,28 @@ export class History {
         this.#addSite(content, { stored: site.directory.stored });
         return true;
       }
-      case 'checkpoint': {
-        this.#requests += 1;
-        const requestId = `request ${this.#requests}`;
-        if (random.chance(0.3)) this.#receiver?.askForCheckpoint(requestId, `point-${this.#requests}`);
-        else if (site.agent?.isAlive === true)
-          site.agent.askForCheckpoint(requestId, `point-${this.#requests}`);
-        return true;
-      }
+      case 'checkpoint':
+        return this.#askForCheckpoint(site);
     }
   }
 
-  #during(begin: () => void, end: () => void): boolean {
-    begin();
-    this.#links.at(-1)?.close();
-    this.#scheduler.after(this.#random.int(500, 6000), end);
+  #askForCheckpoint({ agent, host }: Site): boolean {
+    if (this.#isOver) return false;
+    this.#requests += 1;
+    const requestId = `request ${this.#requests}`;
+    const name = `point-${this.#requests}`;
+    if (this.#random.chance(0.3)) {
+      this.#receiver?.askForCheckpoint(requestId, name);
+    } else if (agent?.isAlive === true) {
+      this.#asked.set(requestId, { host, count: host.changes.length });
+      agent.askForCheckpoint(requestId, name);
+    }
+    return true;
+  }
+
+  #during(set: (isOn: boolean) => void): boolean {
+    set(true);
+    this.#scheduler.after(this.#random.int(500, 6000), () => set(false));
     return true;
   }
 
@@ -292,7 +342,8 @@ export class History {
   #settle(): ModelHost {
     this.#isOver = true;
     this.#isCut = false;
-    this.#isSlow = false;
+    this.#diskMs = DISK_MS;
+    this.#linkMs = LINK_MS;
     for (const link of this.#links) link.close(); // with them goes what they still might lose
     const winner = this.#random.pick(this.#sites);
     for (const site of this.#sites) if (site !== winner) site.agent?.crash();
@@ -321,10 +372,17 @@ export class History {
 
   #verifyCheckpoints(): void {
     const spans = orderedSpans(this.#store);
-    for (const { name, lsn } of this.#store.checkpoints) {
+    const records = new Map(
+      this.#store.generations.flatMap((each) => each.records.map((record) => [record.lsn, record])),
+    );
+    for (const { requestId, name, lsn } of this.#store.checkpoints) {
+      const isOrdered = spans.some(({ fromLsn, toLsn }) => lsn >= fromLsn && lsn <= toLsn);
+      assert(isOrdered, `checkpoint ${name} at ${lsn} is not ordered`);
+      const asked = this.#asked.get(requestId);
+      const record = records.get(lsn);
       assert(
-        spans.some(({ fromLsn, toLsn }) => lsn >= fromLsn && lsn <= toLsn),
-        `checkpoint ${name} at ${lsn} is not ordered`,
+        asked === undefined || (record?.host === asked.host && record.historyCount >= asked.count),
+        `checkpoint ${name} at ${lsn} lacks what was written before it was asked for`,
       );
     }
   }

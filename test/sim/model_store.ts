@@ -72,7 +72,9 @@ export class ModelStore {
 
   /** False: a newer writer was first. */
   storeEpoch({ epoch, instance, volumes }: Hello): boolean {
-    if (this.writer !== null && this.writer.epoch > epoch) return false;
+    const { writer } = this;
+    if (writer !== null && writer.epoch > epoch) return false;
+    if (writer?.epoch === epoch && !writer.instance.equals(instance)) return false;
     this.#durable.writer = { epoch, instance };
     if (this.#durable.volumes.length === 0) {
       this.#durable.volumes = volumes.map((info) => ({
@@ -88,17 +90,20 @@ export class ModelStore {
     return true;
   }
 
-  /** Checks again what the real journal checks again; null: it waits for `commit`. */
+  /** Null: it waits for `commit`. The order of frames is the session's to see to; the real journal checks it again. */
   append(frame: ModelFrame): string | null {
     const generation = this.#last();
     const tail = this.#appended.at(-1)?.header;
     const lastLsn = tail?.lastLsn ?? this.durableLsn;
     const { header } = frame;
     if (frame.isCorrupt) return 'FRAME_CORRUPT';
-    if (header.epoch !== this.writer?.epoch) return 'FRAME_FENCED';
-    if (header.generation !== generation.number || generation.ended) return 'FRAME_GENERATION';
-    if (header.firstLsn !== lastLsn + 1n) return header.firstLsn <= lastLsn ? 'FRAME_REPEATED' : 'FRAME_GAP';
-    if (header.link !== (tail?.headerCrc ?? generation.link)) return 'FRAME_LINK';
+    assert(header.epoch === this.writer?.epoch, 'a frame of a writer that was replaced');
+    assert(header.generation === generation.number && !generation.ended, 'a frame of another generation');
+    assert(header.firstLsn === lastLsn + 1n, `R5: LSN ${header.firstLsn} is appended after ${lastLsn}`);
+    assert(
+      header.link === (tail?.headerCrc ?? generation.link),
+      'R5: a frame that does not follow the last one',
+    );
     this.#appended.push(frame);
     return null;
   }
@@ -160,6 +165,12 @@ export class ModelStore {
     if (orderedFromLsn !== null) this.#last().orderedFromLsn = orderedFromLsn;
   }
   keepCheckpoint(checkpoint: Checkpoint): void {
+    const { orderedFromLsn } = this.#last();
+    assert(
+      orderedFromLsn !== null && checkpoint.lsn >= orderedFromLsn,
+      'a checkpoint where nothing is ordered',
+    );
+    assert(checkpoint.lsn <= this.durableLsn, 'a checkpoint of what is not durable');
     this.#durable.checkpoints.push(checkpoint);
   }
 

@@ -12,8 +12,6 @@ export interface NetworkFaults {
   reorder: number;
 }
 
-const DELAY_MS_MAX = 20;
-
 /** One end of a connection. */
 export class Endpoint<Out, In> {
   onMessage: (message: In) => void = () => undefined;
@@ -28,6 +26,8 @@ export class Endpoint<Out, In> {
     private readonly scheduler: Scheduler,
     private readonly random: Random,
     private readonly faults: NetworkFaults,
+    /** Longest delay of a message, ms, as it is now. */
+    private readonly delayMsMax: () => number,
     private readonly onFault: (kind: string) => void,
   ) {}
 
@@ -68,7 +68,7 @@ export class Endpoint<Out, In> {
   }
 
   #transmit(message: Out): void {
-    const at = Math.max(this.#busyUntil, this.scheduler.nowMs + this.random.int(1, DELAY_MS_MAX));
+    const at = Math.max(this.#busyUntil, this.scheduler.nowMs + this.random.int(1, this.delayMsMax()));
     this.#busyUntil = at;
     const peer = this.#peer;
     this.scheduler.after(at - this.scheduler.nowMs, () => {

@@ -1,8 +1,8 @@
 /** A receiver daemon, thin: it feeds one session machine per stream and carries out their actions on the model store. */
 import { strict as assert } from 'node:assert';
-import type { AgentMessage, ReceiverMessage } from '../../proto/replication.js';
+import type { AgentMessage, Hello, ReceiverMessage } from '../../proto/replication.js';
 import { ReceiverSession } from '../../receiver/session.js';
-import type { ReceiverAction, ReceiverEvent } from '../../receiver/session_events.js';
+import type { ReceiverAction, ReceiverEvent, StoredWriter } from '../../receiver/session_events.js';
 import type { SessionLimits } from '../../receiver/session_limits.js';
 import type { ModelFrame } from './model_capture.js';
 import { BLOCK_BYTES } from './model_host.js';
@@ -25,6 +25,8 @@ export interface ReceiverSurroundings {
   failure: () => number;
   onFault: (kind: string) => void;
   onCheckpoint: (requestId: string, code: string) => void;
+  /** The session ended with this code. */
+  onClose: (code: string, message: string) => void;
 }
 
 interface Live {
@@ -37,6 +39,8 @@ interface Live {
   /** It has passed `find`: the member is its own until another session takes over. */
   hasClaim: boolean;
   onEnded: (() => void)[];
+  /** Who wrote when the member was looked up. */
+  writer: StoredWriter | null;
   lane: string;
 }
 
@@ -63,6 +67,7 @@ export class ReceiverNode {
       pending: 0,
       hasFailed: false,
       hasClaim: false,
+      writer: null,
       onEnded: [],
       lane,
     };
@@ -127,11 +132,13 @@ export class ReceiverNode {
         return this.#later(live, 'catalog', () => {
           const otherIsLive = this.#live.some((other) => other !== live && other.hasClaim);
           live.hasClaim = true;
+          live.writer = store.writer;
           return { type: 'found', writer: store.writer, otherIsLive };
         });
       case 'closeOther':
         return this.#closeOthers(live, action.code);
       case 'storeEpoch':
+        assertMayWrite(action.hello, live.writer);
         return this.#later(live, 'catalog', () =>
           store.storeEpoch(action.hello)
             ? { type: 'epochStored', position: store.position(), hashKey: random.bytes(32) }
@@ -173,6 +180,7 @@ export class ReceiverNode {
           return { type: 'baseSynced', volume: action.volume, offset: action.offset };
         });
       case 'markSynced':
+        this.#assertDurable(action.lsn);
         return this.#later(live, 'base', () => {
           store.markSynced(action.volume, action.kind, action.lsn, action.orderedFromLsn);
           return { type: 'syncedMarked', volume: action.volume };
@@ -193,8 +201,18 @@ export class ReceiverNode {
       case 'noteHeartbeat':
         return;
       case 'close':
+        this.around.onClose(action.code, action.message);
         return live.endpoint.close(true);
     }
+  }
+
+  /** The first LSN of a generation stands for its beginning, where nothing has to be durable yet. */
+  #assertDurable(lsn: bigint): void {
+    const { store } = this.around;
+    assert(
+      lsn <= store.durableLsn || lsn === store.position().firstLsn,
+      'a volume is synced before its fence is durable',
+    );
   }
 
   #closeOthers(live: Live, code: 'FENCED' | null): void {
@@ -224,8 +242,10 @@ export class ReceiverNode {
 
   #append(live: Live, frame: ModelFrame): void {
     const { store, random, diskMs, failure, onFault } = this.around;
+    if (live.hasFailed) return; // JOURNAL_STOPPED
     const code = random.chance(failure()) ? 'JOURNAL_FULL' : store.append(frame);
     if (code === 'JOURNAL_FULL') onFault('journalFull');
+    live.hasFailed = code !== null;
     live.pending += 1;
     this.process.inOrder(`${live.lane} append`, random.int(0, diskMs()), () => {
       live.pending -= 1;
@@ -234,4 +254,13 @@ export class ReceiverNode {
       this.#handle(live, { type: 'appended', durableLsn: store.durableLsn }, null);
     });
   }
+}
+
+/** The fence, once more and without the session's code. */
+function assertMayWrite({ epoch, instance }: Hello, writer: StoredWriter | null): void {
+  const isNewer = writer === null || epoch > writer.epoch;
+  assert(
+    isNewer || (epoch === writer.epoch && instance.equals(writer.instance)),
+    'a writer that was to be fenced',
+  );
 }

@@ -1,0 +1,292 @@
+/** The agent's session, situation by situation. Histories in any order: test/sim. */
+import t from 'tap';
+import type { StoredState } from '../../agent/session_events.js';
+import { COMPLETE, EMPTY, IDENTITY, ring, Script, SYNCED } from './session_script.js';
+
+const CLEAN: StoredState = {
+  epoch: 4n,
+  generation: 2n,
+  durableLsn: 100n,
+  lsnCeiling: 500n,
+  clean: true,
+  volumes: IDENTITY.volumes,
+  timeNs: 9n,
+  era: 1,
+};
+
+/** A session whose stream of generation 1 flows, fully synced, durable up to LSN 10 and shipped up to 20. */
+function flowing(): Script {
+  const script = new Script();
+  script.start(null);
+  script.welcome(0n, 0n, EMPTY);
+  script.begin(1n, SYNCED);
+  script.frame(1n, 10n);
+  script.ack(10n);
+  script.frame(11n, 20n);
+  return script;
+}
+
+t.test('a first start asks for everything before it uses it', (t) => {
+  const script = new Script();
+  script.feed({ type: 'started', stored: null, identity: IDENTITY });
+  t.same(script.types(), ['persist'], 'production is not let in before the epoch is stored');
+  script.feed({ type: 'persisted' });
+  t.same(script.types(), ['open', 'connect']);
+  script.connect();
+  t.same(script.said(), ['hello']);
+  script.welcome(0n, 0n, EMPTY);
+  t.same(script.types(), ['persist'], 'the numbers of the generation are stored first');
+  script.feed({ type: 'persisted' });
+  t.same(script.said(), ['generationBegin']);
+  script.hear({ generationAccepted: { generation: 1n, volumes: [EMPTY] } });
+  t.same(script.get('beginGeneration')?.start, {
+    epoch: 1n,
+    generation: 1n,
+    firstLsn: 1n,
+    lsnCeiling: 1000n,
+  });
+  t.same(script.said(), ['syncBegin']);
+  t.ok(script.get('pull'));
+  t.end();
+});
+
+t.test('after a clean stop the same generation goes on without a sync', (t) => {
+  const script = new Script();
+  script.feed({ type: 'started', stored: CLEAN, identity: IDENTITY });
+  t.equal(script.get('persist')?.state.clean, false);
+  script.feed({ type: 'persisted' });
+  t.match(script.get('open')?.resume, { epoch: 5n, generation: 2n, firstLsn: 101n });
+  script.connect();
+  script.welcome(2n, 100n, SYNCED);
+  t.same(script.get('startShipping'), { type: 'startShipping', durableLsn: 100n, link: 7 });
+  t.same(script.said(), []);
+  t.end();
+});
+
+t.test('a clean stop does not count for other volumes', (t) => {
+  const script = new Script();
+  const volumes = IDENTITY.volumes.map((volume) => ({ ...volume, size: volume.size * 2n }));
+  script.feed({ type: 'started', stored: CLEAN, identity: { ...IDENTITY, volumes } });
+  script.feed({ type: 'persisted' });
+  t.equal(script.get('open')?.resume, null);
+  t.end();
+});
+
+t.test('after a crash the new generation begins above every LSN that may have been used', (t) => {
+  const script = new Script();
+  script.start({ ...CLEAN, clean: false });
+  script.welcome(2n, 130n, COMPLETE);
+  t.match(script.get('persist')?.state, { generation: 3n, lsnCeiling: 1500n });
+  script.feed({ type: 'persisted' });
+  t.match(script.get('send')?.message, {
+    generationBegin: { generation: 3n, firstLsn: 501n, reason: 'AGENT_RESTARTED' },
+  });
+  t.end();
+});
+
+t.test('a lost connection: what was not durable is shipped again', (t) => {
+  const script = flowing();
+  script.lose();
+  t.same(script.types(), ['fail', 'stopShipping', 'connect']);
+  script.connect();
+  script.welcome(1n, 15n, SYNCED);
+  t.same(script.types(), ['release', 'startShipping', 'pull'].slice(0, 2));
+  t.same(script.get('startShipping'), { type: 'startShipping', durableLsn: 15n, link: 7 });
+  script.frame(16n, 20n);
+  t.ok(script.get('sendFrame'));
+  t.end();
+});
+
+t.test('a receiver that lost what it had acknowledged gets a new generation', (t) => {
+  const script = flowing();
+  script.lose();
+  script.connect();
+  script.welcome(1n, 9n, SYNCED);
+  t.match(script.get('abandonStream'), { reason: 'WATERMARK_INVALID' });
+  t.notOk(script.get('startShipping'));
+  script.feed({ type: 'streamEnded', generation: 1n, lastLsn: 25n, reason: 'WATERMARK_INVALID', timeNs: 1n });
+  t.match(script.get('release'), { lsn: 25n });
+  script.feed({ type: 'persisted' });
+  t.match(script.get('send')?.message, { generationBegin: { generation: 2n, firstLsn: 26n } });
+  t.end();
+});
+
+t.test('a receiver in another generation gets a new one above both', (t) => {
+  const script = flowing();
+  script.lose();
+  script.connect();
+  script.welcome(8n, 900n, COMPLETE);
+  script.feed({ type: 'streamEnded', generation: 1n, lastLsn: 25n, reason: 'CLOSED', timeNs: 1n });
+  script.feed({ type: 'persisted' });
+  t.match(script.get('send')?.message, { generationBegin: { generation: 9n, firstLsn: 901n } });
+  t.end();
+});
+
+t.test('a full ring: the rest of the generation first, then its end, then the next', (t) => {
+  const script = flowing();
+  script.lose();
+  script.connect();
+  script.feed({ type: 'streamEnded', generation: 1n, lastLsn: 30n, reason: 'RING_FULL', timeNs: 77n });
+  script.welcome(1n, 10n, SYNCED);
+  t.ok(script.get('startShipping'), 'the records of the ended generation are still wanted');
+  script.frame(11n, 25n);
+  t.same(script.said(), []);
+  script.frame(26n, 30n);
+  t.same(script.said(), ['streamEnd']);
+  script.feed({ type: 'persisted' });
+  t.same(script.said(), ['generationBegin']);
+  script.hear({ generationAccepted: { generation: 2n, volumes: [COMPLETE] } });
+  t.match(script.get('release'), { lsn: 30n }, 'accepted: all of the generation before is durable');
+  t.same(script.said().slice(0, 2), ['syncBegin', 'hashRequest']);
+  t.end();
+});
+
+t.test('the ring forgets what is durable, not what was received', (t) => {
+  const script = flowing();
+  script.ack(10n, 20n);
+  t.notOk(script.get('release'));
+  script.ack(14n, 20n);
+  t.match(script.get('release'), { lsn: 14n });
+  t.end();
+});
+
+t.test('a receiver that contradicts itself loses the connection, not the agent', (t) => {
+  for (const [durableLsn, receivedLsn] of [
+    [9n, 20n],
+    [15n, 14n],
+    [15n, 21n],
+  ] as const) {
+    const script = flowing();
+    script.ack(durableLsn, receivedLsn);
+    t.match(script.get('disconnect'), { code: 'WATERMARK_INVALID' });
+  }
+  const script = flowing();
+  script.feed({ type: 'message', message: { ack: { durableLsn: 11n, receivedLsn: 11n }, sequence: 99 } });
+  t.match(script.get('disconnect'), { code: 'SESSION_ORDER' });
+  for (const body of [
+    { generationAccepted: { generation: 5n, volumes: [EMPTY] } },
+    { syncAck: { volume: 0, offset: 1n } },
+    { syncComplete: { volume: 0, lsn: 1n } },
+    { hashReply: { id: 1, hashes: Buffer.alloc(32) } },
+  ]) {
+    const other = flowing();
+    other.hear(body);
+    t.match(other.get('disconnect'), { code: 'SESSION_ORDER' }, Object.keys(body)[0] ?? '');
+  }
+  t.end();
+});
+
+t.test('a fenced agent gives up and leaves production alone', (t) => {
+  const script = flowing();
+  script.hear({ refused: { code: 'FENCED', message: 'another', retryable: false } });
+  t.match(script.get('fail'), { code: 'FENCED', final: true });
+  t.ok(script.get('abandonStream'));
+  t.ok(script.session.hasEnded);
+  t.same(script.feed({ type: 'disconnected', code: 'CLOSED', message: '' }), [], 'it does not come back');
+  t.end();
+});
+
+t.test('records that are refused again and again are given up for a new generation', (t) => {
+  const script = flowing();
+  for (let count = 0; count < 3; count += 1) {
+    script.hear({ refused: { code: 'FRAME_CORRUPT', message: 'bad', retryable: true } });
+    script.lose();
+    script.connect();
+    if (count < 2) {
+      script.welcome(1n, 10n, SYNCED);
+      t.ok(script.get('startShipping'), `again, ${count}`);
+      script.frame(11n, 20n);
+    }
+  }
+  script.welcome(1n, 10n, SYNCED);
+  t.match(script.get('abandonStream'), { reason: 'FRAME_CORRUPT' });
+  t.end();
+});
+
+t.test('LSNs are reserved on stable storage before they run out', (t) => {
+  const script = flowing();
+  script.feed({ type: 'tick', nowNs: 1n, ring: ring(400n) });
+  t.notOk(script.get('persist'));
+  script.feed({ type: 'tick', nowNs: 1n, ring: ring(600n) });
+  t.match(script.get('persist')?.state, { lsnCeiling: 1600n });
+  t.notOk(script.get('raiseCeiling'), 'not before it is stored');
+  script.feed({ type: 'persisted' });
+  t.match(script.get('raiseCeiling'), { lsn: 1600n });
+  t.end();
+});
+
+t.test('the window: no frame is pulled while too much is unacknowledged', (t) => {
+  const script = flowing();
+  const mib = 1024 * 1024;
+  for (let count = 0n; count < 8n; count += 1n) script.frame(21n + count, 21n + count, mib);
+  t.notOk(script.get('pull'), '8 MiB wait for the transport');
+  script.feed({ type: 'sent', bytes: mib });
+  t.ok(script.get('pull'));
+  t.end();
+});
+
+t.test('a clean stop waits for the last record, and says goodbye', (t) => {
+  const script = flowing();
+  script.feed({ type: 'stopRequested' });
+  t.same(script.types(), ['quiesce']);
+  script.feed({ type: 'quiesced', ring: ring(20n) });
+  t.notOk(script.get('persist'));
+  script.ack(20n);
+  t.same(script.said(), ['goodbye']);
+  t.match(script.get('persist')?.state, { clean: true, durableLsn: 20n });
+  script.feed({ type: 'persisted' });
+  t.match(script.get('stopped'), { clean: true });
+  t.end();
+});
+
+t.test('a stop is not clean when the ring had closed the stream by itself', (t) => {
+  const script = flowing();
+  script.ack(20n);
+  script.feed({ type: 'stopRequested' });
+  script.feed({ type: 'quiesced', ring: ring(20n, false) });
+  t.match(script.get('persist')?.state, { clean: false });
+  t.end();
+});
+
+t.test('a sync does not end on a stream that was closed meanwhile', (t) => {
+  const script = new Script();
+  script.start(null);
+  script.welcome(0n, 0n, EMPTY);
+  script.begin(1n, EMPTY);
+  for (let piece = 0; piece < 3; piece += 1) {
+    const { turn } = script.get('readPiece') ?? { turn: -1 };
+    script.feed({ type: 'pieceRead', turn, wireBytes: piece === 1 ? 0 : 5000, rawBytes: 1024 * 1024 });
+    t.ok(script.get(piece === 1 ? 'dropPiece' : 'sendPiece'), 'a piece of zeros is not sent');
+  }
+  const { turn } = script.get('fence') ?? { turn: -1 };
+  script.feed({ type: 'fenced', turn, lsn: null });
+  t.same(script.said(), []);
+  script.feed({ type: 'streamEnded', generation: 1n, lastLsn: 0n, reason: 'RING_FULL', timeNs: 0n });
+  t.same(script.said(), ['streamEnd']);
+  t.end();
+});
+
+t.test('a checkpoint is not taken where nothing is captured', (t) => {
+  const script = flowing();
+  script.feed({ type: 'checkpointRequested', requestId: 'a', name: 'before' });
+  t.match(script.get('readPosition'), { requestId: 'a' });
+  script.feed({ type: 'positionRead', requestId: 'a', name: 'before', lsn: null, timeNs: 0n });
+  t.match(script.get('send')?.message, { checkpoint: { lsn: 0n } });
+  script.hear({ checkpointDone: { requestId: 'a', code: 'POINT_GRADE', message: 'no' } });
+  t.match(script.get('checkpointResult'), { requestId: 'a', code: 'POINT_GRADE' });
+  script.lose();
+  script.feed({ type: 'checkpointRequested', requestId: 'b', name: 'away' });
+  t.match(script.get('checkpointResult'), { requestId: 'b', code: 'RECEIVER_UNREACHABLE' });
+  t.end();
+});
+
+t.test('a receiver that falls silent is left', (t) => {
+  const script = flowing();
+  for (let second = 0; second < 30; second += 1) {
+    script.feed({ type: 'tick', nowNs: 1n, ring: ring(20n) });
+    t.same(script.said(), ['heartbeat']);
+  }
+  script.feed({ type: 'tick', nowNs: 1n, ring: ring(20n) });
+  t.match(script.get('disconnect'), { code: 'SESSION_LOST' });
+  t.end();
+});

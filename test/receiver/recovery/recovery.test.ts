@@ -1,0 +1,165 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import pino from 'pino';
+import t, { type Test } from 'tap';
+import * as native from '../../../native/index.js';
+import type { RecoverProgress, RecoverRequest } from '../../../proto/control.js';
+import type { ResolvedPoint, VolumePoint } from '../../../receiver/points.js';
+import { Recovery } from '../../../receiver/recovery/recovery.js';
+
+const MIB = 1024 * 1024;
+const SIZE = 24 * MIB;
+const never = new AbortController().signal;
+
+interface Scene {
+  directory: string;
+  content: Buffer;
+  recovery: Recovery;
+  /** The LSN that the point resolves to: another one is another point. */
+  lsn: { value: bigint };
+}
+
+/** A volume of SIZE bytes at a point, read from a file: half of it is zero. */
+async function scene(test: Test): Promise<Scene> {
+  const directory = await mkdtemp(path.join(tmpdir(), 'afterimage-recovery-'));
+  test.teardown(() => rm(directory, { recursive: true, force: true }));
+  const content = randomBytes(SIZE);
+  content.fill(0, 6 * MIB, 18 * MIB);
+  const source = path.join(directory, 'source');
+  await writeFile(source, content);
+  const lsn = { value: 7n };
+  const uuid = randomUUID();
+  const openSource = (): Promise<native.BlockDevice> =>
+    native.openFileDevice({ path: source, cache: 'buffered', readOnly: true, exclusive: false });
+  let elapsedMs = 0;
+  const recovery = new Recovery({
+    points: {
+      resolve: () =>
+        Promise.resolve({ positions: [{ lsn: lsn.value, timeNs: 1n }] } as unknown as ResolvedPoint),
+      volumes: () => [
+        {
+          volume: { uuid, name: 'data' },
+          options: { lsn: lsn.value, size: BigInt(SIZE) },
+        } as unknown as VolumePoint,
+      ],
+    },
+    native: { ...native, openPoint: openSource },
+    storeDirectory: await made(directory, 'store'),
+    runDirectory: path.join(directory, 'run'),
+    elapsedMs: () => (elapsedMs += 1000),
+    log: pino({ level: 'silent' }),
+  });
+  return { directory, content, recovery, lsn };
+}
+async function made(directory: string, name: string): Promise<string> {
+  const made = path.join(directory, name);
+  await mkdir(made);
+  return made;
+}
+function request(target: string, change: Partial<RecoverRequest> = {}): RecoverRequest {
+  return { group: 'db', volume: 'data', point: 'latest', target, overwrite: false, force: false, ...change };
+}
+async function all(messages: AsyncIterable<RecoverProgress>): Promise<RecoverProgress[]> {
+  const list = [];
+  for await (const message of messages) list.push(message);
+  return list;
+}
+/** Interrupts the recovery once half of it is written. */
+async function interrupt({ recovery }: Scene, target: string): Promise<void> {
+  const abort = new AbortController();
+  for await (const { bytesDone } of recovery.run(request(target), abort.signal)) {
+    if (bytesDone >= BigInt(SIZE / 2)) abort.abort();
+  }
+}
+
+t.test('a new file becomes sparse: zeroes are not written', async (t) => {
+  const { directory, content, recovery } = await scene(t);
+  const target = path.join(directory, 'out');
+  const last = (await all(recovery.run(request(target), never))).at(-1);
+  t.match(last, { phase: 'done', bytesDone: BigInt(SIZE), bytesWritten: BigInt(SIZE / 2), lsn: 7n });
+  t.ok(content.equals(await readFile(target)));
+  t.ok((await stat(target)).blocks * 512 < SIZE * 0.75);
+});
+
+t.test('an interrupted recovery goes on where it stopped, to the same point only', async (t) => {
+  const here = await scene(t);
+  const { directory, content, recovery, lsn } = here;
+  const target = path.join(directory, 'out');
+  await t.rejects(interrupt(here, target), { code: 'INTERRUPTED' });
+  lsn.value = 8n;
+  await t.rejects(all(recovery.run(request(target), never)), { code: 'TARGET_NOT_EMPTY' });
+  lsn.value = 7n;
+  const messages = await all(recovery.run(request(target), never));
+  t.ok((messages[0]?.bytesDone ?? 0n) >= BigInt(SIZE / 2), 'nothing is copied twice');
+  t.ok(content.equals(await readFile(target)));
+  t.notOk((await readdir(directory)).some((name) => name.endsWith('-resume')));
+});
+
+t.test('a caller that goes away leaves a recovery that can go on', async (t) => {
+  const { directory, content, recovery } = await scene(t);
+  const target = path.join(directory, 'out');
+  for await (const { bytesDone } of recovery.run(request(target), never)) {
+    if (bytesDone >= BigInt(SIZE / 2)) break;
+  }
+  const [first] = await all(recovery.run(request(target), never));
+  t.ok((first?.bytesDone ?? 0n) >= BigInt(SIZE / 2));
+  t.ok(content.equals(await readFile(target)));
+});
+
+t.test('what the target gives back is not what was written: it is said, not hidden', async (t) => {
+  const here = await scene(t);
+  const target = path.join(here.directory, 'out');
+  await t.rejects(interrupt(here, target), { code: 'INTERRUPTED' });
+  const bytes = await readFile(target);
+  bytes.writeUInt8(bytes.readUInt8(MIB) ^ 1, MIB);
+  await writeFile(target, bytes);
+  await t.rejects(all(here.recovery.run(request(target), never)), { code: 'VERIFY_FAILED' });
+});
+
+t.test('a group that is interrupted keeps what is done, and nothing else is taken for it', async (t) => {
+  const here = await scene(t);
+  const directory = path.join(here.directory, 'group');
+  await t.rejects(interrupt(here, path.join(directory, 'data.img')), { code: 'TARGET_INVALID' });
+  await mkdir(directory);
+  await t.rejects(interrupt(here, path.join(directory, 'data.img')), { code: 'INTERRUPTED' });
+  const [first] = await all(here.recovery.run(request(directory, { volume: '' }), never));
+  t.ok((first?.bytesDone ?? 0n) >= BigInt(SIZE / 2));
+  t.same(await readdir(directory), ['data.img']);
+});
+
+t.test('a file that somebody holds is not cut', async (t) => {
+  const { directory, recovery } = await scene(t);
+  const target = path.join(directory, 'held');
+  await writeFile(target, randomBytes(MIB));
+  const options = { path: target, cache: 'buffered', readOnly: false, exclusive: true } as const;
+  const held = await native.openFileDevice(options);
+  await t.rejects(all(recovery.run(request(target, { overwrite: true }), never)), { code: 'TARGET_BUSY' });
+  t.equal((await stat(target)).size, MIB);
+  await held.close();
+});
+
+const isRoot = process.getuid?.() === 0 ? {} : { skip: 'needs root for a loop device' };
+t.test('a device gets every byte, zeroes too, and only when told to', isRoot, async (t) => {
+  const { directory, content, recovery } = await scene(t);
+  const file = path.join(directory, 'disk');
+  await writeFile(file, randomBytes(SIZE + MIB));
+  const target = await native.attachLoop(file, 512, false);
+  t.teardown(() => native.detachLoop(target));
+  await t.rejects(all(recovery.run(request(target), never)), { code: 'TARGET_NOT_EMPTY' });
+  await all(recovery.run(request(target, { overwrite: true }), never));
+  t.ok(content.equals((await readFile(target)).subarray(0, SIZE)));
+});
+
+t.test('a device that is too small', isRoot, async (t) => {
+  const { directory, recovery } = await scene(t);
+  const file = path.join(directory, 'disk');
+  await writeFile(file, randomBytes(SIZE - MIB));
+  const target = await native.attachLoop(file, 512, false);
+  t.teardown(() => native.detachLoop(target));
+  await t.rejects(all(recovery.run(request(target, { overwrite: true }), never)), {
+    code: 'TARGET_TOO_SMALL',
+  });
+  t.equal((await readFile(target)).length, SIZE - MIB);
+});

@@ -68,7 +68,7 @@ t.test('colour on terminals only, and not with NO_COLOR', (t) => {
 });
 
 t.test('JSON: what is text, what is a number, and which instants are not', (t) => {
-  t.same(
+  t.strictSame(
     jsonOf({
       lsn: 1n,
       lagNs: 2n,

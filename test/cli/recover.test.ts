@@ -139,7 +139,7 @@ t.test('Ctrl-C in the middle: 130, where it stopped, and that it can be resumed'
     stderr,
     stop: { drain: interrupt.signal, end: interrupt.signal },
   });
-  t.same([status, stdout], [130, '']);
+  t.strictSame([status, stdout], [130, '']);
   t.match(
     stderr.text,
     /error INTERRUPTED: the recovery stopped copying data at 42 %; it can be resumed\n {2}→ Run the command again/,

@@ -42,6 +42,8 @@ t.test(
     await cannedAgent(t, runDir);
     const { stdout } = await invoke(runDir, ['status', '--json']);
     t.equal(stdout.split('\n').length, 2, 'one line');
+  // match() takes a number for its text.
+  t.match(stdout, `"capturedLsn":"${LSN}"`);
     t.match(JSON.parse(stdout), {
       time: '2026-01-31T10:15:00.123Z',
       receiver: null,
@@ -106,7 +108,7 @@ t.test('--watch redraws a terminal in place until it is interrupted, which is no
       return Promise.resolve();
     },
   });
-  t.same([status, stderr], [0, '']);
+  t.strictSame([status, stderr], [0, '']);
   t.same(slept, [1000, 1000, 1000]);
   t.equal(stdout.text.split('\x1b[H').length - 1, 3, 'three times from the top');
   t.equal(stdout.text.split('\x1b[2J').length - 1, 1, 'cleared once');

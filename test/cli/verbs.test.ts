@@ -73,7 +73,7 @@ const HELP: [argv: string[], mentions: string[]][] = [
 t.test('every verb explains itself on stdout and ends with 0', async (t) => {
   for (const [argv, mentions] of HELP) {
     const { status, stdout, stderr } = await invoke('/nowhere', [...argv, '--help']);
-    t.same([status, stderr], [0, ''], `afterimage ${argv.join(' ')} --help`);
+    t.strictSame([status, stderr], [0, ''], `afterimage ${argv.join(' ')} --help`);
     for (const mention of mentions) t.ok(stdout.includes(mention), `${argv.join(' ')}: ${mention}`);
   }
 });
@@ -96,7 +96,7 @@ t.test('a command line that cannot be meant ends with 2, on stderr', async (t) =
   ];
   for (const [argv, message] of lines) {
     const { status, stdout, stderr } = await invoke('/nowhere', argv);
-    t.same([status, stdout], [2, ''], `afterimage ${argv.join(' ')}`);
+    t.strictSame([status, stdout], [2, ''], `afterimage ${argv.join(' ')}`);
     t.match(stderr, message);
     t.match(stderr, /^error (USAGE|CHECKPOINT_INVALID): .*\n {2}→ /m);
   }
@@ -136,10 +136,10 @@ t.test("a daemon's refusal keeps its code, its hint and its exit status", async 
   await cannedReceiver(t, runDir, { failure });
   const argv = ['export', 'db', '--at', 'lsn:7'];
   const { status, stdout, stderr } = await invoke(runDir, argv);
-  t.same([status, stdout], [4, '']);
+  t.strictSame([status, stdout], [4, '']);
   t.equal(stderr, `error POINT_GRADE: ${failure.message}\n  → ${failure.hint}\n`);
   const json = await invoke(runDir, [...argv, '--json']);
-  t.same([json.status, json.stdout], [4, '']);
+  t.strictSame([json.status, json.stdout], [4, '']);
   t.same(JSON.parse(json.stderr), {
     error: { code: 'POINT_GRADE', message: failure.message, hint: failure.hint, retryable: false },
   });
@@ -201,7 +201,10 @@ t.test('checkpoint create goes to the receiver, or to the agent where that is aw
   const receiver = await cannedReceiver(t, both);
   const agent = await cannedAgent(t, both);
   const { status, stdout } = await invoke(both, ['checkpoint', 'create', 'db', 'noon']);
-  t.same([status, stdout], [0, `checkpoint noon of db: lsn:${LSN}, ${TIME}, crash-consistent, durable\n`]);
+  t.strictSame(
+    [status, stdout],
+    [0, `checkpoint noon of db: lsn:${LSN}, ${TIME}, crash-consistent, durable\n`],
+  );
   t.same(receiver, [['checkpointCreate', { group: 'db', name: 'noon' }]]);
   t.same(agent, []);
 
@@ -324,10 +327,10 @@ t.test('the daemons: configuration by flag, environment or place, and what overr
   const loud = await invoke('', ['agent', 'run'], { daemons, cwd, env: { AFTERIMAGE_LOG_LEVEL: 'loud' } });
   t.equal(loud.status, 2);
   const bad = await invoke('', ['agent', 'configcheck'], { daemons, cwd, env });
-  t.same([bad.status, bad.stdout], [3, '']);
+  t.strictSame([bad.status, bad.stdout], [3, '']);
   t.match(bad.stderr, /^error CONFIG_INVALID: \/home\/op\/env\.toml:3: x is not a setting/);
   const good = await invoke('', ['receiver', 'configcheck'], { daemons, cwd, env });
-  t.same([good.status, good.stdout], [0, '/home/op/env.toml is valid: store /s\n']);
+  t.strictSame([good.status, good.stdout], [0, '/home/op/env.toml is valid: store /s\n']);
   const json = await invoke('', ['receiver', 'configcheck', '--json'], { daemons, cwd, env });
   t.same(JSON.parse(json.stdout), { config: '/home/op/env.toml', valid: true, control: '/run/r.sock' });
 });

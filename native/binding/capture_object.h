@@ -39,6 +39,9 @@ class CaptureObject : public Napi::ObjectWrap<CaptureObject> {
   Napi::Value stats(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
 
+  /// The environment ends. It frees the function before it finalizes objects, so the destructor is too late.
+  static void end(void* object);
+  void let_go();  // of the function
   CaptureGroup& group(Napi::Env env) const;
   void settle(Napi::Env env);
   Napi::Value delivery(Napi::Env env, CaptureGroup::Delivery& delivery);

@@ -85,15 +85,23 @@ class WriterObject : public Napi::ObjectWrap<WriterObject> {
     self->done_ = Done::New(env, "afterimage journal", 0, 1, self);
     self->done_.Unref(env);
     self->open_ = true;
+    napi_add_env_cleanup_hook(env, end, self);  // after the function's own: hooks run last in, first out
     return object;
   }
   explicit WriterObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<WriterObject>(info) {}
   ~WriterObject() override {
-    writer_.reset();  // completes what was queued, before the way home is closed
-    if (open_) done_.Abort();
+    if (open_) napi_remove_env_cleanup_hook(Env(), end, this);
+    end(this);
   }
 
  private:
+  /// The environment ends, or nobody holds the object any more. The environment frees the function before it
+  /// finalizes objects, so the destructor is too late to let go of it.
+  static void end(void* object) {
+    auto* const self = static_cast<WriterObject*>(object);
+    self->writer_.reset();  // completes what was queued, before the way home is closed
+    if (std::exchange(self->open_, false)) self->done_.Abort();
+  }
   struct Pending {
     explicit Pending(Napi::Env env) : deferred(env) {}
     Napi::Promise::Deferred deferred;
@@ -172,12 +180,20 @@ class WriterObject : public Napi::ObjectWrap<WriterObject> {
     return object;
   }
   Napi::Value close(const Napi::CallbackInfo& info) {
-    return run_async<Nothing>(info.Env(),
-                              [writer = std::move(writer_)]() mutable -> Outcome {
-                                writer.reset();
-                                return Nothing{};
-                              },
-                              undefined, {Value()});
+    return run_async<Nothing>(
+        info.Env(),
+        [writer = std::move(writer_)]() mutable -> Outcome {
+          writer.reset();
+          return Nothing{};
+        },
+        [this](Napi::Env env, Nothing&) -> Napi::Value {
+          if (std::exchange(open_, false)) {
+            napi_remove_env_cleanup_hook(env, end, this);
+            done_.Release();  // what the writer completed still comes home
+          }
+          return env.Undefined();
+        },
+        {Value()});
   }
 
   std::shared_ptr<JournalWriter> writer_;

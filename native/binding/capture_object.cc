@@ -1,5 +1,7 @@
 #include "binding/capture_object.h"
 
+#include <utility>
+
 #include "binding/addon_data.h"
 #include "binding/async.h"
 #include "binding/device_object.h"
@@ -68,21 +70,25 @@ Napi::Value CaptureObject::create(const Napi::CallbackInfo& info) {
   CaptureObject* self = Unwrap(instance);
   self->group_ = std::move(*group);
   self->pool_.resize(kFramePoolCount);
-  self->ready_ = Ready::New(env, "afterimage capture", 0, 1, self, FunctionLife::gone<CaptureObject>,
-                            self->ready_life_.watch());
+  self->ready_ = Ready::New(env, "afterimage capture", 0, 1, self);
   self->ready_.Unref(env);
   self->ready_open_ = true;
-  // The function outlives the pump: ~CaptureObject and close() drop the group, which joins the pump, before
-  // it.
+  napi_add_env_cleanup_hook(env, end, self);  // after the function's own: hooks run last in, first out
   self->group_->set_on_ready([ready = self->ready_]() mutable { ready.NonBlockingCall(); });
   return instance;
 }
 
 CaptureObject::CaptureObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<CaptureObject>(info) {}
 
-CaptureObject::~CaptureObject() {
-  if (group_) group_->set_on_ready({});
-  if (ready_open_ && !ready_life_.over()) ready_.Abort();
+CaptureObject::~CaptureObject() { let_go(); }
+
+void CaptureObject::end(void* object) { static_cast<CaptureObject*>(object)->let_go(); }
+
+void CaptureObject::let_go() {
+  if (!std::exchange(ready_open_, false)) return;
+  napi_remove_env_cleanup_hook(Env(), end, this);
+  if (group_) group_->set_on_ready({});  // the pump does not call the function any more
+  ready_.Abort();                        // nor does a call that is queued reach this object
 }
 
 CaptureGroup& CaptureObject::group(Napi::Env env) const {
@@ -247,8 +253,7 @@ Napi::Value CaptureObject::close(const Napi::CallbackInfo& info) {
     std::shared_ptr<CaptureGroup> closing = std::move(group_);
     group_.reset();
     settle(env);  // a pending next() ends with null
-    ready_.Release();
-    ready_open_ = false;
+    let_go();
     // Dropping the last share joins the pump: on a worker thread.
     return run_async<Nothing>(
         env,

@@ -11,7 +11,6 @@
 #include <optional>
 #include <vector>
 
-#include "binding/async.h"
 #include "capture/capture_group.h"
 
 namespace afterimage::binding {
@@ -40,6 +39,9 @@ class CaptureObject : public Napi::ObjectWrap<CaptureObject> {
   Napi::Value stats(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
 
+  /// The environment ends. It frees the function before it finalizes objects, so the destructor is too late.
+  static void end(void* object);
+  void let_go();  // of the function
   CaptureGroup& group(Napi::Env env) const;
   void settle(Napi::Env env);
   Napi::Value delivery(Napi::Env env, CaptureGroup::Delivery& delivery);
@@ -47,7 +49,6 @@ class CaptureObject : public Napi::ObjectWrap<CaptureObject> {
 
   std::shared_ptr<CaptureGroup> group_;
   Ready ready_;
-  FunctionLife ready_life_;
   bool ready_open_ = false;
   std::optional<Napi::Promise::Deferred> waiting_;
   std::vector<Napi::Reference<Napi::ArrayBuffer>>

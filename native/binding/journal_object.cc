@@ -82,19 +82,26 @@ class WriterObject : public Napi::ObjectWrap<WriterObject> {
     const Napi::Object object = AddonData::of(env).journal_writer.New({});
     WriterObject* self = Unwrap(object);
     self->writer_ = std::move(writer);
-    self->done_ = Done::New(env, "afterimage journal", 0, 1, self, FunctionLife::gone<WriterObject>,
-                            self->done_life_.watch());
+    self->done_ = Done::New(env, "afterimage journal", 0, 1, self);
     self->done_.Unref(env);
     self->open_ = true;
+    napi_add_env_cleanup_hook(env, end, self);  // after the function's own: hooks run last in, first out
     return object;
   }
   explicit WriterObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<WriterObject>(info) {}
   ~WriterObject() override {
-    writer_.reset();  // completes what was queued, before the way home is closed
-    if (open_ && !done_life_.over()) done_.Abort();
+    if (open_) napi_remove_env_cleanup_hook(Env(), end, this);
+    end(this);
   }
 
  private:
+  /// The environment ends, or nobody holds the object any more. The environment frees the function before it
+  /// finalizes objects, so the destructor is too late to let go of it.
+  static void end(void* object) {
+    auto* const self = static_cast<WriterObject*>(object);
+    self->writer_.reset();  // completes what was queued, before the way home is closed
+    if (std::exchange(self->open_, false)) self->done_.Abort();
+  }
   struct Pending {
     explicit Pending(Napi::Env env) : deferred(env) {}
     Napi::Promise::Deferred deferred;
@@ -180,9 +187,10 @@ class WriterObject : public Napi::ObjectWrap<WriterObject> {
           return Nothing{};
         },
         [this](Napi::Env env, Nothing&) -> Napi::Value {
-          // What was completed meanwhile still comes home; then the function goes.
-          if (open_) done_.Release();
-          open_ = false;
+          if (std::exchange(open_, false)) {
+            napi_remove_env_cleanup_hook(env, end, this);
+            done_.Release();  // what the writer completed still comes home
+          }
           return env.Undefined();
         },
         {Value()});
@@ -190,7 +198,6 @@ class WriterObject : public Napi::ObjectWrap<WriterObject> {
 
   std::shared_ptr<JournalWriter> writer_;
   Done done_;
-  FunctionLife done_life_;
   bool open_ = false;
   uint32_t pending_ = 0;
 };

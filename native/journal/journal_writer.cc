@@ -86,9 +86,8 @@ Outcome JournalWriter::open_at(const Position& position, const SegmentInfo* tail
   if (segment.ok()) {
     segment_ = std::move(*segment);
   } else if (std::strcmp(segment.error().code, "JOURNAL_FULL") == 0) {
-    found.sealed =
-        true;  // cut and not preallocated: the next frame begins a segment, or reports that the disk is full
-    sealed_.push_back(found);
+    found.sealed = true;  // the next frame begins a segment, or reports that the disk is full
+    if (found.frames > 0) sealed_.push_back(found);
   } else {
     return segment.error();
   }

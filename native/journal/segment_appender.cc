@@ -70,7 +70,11 @@ Result<std::unique_ptr<SegmentAppender>> SegmentAppender::reopen(JournalFile* fi
     return system_error("JOURNAL_IO", "sync " + tail.path, error);
   if (const Errno error = file->fsync(appender->directory_.get()))
     return system_error("JOURNAL_IO", "sync " + directory, error);
-  if (const Errno error = appender->preallocate()) return journal_error("allocate " + tail.path, error);
+  if (const Errno error = appender->preallocate()) {
+    // A file system that ran out may have grown the file by all that it had left.
+    if (Outcome sealed = appender->seal(); !sealed.ok()) return sealed.error();
+    return journal_error("allocate " + tail.path, error);
+  }
   return appender;
 }
 

@@ -128,6 +128,35 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("a journal opened anew on a full disk seals its tail and leaves the disk what little it has") {
+  const JournalHistory history = small_history();
+  const auto& frames = history.generations.front().frames;
+  FaultyFile file;
+  Journal journal(history, &file);
+  REQUIRE(journal.begin(history.generations.front()).ok());
+  for (size_t i = 0; i < 3; ++i) REQUIRE(journal.append(frames[i]).ok());
+  const JournalWriter::Position position = journal->position();
+  const SegmentInfo tail = journal.written.segments.begin()->second;
+  journal.close();
+
+  file.fail_call = "fallocate";
+  file.fail_at = 1;
+  file.fail_on = true;
+  file.fail_with = ENOSPC;
+  journal.open(position, &tail);
+  CHECK(read_file(tail.path).size() == tail.bytes);
+  CHECK(scan_segment(tail.path, true)->info.sealed);
+  CHECK(code_of(journal.append(frames[3])) == "JOURNAL_FULL");
+
+  file.fail_at = 0;
+  journal->resume(position.epoch);
+  const Answer answer = journal.append(frames[3]);
+  REQUIRE(answer.ok());
+  REQUIRE(answer->changed.size() == 2);
+  CHECK(answer->changed[0].sealed);
+  CHECK(answer->changed[0].path == tail.path);
+}
+
 TEST_CASE(
     "a disk error ends the writer, wherever it is met, and what was acknowledged is found by the next") {
   const JournalHistory history({.seed = 6, .generations = 1, .generation_bytes = 3u << 20});

@@ -8,6 +8,7 @@
 #include <napi.h>
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -62,6 +63,22 @@ Napi::Value run_async(Napi::Env env, typename Work<T>::Run run, typename Work<T>
   work->Queue();
   return promise;
 }
+
+/// Whether a thread-safe function still exists: an environment that goes away destroys it before the objects
+/// that hold it, whose destructors must then leave it alone. Pass gone() and watch() to its New().
+class FunctionLife {
+ public:
+  bool over() const { return *over_; }
+  std::shared_ptr<bool>* watch() const { return new std::shared_ptr<bool>(over_); }
+  template <typename Context>
+  static void gone(Napi::Env, std::shared_ptr<bool>* over, Context*) {
+    **over = true;
+    delete over;
+  }
+
+ private:
+  std::shared_ptr<bool> over_ = std::make_shared<bool>(false);
+};
 
 inline Napi::Value undefined(Napi::Env env, Nothing&) { return env.Undefined(); }
 

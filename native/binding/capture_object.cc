@@ -68,7 +68,8 @@ Napi::Value CaptureObject::create(const Napi::CallbackInfo& info) {
   CaptureObject* self = Unwrap(instance);
   self->group_ = std::move(*group);
   self->pool_.resize(kFramePoolCount);
-  self->ready_ = Ready::New(env, "afterimage capture", 0, 1, self);
+  self->ready_ = Ready::New(env, "afterimage capture", 0, 1, self, FunctionLife::gone<CaptureObject>,
+                            self->ready_life_.watch());
   self->ready_.Unref(env);
   self->ready_open_ = true;
   // The function outlives the pump: ~CaptureObject and close() drop the group, which joins the pump, before
@@ -81,7 +82,7 @@ CaptureObject::CaptureObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<
 
 CaptureObject::~CaptureObject() {
   if (group_) group_->set_on_ready({});
-  if (ready_open_) ready_.Abort();
+  if (ready_open_ && !ready_life_.over()) ready_.Abort();
 }
 
 CaptureGroup& CaptureObject::group(Napi::Env env) const {

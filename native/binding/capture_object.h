@@ -11,6 +11,7 @@
 #include <optional>
 #include <vector>
 
+#include "binding/async.h"
 #include "capture/capture_group.h"
 
 namespace afterimage::binding {
@@ -46,6 +47,7 @@ class CaptureObject : public Napi::ObjectWrap<CaptureObject> {
 
   std::shared_ptr<CaptureGroup> group_;
   Ready ready_;
+  FunctionLife ready_life_;
   bool ready_open_ = false;
   std::optional<Napi::Promise::Deferred> waiting_;
   std::vector<Napi::Reference<Napi::ArrayBuffer>>

@@ -82,7 +82,8 @@ class WriterObject : public Napi::ObjectWrap<WriterObject> {
     const Napi::Object object = AddonData::of(env).journal_writer.New({});
     WriterObject* self = Unwrap(object);
     self->writer_ = std::move(writer);
-    self->done_ = Done::New(env, "afterimage journal", 0, 1, self);
+    self->done_ = Done::New(env, "afterimage journal", 0, 1, self, FunctionLife::gone<WriterObject>,
+                            self->done_life_.watch());
     self->done_.Unref(env);
     self->open_ = true;
     return object;
@@ -90,7 +91,7 @@ class WriterObject : public Napi::ObjectWrap<WriterObject> {
   explicit WriterObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<WriterObject>(info) {}
   ~WriterObject() override {
     writer_.reset();  // completes what was queued, before the way home is closed
-    if (open_) done_.Abort();
+    if (open_ && !done_life_.over()) done_.Abort();
   }
 
  private:
@@ -172,16 +173,24 @@ class WriterObject : public Napi::ObjectWrap<WriterObject> {
     return object;
   }
   Napi::Value close(const Napi::CallbackInfo& info) {
-    return run_async<Nothing>(info.Env(),
-                              [writer = std::move(writer_)]() mutable -> Outcome {
-                                writer.reset();
-                                return Nothing{};
-                              },
-                              undefined, {Value()});
+    return run_async<Nothing>(
+        info.Env(),
+        [writer = std::move(writer_)]() mutable -> Outcome {
+          writer.reset();
+          return Nothing{};
+        },
+        [this](Napi::Env env, Nothing&) -> Napi::Value {
+          // What was completed meanwhile still comes home; then the function goes.
+          if (open_) done_.Release();
+          open_ = false;
+          return env.Undefined();
+        },
+        {Value()});
   }
 
   std::shared_ptr<JournalWriter> writer_;
   Done done_;
+  FunctionLife done_life_;
   bool open_ = false;
   uint32_t pending_ = 0;
 };

@@ -27,9 +27,9 @@ struct PointSource {
   uint64_t lsn = 0;
   struct Tile {
     SegmentInfo segment;
-    std::string run_path;  // "" if none was built (yet): the segment's tables are scanned instead
-    bool is_after_hole =
-        false;  // records before it are known to be lost: the caller vouches that a later resync made up for them
+    std::string run_path;        // "" if none was built (yet): the segment's tables are scanned instead
+    bool is_after_hole = false;  // records before it are known to be lost: the caller vouches that a later
+                                 // resync made up for them
   };
   std::vector<Tile> tiles;  // ascending LSN; the last may contain `lsn` in its middle
 };

@@ -9,7 +9,7 @@ export function endOfContinuity(
   durableLsn: bigint,
   /** The highest LSN of the generation that was ever sent. */
   shippedLsnMax: bigint,
-  welcome: Pick<Welcome, 'generation' | 'durableLsn'>,
+  welcome: Pick<Welcome, 'generation' | 'durableLsn' | 'ended'>,
 ): string | null {
   if (stream.state === 'none') return welcome.generation === 0n ? 'NEW' : 'AGENT_RESTARTED';
   if (stream.state === 'abandoned') return stream.reason;
@@ -18,5 +18,8 @@ export function endOfContinuity(
   }
   // Less than was acknowledged: the receiver was set back. More than was ever sent: this agent was.
   if (welcome.durableLsn < durableLsn || welcome.durableLsn > shippedLsnMax) return 'WATERMARK_INVALID';
+  // The receiver ended it by itself, after damage to its journal: it would refuse all that follows.
+  const isEndKnown = stream.state === 'ended' && stream.lastLsn === welcome.durableLsn;
+  if (welcome.ended && !isEndKnown) return stream.state === 'ended' ? stream.reason : 'GENERATION_UNKNOWN';
   return null;
 }

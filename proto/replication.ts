@@ -46,6 +46,7 @@ export interface Welcome {
   link: number;
   hashKey: Buffer;
   volumes: VolumeState[];
+  ended: boolean;
 }
 export interface Refused {
   code: string;

@@ -250,7 +250,7 @@ export class ReceiverSession {
     );
     const { states } = this.#volumes;
     this.#send({
-      welcome: { software: this.software, generation, durableLsn, link, hashKey, volumes: states },
+      welcome: { software: this.software, generation, durableLsn, link, hashKey, volumes: states, ended },
     });
   }
 

@@ -37,7 +37,7 @@ export async function openJournal(parts: OpeningParts, member: MemberRow): Promi
   const inspection = await inspectJournal({
     directory,
     known: catalog.segments.segments(member.uuid),
-    ackedLsn: member.ackedLsn,
+    ackedLsn: ackedRecord(member, catalog.generations.generations(member.uuid)),
     scan: parts.native.scanSegment,
   });
   for (const file of inspection.abandoned) await unlink(file);
@@ -46,6 +46,18 @@ export async function openJournal(parts: OpeningParts, member: MemberRow): Promi
   await noteLastEra(parts, member, last);
   const writer = await openWriter(parts, member, directory, inspection);
   return { writer, last };
+}
+
+/**
+ * The last record that was acknowledged. A generation without one has its durable end just before its first LSN, above
+ * numbers that were never used: those are not missing.
+ */
+function ackedRecord(member: MemberRow, generations: readonly GenerationRow[]): bigint {
+  for (const { firstLsn, lastLsn } of generations.toReversed()) {
+    const end = lastLsn ?? member.ackedLsn;
+    if (end >= firstLsn) return end;
+  }
+  return 0n;
 }
 
 /** Makes the catalog say what the directory holds. */

@@ -175,7 +175,9 @@ export class MemoryReceiver {
     const { link } = this.journal.position();
     const { generation, durableLsn, hashKey } = this;
     const volumes = this.states();
-    this.send({ welcome: { software: 'test', generation, durableLsn, link, hashKey, volumes } });
+    this.send({
+      welcome: { software: 'test', generation, durableLsn, link, hashKey, volumes, ended: false },
+    });
   }
 
   private async begin(begin: {

@@ -122,6 +122,31 @@ t.test('a receiver in another generation gets a new one above both', (t) => {
   t.end();
 });
 
+t.test(
+  'a receiver that ended the generation by itself gets a new one, with records to ship or without',
+  (t) => {
+    const script = flowing();
+    script.lose();
+    script.connect();
+    script.welcome(1n, 10n, COMPLETE, true);
+    t.match(script.get('abandonStream'), { reason: 'GENERATION_UNKNOWN' });
+    t.same(script.said(), [], 'nothing is sent that it would refuse');
+
+    const full = flowing();
+    full.lose();
+    full.connect();
+    full.feed({ type: 'streamEnded', generation: 1n, lastLsn: 30n, reason: 'RING_FULL', timeNs: 77n });
+    full.welcome(1n, 10n, SYNCED, true);
+    full.feed({ type: 'persisted' });
+    t.match(
+      full.get('send')?.message,
+      { generationBegin: { reason: 'RING_FULL' } },
+      'what it had left is given up',
+    );
+    t.end();
+  },
+);
+
 t.test('a full ring: the rest of the generation first, then its end, then the next', (t) => {
   const script = flowing();
   script.lose();

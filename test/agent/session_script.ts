@@ -51,10 +51,10 @@ export class Script {
   lose(): void {
     this.feed({ type: 'disconnected', code: 'SESSION_LOST', message: 'gone' });
   }
-  welcome(generation: bigint, durableLsn: bigint, volume: VolumeState): AgentAction[] {
+  welcome(generation: bigint, durableLsn: bigint, volume: VolumeState, ended = false): AgentAction[] {
     const hashKey = Buffer.alloc(32);
     return this.hear({
-      welcome: { software: 'test', generation, durableLsn, link: 7, hashKey, volumes: [volume] },
+      welcome: { software: 'test', generation, durableLsn, link: 7, hashKey, volumes: [volume], ended },
     });
   }
   /** From a Welcome that leads to a new generation to its frames. */

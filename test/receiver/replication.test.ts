@@ -327,6 +327,30 @@ t.test(
   },
 );
 
+t.test('a receiver restarted before the first record of a generation misses nothing', async (t) => {
+  const scene = await synced(t);
+  const { receiver, agent } = scene;
+  const [last = 0n] = (await writeMore(scene, 10)).slice(-1);
+  const epoch = agent.identity.epoch + 1n;
+  const instance = randomBytes(16);
+  const stream = new ScriptedStream(receiver.address);
+  t.teardown(() => stream.close());
+  stream.say({ hello: agent.hello({ epoch, instance, generation: 0n, durableLsn: 0n }) });
+  await stream.hear('welcome');
+  // As after a crash: above every number that may have been used.
+  const firstLsn = last + 1000n;
+  const volumes = [agent.info];
+  stream.say({ generationBegin: { generation: 2n, firstLsn, reason: 'AGENT_RESTARTED', volumes } });
+  await stream.hear('generationAccepted');
+  await receiver.stop();
+  await receiver.run();
+  const again = new ScriptedStream(receiver.address);
+  t.teardown(() => again.close());
+  again.say({ hello: agent.hello({ epoch, instance, generation: 2n, durableLsn: firstLsn - 1n }) });
+  t.match(await again.hear('welcome'), { generation: 2n, durableLsn: firstLsn - 1n, ended: false });
+  t.notMatch((await grades(scene)).join(), /damaged/);
+});
+
 t.test('the ring was full: a gap, and every point before it stays', async (t) => {
   const scene = await synced(t);
   const { receiver, agent, stream } = scene;

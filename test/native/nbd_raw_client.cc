@@ -1,6 +1,7 @@
 #include "nbd_raw_client.h"
 
 #include <doctest/doctest.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -57,10 +58,23 @@ RawNbdClient::RawNbdClient(const std::string& socket_path) {
   address.sun_family = AF_UNIX;
   REQUIRE(socket_path.size() < sizeof address.sun_path);
   socket_path.copy(address.sun_path, socket_path.size());
-  socket_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  connect(AF_UNIX, &address, sizeof address);
+}
+
+RawNbdClient::RawNbdClient(uint16_t tcp_port) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(tcp_port);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  connect(AF_INET, &address, sizeof address);
+}
+
+void RawNbdClient::connect(int family, const void* address, size_t address_bytes) {
+  socket_.reset(::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const timeval patience{kPatienceMs / 1000, 0};
   REQUIRE(::setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) == 0);
-  REQUIRE(::connect(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+  REQUIRE(::connect(socket_.get(), static_cast<const sockaddr*>(address),
+                    static_cast<socklen_t>(address_bytes)) == 0);
 }
 
 void RawNbdClient::send(const Bytes& data) {

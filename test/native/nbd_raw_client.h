@@ -46,6 +46,8 @@ class RawNbdClient {
   };
 
   explicit RawNbdClient(const std::string& socket_path);
+  /// To 127.0.0.1.
+  explicit RawNbdClient(uint16_t tcp_port);
   int descriptor() const { return socket_.get(); }
 
   void send(const Bytes& data);
@@ -77,6 +79,7 @@ class RawNbdClient {
   Bytes read(uint64_t offset, uint32_t length);
 
  private:
+  void connect(int family, const void* address, size_t address_bytes);
   Fd socket_;
 };
 

@@ -60,7 +60,7 @@ void FramePump::run() {
     if (is_interrupted()) begin_session(lock);
     if (!shipping_ || free_.empty()) {
       changed_.wait(lock);
-    } else if (Ending* const ending = pending_ending(); ending != nullptr && ending->position == position_) {
+    } else if (Ending* const ending = reached_ending()) {
       ending->queued = true;
       link_ = 0;  // the next generation begins a chain of its own
       deliver(lock, ending->end);
@@ -85,10 +85,15 @@ FramePump::Ending* FramePump::pending_ending() {
   return pending == endings_.end() ? nullptr : &*pending;
 }
 
+FramePump::Ending* FramePump::reached_ending() {
+  Ending* const pending = pending_ending();
+  return pending != nullptr && pending->position == position_ ? pending : nullptr;
+}
+
 void FramePump::sleep_until_published(Lock& lock) {
   asleep_.store(true, std::memory_order_seq_cst);
   const auto has_work = [this] {
-    return !asleep_.load(std::memory_order_relaxed) || is_interrupted() || pending_ending() != nullptr;
+    return !asleep_.load(std::memory_order_relaxed) || is_interrupted() || reached_ending() != nullptr;
   };
   // Looked at once more after announcing the sleep: see CaptureRing::publish.
   if (ring_.at(position_) == nullptr) changed_.wait(lock, has_work);

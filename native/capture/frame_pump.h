@@ -67,6 +67,7 @@ class FramePump {
   std::optional<Frame> fill_frame(uint32_t pool_index, uint64_t epoch);
   void deliver(Lock& lock, Delivery delivery);
   Ending* pending_ending();
+  Ending* reached_ending();  // all records before it have been framed
   bool is_interrupted() const;
   void wake();
   std::byte* frame_bytes(uint32_t pool_index) const;

@@ -212,6 +212,7 @@ TEST_CASE("captured device: after a full ring a resync through the journal makes
   site.stream(2, site.reader->last_lsn + 1);
 
   std::atomic<bool> copied{false};
+  std::atomic<bool> produced{false};
   std::atomic<uint64_t> pieces{0};
   std::thread resync([&] {
     for (uint64_t offset = 0; offset < site.device().size();) {
@@ -232,8 +233,9 @@ TEST_CASE("captured device: after a full ring a resync through the journal makes
       while (site.group->is_crowded()) std::this_thread::sleep_for(1ms);
       modify_somewhere(site.device(), other, content);
     } while (!copied);
+    produced = true;
   });
-  while (!copied) (void)site.reader->take(10ms);
+  while (!produced) (void)site.reader->take(10ms);
   resync.join();
   production.join();
   site.reader->take_until(site.device().fence());

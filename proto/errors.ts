@@ -249,11 +249,11 @@ export const ERRORS = {
   EXPORT_LIMIT: entry(EXIT.busy, true, 'Close exports that are not needed any more.'),
   TARGET_NOT_EMPTY: entry(EXIT.refused, false, 'Choose another target, or overwrite it with --yes.'),
   TARGET_TOO_SMALL: entry(EXIT.refused, false, 'The target must be at least as large as the volume.'),
-  TARGET_BUSY: entry(EXIT.busy, false, 'The target is mounted or in use.'),
+  TARGET_BUSY: entry(EXIT.busy, false, 'Unmount it or stop what uses it, or choose another target.'),
   TARGET_INVALID: entry(
     EXIT.usage,
     false,
-    'A volume is recovered to a file or device, a group to a directory.',
+    'A volume is recovered to a file or device, a group to a directory; neither may lie in the store.',
   ),
   VERIFY_FAILED: entry(
     EXIT.damaged,

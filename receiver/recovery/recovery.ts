@@ -11,7 +11,7 @@ import type { Log } from '../../service/log.js';
 import type { Points, ResolvedPoint, VolumePoint } from '../points.js';
 import { copyVolume, verifyVolume, type CopyParts } from './copy.js';
 import { removeProgress, type RecoveryIdentity } from './progress_file.js';
-import { checkDirectory, openTarget, type Target, type TargetParts } from './target.js';
+import { assertOutsideStore, checkDirectory, openTarget, targetError, type Target, type TargetParts } from './target.js';
 
 export interface RecoveryParts {
   points: Pick<Points, 'resolve' | 'volumes'>;
@@ -70,13 +70,14 @@ export class Recovery {
       identity: { volume: each.volume.uuid, lsn: each.options.lsn, size: each.options.size },
     }));
     if (volume !== '') return jobs;
+    await assertOutsideStore(this.parts, target);
     if (!request.overwrite) {
       await checkDirectory(target, new Map(jobs.map((job) => [imageName(job.point), job.identity])));
     }
     try {
       await mkdir(target, { recursive: true, mode: 0o700 });
-    } catch (cause) {
-      throw new AfterimageError('TARGET_INVALID', `${target} cannot be made a directory`, { cause });
+    } catch (thrown) {
+      throw targetError(thrown, target);
     }
     return jobs;
   }

@@ -30,6 +30,8 @@ export interface TargetParts {
 }
 
 const SECTOR_BYTES = 512;
+/** What a path that cannot be a target fails with. */
+const TARGET_FAULTS = ['ENOENT', 'ENOTDIR', 'EEXIST', 'ELOOP', 'ENAMETOOLONG', 'BACKING_INVALID', 'BACKING_MISSING'];
 
 /**
  * Opens `file` exclusively for a volume. A new or empty file becomes sparse of the volume's size; what is there already
@@ -66,7 +68,12 @@ export async function openTarget(
       `${file} has ${device.size} bytes, the volume ${identity.size}`,
     );
   }
-  await writeProgress(progressFile, progress);
+  try {
+    await writeProgress(progressFile, progress);
+  } catch (thrown) {
+    await device.close();
+    throw targetError(thrown, progressFile);
+  }
   return { path: file, device, progress, progressFile };
 }
 
@@ -94,17 +101,27 @@ export async function checkDirectory(
   }
 }
 
-/** Recovering into the store would destroy what it is recovered from. */
-async function assertOutsideStore({ storeDirectory }: TargetParts, file: string): Promise<void> {
-  let parent: string;
+/**
+ * Recovering into the store would destroy what it is recovered from, by whatever links `file` leads there. Errors:
+ * TARGET_INVALID.
+ */
+export async function assertOutsideStore(
+  { storeDirectory }: Pick<TargetParts, 'storeDirectory'>,
+  file: string,
+): Promise<void> {
+  const fromStore = path.relative(await realpath(storeDirectory), await realPlace(file));
+  const isOutside = fromStore === '..' || fromStore.startsWith(`..${path.sep}`);
+  if (!isOutside) throw new AfterimageError('TARGET_INVALID', `${file} lies in the receiver's store`);
+}
+
+/** `file` with its links followed, as far as it exists. */
+async function realPlace(file: string): Promise<string> {
   try {
-    parent = await realpath(path.dirname(file));
-  } catch (cause) {
-    throw new AfterimageError('TARGET_INVALID', `${path.dirname(file)} does not exist`, { cause });
-  }
-  const fromStore = path.relative(await realpath(storeDirectory), parent);
-  if (fromStore === '' || (!fromStore.startsWith('..') && !path.isAbsolute(fromStore))) {
-    throw new AfterimageError('TARGET_INVALID', `${file} lies in the receiver's store`);
+    return await realpath(file);
+  } catch (thrown) {
+    const isRoot = path.dirname(file) === file;
+    if (isRoot || (thrown as NodeJS.ErrnoException).code !== 'ENOENT') throw targetError(thrown, file);
+    return path.join(await realPlace(path.dirname(file)), path.basename(file));
   }
 }
 
@@ -150,13 +167,13 @@ async function statOrNull(file: string): Promise<Stats | null> {
   }
 }
 
-function targetError(thrown: unknown, file: string): AfterimageError {
+export function targetError(thrown: unknown, file: string): AfterimageError {
   const code = (thrown as { code?: unknown }).code;
   const options = { cause: thrown };
   if (code === 'EACCES' || code === 'EPERM') {
     return new AfterimageError('PERMISSION_DENIED', `${file} may not be written by the receiver`, options);
   }
-  if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'BACKING_INVALID' || code === 'BACKING_MISSING') {
+  if (TARGET_FAULTS.includes(String(code))) {
     return new AfterimageError('TARGET_INVALID', `${file}: ${(thrown as Error).message}`, options);
   }
   if (code === 'BACKING_BUSY') {

@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { createHash, randomBytes, createHmac } from 'node:crypto';
-import { truncate, readdir, readFile, stat, writeFile, open } from 'node:fs/promises';
+import { truncate, readdir, readFile, stat, symlink, writeFile, open } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -459,6 +459,25 @@ t.test('what cannot be had, each with its code', async (t) => {
   const directory = path.join(receiver.directory, 'group');
   await receiver.recover({ volume: '', target: directory });
   t.same(await readdir(directory), ['data.img'], 'nothing is left beside it');
+});
+
+t.test('links that lead into the store are no way to overwrite what is recovered from', async (t) => {
+  // The directory of the link was checked, the file behind it was not: `--yes` emptied the base image.
+  const scene = await synced(t);
+  const { receiver, agent } = scene;
+  const base = path.join(journalDirectory(scene), '../base', `${formatUuid(agent.info.uuid)}.img`);
+  const before = await readFile(base);
+  const link = path.join(receiver.directory, 'innocent.img');
+  await symlink(base, link);
+  const request = { target: link, overwrite: true };
+  await t.rejects(receiver.recover(request), { code: 'TARGET_INVALID' });
+  t.ok(before.equals(await readFile(base)));
+  const inStore = path.join(receiver.store, 'made/here');
+  await t.rejects(receiver.recover({ volume: '', target: inStore }), { code: 'TARGET_INVALID' });
+  await t.rejects(stat(path.dirname(inStore)), { code: 'ENOENT' }, 'not even a directory is left there');
+  const dangling = path.join(receiver.directory, 'dangling');
+  await symlink('nowhere/at/all', dangling);
+  await t.rejects(receiver.recover({ target: dangling }), { code: 'TARGET_INVALID' });
 });
 
 function exportOf(point: string) {

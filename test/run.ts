@@ -2,8 +2,8 @@
  * Runs the test steps one after the other, says how long each took and what it counted, and ends with one line
  * `N passed, N failed`. `node dist/test/run.js [--list] [NAME…]`.
  */
-import { spawn } from 'node:child_process';
-import { existsSync, readdirSync } from 'node:fs';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { readdirSync } from 'node:fs';
 import path from 'node:path';
 
 interface Step {
@@ -39,12 +39,11 @@ const single: Counter = () => ({ passed: 1, failed: 0 });
 function tapFiles(...directories: string[]): string[] {
   return directories.flatMap((directory) => {
     const full = path.join('dist/test', directory);
-    return existsSync(full)
-      ? readdirSync(full, { recursive: true, encoding: 'utf8' })
-          .filter((file) => file.endsWith('.test.js'))
-          .sort()
-          .map((file) => path.join(full, file))
-      : [];
+    const files = readdirSync(full, { recursive: true, encoding: 'utf8' }).filter((file) =>
+      file.endsWith('.test.js'),
+    );
+    if (files.length === 0) throw new Error(`${full} has no tests`); // tap without a file would run everything
+    return files.sort().map((file) => path.join(full, file));
   });
 }
 
@@ -97,6 +96,15 @@ const steps: Step[] = [
   { name: 'bench', minutesMax: 6, command: 'node', args: ['dist/bench/main.js', '--quick'], count: single },
 ];
 
+const INTERRUPTS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM'];
+/** No further step is begun. */
+let interrupted = false;
+
+/** The whole process group, so that no child goes on. */
+function signalGroup({ pid }: ChildProcess, signal: NodeJS.Signals): void {
+  if (pid !== undefined) process.kill(-pid, signal);
+}
+
 interface Outcome extends Count {
   name: string;
   seconds: number;
@@ -113,14 +121,19 @@ async function run(step: Step): Promise<Outcome> {
   let timedOut = false;
   const timer = setTimeout(() => {
     timedOut = true;
-    // Its whole process group, so that no child of it goes on.
-    if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
+    signalGroup(child, 'SIGKILL');
   }, step.minutesMax * 60_000);
+  const interrupt = (signal: NodeJS.Signals): void => {
+    interrupted = true;
+    signalGroup(child, signal);
+  };
+  for (const signal of INTERRUPTS) process.on(signal, interrupt);
   const status = await new Promise<number | string>((resolve) => {
     child.on('error', (error) => resolve(error.message));
     child.on('close', (code, signal) => resolve(code ?? signal ?? 'unknown'));
   });
   clearTimeout(timer);
+  for (const signal of INTERRUPTS) process.off(signal, interrupt);
   const count = step.count(output) ?? { passed: 0, failed: 0 };
   if (status !== 0) {
     console.error(
@@ -143,7 +156,7 @@ if (names.includes('--list')) {
   if (unknown.length > 0) throw new Error(`no such step: ${unknown.join(', ')}`);
   const outcomes: Outcome[] = [];
   for (const step of steps) {
-    if (names.length > 0 && !names.includes(step.name)) continue;
+    if (interrupted || (names.length > 0 && !names.includes(step.name))) continue;
     console.log(`\n=== ${step.name} ===`);
     outcomes.push(await run(step));
   }

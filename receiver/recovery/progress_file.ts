@@ -13,7 +13,8 @@ const decimal = z
   .regex(/^\d{1,20}$/)
   .transform(BigInt);
 const schema = z.object({
-  volume: z.uuid(),
+  // Not uuid(): identities are random in all their bits, those of version and variant too.
+  volume: z.guid(),
   lsn: decimal,
   size: decimal,
   offset: decimal,

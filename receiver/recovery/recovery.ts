@@ -36,7 +36,15 @@ interface Job {
   identity: RecoveryIdentity;
 }
 
+/** A target that is being written to. */
+interface UnderWay {
+  signal: AbortSignal;
+  ended: Promise<void>;
+}
+
 export class Recovery {
+  private readonly underWay = new Map<string, UnderWay>();
+
   constructor(private readonly parts: RecoveryParts) {}
 
   /**
@@ -94,16 +102,35 @@ export class Recovery {
     try {
       await mkdir(this.parts.runDirectory, { recursive: true, mode: 0o700 });
       const targetParts = { ...this.parts, openFileDevice: native.openFileDevice };
+      await this.untilGivenUp(job.file);
       const target = await openTarget(targetParts, job.file, job.identity, overwrite);
+      const end = this.begin(job.file, signal);
       try {
         yield* this.copy(job, point, source, target, signal);
         return target.progressFile;
       } finally {
-        await target.device.close();
+        await target.device.close().finally(end);
       }
     } finally {
       await source.close();
     }
+  }
+
+  /** One that was interrupted still makes durable what it wrote, after whoever asked for it was told. */
+  private async untilGivenUp(file: string): Promise<void> {
+    const other = this.underWay.get(file);
+    if (other?.signal.aborted === true) await other.ended;
+  }
+
+  /** Returns what to call when the target has been given back. */
+  private begin(file: string, signal: AbortSignal): () => void {
+    let resolve = (): void => undefined;
+    const ended = new Promise<void>((done) => (resolve = done));
+    this.underWay.set(file, { signal, ended });
+    return () => {
+      this.underWay.delete(file);
+      resolve();
+    };
   }
 
   private async *copy(

@@ -29,6 +29,10 @@ export class Daemon {
     return pid;
   }
 
+  get control(): string {
+    return this.options.control;
+  }
+
   get running(): boolean {
     return this.child !== null && this.child.exitCode === null && this.child.signalCode === null;
   }

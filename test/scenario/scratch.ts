@@ -1,10 +1,15 @@
 /**
- * A temporary directory and everything that was started in it: undone in reverse order, also after a failure or a
- * signal, each step even when the one before it failed. A stale mount or loop device would break the next run.
+ * A temporary directory and everything that was started in it: undone in reverse order, also after a failure, each step
+ * even when the one before it failed. What a killed scenario leaves is cleared up by a process that stands by.
  */
+import { spawn } from 'node:child_process';
+import type { Socket } from 'node:net';
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const REAPER = fileURLToPath(new URL('reaper.js', import.meta.url));
 
 type Undo = () => Promise<unknown> | void;
 
@@ -19,6 +24,7 @@ export class Scratch {
     // PostgreSQL runs as a user of its own and must get through to its files.
     await chmod(directory, 0o711);
     const scratch = new Scratch(directory);
+    scratch.standBy();
     scratch.defer('scratch directory', () => rm(scratch.directory, { recursive: true, force: true }));
     return scratch;
   }
@@ -36,6 +42,16 @@ export class Scratch {
   clean(): Promise<void> {
     this.cleaning ??= this.undoAll();
     return this.cleaning;
+  }
+
+  /** Its standard input ends with this process, however that ends. */
+  private standBy(): void {
+    const reaper = spawn(process.execPath, [REAPER, this.directory], {
+      stdio: ['pipe', 'ignore', 'inherit'],
+      detached: true,
+    });
+    reaper.unref();
+    (reaper.stdin as Socket).unref();
   }
 
   private async undoAll(): Promise<void> {

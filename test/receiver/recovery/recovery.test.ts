@@ -1,4 +1,4 @@
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -6,6 +6,7 @@ import pino from 'pino';
 import t, { type Test } from 'tap';
 import * as native from '../../../native/index.js';
 import type { RecoverProgress, RecoverRequest } from '../../../proto/control.js';
+import { formatUuid } from '../../../proto/uuid.js';
 import type { ResolvedPoint, VolumePoint } from '../../../receiver/points.js';
 import { Recovery } from '../../../receiver/recovery/recovery.js';
 
@@ -30,7 +31,8 @@ async function scene(test: Test): Promise<Scene> {
   const source = path.join(directory, 'source');
   await writeFile(source, content);
   const lsn = { value: 7n };
-  const uuid = randomUUID();
+  // Identities are random in all their bits: this one has neither version nor variant of RFC 9562.
+  const uuid = formatUuid(Buffer.alloc(16, 0xf7));
   const openSource = (): Promise<native.BlockDevice> =>
     native.openFileDevice({ path: source, cache: 'buffered', readOnly: true, exclusive: false });
   let elapsedMs = 0;
@@ -105,6 +107,20 @@ t.test('a caller that goes away leaves a recovery that can go on', async (t) => 
   }
   const [first] = await all(recovery.run(request(target), never));
   t.ok((first?.bytesDone ?? 0n) >= BigInt(SIZE / 2));
+  t.ok(content.equals(await readFile(target)));
+});
+
+t.test('a recovery that is being given up is waited for, one that goes on is not disturbed', async (t) => {
+  const { directory, content, recovery } = await scene(t);
+  const target = path.join(directory, 'out');
+  const abort = new AbortController();
+  const first = recovery.run(request(target), abort.signal);
+  await first.next();
+  await t.rejects(all(recovery.run(request(target), never)), { code: 'TARGET_BUSY' });
+  abort.abort();
+  const second = all(recovery.run(request(target), never));
+  await t.rejects(all(first), { code: 'INTERRUPTED' });
+  await second;
   t.ok(content.equals(await readFile(target)));
 });
 

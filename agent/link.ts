@@ -55,6 +55,8 @@ export class ReceiverLink {
       'grpc.initial_reconnect_backoff_ms': CHANNEL_RECONNECT_MS,
       'grpc.max_reconnect_backoff_ms': CHANNEL_RECONNECT_MS,
       'grpc.enable_retries': 0,
+      // Or plain text would leave the machine by way of `http_proxy`.
+      'grpc.enable_http_proxy': 0,
       // Groups do not share a connection: a busy one would hold up the others' acknowledgements.
       'grpc.use_local_subchannel_pool': 1,
       'grpc-node.flow_control_window': FLOW_CONTROL_WINDOW_BYTES,

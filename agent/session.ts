@@ -67,6 +67,8 @@ export class AgentSession {
   /** The stream that this process continues, if its predecessor stopped cleanly. */
   #resume: GenerationNumbers | null = null;
   #identity: MemberIdentity | null = null;
+  /** Production was let in. */
+  #isOpen = false;
   #stop: 'no' | 'quiescing' | 'draining' | 'persisting' | 'stopped' = 'no';
   readonly #numbers = new MessageNumbers();
   readonly #store: StateJournal;
@@ -212,6 +214,7 @@ export class AgentSession {
 
   #open(): void {
     if (this.#stop !== 'no') return this.#persistStop(this.#resume !== null); // production was never let in
+    this.#isOpen = true;
     const { timeNs, era, durableLsn, lsnCeiling } = this.#store.state;
     this.#out.push({ type: 'open', lastTimeNs: timeNs, era, resume: this.#resume });
     this.#shipment.open(durableLsn, lsnCeiling, this.#resume);
@@ -222,7 +225,8 @@ export class AgentSession {
     if (this.#stop !== 'no') return;
     this.#stop = 'quiescing';
     this.#syncs.stop();
-    if (this.#phase !== 'opening') this.#out.push({ type: 'quiesce' });
+    if (this.#isOpen) this.#out.push({ type: 'quiesce' });
+    else if (this.#phase === 'ended') this.#stopped(false);
   }
 
   #quiesced(ring: RingView): void {
@@ -238,7 +242,7 @@ export class AgentSession {
     this.#stop = 'persisting';
     const { marks } = this.#shipment;
     if (clean && this.isStreaming) this.#send({ goodbye: { reason: 'CLOSED' } });
-    if (clean && this.#phase !== 'opening') {
+    if (clean && this.#isOpen) {
       assert(marks.durable === marks.captured, 'a clean stop leaves nothing behind');
       this.#store.note({ durableLsn: marks.durable });
     }
@@ -274,8 +278,10 @@ export class AgentSession {
   #persistFailed(purpose: Purpose | null, code: string, message: string): void {
     // Without its first state the agent must not let production in: the state on disk may say `clean`.
     this.#out.push({ type: 'fail', code, message, final: purpose === 'open' });
-    if (purpose === 'open') this.#phase = 'ended';
-    else if (purpose === 'ceiling') this.#reserve.failed();
+    if (purpose === 'open') {
+      this.#phase = 'ended';
+      if (this.#stop !== 'no') this.#stopped(false);
+    } else if (purpose === 'ceiling') this.#reserve.failed();
     else if (purpose === 'generation') this.#leave(code, message);
     else if (purpose !== null) this.#stopped(false);
   }
@@ -457,7 +463,8 @@ export class AgentSession {
         nowNs,
         ringUsedBytes: ring.usedBytes,
         ringBytes: ring.bytes,
-        state: this.state,
+        // The native group closes a stream before anybody here hears of it: `nowNs` is not covered by its last LSN.
+        state: ring.streaming ? this.state : 'tracking',
       },
     });
   }

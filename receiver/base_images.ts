@@ -5,10 +5,10 @@
  * Nothing here decides: the session machine says when to begin, write and sync, and the caller keeps that order per
  * volume. Descriptors stay open from the first write to close().
  */
-import { open } from 'node:fs/promises';
+import { open, statfs } from 'node:fs/promises';
 import path from 'node:path';
 import type { BlockDevice, FileDeviceOptions } from '../native/index.js';
-import { AfterimageError } from '../proto/errors.js';
+import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import type { SyncData } from '../proto/replication.js';
 import { syncDirectory } from './durable_file.js';
 
@@ -36,7 +36,7 @@ export class BaseImages {
     await syncDirectory(path.dirname(file));
   }
 
-  /** Checks, expands and writes one piece. Errors: MESSAGE_INVALID, BACKING_*, IO_ERROR. */
+  /** Checks, expands and writes one piece. Errors: MESSAGE_INVALID, BACKING_*, JOURNAL_FULL, IO_ERROR. */
   async write(file: string, piece: SyncData): Promise<void> {
     const { offset, rawBytes, compressed, data } = piece;
     if (this.parts.crc32c(data) !== piece.crc32c) {
@@ -49,12 +49,13 @@ export class BaseImages {
         `sync data at ${offset}: ${bytes.length} bytes, not ${rawBytes}`,
       );
     }
-    await (await this.device(file)).write(offset, bytes);
+    const device = await this.device(file);
+    await named(file, BigInt(rawBytes), device.write(offset, bytes));
   }
 
-  /** Makes everything written so far durable. Errors: IO_ERROR. */
+  /** Makes everything written so far durable. Errors: JOURNAL_FULL, IO_ERROR. */
   async sync(file: string): Promise<void> {
-    await (await this.device(file)).flush();
+    await named(file, 0n, (await this.device(file)).flush());
   }
 
   /** Closes one image, if it is open. */
@@ -79,5 +80,17 @@ export class BaseImages {
     });
     this.devices.set(file, device);
     return device;
+  }
+}
+
+/** Errors that name `file`: JOURNAL_FULL where its file system has no room for `bytes`, else as they came. */
+async function named(file: string, bytes: bigint, work: Promise<void>): Promise<void> {
+  try {
+    await work;
+  } catch (cause) {
+    const { code, message } = toAfterimageError(cause);
+    const { bavail, bsize } = await statfs(path.dirname(file), { bigint: true });
+    const isFull = code === 'IO_ERROR' && bavail * bsize <= bytes;
+    throw new AfterimageError(isFull ? 'JOURNAL_FULL' : code, `${file}: ${message}`, { cause });
   }
 }

@@ -10,6 +10,7 @@ import { readFrameHeader } from '../proto/frame_header.js';
 import type { AgentMessage, Hello, ReceiverMessage } from '../proto/replication.js';
 import { formatUuid } from '../proto/uuid.js';
 import type { Log } from '../service/log.js';
+import { toCatalogError } from './catalog/database.js';
 import { FlowGate } from './flow.js';
 import { Lanes } from './lanes.js';
 import type { LiveSession, Members } from './members.js';
@@ -129,7 +130,7 @@ export class Ingest implements LiveSession {
   }
 
   private fail(thrown: unknown): void {
-    const { code, message } = toAfterimageError(thrown);
+    const { code, message } = toCatalogError(thrown);
     this.handle({ type: 'failed', code, message }, null);
   }
 
@@ -206,7 +207,7 @@ export class Ingest implements LiveSession {
     const appended = known.append(buffer).then(
       (event) => this.handle(event, null),
       (thrown: unknown) => {
-        const { code, message: text } = toAfterimageError(thrown);
+        const { code, message: text } = toCatalogError(thrown);
         this.handle({ type: 'appendFailed', code, message: text }, null);
       },
     );

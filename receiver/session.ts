@@ -298,6 +298,11 @@ export class ReceiverSession {
   }
 
   #heartbeat({ shippedLsn, capturedLsn }: Heartbeat): void {
+    if (this.#stage === 'ended') {
+      // An agent in the generation that has ended here (damage was found) would be told of it by its next frames only.
+      const ended = `generation ${this.#intake.generation} has ended here`;
+      return this.#refuse('GENERATION_UNKNOWN', ended);
+    }
     const fault = this.#stage === 'open' ? this.#intake.heartbeat(shippedLsn, capturedLsn) : null;
     if (fault !== null) return this.#refuse(fault.code, fault.message);
     this.#out.push({ type: 'noteHeartbeat' });

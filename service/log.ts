@@ -5,6 +5,8 @@ import type { LogLevel } from './settings.js';
 
 export type Log = Logger;
 
+/** What is kept of lines that could not be written, bytes; later ones are dropped. */
+const UNWRITTEN_BYTES_MAX = 1 << 20;
 /** How deep a logged object is searched for numbers of 64 bits. */
 const DEPTH_MAX = 4;
 
@@ -29,7 +31,10 @@ export function createLog(daemon: string, level: LogLevel, to: DestinationStream
 }
 
 function stderr(): DestinationStream {
-  return pino.destination({ dest: 2, sync: true });
+  const destination = pino.destination({ dest: 2, sync: true, maxLength: UNWRITTEN_BYTES_MAX });
+  // A log that cannot be written (a full disk, a terminal that is gone) must not end the daemon: production goes first.
+  destination.on('error', () => undefined);
+  return destination;
 }
 
 function errorFields(thrown: unknown): unknown {

@@ -37,6 +37,8 @@ export class RpcClient {
       'grpc.max_send_message_length': MESSAGE_BYTES_MAX,
       // A daemon that is not there is an answer: the caller decides about trying again.
       'grpc.enable_retries': 0,
+      // Or plain text would leave the machine by way of `http_proxy`.
+      'grpc.enable_http_proxy': 0,
       'grpc.use_local_subchannel_pool': 1,
       ...options,
     });

@@ -1,6 +1,6 @@
 /** The SQLite database under the catalog: how it is opened, made durable and brought to the newest schema. */
 import Database from 'better-sqlite3';
-import { AfterimageError } from '../../proto/errors.js';
+import { AfterimageError, toAfterimageError } from '../../proto/errors.js';
 import { MIGRATIONS } from './migrations.js';
 
 export type CatalogDatabase = Database.Database;
@@ -61,4 +61,13 @@ function migrate(database: CatalogDatabase, file: string, migrations: readonly s
     });
     advance.exclusive();
   }
+}
+
+/** Anything thrown, as an AfterimageError: what SQLite says of a full or failing disk is no defect of this program. */
+export function toCatalogError(thrown: unknown): AfterimageError {
+  if (!(thrown instanceof Database.SqliteError)) return toAfterimageError(thrown);
+  const isFull = thrown.code === 'SQLITE_FULL';
+  if (!isFull && !thrown.code.startsWith('SQLITE_IOERR')) return toAfterimageError(thrown);
+  const message = `the catalog could not be written: ${thrown.message} (${thrown.code})`;
+  return new AfterimageError(isFull ? 'JOURNAL_FULL' : 'JOURNAL_IO', message, { cause: thrown });
 }

@@ -4,6 +4,7 @@
  */
 import type { Appended, JournalWriter, PointTile, SegmentInfo, SegmentVolume } from '../../native/index.js';
 import { toAfterimageError, type ErrorCode } from '../../proto/errors.js';
+import type { EraRow } from '../catalog/eras.js';
 import type { MemberRow } from '../catalog/members.js';
 import { runFile } from '../store.js';
 import { readFrameTimes } from './frame_times.js';
@@ -18,6 +19,9 @@ export interface JournalParts extends OpeningParts {
 export class MemberJournal {
   /** The segment that is being written to, newer than the catalog's row. */
   private active: SegmentInfo | null = null;
+  /** Sealed segments and begun eras that the catalog does not have yet: what could not be written is not forgotten. */
+  private sealed: SegmentInfo[] = [];
+  private begunEras: EraRow[] = [];
   private isDirty = false;
   private ackedLsn: bigint;
   private coveredTimeNs: bigint;
@@ -72,8 +76,7 @@ export class MemberJournal {
     }
     this.faultCode = null;
     if (times.era !== this.era) {
-      // Before the acknowledgement: after a crash it cannot be told where between two frames an era began.
-      this.parts.catalog.eras.add({
+      this.begunEras.push({
         member: this.member.uuid,
         era: times.era,
         firstLsn: times.firstLsn,
@@ -109,14 +112,18 @@ export class MemberJournal {
     this.isDirty = true;
   }
 
-  /** Brings the catalog up to date; call it before reading positions from there, and about once a second. */
+  /** Brings the catalog up to date, or throws and leaves it for the next call; call it before reading positions from there, and about once a second. */
   persist(): void {
     if (!this.isDirty) return;
     const { catalog } = this.parts;
     catalog.atomically(() => {
+      for (const segment of this.sealed) this.record(segment);
       if (this.active !== null) this.record(this.active);
+      for (const era of this.begunEras) catalog.eras.add(era);
       catalog.members.advance(this.member.uuid, this.ackedLsn, this.coveredTimeNs);
     });
+    this.sealed = [];
+    this.begunEras = [];
     this.isDirty = false;
   }
 
@@ -156,12 +163,10 @@ export class MemberJournal {
     this.isDirty = true;
     const sealed = changed.filter((segment) => segment.sealed);
     this.active = changed.find((segment) => !segment.sealed) ?? (sealed.length > 0 ? null : this.active);
-    if (sealed.length === 0) return;
-    this.parts.catalog.atomically(() => {
-      for (const segment of sealed) this.record(segment);
-      this.parts.catalog.members.advance(this.member.uuid, this.ackedLsn, this.coveredTimeNs);
-    });
-    this.parts.runs.wake();
+    this.sealed.push(...sealed);
+    // An era before the acknowledgement: after a crash it cannot be told where between two frames it began.
+    if (this.sealed.length + this.begunEras.length > 0) this.persist();
+    if (sealed.length > 0) this.parts.runs.wake();
   }
 
   private record(segment: SegmentInfo): void {

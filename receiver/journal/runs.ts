@@ -30,9 +30,14 @@ export class RunBuilds {
   /** A segment was sealed, or may be without a run. What is to do lies in the catalog: there is no queue. */
   wake(): void {
     if (this.isClosing) return;
-    this.working ??= this.buildAll().finally(() => {
-      this.working = null;
-    });
+    this.working ??= this.buildAll()
+      .catch((thrown: unknown) => {
+        // The catalog cannot be read: the next sealed segment tries again.
+        this.options.log.warn({ err: toAfterimageError(thrown) }, 'no run could be built');
+      })
+      .finally(() => {
+        this.working = null;
+      });
   }
 
   /** Waits for the build under way. */

@@ -11,7 +11,14 @@ import type { Log } from '../../service/log.js';
 import type { Points, ResolvedPoint, VolumePoint } from '../points.js';
 import { copyVolume, verifyVolume, type CopyParts } from './copy.js';
 import { removeProgress, type RecoveryIdentity } from './progress_file.js';
-import { assertOutsideStore, checkDirectory, openTarget, targetError, type Target, type TargetParts } from './target.js';
+import {
+  assertOutsideStore,
+  checkDirectory,
+  openTarget,
+  targetError,
+  type Target,
+  type TargetParts,
+} from './target.js';
 
 export interface RecoveryParts {
   points: Pick<Points, 'resolve' | 'volumes'>;

@@ -31,7 +31,15 @@ export interface TargetParts {
 
 const SECTOR_BYTES = 512;
 /** What a path that cannot be a target fails with. */
-const TARGET_FAULTS = ['ENOENT', 'ENOTDIR', 'EEXIST', 'ELOOP', 'ENAMETOOLONG', 'BACKING_INVALID', 'BACKING_MISSING'];
+const TARGET_FAULTS = [
+  'ENOENT',
+  'ENOTDIR',
+  'EEXIST',
+  'ELOOP',
+  'ENAMETOOLONG',
+  'BACKING_INVALID',
+  'BACKING_MISSING',
+];
 
 /**
  * Opens `file` exclusively for a volume. A new or empty file becomes sparse of the volume's size; what is there already

@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
@@ -55,6 +57,21 @@ t.test('an address that is not loopback is refused, however it got here', (t) =>
     new ReceiverLink({ host: '192.0.2.1', port: 7443 }, systemClock, new NotedLink());
   t.throws(build, { code: 'ADDRESS_NOT_LOOPBACK' });
   t.end();
+});
+
+t.test('a proxy in the environment is not the way to the receiver', async (t) => {
+  // grpc-js follows `http_proxy` also to loopback addresses: plain text would have left the machine.
+  const proxy = net.createServer((connection) => connection.destroy());
+  proxy.listen(0, '127.0.0.1');
+  await once(proxy, 'listening');
+  t.teardown(() => proxy.close());
+  const { port: proxyPort } = proxy.address() as net.AddressInfo;
+  process.env['http_proxy'] = `http://127.0.0.1:${proxyPort}`;
+  t.teardown(() => delete process.env['http_proxy']);
+  const { link, noted } = openLink(t, await listen(t, (call) => call.write(heartbeatAck)));
+  link.connect(0);
+  await until(() => noted.messages.length + noted.losses.length > 0);
+  t.match(noted, { messages: [{ ack: Object }], losses: [] });
 });
 
 t.test('messages and frames there, answers back, in order', async (t) => {

@@ -273,6 +273,33 @@ t.test('a stop is not clean when the ring had closed the stream by itself', (t) 
   t.end();
 });
 
+t.test('a stop after a state that could not be stored ends at once', (t) => {
+  // Nothing was opened: the quiesce that was asked for met a capture group that never was.
+  for (const order of ['failed first', 'stopped first']) {
+    const script = new Script();
+    script.feed({ type: 'started', stored: CLEAN, identity: IDENTITY });
+    const failed = { type: 'persistFailed', code: 'IO_ERROR', message: 'no space' } as const;
+    script.feed(order === 'failed first' ? failed : { type: 'stopRequested' });
+    script.feed(order === 'failed first' ? { type: 'stopRequested' } : failed);
+    t.match(script.get('stopped'), { clean: false }, order);
+    t.notOk(script.get('quiesce'), order);
+  }
+  t.end();
+});
+
+t.test('a heartbeat does not vouch for the time after the stream was closed', (t) => {
+  // The receiver takes a heartbeat's time as covered once its LSN is durable: it graded `ordered` what nobody captured.
+  const script = flowing();
+  const stateOf = (streaming: boolean): string => {
+    const [action] = script.feed({ type: 'tick', nowNs: 9n, ring: ring(20n, streaming) });
+    const heartbeat = action?.type === 'send' && 'heartbeat' in action.message && action.message.heartbeat;
+    return heartbeat ? heartbeat.state : '';
+  };
+  t.equal(stateOf(true), 'protected');
+  t.equal(stateOf(false), 'tracking');
+  t.end();
+});
+
 t.test('a sync does not end on a stream that was closed meanwhile', (t) => {
   const script = new Script();
   script.start(null);

@@ -248,6 +248,15 @@ t.test('a generation begins when all before it is durable', (t) => {
   t.end();
 });
 
+t.test('an agent that streams a generation which damage has ended is told so, also when it is idle', (t) => {
+  // It believed itself protected until its next frames were refused.
+  const script = Script.welcomed({ ended: true });
+  const heartbeat = { capturedTimeNs: 1n, oldestTimeNs: 0n, nowNs: 2n, ringUsedBytes: 0n, ringBytes: 1n };
+  script.hear({ heartbeat: { ...heartbeat, capturedLsn: 100n, shippedLsn: 100n, state: 'protected' } });
+  t.equal(script.refusal, 'GENERATION_UNKNOWN');
+  t.end();
+});
+
 t.test('a generation that goes back, overlaps, or has other volumes is refused', (t) => {
   const { volumes } = HELLO;
   const begin = { generation: 2n, firstLsn: 101n, reason: 'RING_FULL', volumes };

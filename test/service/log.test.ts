@@ -1,3 +1,6 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, openSync } from 'node:fs';
 import t from 'tap';
 import { AfterimageError } from '../../proto/errors.js';
 import { createLog } from '../../service/log.js';
@@ -34,4 +37,25 @@ t.test('an error is logged with its code, hint and stack', (t) => {
 t.test('what is below the level is not written', (t) => {
   t.equal(logged((log) => log.debug('x')).length, 0);
   t.end();
+});
+
+t.test('a log that cannot be written costs lines, not the daemon', async (t) => {
+  // A full disk under the log was an `error` event that nobody heard: it ended agents and receivers.
+  const module = new URL('../../service/log.js', import.meta.url).href;
+  const script = `
+    const { createLog } = await import(${JSON.stringify(module)});
+    const log = createLog('agent', 'info');
+    for (let line = 0; line < 100; line += 1) log.info({ text: 'x'.repeat(100_000) }, 'a line');
+    await new Promise((resolve) => setImmediate(resolve));
+    console.log('alive');`;
+  const full = openSync('/dev/full', 'w');
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+    stdio: ['ignore', 'pipe', full],
+  });
+  closeSync(full);
+  let said = '';
+  child.stdout?.on('data', (text: Buffer) => (said += text.toString()));
+  const [code] = (await once(child, 'close')) as [number];
+  t.equal(said, 'alive\n');
+  t.equal(code, 0);
 });

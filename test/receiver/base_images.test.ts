@@ -1,0 +1,38 @@
+import { execFile } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdtemp, rmdir } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import t from 'tap';
+import * as native from '../../native/index.js';
+import { BaseImages } from '../../receiver/base_images.js';
+
+const run = promisify(execFile);
+const MIB = 1024 * 1024;
+const skip = process.getuid?.() === 0 ? false : 'a small file system needs root';
+
+t.test('a store that is full during an initial sync is told as full, with the file', { skip }, async (t) => {
+  const directory = await mkdtemp(path.join(tmpdir(), 'afterimage-base-'));
+  await run('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'none', directory]);
+  const file = path.join(directory, 'base.img');
+  const bases = new BaseImages(native);
+  t.teardown(async () => {
+    await bases.close();
+    await run('umount', [directory]);
+    await rmdir(directory);
+  });
+  await bases.begin(file, BigInt(4 * MIB));
+  const piece = (offset: number) => {
+    const data = randomBytes(MIB / 2);
+    const raw = { data, rawBytes: data.length, compressed: false, crc32c: native.crc32c(data) };
+    return { volume: 0, offset: BigInt(offset), ...raw };
+  };
+  await bases.write(file, piece(0));
+  await t.rejects(
+    (async () => {
+      for (let offset = MIB; offset < 3 * MIB; offset += MIB / 2) await bases.write(file, piece(offset));
+    })(),
+    { code: 'JOURNAL_FULL', message: new RegExp(file) },
+  );
+});

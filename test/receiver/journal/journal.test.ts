@@ -1,0 +1,87 @@
+import { randomUUID } from 'node:crypto';
+import path from 'node:path';
+import pino from 'pino';
+import t from 'tap';
+import type { Appended, JournalWriter, SegmentInfo } from '../../../native/index.js';
+import { Catalog } from '../../../receiver/catalog/catalog.js';
+import type { MemberRow } from '../../../receiver/catalog/members.js';
+import { MemberJournal } from '../../../receiver/journal/journal.js';
+import { RunBuilds } from '../../../receiver/journal/runs.js';
+import { Store } from '../../../receiver/store.js';
+
+const FRAME_BYTES = 160;
+
+function frame(firstLsn: bigint): Buffer {
+  const bytes = Buffer.alloc(FRAME_BYTES);
+  bytes.writeBigUInt64LE(firstLsn, 64);
+  bytes.writeBigUInt64LE(firstLsn, 80);
+  bytes.writeBigUInt64LE(firstLsn, 88);
+  return bytes;
+}
+function segment(firstLsn: bigint, lastLsn: bigint, sealed: boolean): SegmentInfo {
+  const times = { firstTimeNs: firstLsn, lastTimeNs: lastLsn, firstEra: 0, lastEra: 0 };
+  const size = { frames: 1, records: lastLsn - firstLsn + 1n, rawBytes: 0n, bytes: 8192n, link: 1 };
+  return { path: '', generation: 1n, firstLsn, lastLsn, ...times, ...size, sealed };
+}
+
+t.test(
+  'a segment that was sealed while the catalog could not be written is in it as soon as it can',
+  async (t) => {
+    // The store was full at that moment: the segment's last second was in no tile, and later points were opened without
+    // its records and still called `ordered`.
+    const store = await Store.init(path.join(t.testdir(), 'store'), randomUUID());
+    const catalog = Catalog.open(store.catalogFile);
+    t.teardown(() => catalog.close());
+    const group = randomUUID();
+    const member: MemberRow = {
+      ...{ uuid: randomUUID(), group, host: 'db1', epoch: 1n, instance: Buffer.alloc(16) },
+      ...{ ackedLsn: 0n, coveredTimeNs: 0n },
+    };
+    catalog.members.addGroup({ uuid: group, name: 'db' });
+    catalog.members.putMember(member);
+    await store.createMember(group, member.uuid);
+
+    const answers: Appended[] = [
+      { durableLsn: 10n, changed: [segment(1n, 10n, false)] },
+      { durableLsn: 21n, changed: [segment(1n, 20n, true), segment(21n, 21n, false)] },
+      { durableLsn: 30n, changed: [segment(21n, 30n, false)] },
+    ];
+    const writer: JournalWriter = {
+      append: () => Promise.resolve(answers.shift() ?? { durableLsn: 0n, changed: [] }),
+      resume: () => undefined,
+      beginGeneration: () => Promise.reject(new Error('not here')),
+      position: () => ({ epoch: 1n, generation: 1n, lastLsn: 0n, link: 0 }),
+      close: () => Promise.resolve(),
+    };
+    const log = pino({ level: 'silent' });
+    const journal = await MemberJournal.open(
+      {
+        ...{ catalog, store, log, segmentBytes: 1n << 26n },
+        native: {
+          openJournal: () => Promise.resolve(writer),
+          scanSegment: () => Promise.reject(new Error('there is none')),
+          timeAtLsn: () => Promise.resolve(0n),
+        },
+        runs: new RunBuilds({ catalog, store, log, buildRun: () => Promise.resolve() }),
+      },
+      member,
+    );
+    await journal.append(frame(1n));
+    journal.persist();
+    const advance = catalog.members.advance.bind(catalog.members);
+    catalog.members.advance = () => {
+      throw new Error('database or disk is full');
+    };
+    await t.rejects(journal.append(frame(11n)), { message: 'database or disk is full' });
+    t.throws(() => journal.tiles(0n, 30n), /full/, 'a point that cannot be known is not guessed');
+    catalog.members.advance = advance;
+    await journal.append(frame(22n));
+    t.same(
+      journal.tiles(0n, 30n).map((tile) => [tile.segment.firstLsn, tile.segment.lastLsn]),
+      [
+        [1n, 20n],
+        [21n, 30n],
+      ],
+    );
+  },
+);

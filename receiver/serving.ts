@@ -1,7 +1,7 @@
 /** How an export's volumes are served: by an NBD server, or each as a loop device over a FUSE file. */
 import { mkdir, rmdir } from 'node:fs/promises';
 import path from 'node:path';
-import type { BlockDevice } from '../native/index.js';
+import type { BlockDevice, FuseServer } from '../native/index.js';
 import type * as native from '../native/index.js';
 import type { ExportVolume } from '../proto/control.js';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
@@ -80,9 +80,9 @@ export async function serveDevices(
   directory: string,
   volumes: readonly ServedVolume[],
 ): Promise<Serving> {
+  await mkdir(directory, { recursive: true, mode: 0o700 });
   const serving = new DeviceServing(parts, directory);
   try {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
     for (const volume of volumes) await serving.add(volume);
     return serving;
   } catch (thrown) {
@@ -113,13 +113,14 @@ class DeviceServing implements Serving {
     const mountPoint = path.join(this.directory, name);
     await mkdir(mountPoint, { recursive: true, mode: 0o700 });
     const { readOnly } = device;
-    const server = await parts.startFuseServer({
-      mountPoint,
-      fileName: FUSE_FILE,
-      device,
-      readOnly,
-      threads: FUSE_THREADS,
-    });
+    const options = { mountPoint, fileName: FUSE_FILE, device, readOnly, threads: FUSE_THREADS };
+    let server: FuseServer;
+    try {
+      server = await parts.startFuseServer(options);
+    } catch (thrown) {
+      await rmdir(mountPoint);
+      throw thrown;
+    }
     const attached: Attached = { name, mountPoint, stopServer: () => server.stop(), loop: null };
     this.attached.push(attached);
     attached.loop = await parts.attachLoop(path.join(mountPoint, FUSE_FILE), device.blockSize, readOnly);

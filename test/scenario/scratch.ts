@@ -8,6 +8,7 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { leftovers } from './leftovers.js';
 
 const REAPER = fileURLToPath(new URL('reaper.js', import.meta.url));
 
@@ -25,7 +26,7 @@ export class Scratch {
     await chmod(directory, 0o711);
     const scratch = new Scratch(directory);
     scratch.standBy();
-    scratch.defer('scratch directory', () => rm(scratch.directory, { recursive: true, force: true }));
+    scratch.defer('scratch directory', () => scratch.remove());
     return scratch;
   }
 
@@ -42,6 +43,13 @@ export class Scratch {
   clean(): Promise<void> {
     this.cleaning ??= this.undoAll();
     return this.cleaning;
+  }
+
+  /** Never through a mount that could not be taken down. */
+  private async remove(): Promise<void> {
+    const { mounts } = await leftovers(this.directory);
+    if (mounts.length > 0) throw new Error(`still mounted: ${mounts.join(', ')}`);
+    await rm(this.directory, { recursive: true, force: true });
   }
 
   /** Its standard input ends with this process, however that ends. */

@@ -271,7 +271,7 @@ t.test(
       '--rw=randwrite',
       '--bs=64k',
       '--iodepth=4',
-      '--io_size=96M',
+      '--io_size=80M',
       `--size=${BYTES}`,
       '--refill_buffers',
       '--randseed=5',

@@ -319,13 +319,13 @@ export const createCaptureGroup = (options: CaptureGroupOptions): CaptureGroup =
 /** Errors: LISTEN_BUSY, LISTEN_FAILED. */
 export const startNbdServer = (options: NbdServerOptions): Promise<NbdServer> =>
   coded(addon.startNbdServer(options));
-/** Errors: FUSE_UNAVAILABLE, FUSE_MOUNT. */
+/** Errors: FUSE_UNAVAILABLE, FUSE_MOUNT, SLOTS_UNAVAILABLE, MEMORY_UNAVAILABLE. */
 export const startFuseServer = (options: FuseServerOptions): Promise<FuseServer> =>
   coded(addon.startFuseServer(options));
 /** Resolves with "/dev/loopN". Errors: LOOP_UNAVAILABLE, LOOP_ATTACH. */
 export const attachLoop = (file: string, blockSize: number, readOnly: boolean): Promise<string> =>
   coded(addon.attachLoop(file, blockSize, readOnly));
-/** Errors: LOOP_BUSY. */
+/** Errors: LOOP_BUSY, LOOP_DETACH. */
 export const detachLoop = (device: string): Promise<void> => coded(addon.detachLoop(device));
 /** Exempts the process from what could stall or kill it on the I/O path; returns what was not permitted. */
 export const protectIoProcess = (): string[] => codedSync(() => addon.protectIoProcess());

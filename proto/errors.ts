@@ -130,6 +130,9 @@ export const ERRORS = {
   LOOP_UNAVAILABLE: entry(EXIT.unavailable, false, 'attach = "loop" needs root and the loop driver.'),
   LOOP_ATTACH: entry(EXIT.failure, true, 'See the message and the kernel log.'),
   LOOP_BUSY: entry(EXIT.busy, true, 'Unmount the file system on the device first.'),
+  LOOP_DETACH: entry(EXIT.failure, true, 'See the message and the kernel log; losetup shows the device.'),
+  SLOTS_UNAVAILABLE: entry(EXIT.failure, true, 'Give the agent more memory: each volume needs a few MiB.'),
+  MEMORY_UNAVAILABLE: entry(EXIT.failure, true, 'Give the agent more memory: each volume needs a few MiB.'),
   LISTEN_BUSY: entry(EXIT.busy, false, 'Another process listens there. Choose another address or stop it.'),
   LISTEN_FAILED: entry(
     EXIT.failure,
@@ -169,6 +172,11 @@ export const ERRORS = {
     EXIT.refused,
     true,
     'Receiver and agent disagree about the stream. A new generation and a comparison follow.',
+  ),
+  GENERATION_INVALID: entry(
+    EXIT.failure,
+    false,
+    'The agent numbered its stream wrongly, which is a defect. Please report it with the log.',
   ),
   AGENT_AWAY: entry(EXIT.unavailable, true, 'The agent of this group is not connected.'),
 

@@ -207,8 +207,12 @@ Napi::Value CaptureObject::delivery(Napi::Env env, CaptureGroup::Delivery& deliv
   object.Set("lastTimeNs", big(env, header.last_time_ns));
   object.Set("records", Napi::Number::New(env, header.record_count));
   object.Set("rawBytes", Napi::Number::New(env, header.raw_bytes));
-  object.Set("release",
-             Napi::Function::New(env, [group = group_, index = frame.pool_index](const Napi::CallbackInfo&) {
+  object.Set("release", Napi::Function::New(env, [group = group_, index = frame.pool_index,
+                                                  is_lent = true](const Napi::CallbackInfo& call) mutable {
+               // A second one would give away the buffer of a later frame. The group asserts that, but a
+               // defect in JavaScript must not end the process that serves production (R7).
+               if (!std::exchange(is_lent, false))
+                 throw Napi::Error::New(call.Env(), "the frame was released before");
                group->release_frame(index);
              }));
   return object;

@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstring>
 
@@ -25,12 +26,12 @@ uint64_t now_ns() {
 Error stopped() { return Error{"JOURNAL_STOPPED", "an earlier frame was refused"}; }
 
 /// Path of the segment that holds `lsn`, if one does: the last that begins at or before it. "" if there is
-/// none.
-std::string segment_of(const std::string& directory, uint64_t lsn) {
+/// none. Errors: JOURNAL_IO.
+Result<std::string> segment_of(const std::string& directory, uint64_t lsn) {
   const std::string until = segment_path(directory, lsn);
   std::string last;
   DIR* open = ::opendir(directory.c_str());
-  if (open == nullptr) return "";
+  if (open == nullptr) return system_error("JOURNAL_IO", "open " + directory, errno);
   while (const dirent* entry = ::readdir(open)) {
     const std::string path = directory + "/" + entry->d_name;
     if (path.size() == until.size() && path.ends_with(".seg") && path <= until && path > last) last = path;
@@ -95,9 +96,12 @@ Outcome JournalWriter::open_at(const Position& position, const SegmentInfo* tail
 }
 
 Outcome JournalWriter::take_volumes_of_last_segment() {
-  const std::string path = segment_of(options_.directory, durable_.last_lsn);
-  if (path.empty()) return Nothing{};
-  const auto scan = scan_segment(path, false);
+  const auto path = segment_of(options_.directory, durable_.last_lsn);
+  if (!path.ok()) return path.error();
+  if (path->empty()) return Nothing{};
+  const auto scan = scan_segment(*path, false);
+  if (!scan.ok() && std::strcmp(scan.error().code, "IO_ERROR") == 0)
+    return Error{"JOURNAL_IO", scan.error().message, scan.error().sys};
   // Another generation: begin_generation() will bring the volumes.
   if (!scan.ok() || scan->info.generation != durable_.generation || scan->info.last_lsn != durable_.last_lsn)
     return Nothing{};

@@ -128,6 +128,25 @@ TEST_CASE(
   }
 }
 
+// Symptom: the journal opened all the same, without knowing its volumes, and refused every frame of the
+// generation as RECORD_INVALID: the agent was blamed for what the disk did.
+TEST_CASE("a journal whose directory or last segment cannot be read does not open") {
+  const JournalHistory history = small_history();
+  const ScratchDirectory scratch;
+  const auto code_at = [&](const std::string& directory) {
+    const auto opened =
+        JournalWriter::open({.directory = directory, .group = history.group, .member = history.member},
+                            {.epoch = 1, .generation = 1, .last_lsn = 7, .link = 1}, nullptr);
+    return opened.ok() ? std::string("opened") : std::string(opened.error().code);
+  };
+  CHECK(code_at(scratch.path("none")) == "JOURNAL_IO");
+  const std::string directory = scratch.path("journal");
+  std::filesystem::create_directory(directory);
+  CHECK(code_at(directory) == "opened");
+  std::filesystem::create_directory(segment_path(directory, 3));  // opens, and fails to be read
+  CHECK(code_at(directory) == "JOURNAL_IO");
+}
+
 TEST_CASE("a journal opened anew on a full disk seals its tail and leaves the disk what little it has") {
   const JournalHistory history = small_history();
   const auto& frames = history.generations.front().frames;

@@ -42,8 +42,8 @@ t.test(
     await cannedAgent(t, runDir);
     const { stdout } = await invoke(runDir, ['status', '--json']);
     t.equal(stdout.split('\n').length, 2, 'one line');
-  // match() takes a number for its text.
-  t.match(stdout, `"capturedLsn":"${LSN}"`);
+    // match() takes a number for its text.
+    t.match(stdout, `"capturedLsn":"${LSN}"`);
     t.match(JSON.parse(stdout), {
       time: '2026-01-31T10:15:00.123Z',
       receiver: null,

@@ -86,7 +86,8 @@ export async function serveDevices(
     for (const volume of volumes) await serving.add(volume);
     return serving;
   } catch (thrown) {
-    await serving.stop();
+    // Why it could not be served is the better answer than why it could not be cleared away.
+    await serving.stop().catch(() => undefined);
     throw thrown;
   }
 }
@@ -94,7 +95,8 @@ export async function serveDevices(
 interface Attached {
   name: string;
   mountPoint: string;
-  stopServer: () => Promise<void>;
+  /** Null while there is none to stop. */
+  stopServer: (() => Promise<void>) | null;
   /** "/dev/loopN"; null once it is detached. */
   loop: string | null;
 }
@@ -112,6 +114,8 @@ class DeviceServing implements Serving {
     const { parts } = this;
     const mountPoint = path.join(this.directory, name);
     await mkdir(mountPoint, { recursive: true, mode: 0o700 });
+    const attached: Attached = { name, mountPoint, stopServer: null, loop: null };
+    this.attached.push(attached);
     const { readOnly } = device;
     const server = await parts.startFuseServer({
       mountPoint,
@@ -120,8 +124,7 @@ class DeviceServing implements Serving {
       readOnly,
       threads: FUSE_THREADS,
     });
-    const attached: Attached = { name, mountPoint, stopServer: () => server.stop(), loop: null };
-    this.attached.push(attached);
+    attached.stopServer = () => server.stop();
     attached.loop = await parts.attachLoop(path.join(mountPoint, FUSE_FILE), device.blockSize, readOnly);
     this.volumes.push({ name, size: device.size, uri: '', device: attached.loop });
   }
@@ -129,7 +132,7 @@ class DeviceServing implements Serving {
   async stop(): Promise<void> {
     for (const attached of this.attached) await this.detach(attached);
     for (let attached = this.attached.pop(); attached !== undefined; attached = this.attached.pop()) {
-      await attached.stopServer();
+      await attached.stopServer?.();
       await rmdir(attached.mountPoint);
     }
     await rmdir(this.directory);

@@ -5,6 +5,7 @@ import type { BlockDevice } from '../native/index.js';
 import type * as native from '../native/index.js';
 import type { ExportVolume } from '../proto/control.js';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
+import { SERVED_FILE_NAME } from '../service/loop_devices.js';
 import { formatAddress, parseLoopback } from '../service/settings.js';
 
 /** A volume as it is exported. */
@@ -25,7 +26,6 @@ export type NbdListen = { unix: string } | { tcp: { host: string; port: number }
 
 /** Threads of one exported device. */
 const FUSE_THREADS = 4;
-const FUSE_FILE = 'volume';
 
 /** Where an NBD export listens. Errors: USAGE, ADDRESS_NOT_LOOPBACK. */
 export function nbdListen(socket: string, tcp: string, defaultSocket: string): NbdListen {
@@ -119,13 +119,17 @@ class DeviceServing implements Serving {
     const { readOnly } = device;
     const server = await parts.startFuseServer({
       mountPoint,
-      fileName: FUSE_FILE,
+      fileName: SERVED_FILE_NAME,
       device,
       readOnly,
       threads: FUSE_THREADS,
     });
     attached.stopServer = () => server.stop();
-    attached.loop = await parts.attachLoop(path.join(mountPoint, FUSE_FILE), device.blockSize, readOnly);
+    attached.loop = await parts.attachLoop(
+      path.join(mountPoint, SERVED_FILE_NAME),
+      device.blockSize,
+      readOnly,
+    );
     this.volumes.push({ name, size: device.size, uri: '', device: attached.loop });
   }
 

@@ -387,6 +387,18 @@ t.test('an export as a device: in use it stays, and it goes when it is free', is
   t.same(await readdir(path.join(receiver.directory, 'run')), ['receiver.sock']);
 });
 
+t.test('a target that is in use as a loop device is not overwritten under its users', isRoot, async (t) => {
+  const { receiver } = await synced(t);
+  const target = path.join(receiver.directory, 'mounted.img');
+  await receiver.recover({ target });
+  const { stdout } = await run('losetup', ['--find', '--show', target]);
+  t.teardown(() => run('losetup', ['-d', stdout.trim()]));
+  await t.rejects(receiver.recover({ target, overwrite: true }), {
+    code: 'TARGET_BUSY',
+    message: new RegExp(stdout.trim()),
+  });
+});
+
 t.test('an export that is closed twice at once, and one whose caller goes while it opens', async (t) => {
   const { receiver } = await synced(t);
   const { id } = await receiver.call('exportOpen', exportOf('latest'));

@@ -2,8 +2,9 @@
  * The device or file that really holds a volume's bytes: opened so that nobody writes behind the agent, and checked
  * against what is remembered of it.
  */
-import { stat } from 'node:fs/promises';
+import { realpath, stat } from 'node:fs/promises';
 import { AfterimageError } from '../proto/errors.js';
+import { loopDevicesOver } from '../service/loop_devices.js';
 import type * as native from '../native/index.js';
 import type { VolumeConfig } from './config.js';
 import type { VolumeMemory } from './state.js';
@@ -21,6 +22,7 @@ export async function openBacking(
   openFileDevice: OpenFileDevice,
 ): Promise<native.BlockDevice> {
   await refuseHoldingState(config.backing, stateDir);
+  await refuseUnderLoop(config.backing);
   const device = await openFileDevice({
     path: config.backing,
     cache: config.cache,
@@ -52,6 +54,13 @@ async function refuseHoldingState(backing: string, stateDir: string): Promise<vo
   if (rdev !== 0n && rdev === dev) {
     throw new AfterimageError('BACKING_ON_ITSELF', `${stateDir} lies on ${backing}`);
   }
+}
+
+/** A lock on a file does not keep a loop device over it from writing. */
+async function refuseUnderLoop(backing: string): Promise<void> {
+  const devices = await loopDevicesOver(await realpath(backing));
+  if (devices.length === 0) return;
+  throw new AfterimageError('BACKING_BUSY', `${backing} is in use as ${devices.join(', ')}`);
 }
 
 async function statOf(path: string) {

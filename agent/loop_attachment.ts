@@ -2,16 +2,14 @@
  * A volume as /dev/loopN: a loop device over the one file of a FUSE file system that the addon serves, with a stable
  * link to it. Also clears away what a killed agent left there. Needs root.
  */
-import { lstat, mkdir, readdir, readFile, rename, rm, rmdir, symlink } from 'node:fs/promises';
+import { lstat, mkdir, rename, rm, rmdir, symlink } from 'node:fs/promises';
 import path from 'node:path';
-import { AfterimageError, toAfterimageError } from '../proto/errors.js';
+import { toAfterimageError } from '../proto/errors.js';
 import type { Log } from '../service/log.js';
+import { clearServed, describeUse, SERVED_FILE_NAME, tryDetach } from '../service/loop_devices.js';
 import type * as native from '../native/index.js';
 import { untilUnused, type Attachment } from './attachment.js';
 import type { Clock } from './clock.js';
-import { isMountPoint, mountPointsOf, unmount } from './mounts.js';
-
-const FILE_NAME = 'volume';
 
 export type LoopDoor = Pick<typeof native, 'startFuseServer' | 'attachLoop' | 'detachLoop'>;
 
@@ -37,12 +35,14 @@ export async function attachLoopDevice(
   log: Log,
 ): Promise<Attachment> {
   const { mountPoint, link } = places;
-  const file = path.join(mountPoint, FILE_NAME);
-  await clearLeftovers(places, file, door, log);
+  const file = path.join(mountPoint, SERVED_FILE_NAME);
+  // The caller holds the lock of the run directory: what lies at these places belongs to a predecessor that is dead.
+  await clearServed(mountPoint, door.detachLoop, log);
+  if (await isSymlink(link)) await rm(link);
   await mkdir(mountPoint, { recursive: true, mode: 0o700 });
   const server = await door.startFuseServer({
     mountPoint,
-    fileName: FILE_NAME,
+    fileName: SERVED_FILE_NAME,
     device,
     readOnly: false,
     threads,
@@ -61,7 +61,7 @@ export async function attachLoopDevice(
     device: attached,
     async detach(end) {
       const usedBy = async (): Promise<string | null> =>
-        (await tryDetach(attached, door)) ? null : describeUse(attached);
+        (await tryDetach(attached, door.detachLoop)) ? null : describeUse(attached);
       await untilUnused(volume, usedBy, clock, log, end);
       await rm(link, { force: true });
       await server.stop();
@@ -69,53 +69,6 @@ export async function attachLoopDevice(
       for (const directory of [path.dirname(link), mountPoint]) await rmdir(directory).catch(() => undefined);
     },
   };
-}
-
-/**
- * What lies at these places belongs to a predecessor that is dead: the caller holds the lock of the run directory.
- * Nothing is taken from somebody who still uses it. Errors: LOOP_BUSY, FUSE_MOUNT.
- */
-async function clearLeftovers(places: LoopPlaces, file: string, door: LoopDoor, log: Log): Promise<void> {
-  for (const device of await loopDevicesOver(file)) {
-    if (!(await tryDetach(device, door))) {
-      const use = await describeUse(device);
-      throw new AfterimageError('LOOP_BUSY', `${device} of an agent that was killed is in use (${use})`);
-    }
-    log.warn({ device, file }, 'detached the loop device of an agent that was killed');
-  }
-  if (await isMountPoint(places.mountPoint)) {
-    await unmount(places.mountPoint);
-    log.warn({ mountPoint: places.mountPoint }, 'unmounted the file system of an agent that was killed');
-  }
-  if (await isSymlink(places.link)) await rm(places.link);
-}
-
-async function loopDevicesOver(file: string): Promise<string[]> {
-  const devices: string[] = [];
-  for (const name of await readdir('/sys/block')) {
-    if (!/^loop\d+$/.test(name)) continue;
-    const backing = await readFile(`/sys/block/${name}/loop/backing_file`, 'utf8').catch(() => '');
-    if (backing.trimEnd() === file) devices.push(`/dev/${name}`);
-  }
-  return devices;
-}
-
-/** False when the device is in use. */
-async function tryDetach(device: string, door: LoopDoor): Promise<boolean> {
-  try {
-    await door.detachLoop(device);
-    return true;
-  } catch (thrown) {
-    if (toAfterimageError(thrown).code === 'LOOP_BUSY') return false;
-    throw thrown;
-  }
-}
-
-async function describeUse(device: string): Promise<string> {
-  const mountPoints = await mountPointsOf(device);
-  if (mountPoints.length > 0) return `mounted on ${mountPoints.join(', ')}`;
-  const holders = await readdir(`/sys/block/${path.basename(device)}/holders`);
-  return holders.length > 0 ? `held by ${holders.join(', ')}` : 'opened by a process';
 }
 
 /** Replaces the link in one step, so that whoever follows it never finds it missing. */

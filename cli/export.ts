@@ -54,7 +54,7 @@ export function addExport(program: Command, surroundings: Surroundings): void {
     ['afterimage export db --at latest', 'the newest point, read-only over NBD'],
     ['afterimage export db --at -90s --writable --device', 'a scratch copy to mount, as loop devices (root)'],
     ['afterimage export list', 'what is open'],
-    ['afterimage export close e1', 'close it; its scratch overlay goes with it'],
+    ['afterimage export close 78005a11', 'close it; its scratch overlay goes with it'],
   ]);
   const list = clientVerb(noun, 'list', 'list open exports').action((options: ClientOptions) =>
     listExports(options, surroundings),
@@ -63,7 +63,7 @@ export function addExport(program: Command, surroundings: Surroundings): void {
   const close = clientVerb(noun, 'close', 'close an export and drop what was written to it')
     .argument('<id>', 'as `export list` shows it')
     .action((id: string, options: ClientOptions) => closeExport(id, options, surroundings));
-  examples(close, [['afterimage export close e1', 'close the export e1']]);
+  examples(close, [['afterimage export close 78005a11', 'close the export 78005a11']]);
 }
 
 function addOpen(noun: Command, surroundings: Surroundings): Command {

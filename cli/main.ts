@@ -5,7 +5,7 @@ import path from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { EXIT } from '../proto/errors.js';
+import { AfterimageError, EXIT } from '../proto/errors.js';
 import { stopSignals } from '../service/signals.js';
 import { run } from './command.js';
 import { daemons } from './daemon_modules.js';
@@ -40,6 +40,9 @@ async function ask(question: string): Promise<boolean> {
   try {
     const answer = await terminal.question(`${question} [y/N] `, { signal: drain.signal });
     return /^y(es)?$/i.test(answer.trim());
+  } catch (cause) {
+    // Ctrl-C and Ctrl-D, which readline takes before they are signals; or a signal.
+    throw new AfterimageError('INTERRUPTED', 'the question was not answered', { cause });
   } finally {
     terminal.close();
   }

@@ -56,12 +56,7 @@ export function controlHandlers(parts: ControlParts): UntypedServiceImplementati
     checkpointList: unary<CheckpointListRequest, CheckpointList>((request) =>
       Promise.resolve({ checkpoints: listCheckpoints(parts, request.group) }),
     ),
-    exportOpen: unary<ExportOpenRequest, ExportInfo>(async (request, { signal }) => {
-      const opened = await exports.start(request);
-      // Whoever asked is gone and will not learn its name.
-      if (signal.aborted) await exports.stop(opened.id);
-      return opened;
-    }),
+    exportOpen: unary<ExportOpenRequest, ExportInfo>((request, { signal }) => exports.start(request, signal)),
     exportList: unary<Empty, ExportList>(() => Promise.resolve({ exports: exports.list() })),
     exportClose: unary<ExportCloseRequest, Empty>(async ({ id }) => {
       await exports.stop(id);

@@ -34,11 +34,13 @@ interface OpenExport {
   info: ExportInfo;
   serving: Serving;
   devices: BlockDevice[];
+  closing: Promise<void> | null;
 }
 
 export class Exports {
   private readonly open = new Map<string, OpenExport>();
-  private opening = 0;
+  private readonly opening = new Set<Promise<ExportInfo>>();
+  private isStopping = false;
 
   constructor(private readonly parts: ExportsParts) {}
 
@@ -46,16 +48,24 @@ export class Exports {
     return this.open.size;
   }
 
-  /** Errors: those of Points, LISTEN_*, FUSE_*, LOOP_*, SCRATCH_UNAVAILABLE, USAGE, ADDRESS_NOT_LOOPBACK, EXPORT_LIMIT. */
-  async start(request: ExportOpenRequest): Promise<ExportInfo> {
-    if (this.open.size + this.opening >= EXPORTS_MAX) {
+  /**
+   * Opens one, unless `signal` aborts before it is open: nobody would know of it. Errors: those of Points, LISTEN_*,
+   * FUSE_*, LOOP_*, SCRATCH_UNAVAILABLE, USAGE, ADDRESS_NOT_LOOPBACK, EXPORT_LIMIT, INTERRUPTED.
+   */
+  async start(request: ExportOpenRequest, signal: AbortSignal): Promise<ExportInfo> {
+    if (this.isStopping) throw new AfterimageError('INTERRUPTED', 'the receiver stops');
+    if (this.open.size + this.opening.size >= EXPORTS_MAX) {
       throw new AfterimageError('EXPORT_LIMIT', `${EXPORTS_MAX} exports are open`);
     }
-    this.opening += 1;
+    const opening = this.startOne(request);
+    this.opening.add(opening);
     try {
-      return await this.startOne(request);
+      const info = await opening;
+      if (!signal.aborted) return info;
+      await this.stop(info.id);
+      throw new AfterimageError('INTERRUPTED', 'the caller has gone');
     } finally {
-      this.opening -= 1;
+      this.opening.delete(opening);
     }
   }
 
@@ -67,14 +77,15 @@ export class Exports {
   async stop(id: string): Promise<void> {
     const found = this.open.get(id);
     if (found === undefined) throw new AfterimageError('EXPORT_UNKNOWN', `there is no export ${id}`);
-    await found.serving.stop();
-    this.open.delete(id);
-    for (const device of found.devices) await device.close();
-    this.parts.log.info({ export: id }, 'export closed');
+    // Whoever asks meanwhile gets the same answer.
+    found.closing ??= this.close(found).finally(() => (found.closing = null));
+    await found.closing;
   }
 
-  /** Closes what can be closed. What is in use is named in the log and ends with the process. */
+  /** Opens no more, and closes what can be closed. What is in use is named in the log and ends with the process. */
   async stopAll(): Promise<void> {
+    this.isStopping = true;
+    await Promise.allSettled(this.opening);
     for (const id of [...this.open.keys()]) {
       try {
         await this.stop(id);
@@ -82,6 +93,13 @@ export class Exports {
         this.parts.log.error({ err: toAfterimageError(thrown), export: id }, 'an export could not be closed');
       }
     }
+  }
+
+  private async close({ info: { id }, serving, devices }: OpenExport): Promise<void> {
+    await serving.stop();
+    this.open.delete(id);
+    for (const device of devices) await device.close();
+    this.parts.log.info({ export: id }, 'export closed');
   }
 
   private async startOne(request: ExportOpenRequest): Promise<ExportInfo> {
@@ -105,7 +123,7 @@ export class Exports {
           ? await serveDevices(this.parts.native, path.join(runDirectory, `export-${id}`), served)
           : await serveNbd(this.parts.native, listen, describe(point), served);
       const info = this.describeExport(id, request, point, serving, openedInUs);
-      this.open.set(id, { info, serving, devices });
+      this.open.set(id, { info, serving, devices, closing: null });
       this.parts.log.info({ export: id, group: request.group, lsn: info.lsn, openedInUs }, 'export opened');
       return info;
     } catch (thrown) {

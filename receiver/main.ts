@@ -9,6 +9,7 @@ import type { StopSignals } from '../service/signals.js';
 import { Catalog } from './catalog/catalog.js';
 import type { ReceiverConfig } from './config.js';
 import { controlHandlers } from './control.js';
+import { clearExportLeftovers } from './export_leftovers.js';
 import { Exports } from './exports.js';
 import { FrameBuffers } from './frame_buffers.js';
 import { RunBuilds } from './journal/runs.js';
@@ -91,6 +92,7 @@ export async function runReceiver(
     }
   }, PERSIST_MS);
   try {
+    await clearExportLeftovers(config.runDirectory, native.detachLoop, log);
     await members.openAll();
     const listen = formatAddress(await replication.listen(config.listen));
     const status = { version, listen, store, catalog, members, exports };

@@ -5,6 +5,7 @@ import type { BlockDevice, FuseServer } from '../native/index.js';
 import type * as native from '../native/index.js';
 import type { ExportVolume } from '../proto/control.js';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
+import { SERVED_FILE_NAME } from '../service/loop_devices.js';
 import { formatAddress, parseLoopback } from '../service/settings.js';
 
 /** A volume as it is exported. */
@@ -25,7 +26,6 @@ export type NbdListen = { unix: string } | { tcp: { host: string; port: number }
 
 /** Threads of one exported device. */
 const FUSE_THREADS = 4;
-const FUSE_FILE = 'volume';
 
 /** Where an NBD export listens. Errors: USAGE, ADDRESS_NOT_LOOPBACK. */
 export function nbdListen(socket: string, tcp: string, defaultSocket: string): NbdListen {
@@ -86,7 +86,8 @@ export async function serveDevices(
     for (const volume of volumes) await serving.add(volume);
     return serving;
   } catch (thrown) {
-    await serving.stop();
+    // Why it could not be served is the better answer than why it could not be cleared away.
+    await serving.stop().catch(() => undefined);
     throw thrown;
   }
 }
@@ -94,7 +95,8 @@ export async function serveDevices(
 interface Attached {
   name: string;
   mountPoint: string;
-  stopServer: () => Promise<void>;
+  /** Null while there is none to stop. */
+  stopServer: (() => Promise<void>) | null;
   /** "/dev/loopN"; null once it is detached. */
   loop: string | null;
 }
@@ -112,25 +114,29 @@ class DeviceServing implements Serving {
     const { parts } = this;
     const mountPoint = path.join(this.directory, name);
     await mkdir(mountPoint, { recursive: true, mode: 0o700 });
-    const { readOnly } = device;
-    const options = { mountPoint, fileName: FUSE_FILE, device, readOnly, threads: FUSE_THREADS };
-    let server: FuseServer;
-    try {
-      server = await parts.startFuseServer(options);
-    } catch (thrown) {
-      await rmdir(mountPoint);
-      throw thrown;
-    }
-    const attached: Attached = { name, mountPoint, stopServer: () => server.stop(), loop: null };
+    const attached: Attached = { name, mountPoint, stopServer: null, loop: null };
     this.attached.push(attached);
-    attached.loop = await parts.attachLoop(path.join(mountPoint, FUSE_FILE), device.blockSize, readOnly);
+    const { readOnly } = device;
+    const server = await parts.startFuseServer({
+      mountPoint,
+      fileName: SERVED_FILE_NAME,
+      device,
+      readOnly,
+      threads: FUSE_THREADS,
+    });
+    attached.stopServer = () => server.stop();
+    attached.loop = await parts.attachLoop(
+      path.join(mountPoint, SERVED_FILE_NAME),
+      device.blockSize,
+      readOnly,
+    );
     this.volumes.push({ name, size: device.size, uri: '', device: attached.loop });
   }
 
   async stop(): Promise<void> {
     for (const attached of this.attached) await this.detach(attached);
     for (let attached = this.attached.pop(); attached !== undefined; attached = this.attached.pop()) {
-      await attached.stopServer();
+      await attached.stopServer?.();
       await rmdir(attached.mountPoint);
     }
     await rmdir(this.directory);

@@ -33,7 +33,8 @@ export class Store {
   ) {}
 
   /**
-   * Makes a new, empty store with mode 0700. Errors: STORE_EXISTS when the directory is not empty, PERMISSION_DENIED.
+   * Makes a new, empty store with mode 0700. Errors: STORE_EXISTS when the directory is not empty or a file, PERMISSION_DENIED,
+   * IO_ERROR.
    */
   static async init(directory: string, uuid: string): Promise<Store> {
     try {
@@ -50,6 +51,14 @@ export class Store {
       await writeDurably(path.join(directory, 'store.json'), `${text}\n`);
       return new Store(directory, uuid, null);
     } catch (thrown) {
+      const { code } = thrown as NodeJS.ErrnoException;
+      if (code === 'EEXIST' || code === 'ENOTDIR') {
+        throw new AfterimageError('STORE_EXISTS', `${directory}: a file is in the way`, { cause: thrown });
+      }
+      if (code === 'ENOSPC' || code === 'EROFS' || code === 'EIO') {
+        const message = `${directory} cannot be made: ${(thrown as Error).message}`;
+        throw new AfterimageError('IO_ERROR', message, { cause: thrown });
+      }
       throw storeError(thrown, directory);
     }
   }

@@ -57,7 +57,8 @@ export async function probeUnix(socket: string): Promise<void> {
   throw new AfterimageError('DAEMON_UNREACHABLE', `${socket}: ${reason}`);
 }
 
-async function removeStale(socket: string): Promise<void> {
+/** Removes a Unix socket that nobody listens on. Errors: LISTEN_BUSY, LISTEN_FAILED when it is none. */
+export async function removeStale(socket: string): Promise<void> {
   const stat = await lstat(socket).catch((cause: NodeJS.ErrnoException) => {
     if (cause.code === 'ENOENT') return null;
     throw cause;

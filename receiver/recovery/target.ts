@@ -7,6 +7,7 @@ import type { Stats } from 'node:fs';
 import path from 'node:path';
 import type { BlockDevice, FileDeviceOptions } from '../../native/index.js';
 import { AfterimageError, toAfterimageError } from '../../proto/errors.js';
+import { loopDevicesOver } from '../../service/loop_devices.js';
 import {
   PROGRESS_SUFFIX,
   readProgress,
@@ -58,6 +59,8 @@ export async function openTarget(
   if (found !== null && !isDevice && !found.isFile()) {
     throw new AfterimageError('TARGET_INVALID', `${file} is neither a file nor a block device`);
   }
+  const loops = found === null ? [] : await loopDevicesOver(await realpath(file));
+  if (loops.length > 0) throw new AfterimageError('TARGET_BUSY', `${file} is in use as ${loops.join(', ')}`);
   const progressFile = isDevice ? deviceProgressFile(parts, file) : `${file}${PROGRESS_SUFFIX}`;
   const earlier = found === null ? null : await readProgress(progressFile, identity);
   const isSameFile = isDevice || BigInt(found?.size ?? 0) === identity.size;

@@ -1,10 +1,13 @@
-import { statSync, utimesSync, writeFileSync, readdirSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { statSync, symlinkSync, utimesSync, writeFileSync, readdirSync } from 'node:fs';
 import path from 'node:path';
+import { promisify } from 'node:util';
 import t from 'tap';
 import { backingFingerprint, openBacking } from '../../agent/backing.js';
 import type { VolumeConfig } from '../../agent/config.js';
 import type { BlockDevice } from '../../native/index.js';
 
+const run = promisify(execFile);
 const volume = (backing: string): VolumeConfig => ({
   name: 'data',
   backing,
@@ -36,6 +39,24 @@ t.test('a backing that is missing, and a state directory that is not', async (t)
   const missing = path.join(t.testdir(), 'nothing.img');
   await t.rejects(openBacking(volume(missing), null, '/', unopened), { code: 'BACKING_MISSING' });
 });
+
+const isRoot = process.getuid?.() === 0;
+t.test(
+  'a file that is in use as a loop device is refused',
+  { skip: isRoot ? false : 'needs root' },
+  async (t) => {
+    // The agent's lock does not hold a loop device off: what it wrote was in no record.
+    const file = path.join(t.testdir({ 'a.img': Buffer.alloc(1 << 20) }), 'a.img');
+    const { stdout } = await run('losetup', ['--find', '--show', file]);
+    t.teardown(() => run('losetup', ['-d', stdout.trim()]));
+    const link = `${file}.link`;
+    symlinkSync(file, link);
+    await t.rejects(openBacking(volume(link), null, '/', unopened), {
+      code: 'BACKING_BUSY',
+      message: new RegExp(stdout.trim()),
+    });
+  },
+);
 
 t.test('a write to a backing changes its fingerprint, reading does not', async (t) => {
   const file = path.join(t.testdir({ 'a.img': 'content' }), 'a.img');

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
+import { AfterimageError } from '../../proto/errors.js';
 import { cannedReceiver, recoverProgress, temporary } from './canned.js';
 
 const MAIN = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
@@ -49,6 +50,33 @@ t.test('Ctrl-C during a recovery ends it in order, with 130', async (t) => {
   child.kill('SIGINT');
   t.same(await ended, [130, null]);
   t.match(said.stderr, /error INTERRUPTED: .* it can be resumed/);
+});
+
+t.test('Ctrl-C and Ctrl-D at a question end it in order, with 130', async (t) => {
+  // readline takes both keys itself, and rejects: that was told as a defect, with a stack.
+  const runDir = await temporary(t);
+  await cannedReceiver(t, runDir, {
+    // eslint-disable-next-line require-yield -- it is refused before it begins
+    async *recover() {
+      await Promise.resolve();
+      throw new AfterimageError('TARGET_NOT_EMPTY', 'x is not empty');
+    },
+  });
+  for (const key of ['\x03', '\x04']) {
+    const line = `'${process.execPath}' '${MAIN}' recover db --at latest --to x`;
+    const child = spawn('script', ['-qec', line, '/dev/null'], {
+      env: { ...process.env, AFTERIMAGE_RUN_DIR: runDir },
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    let shown = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => (shown += text));
+    const ended = once(child, 'close');
+    while (!shown.includes('[y/N]')) await once(child.stdout, 'data');
+    child.stdin.write(key);
+    t.same(await ended, [130, null]);
+    t.match(shown, /INTERRUPTED/);
+    t.notMatch(shown, /INTERNAL|defect/);
+  }
 });
 
 t.test('a reader that goes away ends a watch without a complaint', async (t) => {

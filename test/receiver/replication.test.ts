@@ -411,6 +411,34 @@ t.test('an export as a device: in use it stays, and it goes when it is free', is
   t.same(await readdir(path.join(receiver.directory, 'run')), ['receiver.sock']);
 });
 
+t.test('a target that is in use as a loop device is not overwritten under its users', isRoot, async (t) => {
+  const { receiver } = await synced(t);
+  const target = path.join(receiver.directory, 'mounted.img');
+  await receiver.recover({ target });
+  const { stdout } = await run('losetup', ['--find', '--show', target]);
+  t.teardown(() => run('losetup', ['-d', stdout.trim()]));
+  await t.rejects(receiver.recover({ target, overwrite: true }), {
+    code: 'TARGET_BUSY',
+    message: new RegExp(stdout.trim()),
+  });
+});
+
+t.test('an export that is closed twice at once, and one whose caller goes while it opens', async (t) => {
+  const { receiver } = await synced(t);
+  const { id } = await receiver.call('exportOpen', exportOf('latest'));
+  await Promise.all([receiver.call('exportClose', { id }), receiver.call('exportClose', { id })]);
+  await t.rejects(receiver.call('exportClose', { id }), { code: 'EXPORT_UNKNOWN' });
+  const gone = new AbortController();
+  const opening = receiver.call('exportOpen', exportOf('latest'), gone.signal);
+  setImmediate(() => gone.abort());
+  await opening.catch(() => undefined);
+  const deadline = Date.now() + 10_000;
+  while ((await receiver.call('exportList', {})).exports.length > 0) {
+    if (Date.now() > deadline) throw new Error('it is open, and nobody knows of it');
+    await sleep(20);
+  }
+});
+
 t.test('a group without its agent, and volumes that are not what they were', async (t) => {
   const { receiver, agent } = await synced(t);
   const cases: [Partial<Hello>, string][] = [

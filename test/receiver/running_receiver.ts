@@ -85,10 +85,11 @@ export class RunningReceiver {
   call<Name extends Exclude<keyof typeof receiverControlService, 'recover'>>(
     name: Name,
     request: Parameters<(typeof receiverControlService)[Name]['requestSerialize']>[0],
+    signal = new AbortController().signal,
   ): Promise<ReturnType<(typeof receiverControlService)[Name]['responseDeserialize']>> {
     if (this.client === null) throw new Error('the receiver does not run');
     const method = receiverControlService[name];
-    return this.client.callUnary(method as never, request as never, { timeoutMs: TIMEOUT_MS });
+    return this.client.callUnary(method as never, request as never, { timeoutMs: TIMEOUT_MS, signal });
   }
 
   /** Recovers; returns the messages. */

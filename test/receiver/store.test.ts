@@ -25,6 +25,10 @@ t.test('a directory that holds something is not made a store', async (t) => {
   await Store.init(directory, randomUUID());
   await t.rejects(Store.init(directory, randomUUID()), { code: 'STORE_EXISTS' });
   await t.rejects(Store.init(path.dirname(directory), randomUUID()), { code: 'STORE_EXISTS' });
+  const file = path.join(directory, 'store.json');
+  for (const place of [file, path.join(file, 'below')]) {
+    await t.rejects(Store.init(place, randomUUID()), { code: 'STORE_EXISTS', message: /in the way/ });
+  }
 });
 
 t.test('two receivers on one store: the second is refused until the first is gone', async (t) => {

@@ -1,0 +1,68 @@
+/**
+ * The machine's loop devices: which of them lie over a file, and what a killed daemon left behind of a volume that it
+ * served as one (a loop device over the one file of a FUSE file system).
+ */
+import { readdir, readFile, realpath } from 'node:fs/promises';
+import path from 'node:path';
+import { AfterimageError, toAfterimageError } from '../proto/errors.js';
+import type { Log } from './log.js';
+import { isMountPoint, mountPointsOf, unmount } from './mounts.js';
+
+/** In the file systems that serve a volume. */
+export const SERVED_FILE_NAME = 'volume';
+
+/** Errors: LOOP_BUSY. */
+export type DetachLoop = (device: string) => Promise<void>;
+
+/** "/dev/loopN" of every loop device over `file`, an absolute path without links. */
+export async function loopDevicesOver(file: string): Promise<string[]> {
+  const devices: string[] = [];
+  for (const name of await readdir('/sys/block').catch(() => [])) {
+    if (!/^loop\d+$/.test(name)) continue;
+    const backing = await readFile(`/sys/block/${name}/loop/backing_file`, 'utf8').catch(() => '');
+    if (backing.trimEnd() === file) devices.push(`/dev/${name}`);
+  }
+  return devices;
+}
+
+/** False when the device is in use. */
+export async function tryDetach(device: string, detachLoop: DetachLoop): Promise<boolean> {
+  try {
+    await detachLoop(device);
+    return true;
+  } catch (thrown) {
+    if (toAfterimageError(thrown).code === 'LOOP_BUSY') return false;
+    throw thrown;
+  }
+}
+
+/** Who is in the way of detaching. */
+export async function describeUse(device: string): Promise<string> {
+  const mountPoints = await mountPointsOf(device);
+  if (mountPoints.length > 0) return `mounted on ${mountPoints.join(', ')}`;
+  const holders = await readdir(`/sys/block/${path.basename(device)}/holders`);
+  return holders.length > 0 ? `held by ${holders.join(', ')}` : 'opened by a process';
+}
+
+/**
+ * Clears away what a dead process served at `mountPoint`; the caller knows that it is dead. Nothing is taken from
+ * somebody who still uses it. Errors: LOOP_BUSY, FUSE_MOUNT.
+ */
+export async function clearServed(mountPoint: string, detachLoop: DetachLoop, log: Log): Promise<void> {
+  // Of a dead file system not even the root can be looked at; the kernel's tables name the place without links.
+  const parent = await realpath(path.dirname(mountPoint)).catch(() => null);
+  if (parent === null) return;
+  const place = path.join(parent, path.basename(mountPoint));
+  const file = path.join(place, SERVED_FILE_NAME);
+  for (const device of await loopDevicesOver(file)) {
+    if (!(await tryDetach(device, detachLoop))) {
+      const use = await describeUse(device);
+      throw new AfterimageError('LOOP_BUSY', `${device} of a daemon that was killed is in use (${use})`);
+    }
+    log.warn({ device, file }, 'detached the loop device of a daemon that was killed');
+  }
+  if (await isMountPoint(place)) {
+    await unmount(place);
+    log.warn({ mountPoint: place }, 'unmounted the file system of a daemon that was killed');
+  }
+}

@@ -21,6 +21,9 @@
 
 namespace afterimage {
 
+/// Longer than what any front end carries out in one piece.
+constexpr uint64_t kLongRequestBytes = (1 << 20) + (64 << 10);
+
 /// One client. Each call waits for the answer and returns it: 0 or an errno; an answer for less than was
 /// asked is an error too.
 ///

@@ -1,7 +1,7 @@
 /** How an export's volumes are served: by an NBD server, or each as a loop device over a FUSE file. */
 import { mkdir, rmdir } from 'node:fs/promises';
 import path from 'node:path';
-import type { BlockDevice, FuseServer } from '../native/index.js';
+import type { BlockDevice } from '../native/index.js';
 import type * as native from '../native/index.js';
 import type { ExportVolume } from '../proto/control.js';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';

@@ -257,7 +257,7 @@ t.test(
     const site = await Site.create(scratch, {
       group: GROUP,
       volumes: [{ name: 'disk', backing, attach: 'socket' }],
-      ringBytes: '64MiB',
+      ringBytes: '256MiB',
       segmentBytes: '4MiB',
       store: `${disk}/store`,
     });
@@ -271,7 +271,7 @@ t.test(
       '--rw=randwrite',
       '--bs=64k',
       '--iodepth=4',
-      '--io_size=80M',
+      '--io_size=96M',
       `--size=${BYTES}`,
       '--refill_buffers',
       '--randseed=5',

@@ -2,7 +2,7 @@
 // implementation:
 //
 //   TEST_CASE("an NBD server on a Unix socket keeps the contract of front ends") {
-//     check_front_end_contract({.name = "nbd, unix", .serve = serve_nbd_on_unix_socket});
+//     check_front_end_contract(nbd_front_end_on_unix_socket());
 //   }
 //
 // The suite serves a VolatileDevice and looks at both ends of the front end: what clients are told, and what

@@ -84,7 +84,7 @@ function fuzzSteps(): Step[] {
 const steps: Step[] = [
   { name: 'lint', minutesMax: 6, command: 'scripts/lint', args: [], count: single },
   { name: 'native', minutesMax: 8, command: 'scripts/test-native', args: ['plain'], count: doctest },
-  tapStep('unit', 6, ['proto', 'service', 'agent', 'receiver', 'cli', 'house', 'replay'], 2),
+  tapStep('unit', 6, ['proto', 'native-door', 'service', 'agent', 'receiver', 'cli', 'house', 'replay'], 2),
   tapStep('sim', 5, ['sim'], 1),
   { name: 'asan', minutesMax: 12, command: 'scripts/test-native', args: ['asan'], count: doctest },
   ...fuzzSteps(),

@@ -6,12 +6,12 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import { command } from '../test/scenario/command.js';
 import { FULL, judge, QUICK, type Measurement, type Report } from './measurement.js';
-import { openPoint } from './points.js';
-import { rpo, writeMeasurements } from './writes.js';
+import { openPoint, openPointCold } from './points.js';
+import { agentMemory, rpo, writeMeasurements } from './writes.js';
 
-const measurements: Measurement[] = [...writeMeasurements, rpo, openPoint];
+const measurements: Measurement[] = [...writeMeasurements, rpo, openPoint, openPointCold, agentMemory];
 /** What `--quick` runs when no name is given: one of each kind. */
-const quickNames = ['nbd-randwrite-qd32', 'loop-burst', 'open-point'];
+const quickNames = ['nbd-randwrite-qd32', 'loop-burst', 'open-point', 'agent-memory'];
 
 const options = process.argv.slice(2).filter((word) => word.startsWith('--'));
 const names = process.argv.slice(2).filter((word) => !word.startsWith('--'));
@@ -38,7 +38,8 @@ async function bench(): Promise<void> {
     const { ours, peer } = await measurement.run(scale, progress);
     const report = judge(measurement, ours, peer);
     reports.push(report);
-    if (json) console.log(JSON.stringify(report));
+    // Every single run is in the kept results only.
+    if (json) console.log(JSON.stringify({ ...report, runs: undefined }));
   }
   const directory = new URL('../../bench/results/', import.meta.url);
   await mkdir(directory, { recursive: true });

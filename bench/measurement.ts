@@ -1,6 +1,4 @@
 /** What a measurement is, and how its pairs are judged. */
-import { readFile } from 'node:fs/promises';
-
 export interface Scale {
   quick: boolean;
   /** Pairs A B A B …; at least five when it counts. */
@@ -31,6 +29,8 @@ export const QUICK: Scale = {
 
 export interface Sample {
   value: number;
+  /** Share of the CPU that the hypervisor took away meanwhile, 0…1. */
+  steal: number;
   /** Conditions of the bar that this run broke ("tracking", "durable after 3.1 s"): none counts as holding. */
   broken: string[];
 }
@@ -40,8 +40,9 @@ export interface Measurement {
   peerName: string | null;
   /** On the ratio ours/peer (a minimum), or without a peer on ours (a maximum); null: reported only. */
   bar: number | null;
-  run(scale: Scale, progress: (text: string) => void): Promise<{ ours: Sample[]; peer: number[] }>;
+  run(scale: Scale, progress: Progress): Promise<{ ours: Sample[]; peer: Sample[] }>;
 }
+export type Progress = (text: string) => void;
 
 /** One line of `--json`. */
 export interface Report {
@@ -57,6 +58,8 @@ export interface Report {
   bar: number | null;
   holds: boolean | null;
   broken: string[];
+  /** Every run, in order, so that a reader can judge the spread himself. */
+  runs: { ours: Sample[]; peer: Sample[] };
 }
 
 export function median(values: readonly number[]): number {
@@ -67,48 +70,29 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? high : (low + high) / 2;
 }
 
-export function judge(measurement: Measurement, ours: readonly Sample[], peer: readonly number[]): Report {
+export function judge(measurement: Measurement, ours: readonly Sample[], peer: readonly Sample[]): Report {
   const values = ours.map((sample) => sample.value);
-  const broken = ours.flatMap((sample) => sample.broken);
+  const peers = peer.map((sample) => sample.value);
+  const broken = [
+    ...ours.flatMap((sample) => sample.broken),
+    ...peer.flatMap((sample) => sample.broken.map((reason) => `peer: ${reason}`)),
+  ];
   const { name, unit, peerName, bar } = measurement;
-  const ratios = peer.map((value, i) => (values[i] ?? Number.NaN) / value);
-  const judged = peer.length > 0 ? ratios : values;
-  const met = peer.length > 0 ? median(judged) >= (bar ?? 0) : median(judged) <= (bar ?? Infinity);
+  const ratios = peers.map((value, i) => (values[i] ?? Number.NaN) / value);
+  const judged = peers.length > 0 ? ratios : values;
+  // A ratio by its median; a limit by the worst that was seen.
+  const met = peers.length > 0 ? median(judged) >= (bar ?? 0) : Math.max(...judged) <= (bar ?? Infinity);
   return {
     name,
     unit,
     ours: median(values),
-    peer: peer.length > 0 ? median(peer) : null,
+    peer: peers.length > 0 ? median(peers) : null,
     peerName,
-    ratio: peer.length > 0 ? median(ratios) : null,
+    ratio: peers.length > 0 ? median(ratios) : null,
     spread: [Math.min(...judged), Math.max(...judged)],
     bar,
     holds: bar === null ? null : met && broken.length === 0,
     broken,
+    runs: { ours: [...ours], peer: [...peer] },
   };
-}
-
-/** Share of the CPU that the hypervisor took away while `run` ran, and its result. */
-export async function withSteal<T>(run: () => Promise<T>): Promise<{ result: T; steal: number }> {
-  const read = async (): Promise<number[]> => {
-    const line = (await readFile('/proc/stat', 'utf8')).split('\n', 1)[0] ?? '';
-    return line.trim().split(/\s+/).slice(1, 9).map(Number);
-  };
-  const before = await read();
-  const result = await run();
-  const delta = (await read()).map((value, i) => value - (before[i] ?? 0));
-  const total = delta.reduce((sum, value) => sum + value, 0);
-  return { result, steal: total > 0 ? (delta[7] ?? 0) / total : 0 };
-}
-
-const STEAL_MAX = 0.1;
-const REPEATS_MAX = 3;
-
-/** Repeats a run during which the hypervisor stole more than a tenth of the CPU, and says so. */
-export async function undisturbed<T>(run: () => Promise<T>, progress: (text: string) => void): Promise<T> {
-  for (let repeat = 0; ; repeat += 1) {
-    const { result, steal } = await withSteal(run);
-    if (steal <= STEAL_MAX || repeat >= REPEATS_MAX) return result;
-    progress(`${(steal * 100).toFixed(0)} % of the CPU was stolen: repeating`);
-  }
 }

@@ -1,11 +1,17 @@
 /** Writes to a protected volume against the same file served without protection. */
+import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { agentControlService, type GroupStatus } from '../proto/control.js';
+import { RpcClient } from '../service/rpc.js';
 import type { Site } from '../test/scenario/site.js';
 import { fio, type Figures, type Load, type Target } from './fio.js';
-import { undisturbed, type Measurement, type Sample, type Scale } from './measurement.js';
+import { undisturbed } from './calm.js';
+import type { Measurement, Progress, Sample, Scale } from './measurement.js';
 import { BenchVolume } from './volume.js';
 
 const DURABLE_SECONDS_MAX = 1;
+const WAIT_SECONDS_MAX = 60;
+const SATURATION_TRIES_MAX = 6;
 
 /** Runs the load on the protected volume, and checks what makes the figure honest: see `broken`. */
 async function onOurs(
@@ -13,29 +19,39 @@ async function onOurs(
   target: Target,
   load: Load,
 ): Promise<{ figures: Figures; broken: string[] }> {
-  const before = await site.agentGroup();
-  const figures = await fio(target, load);
-  const end = Date.now();
-  const broken: string[] = [];
-  for (;;) {
-    const group = await site.agentGroup();
-    if (group.generation !== before.generation || group.state !== 'protected') {
-      broken.push(`the group is ${group.state} in generation ${group.generation}`);
-      break;
-    }
-    const seconds = (Date.now() - end) / 1000;
-    if (group.durableLsn === group.capturedLsn) {
-      // Asking takes a moment too: a new process each time.
-      if (seconds > DURABLE_SECONDS_MAX) broken.push(`durable ${seconds.toFixed(1)} s after the end`);
-      break;
-    }
-    if (seconds > 60) {
-      broken.push('not durable after 60 s');
-      break;
-    }
-    await sleep(50);
+  // One connection for all: a new process for each question would take longer than what is measured.
+  const client = await RpcClient.openControl(site.agentControl);
+  const status = async (): Promise<GroupStatus> => {
+    const { groups } = await client.callUnary(agentControlService.status, {}, { timeoutMs: 10_000 });
+    const group = groups[0];
+    if (group === undefined) throw new Error('the agent has no group');
+    return group;
+  };
+  try {
+    const before = await status();
+    const figures = await fio(target, load);
+    const broken = await becomesDurable(status, before.generation);
+    return { figures, broken };
+  } finally {
+    client.close();
   }
-  return { figures, broken };
+}
+
+/** Waits until everything is durable at the receiver; tells what keeps the run from counting. */
+async function becomesDurable(status: () => Promise<GroupStatus>, generation: bigint): Promise<string[]> {
+  const end = performance.now();
+  for (;;) {
+    const group = await status();
+    if (group.generation !== generation || group.state !== 'protected') {
+      return [`the group is ${group.state} in generation ${group.generation}`];
+    }
+    const seconds = (performance.now() - end) / 1000;
+    if (group.durableLsn === group.capturedLsn) {
+      return seconds > DURABLE_SECONDS_MAX ? [`durable ${seconds.toFixed(1)} s after the end`] : [];
+    }
+    if (seconds > WAIT_SECONDS_MAX) return [`not durable after ${WAIT_SECONDS_MAX} s`];
+    await sleep(10);
+  }
 }
 
 interface WriteCase {
@@ -60,22 +76,28 @@ function writeMeasurement(write: WriteCase): Measurement {
       try {
         const load = write.load(scale);
         const ours: Sample[] = [];
-        const peer: number[] = [];
-        const use = async (target: Target): Promise<number> => write.value(await fio(target, load));
+        const peer: Sample[] = [];
+        const unprotected = async (target: Target): Promise<Omit<Sample, 'steal'>> => ({
+          value: write.value(await fio(target, load)),
+          broken: [],
+        });
         for (let pair = 0; pair < scale.pairs; pair += 1) {
-          const { figures, broken } = await undisturbed(
-            () => volume.protected(write.attach, (site, target) => onOurs(site, target, load)),
+          const mine = await undisturbed(
+            () =>
+              volume.protected(write.attach, async (site, target) => {
+                const { figures, broken } = await onOurs(site, target, load);
+                return { value: write.value(figures), broken };
+              }),
             progress,
           );
-          ours.push({ value: write.value(figures), broken });
-          peer.push(
-            await undisturbed(
-              () => (write.attach === 'socket' ? volume.nbdkit(use) : volume.plainLoop(use)),
-              progress,
-            ),
+          const theirs = await undisturbed(
+            () => (write.attach === 'socket' ? volume.nbdkit(unprotected) : volume.plainLoop(unprotected)),
+            progress,
           );
+          ours.push(mine);
+          peer.push(theirs);
           progress(
-            `pair ${pair + 1}: ours ${ours.at(-1)?.value.toFixed(0)}, peer ${peer.at(-1)?.toFixed(0)} ${write.unit}`,
+            `pair ${pair + 1}: ours ${mine.value.toFixed(0)}, peer ${theirs.value.toFixed(0)} ${write.unit}`,
           );
         }
         return { ours, peer };
@@ -111,6 +133,23 @@ export const writeMeasurements: Measurement[] = [
   { name: 'loop-burst', attach: 'loop' as const, bar: null, load: burst, ...rate },
 ].map(writeMeasurement);
 
+/** Lowers the rate until the replica keeps up: what saturates is what is protected, not what the ring swallows. */
+async function saturatingRate(volume: BenchVolume, load: Load, progress: Progress): Promise<number> {
+  let rate: number | null = null;
+  for (let tries = 0; tries < SATURATION_TRIES_MAX; tries += 1) {
+    const limited: Load = rate === null ? load : { ...load, rate };
+    const { figures, broken } = await volume.protected('socket', (site, target) =>
+      onOurs(site, target, limited),
+    );
+    progress(
+      `${figures.iops.toFixed(0)} IOPS ${broken.length === 0 ? 'saturate' : `: ${broken.join('; ')}`}`,
+    );
+    if (broken.length === 0) return figures.iops;
+    rate = figures.iops * 0.8;
+  }
+  throw new Error(`no rate was found that the replica keeps up with in ${SATURATION_TRIES_MAX} tries`);
+}
+
 /** Lag at half of the load that saturates: what an administrator sees on a host that has room. */
 export const rpo: Measurement = {
   name: 'rpo',
@@ -121,18 +160,18 @@ export const rpo: Measurement = {
     const volume = await BenchVolume.create(scale.volumeBytes);
     try {
       const full = random4k(32)(scale);
-      const saturated = await volume.protected('socket', (_site, target) => fio(target, full));
-      progress(`saturated at ${saturated.iops.toFixed(0)} IOPS`);
+      const rate = (await saturatingRate(volume, full, progress)) / 2;
       const ours: Sample[] = [];
       for (let round = 0; round < scale.pairs; round += 1) {
         // A new agent each time: its histogram holds this load alone.
-        ours.push(
-          await volume.protected('socket', async (site, target) => {
-            const { broken } = await onOurs(site, target, { ...full, rate: saturated.iops / 2 });
+        const run = (): Promise<Omit<Sample, 'steal'>> =>
+          volume.protected('socket', async (site, target) => {
+            const { broken } = await onOurs(site, target, { ...full, rate });
             return { value: Number((await site.agentGroup()).rpoLagP99Ns) / 1e6, broken };
-          }),
-        );
-        progress(`round ${round + 1}: p99 ${ours.at(-1)?.value.toFixed(1)} ms`);
+          });
+        const sample = await undisturbed(run, progress);
+        ours.push(sample);
+        progress(`round ${round + 1}: p99 ${sample.value.toFixed(1)} ms`);
       }
       return { ours, peer: [] };
     } finally {
@@ -140,3 +179,33 @@ export const rpo: Measurement = {
     }
   },
 };
+
+/** What the agent occupies after a run that saturates it, beside the bound that its configuration sets for the ring. */
+export const agentMemory: Measurement = {
+  name: 'agent-memory',
+  unit: 'MiB (PSS)',
+  peerName: null,
+  bar: null,
+  async run(scale, progress) {
+    const volume = await BenchVolume.create(scale.volumeBytes);
+    try {
+      const load = random4k(32)(scale);
+      const value = await volume.protected('socket', async (site, target) => {
+        await onOurs(site, target, load);
+        const { ringBytes } = await site.agentGroup();
+        const mib = await proportionalSet(site.agent.pid);
+        progress(`${mib.toFixed(0)} MiB; the ring is ${(ringBytes / 2 ** 20).toFixed(0)} MiB of it at most`);
+        return mib;
+      });
+      return { ours: [{ value, broken: [], steal: 0 }], peer: [] };
+    } finally {
+      await volume.clean();
+    }
+  },
+};
+
+/** MiB. Not the resident set: that counts the ring's pages twice, since they are mapped twice. */
+async function proportionalSet(pid: number): Promise<number> {
+  const rollup = await readFile(`/proc/${pid}/smaps_rollup`, 'utf8');
+  return Number(/^Pss:\s+(\d+) kB/m.exec(rollup)?.[1]) / 1024;
+}

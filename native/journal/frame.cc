@@ -94,6 +94,8 @@ const char* fault_in_records(const FrameHeader& header, std::span<const RecordEn
     const RecordEntry& record = records[i];
     if (const char* fault = fault_in_record(record)) return fault;
     if (i > 0 && record.time_ns <= records[i - 1].time_ns) return "record times do not rise";
+    if (i > 0 && static_cast<RecordKind>(record.kind) == RecordKind::kClock)
+      return "a clock record inside a frame";
     const bool has_payload = static_cast<RecordKind>(record.kind) == RecordKind::kWrite;
     if (record.payload_offset != (has_payload ? raw : 0)) return "payload offset out of order";
     if (!has_payload) continue;
@@ -119,8 +121,15 @@ Result<FrameHeader> parse_frame_header(std::span<const std::byte> bytes) {
   std::memcpy(&header, bytes.data(), sizeof header);
   if (std::memcmp(header.magic, kFrameMagic, sizeof kFrameMagic) != 0) return corrupt("no frame begins here");
   // Before the CRC, which lies elsewhere in a header of another layout.
+  if (header.version > kFrameVersion) {
+    FrameHeader ours = header;
+    ours.version = kFrameVersion;
+    const bool rotted = crc32c(&ours, offsetof(FrameHeader, header_crc32c)) == header.header_crc32c;
+    return rotted ? corrupt("version") : foreign("unknown version");
+  }
+  // A header torn by a power loss ends in zeroes: that is no version.
   if (header.version != kFrameVersion || header.header_bytes != sizeof header)
-    return foreign("unknown version");
+    return corrupt("version or header length");
   if (crc32c(&header, offsetof(FrameHeader, header_crc32c)) != header.header_crc32c)
     return corrupt("header CRC");
   if ((header.flags & kFlagsCritical) != 0) return foreign("unknown critical flag");

@@ -79,6 +79,8 @@ Outcome JournalWriter::open_at(const Position& position, const SegmentInfo* tail
     if (!*more || durable_.volumes.apply(cursor.frame().records) != nullptr) break;
     extend(&found, *cursor.frame().header);
   }
+  durable_.era = found.last_era;
+  durable_.last_time_ns = found.last_time_ns;
   if (header.group != options_.group || header.member != options_.member || found.bytes != tail->bytes ||
       found.generation != position.generation || found.last_lsn != position.last_lsn ||
       found.link != position.link)
@@ -106,6 +108,8 @@ Outcome JournalWriter::take_volumes_of_last_segment() {
   if (!scan.ok() || scan->info.generation != durable_.generation || scan->info.last_lsn != durable_.last_lsn)
     return Nothing{};
   durable_.volumes = VolumeTable(scan->volumes);
+  durable_.era = scan->info.last_era;
+  durable_.last_time_ns = scan->info.last_time_ns;
   return Nothing{};
 }
 

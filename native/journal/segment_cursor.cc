@@ -6,6 +6,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
+#include <string_view>
+#include <utility>
 
 #include "device/block_device.h"
 
@@ -40,6 +43,11 @@ Result<std::unique_ptr<SegmentCursor>> SegmentCursor::open(const std::string& pa
   struct stat status {};
   if (::fstat(cursor->fd_.get(), &status) != 0) return system_error("IO_ERROR", "stat " + path, errno);
   cursor->file_bytes_ = static_cast<uint64_t>(status.st_size);
+  if (depth == Depth::kPayload) {
+    // After a failed sync the page cache holds, as clean, what the disk does not: the disk is to be asked.
+    if (::fdatasync(cursor->fd_.get()) != 0) return system_error("IO_ERROR", "sync " + path, errno);
+    ::posix_fadvise(cursor->fd_.get(), 0, 0, POSIX_FADV_DONTNEED);
+  }
   cursor->bytes_ = std::min({cursor->file_bytes_, bytes_max, kSegmentBytesMax});
 
   uint64_t got = 0;
@@ -58,13 +66,25 @@ Result<std::unique_ptr<SegmentCursor>> SegmentCursor::open(const std::string& pa
 
 Outcome SegmentCursor::fill(uint64_t bytes) {
   if (bytes <= filled_) return Nothing{};
-  if (buffer_.size() < bytes) buffer_.resize(bytes);
+  if (begin_ + bytes > buffer_.size()) {
+    std::memmove(buffer_.data(), unread(), filled_);
+    begin_ = 0;
+    if (buffer_.size() < bytes) buffer_.resize(bytes);
+  }
+  // As much as there is room for: small frames are read many at a time.
+  const uint64_t room = std::min(buffer_.size() - begin_, bytes_ - position_);
   uint64_t got = 0;
-  if (const Errno error =
-          read_at(fd_.get(), buffer_.data() + filled_, bytes - filled_, position_ + filled_, &got))
-    return system_error("IO_ERROR", "read " + path_, error);
+  if (room > filled_)
+    if (const Errno error = read_at(fd_.get(), unread() + filled_, room - filled_, position_ + filled_, &got))
+      return system_error("IO_ERROR", "read " + path_, error);
   filled_ += got;
   return Nothing{};
+}
+
+void SegmentCursor::consume(uint64_t bytes) {
+  const bool is_left = bytes < filled_;
+  begin_ = is_left ? begin_ + bytes : 0;
+  filled_ = is_left ? filled_ - bytes : 0;
 }
 
 bool SegmentCursor::stop(std::string reason) {
@@ -76,14 +96,16 @@ bool SegmentCursor::stop(std::string reason) {
 
 Result<bool> SegmentCursor::next() {
   if (position_ >= bytes_) return stop(stop_reason_);
+  consume(std::exchange(frame_bytes_, 0));
   const uint64_t left = bytes_ - position_;
-  filled_ = 0;
-  const uint64_t ahead = depth_ == Depth::kPayload ? kFrameBytesMax : kReadAheadBytes;
-  if (Outcome read = fill(std::min(left, ahead)); !read.ok()) return read.error();
+  if (Outcome read = fill(std::min<uint64_t>(left, sizeof(FrameHeader))); !read.ok()) return read.error();
   const uint64_t head = std::min<uint64_t>(filled_, sizeof(FrameHeader));
-  if (is_zero(buffer_.data(), head)) return stop("");
+  if (is_zero(unread(), head)) return stop("");
 
-  const auto parsed = parse_frame_header({buffer_.data(), head});
+  const auto parsed = parse_frame_header({unread(), head});
+  if (!parsed.ok() && std::string_view(parsed.error().code) == "FRAME_VERSION")
+    return Error{"SEGMENT_VERSION",
+                 path_ + ": at byte " + std::to_string(position_) + ": " + parsed.error().message};
   if (!parsed.ok()) return stop(std::string(parsed.error().code) + ": " + parsed.error().message);
   const FrameHeader& header = *parsed;
   if (header.frame_bytes > left) return stop("FRAME_TRUNCATED: the file ends within the frame");
@@ -101,11 +123,12 @@ Result<bool> SegmentCursor::next() {
   const uint64_t wanted = depth_ == Depth::kPayload ? header.frame_bytes : tables;
   if (Outcome read = fill(wanted); !read.ok()) return read.error();
   if (filled_ < wanted) return stop("FRAME_TRUNCATED: the file became shorter");
-  const auto view = depth_ == Depth::kPayload ? verify_frame({buffer_.data(), wanted})
-                                              : parse_frame_tables({buffer_.data(), wanted});
+  const auto view =
+      depth_ == Depth::kPayload ? verify_frame({unread(), wanted}) : parse_frame_tables({unread(), wanted});
   if (!view.ok()) return stop(std::string(view.error().code) + ": " + view.error().message);
 
   frame_ = *view;
+  frame_bytes_ = header.frame_bytes;
   frame_offset_ = position_;
   position_ += header.frame_bytes;
   next_lsn_ = header.last_lsn + 1;

@@ -17,7 +17,8 @@ namespace afterimage {
 
 class SegmentCursor {
  public:
-  enum class Depth { kTables, kPayload };  // kPayload verifies the chunks' CRCs too
+  /// kPayload verifies the chunks' CRCs too, and reads from the disk what the page cache held.
+  enum class Depth { kTables, kPayload };
 
   /// Looks at the first `bytes_max` bytes of the file only.
   /// Errors: SEGMENT_CORRUPT (header), SEGMENT_VERSION, IO_ERROR.
@@ -27,7 +28,8 @@ class SegmentCursor {
   const SegmentHeader& header() const { return header_; }
   uint64_t file_bytes() const { return file_bytes_; }
 
-  /// Moves to the next frame. False at the end, whose reason is then known. Errors: IO_ERROR.
+  /// Moves to the next frame. False at the end, whose reason is then known. Errors: IO_ERROR, and
+  /// SEGMENT_VERSION where a newer program went on: what it wrote is neither torn nor damaged.
   Result<bool> next();
   const FrameView& frame() const { return frame_; }  // payload set at Depth::kPayload only
   uint64_t frame_offset() const { return frame_offset_; }
@@ -38,7 +40,10 @@ class SegmentCursor {
 
  private:
   SegmentCursor() = default;
-  Outcome fill(uint64_t bytes);  // buffer_ holds at least this many bytes from position_
+  /// At least `bytes` bytes from position_ on are in unread(), less only at the end of the file.
+  Outcome fill(uint64_t bytes);
+  void consume(uint64_t bytes);
+  std::byte* unread() { return buffer_.data() + begin_; }
   bool stop(std::string reason);
 
   std::string path_;
@@ -51,8 +56,10 @@ class SegmentCursor {
   uint64_t next_lsn_ = 0;
   uint64_t epoch_ = 0;
   uint32_t link_ = 0;
-  std::vector<std::byte> buffer_;
-  uint64_t filled_ = 0;
+  std::vector<std::byte> buffer_;  // unread() lies in it at a multiple of 8
+  uint64_t begin_ = 0;
+  uint64_t filled_ = 0;       // bytes of unread()
+  uint64_t frame_bytes_ = 0;  // of frame_, still in the buffer
   FrameView frame_;
   uint64_t frame_offset_ = 0;
   std::string stop_reason_;

@@ -16,9 +16,11 @@ namespace afterimage {
 struct StreamPosition {
   uint64_t epoch = 0;
   uint64_t generation = 0;
-  uint64_t last_lsn = 0;  // the next frame begins at last_lsn + 1
-  uint32_t link = 0;      // header_crc32c of the last frame in this generation, 0 if none
-  VolumeTable volumes{};  // after last_lsn
+  uint64_t last_lsn = 0;      // the next frame begins at last_lsn + 1
+  uint32_t link = 0;          // header_crc32c of the last frame in this generation, 0 if none
+  uint32_t era = 0;           // of the last frame in this generation; 0: none is known
+  uint64_t last_time_ns = 0;  // of its last record
+  VolumeTable volumes{};      // after last_lsn
 
   /// Moves behind the frame if it continues the stream exactly; otherwise nothing changes.
   /// Errors: FRAME_FENCED, FRAME_GENERATION, FRAME_REPEATED, FRAME_GAP, FRAME_LINK, RECORD_INVALID.

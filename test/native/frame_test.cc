@@ -56,8 +56,12 @@ Sample write_of(uint32_t length, bool compressible, uint64_t time_ns, Random& ra
   return {record, payload_of(length, compressible, random)};
 }
 
+constexpr uint64_t kFirstTimeNs = 1000;
+
 Sample random_sample(uint64_t time_ns, Random& random) {
-  const auto kind = static_cast<RecordKind>(1 + random() % 7);
+  auto kind = static_cast<RecordKind>(1 + random() % 7);
+  if (kind == RecordKind::kClock && time_ns != kFirstTimeNs)
+    kind = RecordKind::kVoid;  // first in its frame, or not at all
   if (kind == RecordKind::kWrite || random() % 2 == 0) {
     // Mostly small, now and then up to a whole record.
     const uint32_t sectors = 1 + static_cast<uint32_t>(random() % (1u << (random() % 12)));
@@ -145,7 +149,7 @@ TEST_CASE("frame: random mixes of records come back as they went in") {
     builder.begin(buffer.data(), lsn, 2, link);
     const size_t wanted = 1 + random() % 400;
     while (samples.size() < wanted) {
-      Sample sample = random_sample(1000 + samples.size(), random);
+      Sample sample = random_sample(kFirstTimeNs + samples.size(), random);
       if (!builder.add(sample.record, sample.payload.empty() ? nullptr : sample.payload.data())) break;
       samples.push_back(std::move(sample));
     }
@@ -285,7 +289,7 @@ TEST_CASE("frame: a header whose CRC is right but whose counts lie is refused") 
   };
   CHECK(refused([](FrameHeader&) {}) == "");
   CHECK(refused([](FrameHeader& h) { h.version = 2; }) == "FRAME_VERSION");
-  CHECK(refused([](FrameHeader& h) { h.header_bytes = 168; }) == "FRAME_VERSION");
+  CHECK(refused([](FrameHeader& h) { h.header_bytes = 168; }) == "FRAME_CORRUPT");
   CHECK(refused([](FrameHeader& h) { h.flags = 1u << 16; }) == "FRAME_VERSION");
   CHECK(refused([](FrameHeader& h) { h.flags = 1; }) == "");  // not critical
   CHECK(refused([](FrameHeader& h) { h.codec = 2; }) == "FRAME_VERSION");

@@ -148,11 +148,11 @@ void JournalHistory::apply(const HistoryStep& step, uint16_t volume, Bytes* imag
 }
 
 HistoryFrame make_frame(const FrameBuilder::Stream& stream, uint64_t first_lsn, uint32_t link,
-                        const std::vector<FrameBuilder::Record>& records, Random& random) {
+                        const std::vector<FrameBuilder::Record>& records, Random& random, uint32_t era) {
   HistoryFrame frame;
   frame.words.resize(kFrameBytesMax / 8);
   FrameBuilder builder(stream);
-  builder.begin(frame.data(), first_lsn, 1, link);
+  builder.begin(frame.data(), first_lsn, era, link);
   for (const FrameBuilder::Record& record : records) {
     const Bytes payload = random_bytes(random, record.kind == RecordKind::kWrite ? record.length : 0);
     if (!builder.add(record, payload.data())) throw std::runtime_error("the frame is full");

@@ -73,7 +73,7 @@ struct JournalHistory {
 
 /// One frame of these records; payload bytes are drawn from `random`.
 HistoryFrame make_frame(const FrameBuilder::Stream& stream, uint64_t first_lsn, uint32_t link,
-                        const std::vector<FrameBuilder::Record>& records, Random& random);
+                        const std::vector<FrameBuilder::Record>& records, Random& random, uint32_t era = 1);
 
 /// The journal of a history on disk.
 struct WrittenJournal {

@@ -7,6 +7,7 @@
 
 #include "device/block_device.h"
 #include "journal_history.h"
+#include "os/crc32c.h"
 #include "writer_fixture.h"
 
 using namespace afterimage;
@@ -60,7 +61,9 @@ TEST_CASE("a refused frame leaves every file as it was, and stops what is queued
   const FrameBuilder::Stream stream{history.group, history.member, generation.epoch, generation.generation};
   const uint64_t next = frames[2].header.last_lsn + 1;
   const uint32_t link = frames[2].header.header_crc32c;
-  const FrameBuilder::Record write{.kind = RecordKind::kWrite, .volume = 3, .length = 512, .time_ns = 1};
+  const uint64_t last_ns = frames[2].header.last_time_ns;
+  const FrameBuilder::Record write{
+      .kind = RecordKind::kWrite, .volume = 3, .length = 512, .time_ns = last_ns + 1};
 
   struct Refusal {
     const char* what;
@@ -91,7 +94,13 @@ TEST_CASE("a refused frame leaves every file as it was, and stops what is queued
          altered([](HistoryFrame& f) { f.data()[170] ^= std::byte{1}; }));
   refuse("a bit of the payload", "FRAME_CORRUPT",
          altered([](HistoryFrame& f) { f.data()[f.bytes() - 9] ^= std::byte{1}; }));
-  refuse("another version", "FRAME_VERSION", altered([](HistoryFrame& f) { f.data()[8] = std::byte{9}; }));
+  refuse("another version", "FRAME_VERSION", altered([](HistoryFrame& f) {
+           f.data()[8] = std::byte{9};
+           const uint32_t crc = crc32c(f.data(), offsetof(FrameHeader, header_crc32c));
+           std::memcpy(f.data() + offsetof(FrameHeader, header_crc32c), &crc, sizeof crc);
+         }));
+  refuse("a bit of the version", "FRAME_CORRUPT",
+         altered([](HistoryFrame& f) { f.data()[8] ^= std::byte{8}; }));
   refuse("repeated", "FRAME_REPEATED", frames[2]);
   refuse("repeated from the start", "FRAME_REPEATED", frames[0]);
   refuse("the one after the next", "FRAME_GAP", frames[4]);
@@ -114,11 +123,21 @@ TEST_CASE("a refused frame leaves every file as it was, and stops what is queued
   bad.offset -= 512;
   bad.length = 1024;
   refuse("across the end of the volume", "RECORD_INVALID", make_frame(stream, next, link, {bad}, random));
-  const FrameBuilder::Record shrink{.kind = RecordKind::kResize, .volume = 60, .offset = 4096, .time_ns = 1};
+  bad = write;
+  bad.time_ns = last_ns;
+  refuse("a time that was there before", "RECORD_INVALID", make_frame(stream, next, link, {bad}, random));
+  refuse("an era without its clock record", "RECORD_INVALID",
+         make_frame(stream, next, link, {write}, random, 2));
+  refuse("an era that falls", "RECORD_INVALID", make_frame(stream, next, link, {write}, random, 0));
+  const FrameBuilder::Record step{.kind = RecordKind::kClock, .time_ns = last_ns + 2};
+  refuse("a clock record inside a frame", "FRAME_CORRUPT",
+         make_frame(stream, next, link, {write, step}, random));
+  const FrameBuilder::Record shrink{
+      .kind = RecordKind::kResize, .volume = 60, .offset = 4096, .time_ns = last_ns + 1};
   FrameBuilder::Record beyond = write;
   beyond.volume = 60;
   beyond.offset = 4096;
-  beyond.time_ns = 2;
+  beyond.time_ns = last_ns + 2;
   refuse("beyond the volume since this frame", "RECORD_INVALID",
          make_frame(stream, next, link, {shrink, beyond}, random));
 
@@ -156,10 +175,10 @@ TEST_CASE("a new session continues at the durable end, and its writer's older ep
   journal->resume(generation.epoch);  // an epoch of the past admits nobody
   CHECK(code_of(journal.append(generation.frames[1])) == "JOURNAL_STOPPED");
   journal->resume(generation.epoch + 5);
-  const HistoryFrame frame =
-      make_frame({history.group, history.member, generation.epoch + 5, generation.generation},
-                 generation.frames[0].header.last_lsn + 1, generation.frames[0].header.header_crc32c,
-                 {{.kind = RecordKind::kVoid, .time_ns = 1}}, random);
+  const HistoryFrame frame = make_frame(
+      {history.group, history.member, generation.epoch + 5, generation.generation},
+      generation.frames[0].header.last_lsn + 1, generation.frames[0].header.header_crc32c,
+      {{.kind = RecordKind::kVoid, .time_ns = generation.frames[0].header.last_time_ns + 1}}, random);
   REQUIRE(journal.append(frame).ok());
   CHECK(journal->position().epoch == generation.epoch + 5);
 }

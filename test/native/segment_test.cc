@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <string>
 
 #include "journal_history.h"
 #include "os/crc32c.h"
@@ -152,6 +153,24 @@ TEST_CASE("a bit that flips in a frame ends the segment before that frame") {
     CHECK(scan->stop_reason != "");
     CHECK_FALSE(scan->info.sealed);
   }
+}
+
+TEST_CASE("a frame that a newer program wrote is no end: the segment is refused by name") {
+  // As an end it would be cut off as a torn tail, or graded as damage.
+  const SmallSegment segment;
+  Bytes newer = segment.bytes;
+  std::byte* const frame = newer.data() + segment.offsets[2];
+  frame[offsetof(FrameHeader, version)] = std::byte{2};
+  const uint32_t crc = crc32c(frame, offsetof(FrameHeader, header_crc32c));
+  std::memcpy(frame + offsetof(FrameHeader, header_crc32c), &crc, sizeof crc);
+  const auto scan = segment.scan(newer);
+  REQUIRE_FALSE(scan.ok());
+  CHECK(std::string(scan.error().code) == "SEGMENT_VERSION");
+  // Its header torn by a power loss, after the magic: an end like any other.
+  std::fill(frame + sizeof(FrameHeader::magic), frame + sizeof(FrameHeader), std::byte{0});
+  const auto torn = segment.scan(newer);
+  REQUIRE(torn.ok());
+  segment.check_prefix(*torn, 2);
 }
 
 TEST_CASE("a frame out of its place ends the segment there, though it is whole") {

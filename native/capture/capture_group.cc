@@ -52,9 +52,11 @@ CaptureGroup::Publication CaptureGroup::publish(const Record& record, const std:
     const std::lock_guard lock(sequence_);
     if (mode_ == Mode::kStreaming) {
       EraClock::Stamp stamp = clock_.take();
-      if (stamp.opens_era) {
-        if (RingRecord* const step = give_number({.kind = RecordKind::kClock}, 0, stamp.time_ns))
+      while (stamp.opens_era && mode_ == Mode::kStreaming) {
+        if (RingRecord* const step = give_number({.kind = RecordKind::kClock}, 0, stamp.time_ns)) {
           CaptureRing::publish(step);
+          pump_->record_published();
+        }
         stamp = clock_.take();
       }
       slot = give_number(record, payload_bytes, stamp.time_ns);

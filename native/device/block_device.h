@@ -55,6 +55,10 @@ class BlockDevice {
   virtual bool read_only() const = 0;
   virtual bool can_fast_zero() const { return false; }
 
+  /// Called by each front-end thread before its first request: makes what the thread will need of its own, so
+  /// that no request waits for memory or fails for want of it. Errors: ENOMEM.
+  virtual Errno prepare_thread() { return 0; }
+
   virtual Errno read(uint64_t offset, uint64_t length, std::byte* into) = 0;
   virtual Errno write(uint64_t offset, uint64_t length, const std::byte* from,
                       const RequestOptions& options) = 0;

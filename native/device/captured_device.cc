@@ -3,17 +3,22 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "os/assert.h"
+#include "os/pinned_memory.h"
 
 namespace afterimage {
 namespace {
 
 using std::chrono::milliseconds;
 
+/// A failed request's range is read again with its extent locked: a longer one is not worth the writers that
+/// wait.
+constexpr uint64_t kInDoubtBytesMax = 64 << 20;
 constexpr milliseconds kCrowdedWait{100};  // a worker thread is not kept for longer
 constexpr milliseconds kCrowdedPoll{5};
 
@@ -30,13 +35,16 @@ void in_pieces(uint64_t begin, uint64_t end, uint32_t bytes_max, Piece piece) {
   }
 }
 
-/// Each thread's own, allocated when it first needs one: aligned writes never do.
+/// Each thread's own, page-aligned so that a backing in direct mode reads straight into it: made by
+/// prepare_thread(), else at its first need. Null when there is no memory for it.
 std::byte* bounce_buffer() {
-  struct alignas(4096) Bounce {  // so that a backing in direct mode reads straight into it
-    std::byte bytes[kRecordBytesMax];
-  };
-  thread_local const auto bounce = std::make_unique<Bounce>();
-  return bounce->bytes;
+  thread_local std::optional<PinnedMemory> buffer;
+  if (!buffer) {
+    auto allocated = PinnedMemory::allocate(kRecordBytesMax);
+    if (!allocated.ok()) return nullptr;
+    buffer.emplace(std::move(*allocated));
+  }
+  return buffer->bytes().data();
 }
 
 #ifdef AFTERIMAGE_SABOTAGE_LSN_AFTER_ACK
@@ -72,6 +80,11 @@ uint32_t CapturedDevice::block_size() const { return backing_->block_size(); }
 bool CapturedDevice::read_only() const { return backing_->read_only(); }
 bool CapturedDevice::can_fast_zero() const { return backing_->can_fast_zero(); }
 
+Errno CapturedDevice::prepare_thread() {
+  if (bounce_buffer() == nullptr) return ENOMEM;
+  return backing_->prepare_thread();
+}
+
 /// The heart of the product: the order in which a modification happens (R1, R2, R4).
 template <typename CarryOut, typename Journal>
 Errno CapturedDevice::modify(uint64_t offset, uint64_t length, const RequestOptions& options,
@@ -89,7 +102,8 @@ Errno CapturedDevice::modify(uint64_t offset, uint64_t length, const RequestOpti
 #endif
   if (const Errno error = carry_out(for_backing); error != 0) {
     const bool untouched = options.fast_only && error == ENOTSUP;
-    if (!untouched && journal_backing(begin, end, 0, nullptr) != 0) group_->close_stream("BACKING_FAILED");
+    if (!untouched && (end - begin > kInDoubtBytesMax || journal_backing(begin, end, 0, nullptr) != 0))
+      group_->close_stream("BACKING_FAILED");
     return error;
   }
 #ifndef AFTERIMAGE_SABOTAGE_PUBLISH_BEFORE_BACKING
@@ -209,15 +223,17 @@ void CapturedDevice::journal_zero(uint64_t offset, uint64_t length, uint8_t flag
 /// published.
 Errno CapturedDevice::journal_backing(uint64_t begin, uint64_t end, uint8_t flags, uint64_t* lsn) {
   std::byte* const content = bounce_buffer();
-  Errno error = 0;
-  in_pieces(begin, end, kRecordBytesMax, [&](uint64_t at, uint32_t bytes) {
-    if (error != 0) return;
-    error = backing_->read(at, bytes, content);
-    if (error != 0) return;
-    const uint64_t published = publish_piece(at, bytes, content, flags);
-    if (lsn != nullptr) *lsn = published;
-  });
-  return error;
+  if (content == nullptr) return ENOMEM;
+  uint64_t published = 0;
+  for (uint64_t at = begin; at < end;) {
+    const auto bytes = static_cast<uint32_t>(std::min<uint64_t>(end - at, kRecordBytesMax));
+    if (const Errno error = backing_->read(at, bytes, content)) return error;
+    published = publish_piece(at, bytes, content, flags);
+    if (published == 0) break;  // the stream is closed: nothing of the rest would be kept
+    at += bytes;
+  }
+  if (lsn != nullptr) *lsn = published;
+  return 0;
 }
 
 uint64_t CapturedDevice::publish_piece(uint64_t offset, uint32_t length, const std::byte* content,

@@ -10,8 +10,8 @@
 // backing before they are acknowledged (R4).
 //
 // A failed backing write leaves its range in doubt: it is read again and what is there is journaled, before
-// the error is returned; if that fails too, the stream is closed ("BACKING_FAILED") and production goes on
-// unprotected.
+// the error is returned; if that fails too, or the range is too long for that, the stream is closed
+// ("BACKING_FAILED") and production goes on unprotected.
 //
 // Threads: as BlockDevice. republish() and fence() from worker threads.
 // Ownership: shares the backing; the group must outlive it.
@@ -36,6 +36,7 @@ class CapturedDevice final : public BlockDevice {
   uint32_t block_size() const override;
   bool read_only() const override;
   bool can_fast_zero() const override;
+  Errno prepare_thread() override;
   Errno read(uint64_t offset, uint64_t length, std::byte* into) override;
   Errno write(uint64_t offset, uint64_t length, const std::byte* from,
               const RequestOptions& options) override;

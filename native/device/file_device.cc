@@ -5,9 +5,11 @@
 #include <sys/uio.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
-#include <new>
+#include <optional>
+#include <utility>
+
+#include "os/pinned_memory.h"
 
 namespace afterimage {
 namespace {
@@ -21,17 +23,16 @@ uint64_t round_up(uint64_t value, uint64_t unit) { return round_down(value + uni
 /// What write_zeroes() writes. Never written to; not const, so that it takes no room in the program's file.
 alignas(kPageBytes) std::byte zeroes[kBounceBytes];
 
-/// One page-aligned buffer per thread, made at its first need, so that no request waits for another's buffer.
+/// One page-aligned buffer per thread, so that no request waits for another's: made by prepare_thread(), else
+/// at its first need. Null when there is no memory for it.
 std::byte* bounce_buffer() {
-  struct Free {
-    void operator()(std::byte* buffer) const { std::free(buffer); }
-  };
-  thread_local std::unique_ptr<std::byte, Free> buffer;
+  thread_local std::optional<PinnedMemory> buffer;
   if (!buffer) {
-    buffer.reset(static_cast<std::byte*>(std::aligned_alloc(kPageBytes, kBounceBytes)));
-    if (!buffer) throw std::bad_alloc();
+    auto allocated = PinnedMemory::allocate(kBounceBytes);
+    if (!allocated.ok()) return nullptr;
+    buffer.emplace(std::move(*allocated));
   }
-  return buffer.get();
+  return buffer->bytes().data();
 }
 
 /// Repeats call(done) until `length` bytes are done; a call that does nothing means that the file has been
@@ -67,6 +68,8 @@ Errno write_fully(int fd, uint64_t offset, uint64_t length, const std::byte* fro
 
 }  // namespace
 
+Errno FileDevice::prepare_thread() { return bounce_buffer() == nullptr ? ENOMEM : 0; }
+
 bool FileDevice::is_aligned(uint64_t offset, uint64_t length) const {
   return ((offset | length) & (alignment_ - 1)) == 0;
 }
@@ -78,6 +81,7 @@ Errno FileDevice::read(uint64_t offset, uint64_t length, std::byte* into) {
     return read_fully(fd_.get(), offset, length, into);
   // No lock against read-modify-write: what that writes back beside its own bytes is what is there already.
   std::byte* const bounce = bounce_buffer();
+  if (bounce == nullptr) return ENOMEM;
   for (const uint64_t end = offset + length; offset < end;) {
     const uint64_t window = round_down(offset, alignment_);
     const uint64_t window_end = std::min(round_up(end, alignment_), window + kBounceBytes);
@@ -132,6 +136,7 @@ Errno FileDevice::write_direct(uint64_t offset, uint64_t length, const std::byte
 
 Errno FileDevice::write_through_bounce(uint64_t offset, uint64_t length, const std::byte* from, int flags) {
   std::byte* const bounce = bounce_buffer();
+  if (bounce == nullptr) return ENOMEM;
   for (const uint64_t end = offset + length; offset < end;) {
     const uint64_t window = round_down(offset, alignment_);
     const uint64_t window_end = std::min(round_up(end, alignment_), window + kBounceBytes);

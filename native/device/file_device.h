@@ -42,6 +42,7 @@ class FileDevice final : public BlockDevice {
   /// True where fallocate zeroes without writing: from the file system, or from what the block device claims.
   bool can_fast_zero() const override { return fast_zero_; }
   bool direct() const { return direct_; }
+  Errno prepare_thread() override;
   Errno read(uint64_t offset, uint64_t length, std::byte* into) override;
   Errno write(uint64_t offset, uint64_t length, const std::byte* from,
               const RequestOptions& options) override;

@@ -110,6 +110,7 @@ int FuseServer::slots_memfd() const { return slots_->memfd(); }
 
 void FuseServer::run(uint32_t index) {
   enter_io_thread("fuse-" + std::to_string(index));
+  session_->prepare_thread();  // failed: requests that need what it could not make are answered ENOMEM
   DescriptorSink sink(mount_->descriptor());
   const RequestSlots::Slot slot = slots_->slot(index);
   const std::span<std::byte> read_buffer = read_buffers_[index].bytes();

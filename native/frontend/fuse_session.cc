@@ -1,7 +1,9 @@
 #include "frontend/fuse_session.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <ctime>
+#include <new>
 
 #include "frontend/fuse_exchange.h"
 
@@ -32,7 +34,12 @@ void FuseSession::serve(const RequestSlots::Slot& slot, size_t request_bytes,
   const auto request = FuseRequest::parse({slot.buffer, std::min<size_t>(request_bytes, slot.buffer_bytes)});
   if (!request || !request->expects_reply()) return;
   Exchange exchange{*request, slot, read_buffer, sink};
-  dispatch(exchange);
+  try {
+    dispatch(exchange);
+  } catch (const std::bad_alloc&) {
+    // Thrown by the device, before anything was answered: the thread goes on, and with it production.
+    exchange.reply_status(ENOMEM);
+  }
 }
 
 void FuseSession::dispatch(Exchange& exchange) {

@@ -40,6 +40,8 @@ class FuseSession {
  public:
   FuseSession(std::shared_ptr<BlockDevice> device, std::string file_name, bool read_only);
 
+  /// By each thread, before its first request. Errors: ENOMEM.
+  Errno prepare_thread() { return device_->prepare_thread(); }
   /// Carries out the request that lies in the first `request_bytes` of the slot, marks the slot executed if
   /// it modified the device, and replies. `read_buffer` holds kFuseIoBytesMax bytes. Does not free the slot.
   void serve(const RequestSlots::Slot& slot, size_t request_bytes, std::span<std::byte> read_buffer,

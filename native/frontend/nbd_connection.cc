@@ -15,13 +15,13 @@ constexpr uint64_t kWindowBytes = 64 << 20;
 }  // namespace
 
 NbdConnection::NbdConnection(int socket, const NbdSession& session, const std::atomic<bool>& stopping,
-                             NbdTraffic* traffic)
+                             std::span<std::byte> memory, NbdTraffic* traffic)
     : session_(session),
       device_(*session.target->device),
       read_only_(session.target->read_only || device_.read_only()),
       traffic_(traffic),
-      input_(socket, stopping),
-      replies_(socket) {}
+      input_(socket, stopping, memory.first(kNbdInputBytes)),
+      replies_(socket, memory.subspan(kNbdInputBytes)) {}
 
 void NbdConnection::serve() {
   nbd::Request request{};

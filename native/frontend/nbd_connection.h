@@ -1,12 +1,14 @@
 // NbdConnection: the transmission phase of one NBD connection: receives requests, carries each out inline on
 // the device, answers in batches.
 //
-// Threads: serve() on the connection's own thread. Ownership: socket and export stay the caller's; buffers
-// (about 2 MiB, and a further one while a longer read is answered) are the connection's.
+// Threads: serve() on the connection's own thread. Ownership: socket, export and memory (of its buffers) stay
+// the caller's; a read longer than kNbdPieceBytes is answered from a buffer of its own, which may fail with
+// ENOMEM.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "device/block_device.h"
@@ -23,10 +25,13 @@ struct NbdTraffic {
   std::atomic<uint64_t> errors{0};
 };
 
+constexpr size_t kNbdConnectionBytes = kNbdInputBytes + kNbdPieceBytes;
+
 class NbdConnection {
  public:
+  /// `memory`: kNbdConnectionBytes, page-aligned.
   NbdConnection(int socket, const NbdSession& session, const std::atomic<bool>& stopping,
-                NbdTraffic* traffic);
+                std::span<std::byte> memory, NbdTraffic* traffic);
   /// Returns when the client has disconnected or broken the protocol, or the server stops.
   void serve();
 

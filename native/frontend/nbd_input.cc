@@ -6,10 +6,10 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
-#include <new>
 #include <thread>
 
 #include "frontend/nbd_protocol.h"
+#include "os/assert.h"
 
 namespace afterimage {
 namespace {
@@ -21,8 +21,7 @@ constexpr size_t kPageBytes = 4096;
 /// copied.
 constexpr size_t kPayloadHome = kPageBytes;
 constexpr size_t kHeaderHome = kPayloadHome - nbd::kRequestBytes;
-constexpr size_t kBufferBytes = kPayloadHome + kNbdPieceBytes;
-static_assert(kBufferBytes % kPageBytes == 0);
+static_assert(kNbdInputBytes == kPayloadHome + kNbdPieceBytes && kNbdInputBytes % kPageBytes == 0);
 
 /// Above this, only the payload itself is received: the next request then begins in an empty buffer.
 constexpr size_t kLargePayloadBytes = 64 << 10;
@@ -55,11 +54,9 @@ class Spinner {
 
 }  // namespace
 
-NbdInput::NbdInput(int socket, const std::atomic<bool>& stopping)
-    : socket_(socket),
-      stopping_(stopping),
-      buffer_(static_cast<std::byte*>(std::aligned_alloc(kPageBytes, kBufferBytes))) {
-  if (!buffer_) throw std::bad_alloc();
+NbdInput::NbdInput(int socket, const std::atomic<bool>& stopping, std::span<std::byte> buffer)
+    : socket_(socket), stopping_(stopping), buffer_(buffer) {
+  AFTERIMAGE_ASSERT(buffer.size() == kNbdInputBytes, "payloads that lie where they were received");
 }
 
 bool NbdInput::fill_header() { return fill(nbd::kRequestBytes, kHeaderHome); }
@@ -68,14 +65,14 @@ bool NbdInput::fill_payload(size_t bytes) { return fill(bytes, kPayloadHome); }
 
 bool NbdInput::fill(size_t bytes, size_t home) {
   if (available() >= bytes) return true;
-  if (available() == 0 || begin_ + bytes > kBufferBytes) {
-    std::memmove(buffer_.get() + home, data(), available());
+  if (available() == 0 || begin_ + bytes > kNbdInputBytes) {
+    std::memmove(buffer_.data() + home, data(), available());
     end_ = home + available();
     begin_ = home;
   }
   while (available() < bytes) {
     const size_t missing = bytes - available();
-    const ssize_t count = receive(missing > kLargePayloadBytes ? missing : kBufferBytes - end_);
+    const ssize_t count = receive(missing > kLargePayloadBytes ? missing : kNbdInputBytes - end_);
     if (count <= 0) return false;
     end_ += static_cast<size_t>(count);
   }
@@ -84,7 +81,7 @@ bool NbdInput::fill(size_t bytes, size_t home) {
 
 ssize_t NbdInput::receive(size_t limit) {
   if (stopping_.load(std::memory_order_relaxed) && ++receives_after_stop_ > kReceivesAfterStopMax) return 0;
-  std::byte* const into = buffer_.get() + end_;
+  std::byte* const into = buffer_.data() + end_;
   ssize_t count = -1;
   if (spins_to_skip_ > 0) {
     --spins_to_skip_;

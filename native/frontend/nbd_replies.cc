@@ -4,10 +4,10 @@
 
 #include <cassert>
 #include <cerrno>
-#include <new>
 
 #include "frontend/nbd_input.h"
 #include "frontend/nbd_protocol.h"
+#include "os/assert.h"
 
 namespace afterimage {
 namespace {
@@ -19,15 +19,14 @@ constexpr auto kBatchAgeMax = std::chrono::microseconds(500);
 
 }  // namespace
 
-NbdReplies::NbdReplies(int socket)
-    : socket_(socket), arena_(static_cast<std::byte*>(std::aligned_alloc(kPageBytes, kNbdPieceBytes))) {
-  if (!arena_) throw std::bad_alloc();
+NbdReplies::NbdReplies(int socket, std::span<std::byte> arena) : socket_(socket), arena_(arena) {
+  AFTERIMAGE_ASSERT(arena.size() == kNbdPieceBytes, "room for a payload");
 }
 
 std::byte* NbdReplies::room(size_t bytes) {
   assert(bytes <= kNbdPieceBytes);
   if (bytes > kNbdPieceBytes - arena_used_) send();
-  return broken_ ? nullptr : arena_.get() + arena_used_;
+  return broken_ ? nullptr : arena_.data() + arena_used_;
 }
 
 bool NbdReplies::simple(uint64_t cookie, Errno error) {
@@ -81,7 +80,7 @@ bool NbdReplies::add(const std::byte* header_end, const std::byte* payload, size
   append(header, static_cast<size_t>(header_end - header));
   headers_used_ += static_cast<size_t>(header_end - header);
   if (bytes > 0) append(payload, bytes);
-  if (payload == arena_.get() + arena_used_)
+  if (payload == arena_.data() + arena_used_)
     arena_used_ +=
         (bytes + kPageBytes - 1) / kPageBytes * kPageBytes;  // the next payload may go to direct I/O
   payload_bytes_ += bytes;

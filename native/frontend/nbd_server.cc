@@ -3,8 +3,6 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
@@ -21,27 +19,13 @@
 #include "frontend/nbd_handshake.h"
 #include "frontend/nbd_listener.h"
 #include "os/fd.h"
+#include "os/io_thread.h"
+#include "os/pinned_memory.h"
 
 namespace afterimage {
 namespace {
 
 constexpr auto kAcceptPauseMs = 50;  // after accept() failed, for want of descriptors for example
-
-/// Signals are for the process's main thread; here they would only interrupt I/O.
-class SignalsBlocked {
- public:
-  SignalsBlocked() {
-    sigset_t all;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~SignalsBlocked() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  SignalsBlocked(const SignalsBlocked&) = delete;
-  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-
- private:
-  sigset_t before_;
-};
 
 struct Connection {
   Fd socket;
@@ -83,7 +67,6 @@ Result<std::unique_ptr<NbdServer>> NbdServer::start(const Options& options) {
   state->address = state->listener->address();
   state->waker.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!state->waker) return system_error("LISTEN_FAILED", "eventfd", errno);
-  const SignalsBlocked blocked;
   try {
     state->acceptor = std::thread([server = state.get()] { server->accept_clients(); });
   } catch (const std::system_error& error) {
@@ -104,7 +87,7 @@ NbdServer::Stats NbdServer::stats() const {
 }
 
 void NbdServer::State::accept_clients() {
-  ::pthread_setname_np(::pthread_self(), "nbd-accept");
+  enter_io_thread("nbd-accept");  // whoever connects is production
   pollfd waiting[] = {{listener->descriptor(), POLLIN, 0}, {waker.get(), POLLIN, 0}};
   while (!stopping) {
     ::poll(waiting, 2, -1);
@@ -156,12 +139,15 @@ void NbdServer::State::reap() {
 }
 
 void NbdServer::State::serve(Connection* connection) {
-  ::pthread_setname_np(::pthread_self(), "nbd-connection");
+  enter_io_thread("nbd-connection");
   const int socket = connection->socket.get();
   try {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(options.handshake_seconds);
-    if (const auto session = negotiate_nbd(socket, options.exports, deadline))
-      NbdConnection(socket, *session, stopping, &traffic).serve();
+    if (const auto session = negotiate_nbd(socket, options.exports, deadline)) {
+      const auto memory = PinnedMemory::allocate(kNbdConnectionBytes);
+      if (memory.ok() && session->target->device->prepare_thread() == 0)
+        NbdConnection(socket, *session, stopping, memory->bytes(), &traffic).serve();
+    }
   } catch (const std::bad_alloc&) {
     // This client is dropped; the others are served on.
   }
@@ -185,8 +171,8 @@ void NbdServer::stop() {
     std::unique_lock lock(state.mutex);
     // What a client has sent by now is still read and carried out; then its connection finds the end.
     for (const Connection& connection : state.connections) ::shutdown(connection.socket.get(), SHUT_RD);
-    const auto deadline = std::chrono::system_clock::now() + std::chrono::seconds(kNbdStopSecondsMax);
-    state.all_finished.wait_until(lock, deadline, [&] { return state.live == 0; });
+    state.all_finished.wait_for(lock, std::chrono::seconds(kNbdStopSecondsMax),
+                                [&] { return state.live == 0; });
     for (const Connection& connection : state.connections)
       if (!connection.finished) ::shutdown(connection.socket.get(), SHUT_RDWR);
   }

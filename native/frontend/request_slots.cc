@@ -64,7 +64,7 @@ void RequestSlots::Slot::mark_executed(Errno result) const {
 }
 
 void RequestSlots::Slot::free() const {
-  // One store empties the header: its first word holds a request's length and kind (FUSE) or magic (NBD).
+  // One store empties the header: its first word holds a request's length and kind.
   std::atomic_ref<uint64_t>(*reinterpret_cast<uint64_t*>(buffer)).store(0, std::memory_order_release);
   answer->store(0, std::memory_order_release);
   executed->store(0, std::memory_order_release);

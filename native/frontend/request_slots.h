@@ -1,7 +1,8 @@
 // RequestSlots: the memory that front-end threads read their next request into. It lies in a memfd, so that a
 // successor process can finish what a killed one had read: a slot is occupied when its kernel-written header
 // is non-zero, and is freed before each read; `executed` says that the request is done and need only be
-// answered.
+// answered. FUSE needs this: its kernel side sends nothing twice by itself. NBD clients re-send what was not
+// answered on a new connection.
 //
 // Layout of the memfd, little-endian, in pages of kSlotPageBytes: SlotsHeader; then `count` slots of
 // `slot_bytes` each. A slot is a page that begins with SlotMarks and ends with the first `payload_offset`

@@ -361,6 +361,17 @@ TEST_CASE(
   CHECK(site.reader->ends.back().last_lsn == 1);
 }
 
+TEST_CASE("captured device: a long range in doubt is not read again under its lock, the stream is closed") {
+  Site site(1, 80u << 20);
+  site.stream();
+  site.backing().write_error = EIO;
+  CHECK(site.device().trim(0, 72u << 20, {}) == EIO);
+  CHECK(site.group->mode() == Mode::kTracking);
+  site.reader->take_until_end();
+  CHECK(std::string(site.reader->ends.back().reason) == "BACKING_FAILED");
+  CHECK(site.reader->ends.back().last_lsn == 0);
+}
+
 TEST_CASE("captured device: a refused fast zero touches neither backing nor journal") {
   Site site;
   site.stream();

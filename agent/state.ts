@@ -7,6 +7,7 @@ import { mkdir, open, readFile, rename } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { AfterimageError } from '../proto/errors.js';
+import { fileError } from '../service/file_error.js';
 import type { StoredState } from './session_events.js';
 
 export const STATE_VERSION = 1;
@@ -66,7 +67,7 @@ export class MemberState {
 
   /**
    * Reads the state of `group`, or makes a new one; nothing is written yet. `newUuid` gives 16 random bytes.
-   * Errors: STATE_INVALID.
+   * Errors: STATE_INVALID (what it holds), PERMISSION_DENIED, IO_ERROR.
    */
   static async open(
     directory: string,
@@ -82,7 +83,7 @@ export class MemberState {
     return this.present;
   }
 
-  /** Changes some fields. Changes are written one after the other. Errors: IO_ERROR. */
+  /** Changes some fields. Changes are written one after the other. Errors: PERMISSION_DENIED, IO_ERROR. */
   async update(change: Partial<MemberMemory>): Promise<void> {
     this.present = { ...this.present, ...change };
     const write = this.pending.then(() => writeMemory(this.file, this.present));
@@ -108,9 +109,8 @@ async function readMemory(file: string): Promise<MemberMemory | null> {
     text = await readFile(file, 'utf8');
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw new AfterimageError('STATE_INVALID', `${file} cannot be read: ${(cause as Error).message}`, {
-      cause,
-    });
+    // Never STATE_INVALID: whoever removed a state that could merely not be read would lose who the member is.
+    throw fileError(cause, `${file} cannot be read`);
   }
   try {
     const { version, sha256, state } = fileSchema.parse(JSON.parse(text));
@@ -145,9 +145,7 @@ async function writeMemory(file: string, memory: MemberMemory): Promise<void> {
       await parent.close();
     }
   } catch (cause) {
-    throw new AfterimageError('IO_ERROR', `${file} cannot be written: ${(cause as Error).message}`, {
-      cause,
-    });
+    throw fileError(cause, `${file} cannot be written`);
   }
 }
 

@@ -41,6 +41,7 @@ export const ERRORS = {
     false,
     'The other side speaks another protocol, or the connection is not to an Afterimage daemon.',
   ),
+  MESSAGE_TOO_LARGE: entry(EXIT.failure, false, 'Ask for less: name one group instead of all.'),
   PROTOCOL_VERSION: entry(EXIT.refused, false, 'Bring agent, receiver and command to the same version.'),
   CONFIG_INVALID: entry(EXIT.config, false, 'Correct the named line of the configuration.'),
   CONFIG_MISSING: entry(EXIT.config, false, 'Create the configuration file, or name it with --config.'),
@@ -48,6 +49,11 @@ export const ERRORS = {
     EXIT.unavailable,
     true,
     'Start the daemon, or name its control socket with --control.',
+  ),
+  DAEMON_MISMATCH: entry(
+    EXIT.usage,
+    false,
+    "Name the other daemon's control socket with --control, or run the command where that daemon runs.",
   ),
   DAEMON_TIMEOUT: entry(
     EXIT.unavailable,

@@ -214,17 +214,23 @@ export async function cannedReceiver(t: Test, runDir: string, canned: CannedRece
 }
 
 /** Serves RUN_DIR/agent.sock until the test ends. */
-export async function cannedAgent(t: Test, runDir: string): Promise<Asked> {
+export async function cannedAgent(
+  t: Test,
+  runDir: string,
+  canned: { failure?: AfterimageError; socket?: string } = {},
+): Promise<Asked> {
   const asked: Asked = [];
+  const answer = <T>(response: T): Promise<T> =>
+    canned.failure === undefined ? Promise.resolve(response) : Promise.reject(canned.failure);
   const server = new RpcServer();
   server.add(agentControlService, {
-    status: unary(() => Promise.resolve(agentStatus)),
+    status: unary(() => answer(agentStatus)),
     checkpointCreate: unary((request) => {
       asked.push(['checkpointCreate', request]);
-      return Promise.resolve(checkpoint);
+      return answer(checkpoint);
     }),
   });
-  await server.listenUnix(path.join(runDir, 'agent.sock'));
+  await server.listenUnix(path.join(runDir, canned.socket ?? 'agent.sock'));
   t.teardown(() => server.stop(0));
   return asked;
 }

@@ -35,11 +35,11 @@ export const ERRORS = {
   // --- programs and messages ---
   INTERNAL: entry(EXIT.failure, false, 'This is a defect. Please report it with the log.'),
   USAGE: entry(EXIT.usage, false, 'See --help.'),
-  INTERRUPTED: entry(EXIT.interrupted, true, 'Run the command again; a recovery goes on where it stopped.'),
+  INTERRUPTED: entry(EXIT.interrupted, true, 'Run the command again.'),
   MESSAGE_INVALID: entry(
     EXIT.failure,
     false,
-    'The other side speaks another protocol, or the connection is not to an Afterimage daemon.',
+    'Bring both sides to the same version, and see that the address is that of an Afterimage daemon.',
   ),
   MESSAGE_TOO_LARGE: entry(EXIT.failure, false, 'Ask for less: name one group instead of all.'),
   PROTOCOL_VERSION: entry(EXIT.refused, false, 'Bring agent, receiver and command to the same version.'),
@@ -48,7 +48,7 @@ export const ERRORS = {
   DAEMON_UNREACHABLE: entry(
     EXIT.unavailable,
     true,
-    'Start the daemon, or name its control socket with --control.',
+    'Start the daemon (the agent on the protected host, the receiver at the recovery site), or name its control socket with --control.',
   ),
   DAEMON_MISMATCH: entry(
     EXIT.usage,
@@ -60,16 +60,16 @@ export const ERRORS = {
     true,
     'The daemon is busy or stuck: look at its log, then try again.',
   ),
-  ADDRESS_NOT_LOOPBACK: entry(EXIT.config, false, 'Without TLS only loopback addresses are allowed.'),
+  ADDRESS_NOT_LOOPBACK: entry(EXIT.config, false, 'Use a loopback address: without TLS no other is allowed.'),
   PERMISSION_DENIED: entry(
     EXIT.refused,
     false,
-    'Run the command as the user that the daemon runs as, or as root.',
+    'Run it as the user that owns what is named, the one that the daemon runs as, or as root; remount a file system that is read-only.',
   ),
   IO_ERROR: entry(
     EXIT.failure,
     false,
-    'Look at the kernel log; the disk or file system under the named path failed.',
+    'Look at the kernel log: the disk or file system under the named path failed, or is full.',
   ),
   WATERMARK_INVALID: entry(
     EXIT.failure,
@@ -87,7 +87,7 @@ export const ERRORS = {
   BACKING_INVALID: entry(
     EXIT.config,
     false,
-    'A backing is a block device or a regular file, not empty, its size a multiple of 512 bytes.',
+    'Name a block device or a regular file that is not empty and whose size is a multiple of 512 bytes.',
   ),
   BACKING_RESIZED: entry(
     EXIT.refused,
@@ -104,13 +104,17 @@ export const ERRORS = {
     false,
     'Keep the state directory on a disk that this agent does not protect.',
   ),
-  STATE_BUSY: entry(EXIT.busy, false, 'Another agent runs with this state directory. Stop it first.'),
+  STATE_BUSY: entry(EXIT.busy, false, 'Stop the other agent that runs with this state directory.'),
   STATE_INVALID: entry(
     EXIT.config,
     false,
-    'The state belongs to another version or is damaged. Keep a copy, then remove it and name the group anew: without it the agent is a stranger to the receiver.',
+    'Keep a copy, then remove it and name the group anew: the state belongs to another version or is damaged, and without it the agent is a stranger to the receiver.',
   ),
-  VOLUME_LIMIT: entry(EXIT.config, false, 'A host can protect at most 64 volumes in one group.'),
+  VOLUME_LIMIT: entry(
+    EXIT.config,
+    false,
+    'Put the others into another group: one group takes at most 64 volumes of a host.',
+  ),
   RING_UNAVAILABLE: entry(EXIT.failure, false, 'Lower ring_bytes, or give the agent more memory.'),
   RING_FULL: entry(
     EXIT.failure,
@@ -126,20 +130,24 @@ export const ERRORS = {
   FUSE_UNAVAILABLE: entry(
     EXIT.unavailable,
     false,
-    'attach = "loop" needs root and /dev/fuse; use attach = "socket" without.',
+    'Run the daemon as root where there is /dev/fuse, or use sockets: attach = "socket", an export without --device.',
   ),
   FUSE_MOUNT: entry(
     EXIT.failure,
     false,
-    'See the message; a stale mount of an earlier run may have to be unmounted.',
+    'Unmount what an earlier run left mounted there; otherwise see the message.',
   ),
-  LOOP_UNAVAILABLE: entry(EXIT.unavailable, false, 'attach = "loop" needs root and the loop driver.'),
+  LOOP_UNAVAILABLE: entry(
+    EXIT.unavailable,
+    false,
+    'Run the daemon as root where there is the loop driver, or use sockets: attach = "socket", an export without --device.',
+  ),
   LOOP_ATTACH: entry(EXIT.failure, true, 'See the message and the kernel log.'),
   LOOP_BUSY: entry(EXIT.busy, true, 'Unmount the file system on the device first.'),
   LOOP_DETACH: entry(EXIT.failure, true, 'See the message and the kernel log; losetup shows the device.'),
   SLOTS_UNAVAILABLE: entry(EXIT.failure, true, 'Give the agent more memory: each volume needs a few MiB.'),
   MEMORY_UNAVAILABLE: entry(EXIT.failure, true, 'Give the agent more memory: each volume needs a few MiB.'),
-  LISTEN_BUSY: entry(EXIT.busy, false, 'Another process listens there. Choose another address or stop it.'),
+  LISTEN_BUSY: entry(EXIT.busy, false, 'Choose another address, or stop the process that listens there.'),
   LISTEN_FAILED: entry(
     EXIT.failure,
     false,
@@ -162,29 +170,33 @@ export const ERRORS = {
   FENCED: entry(
     EXIT.refused,
     false,
-    'Another agent writes this volume with newer state. Stop one of them; if this state directory is a copy, remove it.',
+    'Stop one of the two agents that write this volume; if this state directory is a copy, remove it.',
   ),
   GROUP_MISMATCH: entry(
     EXIT.refused,
     false,
-    'A different group of that name exists at the receiver. Use another name.',
+    'Use another name: a different group of that name exists at the receiver.',
   ),
   VOLUME_MISMATCH: entry(
     EXIT.refused,
     false,
-    'The receiver knows this volume with another identity or size.',
+    'Give the volume a name that is new to the receiver, or the size that the receiver knows it with.',
   ),
   GENERATION_UNKNOWN: entry(
     EXIT.refused,
     true,
-    'Receiver and agent disagree about the stream. A new generation and a comparison follow.',
+    'Wait: receiver and agent disagree about the stream; a new generation and a comparison follow.',
   ),
   GENERATION_INVALID: entry(
     EXIT.failure,
     false,
     'The agent numbered its stream wrongly, which is a defect. Please report it with the log.',
   ),
-  AGENT_AWAY: entry(EXIT.unavailable, true, 'The agent of this group is not connected.'),
+  AGENT_AWAY: entry(
+    EXIT.unavailable,
+    true,
+    'Start the agent of this group, or find in its log why it is not connected.',
+  ),
 
   // --- frames and journal ---
   FRAME_CORRUPT: entry(EXIT.damaged, true, 'The bytes changed on the way. The agent sends them again.'),
@@ -195,7 +207,7 @@ export const ERRORS = {
     false,
     'A frame of another group or host. Look for a cloned state directory.',
   ),
-  FRAME_FENCED: entry(EXIT.refused, false, 'A frame of a writer that was replaced.'),
+  FRAME_FENCED: entry(EXIT.refused, false, 'Stop the writer that sent it: another one has replaced it.'),
   FRAME_GENERATION: entry(EXIT.refused, true, 'A frame of another generation. The agent reconnects.'),
   FRAME_REPEATED: entry(EXIT.refused, true, 'A frame that the journal already has. The agent reconnects.'),
   FRAME_GAP: entry(EXIT.refused, true, 'Records are missing before this frame. The agent sends them again.'),
@@ -203,10 +215,14 @@ export const ERRORS = {
   RECORD_INVALID: entry(
     EXIT.refused,
     false,
-    'A record lies outside its volume. This is a defect of the agent, or an attack.',
+    'Report it with the logs of both sides: a record outside its volume is a defect of the agent, or an attack.',
   ),
   JOURNAL_STOPPED: entry(EXIT.refused, true, 'An earlier frame was refused. The agent reconnects.'),
-  JOURNAL_OVERLOAD: entry(EXIT.refused, true, 'The agent sent more than its window.'),
+  JOURNAL_OVERLOAD: entry(
+    EXIT.refused,
+    true,
+    'Wait: the agent sent more than its window and reconnects. Report it when it happens again.',
+  ),
   JOURNAL_FULL: entry(
     EXIT.full,
     true,
@@ -215,64 +231,84 @@ export const ERRORS = {
   JOURNAL_IO: entry(
     EXIT.failure,
     false,
-    'The disk of the store failed. Look at the kernel log, then restart the receiver.',
+    'Look at the kernel log and at who owns the files of the store, then restart the receiver.',
   ),
   SEGMENT_CORRUPT: entry(
     EXIT.damaged,
     false,
-    'The journal is damaged there. Points that need it are graded `damaged`.',
+    'Choose a point that does not need the damaged part of the journal: those that do are graded `damaged`.',
   ),
-  SEGMENT_VERSION: entry(EXIT.refused, false, 'The store was written by a newer version.'),
+  SEGMENT_VERSION: entry(EXIT.refused, false, 'Update the receiver: a newer version wrote the store.'),
   RUN_CORRUPT: entry(EXIT.damaged, true, 'The index is built again by itself.'),
   RUN_VERSION: entry(EXIT.refused, true, 'The index is built again by itself.'),
 
   // --- receiver's store ---
   STORE_MISSING: entry(EXIT.config, false, 'Create it with `afterimage receiver init`.'),
-  STORE_EXISTS: entry(EXIT.refused, false, 'The directory holds a store, or is not empty. Choose another.'),
-  STORE_BUSY: entry(EXIT.busy, false, 'Another receiver runs on this store.'),
-  STORE_VERSION: entry(EXIT.refused, false, 'The store was written by a newer version. Update the receiver.'),
+  STORE_EXISTS: entry(EXIT.refused, false, 'Choose a directory that is new or empty.'),
+  STORE_BUSY: entry(EXIT.busy, false, 'Stop the other receiver, or whatever else has the store open.'),
+  STORE_VERSION: entry(EXIT.refused, false, 'Update the receiver: a newer version wrote the store.'),
   STORE_INVALID: entry(
     EXIT.damaged,
     false,
-    'The store is not what its catalog says. Keep a copy before doing anything.',
+    'Keep a copy before doing anything: the store is not what its catalog says.',
   ),
 
   // --- recovery ---
-  GROUP_UNKNOWN: entry(EXIT.notFound, false, '`afterimage status` lists the groups.'),
-  VOLUME_UNKNOWN: entry(EXIT.notFound, false, '`afterimage status` lists the volumes of the group.'),
+  GROUP_UNKNOWN: entry(EXIT.notFound, false, 'Name one of the groups that `afterimage status` lists.'),
+  VOLUME_UNKNOWN: entry(
+    EXIT.notFound,
+    false,
+    'Name one of the volumes that `afterimage status` lists for the group.',
+  ),
   POINT_INVALID: entry(EXIT.usage, false, 'Write latest, lsn:N, an RFC 3339 time, -90s, or checkpoint:NAME.'),
-  POINT_UNKNOWN: entry(EXIT.notFound, false, '`afterimage timeline GROUP` shows the window.'),
+  POINT_UNKNOWN: entry(
+    EXIT.notFound,
+    false,
+    'Choose a point in the window that `afterimage timeline GROUP` shows.',
+  ),
   POINT_GRADE: entry(
     EXIT.refused,
     false,
-    'That instant is not `ordered`. Choose another, or take it as it is with --force.',
+    'Choose an instant that is `ordered`, or take this one as it is with --force.',
   ),
   POINT_AMBIGUOUS: entry(
     EXIT.refused,
     false,
-    'The clock was set back: that time happened twice. Name an LSN.',
+    'Name an LSN: the clock was set back, and that time happened twice.',
   ),
   CHECKPOINT_EXISTS: entry(EXIT.refused, false, 'Choose another name.'),
-  CHECKPOINT_BUSY: entry(EXIT.busy, true, 'Too many checkpoints are under way. Ask again in a moment.'),
-  CHECKPOINT_UNKNOWN: entry(EXIT.notFound, false, '`afterimage checkpoint list` shows them.'),
-  CHECKPOINT_INVALID: entry(EXIT.usage, false, 'A name has 1 to 64 letters, digits, ".", "_" or "-".'),
-  BASE_MISSING: entry(EXIT.notFound, true, 'The volume has no complete copy yet; wait for its initial sync.'),
-  SCRATCH_UNAVAILABLE: entry(EXIT.failure, false, 'The scratch directory of the store cannot be written.'),
-  EXPORT_UNKNOWN: entry(EXIT.notFound, false, '`afterimage export list` shows them.'),
+  CHECKPOINT_BUSY: entry(EXIT.busy, true, 'Ask again in a moment: too many checkpoints are under way.'),
+  CHECKPOINT_UNKNOWN: entry(
+    EXIT.notFound,
+    false,
+    'Name one of those that `afterimage checkpoint list` shows.',
+  ),
+  CHECKPOINT_INVALID: entry(EXIT.usage, false, 'Choose a name of 1 to 64 letters, digits, ".", "_" or "-".'),
+  BASE_MISSING: entry(
+    EXIT.notFound,
+    true,
+    'Wait for the initial sync of the volume: it has no complete copy yet.',
+  ),
+  SCRATCH_UNAVAILABLE: entry(
+    EXIT.failure,
+    false,
+    'Make the scratch directory of the store writable for the receiver, and see that it has space.',
+  ),
+  EXPORT_UNKNOWN: entry(EXIT.notFound, false, 'Name one of those that `afterimage export list` shows.'),
   EXPORT_BUSY: entry(EXIT.busy, true, 'Unmount the exported device first.'),
   EXPORT_LIMIT: entry(EXIT.busy, true, 'Close exports that are not needed any more.'),
   TARGET_NOT_EMPTY: entry(EXIT.refused, false, 'Choose another target, or overwrite it with --yes.'),
-  TARGET_TOO_SMALL: entry(EXIT.refused, false, 'The target must be at least as large as the volume.'),
+  TARGET_TOO_SMALL: entry(EXIT.refused, false, 'Choose a target that is at least as large as the volume.'),
   TARGET_BUSY: entry(EXIT.busy, false, 'Unmount it or stop what uses it, or choose another target.'),
   TARGET_INVALID: entry(
     EXIT.usage,
     false,
-    'A volume is recovered to a file or device, a group to a directory; neither may lie in the store.',
+    'Recover a volume to a file or device, a group to a directory, and neither into the store.',
   ),
   VERIFY_FAILED: entry(
     EXIT.damaged,
     false,
-    'The target does not read back what was written: replace the disk.',
+    'Replace the disk: the target does not read back what was written.',
   ),
 } as const satisfies Record<string, ErrorEntry>;
 

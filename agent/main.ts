@@ -11,7 +11,7 @@ import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import { formatAddress } from '../service/config.js';
 import { fileError } from '../service/file_error.js';
 import { createLog, type Log } from '../service/log.js';
-import type { StopSignals } from '../service/signals.js';
+import { aborted, type StopSignals } from '../service/signals.js';
 import * as native from '../native/index.js';
 import { systemClock } from './clock.js';
 import type { AgentConfig } from './config.js';
@@ -107,9 +107,4 @@ async function lockDirectory(directory: string): Promise<number> {
   const lock = native.lockFile(path.join(directory, 'agent.lock'));
   if (lock === null) throw new AfterimageError('STATE_BUSY', `${directory} is in use by another agent`);
   return lock;
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
 }

@@ -3,10 +3,11 @@
  * what its session asked to keep (session_events.ts, StoredState), and what its backings were.
  */
 import { createHash } from 'node:crypto';
-import { mkdir, open, readFile, rename } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { AfterimageError } from '../proto/errors.js';
+import { writeDurably } from '../service/durable_file.js';
 import { fileError } from '../service/file_error.js';
 import type { StoredState } from './session_events.js';
 
@@ -123,27 +124,12 @@ async function readMemory(file: string): Promise<MemberMemory | null> {
   }
 }
 
-/** Temporary file, fsync, rename, fsync of the directory: after a power loss the file is the old or the new one. */
 async function writeMemory(file: string, memory: MemberMemory): Promise<void> {
   const state = JSON.stringify(toJson(memory));
-  const directory = path.dirname(file);
-  const temporary = `${file}.new`;
+  const text = `{"version":${STATE_VERSION},"sha256":"${digest(state)}","state":${state}}\n`;
   try {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
-    const handle = await open(temporary, 'w', 0o600);
-    try {
-      await handle.writeFile(`{"version":${STATE_VERSION},"sha256":"${digest(state)}","state":${state}}\n`);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(temporary, file);
-    const parent = await open(directory, 'r');
-    try {
-      await parent.sync();
-    } finally {
-      await parent.close();
-    }
+    await mkdir(path.dirname(file), { recursive: true, mode: 0o700 });
+    await writeDurably(file, text);
   } catch (cause) {
     throw fileError(cause, `${file} cannot be written`);
   }

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { agentControlService, receiverControlService, type CheckpointInfo } from '../proto/control.js';
 import { AfterimageError } from '../proto/errors.js';
+import { formatTime } from '../proto/time.js';
 import { isName } from '../service/config.js';
 import { probeUnix } from '../service/listen.js';
 import type { RpcClient } from '../service/rpc.js';
@@ -23,7 +24,6 @@ import {
   namedControl,
   type ClientOptions,
 } from './option.js';
-import { formatTime } from './quantity.js';
 import type { Surroundings } from './surroundings.js';
 import { painter, printable, renderTable, stateCell, type Column, type Paint } from './table.js';
 

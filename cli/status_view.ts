@@ -1,7 +1,8 @@
 /** The daemons' status as tables. */
 import type { AgentStatus, GroupStatus, ReceiverStatus } from '../proto/control.js';
 import type { AfterimageError } from '../proto/errors.js';
-import { formatBytes, formatCount, formatDuration, formatRate, formatShare, formatTime } from './quantity.js';
+import { formatTime } from '../proto/time.js';
+import { formatBytes, formatCount, formatDuration, formatRate, formatShare } from './quantity.js';
 import { printable, renderTable, stateCell, type Cell, type Column, type Paint } from './table.js';
 
 /** What answered; null is a daemon that did not, and its error says why. Without one it was not asked. */

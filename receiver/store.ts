@@ -13,8 +13,8 @@ import { chmod, mkdir, readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { AfterimageError } from '../proto/errors.js';
+import { syncDirectory, writeDurably } from '../service/durable_file.js';
 import { fileError, isForbidden } from '../service/file_error.js';
-import { syncDirectory, writeDurably } from './durable_file.js';
 
 export const STORE_VERSION = 1;
 /** Decimal digits of a first LSN in a segment's name: enough for every u64, so that names sort as numbers do. */

@@ -10,6 +10,12 @@ export interface StopSignals {
   readonly end: AbortSignal;
 }
 
+/** Resolves as soon as `signal` is aborted. */
+export function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+}
+
 const STOPPING: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM'];
 const STANDARD_STREAMS = [0, 1, 2];
 

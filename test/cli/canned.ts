@@ -8,6 +8,7 @@ import {
   agentControlService,
   receiverControlService,
   type AgentStatus,
+  type CheckpointCreateRequest,
   type CheckpointInfo,
   type ExportInfo,
   type GroupStatus,
@@ -176,6 +177,8 @@ export interface CannedReceiver {
   /** Thrown instead of every answer. */
   failure?: AfterimageError;
   recover?: (request: RecoverRequest, context: CallContext) => AsyncGenerator<RecoverProgress>;
+  /** Instead of the canned checkpoint. */
+  checkpointCreate?: (request: CheckpointCreateRequest, context: CallContext) => Promise<CheckpointInfo>;
 }
 
 /** Serves RUN_DIR/receiver.sock until the test ends. */
@@ -197,7 +200,10 @@ export async function cannedReceiver(t: Test, runDir: string, canned: CannedRece
       grade: 'ordered' as const,
       member: 'm',
     }),
-    checkpointCreate: answer('checkpointCreate', checkpoint),
+    checkpointCreate:
+      canned.checkpointCreate === undefined
+        ? answer('checkpointCreate', checkpoint)
+        : unary(canned.checkpointCreate),
     checkpointList: answer('checkpointList', { checkpoints: [checkpoint] }),
     exportOpen: answer('exportOpen', exported),
     exportList: answer('exportList', { exports: [exported] }),

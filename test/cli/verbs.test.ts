@@ -394,6 +394,15 @@ t.test('the daemons: configuration by flag, environment or place, and what overr
   t.same(JSON.parse(json.stdout), { config: '/home/op/env.toml', valid: true, control: '/run/r.sock' });
 });
 
+t.test('a store is not begun after Ctrl-C', async (t) => {
+  const drain = AbortSignal.abort();
+  const { status, stdout, stderr } = await invoke('/nowhere', ['receiver', 'init', '--store', '/srv/s'], {
+    stop: { drain, end: drain },
+  });
+  t.strictSame([status, stdout], [130, '']);
+  t.match(stderr, 'error INTERRUPTED: no store was made in /srv/s');
+});
+
 t.test('a defect is reported with its stack', async (t) => {
   const daemons = { ...noDaemons, runAgent: () => Promise.reject(new TypeError('x is undefined')) };
   const { status, stderr } = await invoke('/nowhere', ['agent', 'run'], { daemons });

@@ -4,6 +4,7 @@
  */
 import { realpath, stat } from 'node:fs/promises';
 import { AfterimageError } from '../proto/errors.js';
+import { fileError } from '../service/file_error.js';
 import { loopDevicesOver } from '../service/loop_devices.js';
 import type * as native from '../native/index.js';
 import type { VolumeConfig } from './config.js';
@@ -13,7 +14,8 @@ export type OpenFileDevice = typeof native.openFileDevice;
 
 /**
  * Opens the backing of `config` for the agent alone. `memory` is what the last run knew of the volume, null for a new
- * one. Errors: BACKING_MISSING, BACKING_BUSY, BACKING_INVALID, BACKING_RESIZED, BACKING_ON_ITSELF, IO_ERROR.
+ * one. Errors: BACKING_MISSING, BACKING_BUSY, BACKING_INVALID, BACKING_RESIZED, BACKING_ON_ITSELF,
+ * PERMISSION_DENIED, IO_ERROR.
  */
 export async function openBacking(
   config: VolumeConfig,
@@ -68,7 +70,9 @@ async function statOf(path: string) {
     return await stat(path, { bigint: true });
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException;
-    const missing = code === 'ENOENT' || code === 'ENOTDIR';
-    throw new AfterimageError(missing ? 'BACKING_MISSING' : 'IO_ERROR', message, { cause });
+    if (code === 'ENOENT' || code === 'ENOTDIR') {
+      throw new AfterimageError('BACKING_MISSING', message, { cause });
+    }
+    throw fileError(cause, `${path} cannot be looked at`);
   }
 }

@@ -44,7 +44,7 @@ export function groupStatus({ name, memory, member, volumes, lag, clock }: Statu
     journalBytes: 0n,
     windowBeginNs: 0n,
     windowEndNs: 0n,
-    throughputBytesPerSecond: member.throughput.bytesPerSecond,
+    throughputBytesPerSecond: member.throughput.bytesPerSecond(),
     records: stats?.records ?? 0n,
     volumes: volumes.map((volume) => volumeStatus(volume, state, member)),
   };

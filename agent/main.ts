@@ -9,8 +9,9 @@ import { hostname } from 'node:os';
 import path from 'node:path';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import { formatAddress } from '../service/config.js';
+import { fileError } from '../service/file_error.js';
 import { createLog, type Log } from '../service/log.js';
-import type { StopSignals } from '../service/signals.js';
+import { aborted, type StopSignals } from '../service/signals.js';
 import * as native from '../native/index.js';
 import { systemClock } from './clock.js';
 import type { AgentConfig } from './config.js';
@@ -28,7 +29,7 @@ export interface AgentOverrides {
 
 /**
  * Protects what `config` says until `signals` tells to stop. Resolves when everything is detached and closed. Errors:
- * STATE_BUSY, LISTEN_BUSY, LISTEN_FAILED, IO_ERROR, and those of ProtectionGroup.start.
+ * STATE_BUSY, LISTEN_BUSY, LISTEN_FAILED, PERMISSION_DENIED, IO_ERROR, and those of ProtectionGroup.start.
  */
 export async function runAgent(
   config: AgentConfig,
@@ -96,21 +97,14 @@ async function stopAll(groups: ReadonlyMap<string, ProtectionGroup>, log: Log): 
   for (const end of ends) if (end.status === 'rejected') throw toAfterimageError(end.reason);
 }
 
-/** Errors: STATE_BUSY, IO_ERROR. */
+/** Errors: STATE_BUSY, PERMISSION_DENIED, IO_ERROR. */
 async function lockDirectory(directory: string): Promise<number> {
   try {
     await mkdir(directory, { recursive: true, mode: 0o700 });
   } catch (cause) {
-    throw new AfterimageError('IO_ERROR', `${directory} cannot be made: ${(cause as Error).message}`, {
-      cause,
-    });
+    throw fileError(cause, `${directory} cannot be made`);
   }
   const lock = native.lockFile(path.join(directory, 'agent.lock'));
   if (lock === null) throw new AfterimageError('STATE_BUSY', `${directory} is in use by another agent`);
   return lock;
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
 }

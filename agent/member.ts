@@ -19,7 +19,7 @@ import type { LinkListener } from './link.js';
 import type { AgentSession } from './session.js';
 import type { AgentAction, AgentEvent, StoredState } from './session_events.js';
 import type { PieceCodec } from './sync.js';
-import { Throughput } from './throughput.js';
+import { Throughput } from '../service/throughput.js';
 
 const TICK_MS = 1_000;
 
@@ -50,6 +50,8 @@ export class Member implements LinkListener {
   readonly throughput: Throughput;
   /** Numbers of the volumes that have an ordered point in the present generation. */
   readonly syncedVolumes = new Set<number>();
+  /** What `throughput` knows of. */
+  private countedBytes = 0n;
   private link: MemberLink | null = null;
   private work: CaptureWork | null = null;
   private lastFailure = '';
@@ -241,7 +243,8 @@ export class Member implements LinkListener {
         return;
       }
       const work = this.captureWork();
-      this.throughput.sample(work.shipper.shippedBytes);
+      this.throughput.add(Number(work.shipper.shippedBytes - this.countedBytes));
+      this.countedBytes = work.shipper.shippedBytes;
       this.feed({ type: 'tick', nowNs: this.clock.nowNs(), ring: work.ring() }, null);
     }
   }

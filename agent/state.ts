@@ -3,10 +3,12 @@
  * what its session asked to keep (session_events.ts, StoredState), and what its backings were.
  */
 import { createHash } from 'node:crypto';
-import { mkdir, open, readFile, rename } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { AfterimageError } from '../proto/errors.js';
+import { writeDurably } from '../service/durable_file.js';
+import { fileError } from '../service/file_error.js';
 import type { StoredState } from './session_events.js';
 
 export const STATE_VERSION = 1;
@@ -66,7 +68,7 @@ export class MemberState {
 
   /**
    * Reads the state of `group`, or makes a new one; nothing is written yet. `newUuid` gives 16 random bytes.
-   * Errors: STATE_INVALID.
+   * Errors: STATE_INVALID (what it holds), PERMISSION_DENIED, IO_ERROR.
    */
   static async open(
     directory: string,
@@ -82,7 +84,7 @@ export class MemberState {
     return this.present;
   }
 
-  /** Changes some fields. Changes are written one after the other. Errors: IO_ERROR. */
+  /** Changes some fields. Changes are written one after the other. Errors: PERMISSION_DENIED, IO_ERROR. */
   async update(change: Partial<MemberMemory>): Promise<void> {
     this.present = { ...this.present, ...change };
     const write = this.pending.then(() => writeMemory(this.file, this.present));
@@ -108,9 +110,8 @@ async function readMemory(file: string): Promise<MemberMemory | null> {
     text = await readFile(file, 'utf8');
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw new AfterimageError('STATE_INVALID', `${file} cannot be read: ${(cause as Error).message}`, {
-      cause,
-    });
+    // Never STATE_INVALID: whoever removed a state that could merely not be read would lose who the member is.
+    throw fileError(cause, `${file} cannot be read`);
   }
   try {
     const { version, sha256, state } = fileSchema.parse(JSON.parse(text));
@@ -123,31 +124,14 @@ async function readMemory(file: string): Promise<MemberMemory | null> {
   }
 }
 
-/** Temporary file, fsync, rename, fsync of the directory: after a power loss the file is the old or the new one. */
 async function writeMemory(file: string, memory: MemberMemory): Promise<void> {
   const state = JSON.stringify(toJson(memory));
-  const directory = path.dirname(file);
-  const temporary = `${file}.new`;
+  const text = `{"version":${STATE_VERSION},"sha256":"${digest(state)}","state":${state}}\n`;
   try {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
-    const handle = await open(temporary, 'w', 0o600);
-    try {
-      await handle.writeFile(`{"version":${STATE_VERSION},"sha256":"${digest(state)}","state":${state}}\n`);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(temporary, file);
-    const parent = await open(directory, 'r');
-    try {
-      await parent.sync();
-    } finally {
-      await parent.close();
-    }
+    await mkdir(path.dirname(file), { recursive: true, mode: 0o700 });
+    await writeDurably(file, text);
   } catch (cause) {
-    throw new AfterimageError('IO_ERROR', `${file} cannot be written: ${(cause as Error).message}`, {
-      cause,
-    });
+    throw fileError(cause, `${file} cannot be written`);
   }
 }
 

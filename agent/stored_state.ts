@@ -1,5 +1,5 @@
 /** What a member remembers across processes: its first value, and what of it still counts. */
-import type { VolumeInfo } from '../proto/replication.js';
+import { sameVolumes, type VolumeInfo } from '../proto/replication.js';
 import type { GenerationNumbers, StoredState } from './session_events.js';
 
 /** Of a member that never ran. */
@@ -31,19 +31,4 @@ export function startedState(
     state: { ...before, epoch, clean: false, lsnCeiling },
     resume: { epoch, generation: before.generation, firstLsn: before.durableLsn + 1n, lsnCeiling },
   };
-}
-
-function sameVolumes(before: VolumeInfo[], now: VolumeInfo[]): boolean {
-  return (
-    before.length === now.length &&
-    before.every((volume) =>
-      now.some(
-        (other) =>
-          other.number === volume.number &&
-          other.uuid.equals(volume.uuid) &&
-          other.size === volume.size &&
-          other.blockSize === volume.blockSize,
-      ),
-    )
-  );
 }

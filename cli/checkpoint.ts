@@ -2,10 +2,13 @@
 import type { Command } from 'commander';
 import { agentControlService, receiverControlService, type CheckpointInfo } from '../proto/control.js';
 import { AfterimageError } from '../proto/errors.js';
+import { formatTime } from '../proto/time.js';
 import { isName } from '../service/config.js';
 import { probeUnix } from '../service/listen.js';
+import type { RpcClient } from '../service/rpc.js';
 import {
   ANSWER_MS_MAX,
+  hasCode,
   isAway,
   receiverElseAgent,
   withDaemon,
@@ -21,7 +24,6 @@ import {
   namedControl,
   type ClientOptions,
 } from './option.js';
-import { formatTime } from './quantity.js';
 import type { Surroundings } from './surroundings.js';
 import { painter, printable, renderTable, stateCell, type Column, type Paint } from './table.js';
 
@@ -61,7 +63,6 @@ export function addCheckpoint(program: Command, surroundings: Surroundings): voi
   examples(list, [['afterimage checkpoint list db', 'the checkpoints of the group db']]);
 }
 
-/** Either daemon can make one: the receiver is asked if it is here, otherwise the agent. */
 async function createCheckpoint(
   group: string,
   name: string,
@@ -71,35 +72,65 @@ async function createCheckpoint(
   const { stdout, stop } = surroundings;
   const request = { group, name };
   const limits = { timeoutMs: WORK_MS_MAX, signal: stop.drain };
-  const socket = await checkpointSocket(options, surroundings);
-  const made = await withSocket(socket, (client) =>
-    receiverElseAgent(
-      () => client.callUnary(receiverControlService.checkpointCreate, request, limits),
-      () => client.callUnary(agentControlService.checkpointCreate, request, limits),
-    ),
-  );
+  const askReceiver: Ask = (client) =>
+    client.callUnary(receiverControlService.checkpointCreate, request, limits);
+  const askAgent: Ask = (client) => client.callUnary(agentControlService.checkpointCreate, request, limits);
+  const named = await namedControl(options, surroundings);
+  const made =
+    named === null
+      ? await createHere(askReceiver, askAgent, options, surroundings)
+      : await withSocket(named, (client) =>
+          receiverElseAgent(
+            () => askReceiver(client),
+            () => askAgent(client),
+          ),
+        );
   if (options.json === true) stdout.write(jsonLine(jsonOf(made)));
   else stdout.write(`${describe(made)}\n`);
 }
 
-/** Errors: DAEMON_UNREACHABLE when neither daemon is here. */
-async function checkpointSocket(options: ClientOptions, surroundings: Surroundings): Promise<string> {
-  const named = await namedControl(options, surroundings);
-  if (named !== null) return named;
+type Ask = (client: RpcClient) => Promise<CheckpointInfo>;
+
+/**
+ * Either daemon can make one. The receiver is asked if it is here; the agent where it is not, and where it has nothing to
+ * do with the group or with its agent: this may be a protected host that is another's recovery site. Errors:
+ * DAEMON_UNREACHABLE when neither daemon is here.
+ */
+async function createHere(
+  askReceiver: Ask,
+  askAgent: Ask,
+  options: ClientOptions,
+  surroundings: Surroundings,
+): Promise<CheckpointInfo> {
   const receiver = await controlSocket('receiver', options, surroundings);
   const agent = await controlSocket('agent', options, surroundings);
-  for (const socket of [receiver, agent]) {
+  if (!(await isHere(receiver))) {
+    if (await isHere(agent)) return withDaemon('agent', options, surroundings, askAgent);
+    const tried = `neither a receiver at ${receiver} nor an agent at ${agent}`;
+    throw new AfterimageError('DAEMON_UNREACHABLE', tried);
+  }
+  try {
+    return await withDaemon('receiver', options, surroundings, askReceiver);
+  } catch (refusal) {
+    if (!hasCode(refusal, 'GROUP_UNKNOWN', 'AGENT_AWAY') || !(await isHere(agent))) throw refusal;
     try {
-      await probeUnix(socket);
-      return socket;
+      return await withDaemon('agent', options, surroundings, askAgent);
     } catch (thrown) {
-      if (!isAway(thrown)) throw thrown;
+      // Not the agent's business either: the receiver's answer was the better one.
+      throw hasCode(thrown, 'GROUP_UNKNOWN') ? refusal : thrown;
     }
   }
-  throw new AfterimageError(
-    'DAEMON_UNREACHABLE',
-    `neither a receiver at ${receiver} nor an agent at ${agent}`,
-  );
+}
+
+/** Errors: PERMISSION_DENIED. */
+async function isHere(socket: string): Promise<boolean> {
+  try {
+    await probeUnix(socket);
+    return true;
+  } catch (thrown) {
+    if (!isAway(thrown)) throw thrown;
+    return false;
+  }
 }
 
 async function listCheckpoints(

@@ -2,6 +2,7 @@
 import path from 'node:path';
 import { Option, type Command } from 'commander';
 import { receiverControlService, type ExportInfo } from '../proto/control.js';
+import { formatTime } from '../proto/time.js';
 import { ANSWER_MS_MAX, withDaemon, WORK_MS_MAX } from './daemon_client.js';
 import { jsonLine, jsonOf } from './json.js';
 import {
@@ -12,7 +13,7 @@ import {
   nameArgument,
   type ClientOptions,
 } from './option.js';
-import { formatBytes, formatDuration, formatTime } from './quantity.js';
+import { formatBytes, formatDuration } from './quantity.js';
 import type { Surroundings } from './surroundings.js';
 import { painter, printable, renderTable, stateCell, type Column, type Paint } from './table.js';
 

@@ -2,15 +2,17 @@
 import type { AfterimageError } from '../proto/errors.js';
 import { jsonLine } from './json.js';
 import type { Surroundings } from './surroundings.js';
-import { painter } from './table.js';
+import { painter, printable, type Paint } from './table.js';
 
 /** "error CODE: message" and what to do about it, or the same as one JSON object, on stderr. */
 export function reportFailure(error: AfterimageError, isJson: boolean, { stderr, env }: Surroundings): void {
   const { code, message, hint, retryable } = error;
-  if (isJson) {
-    stderr.write(jsonLine({ error: { code, message, hint, retryable } }));
-    return;
-  }
-  const paint = painter(stderr, env);
-  stderr.write(`${paint(`error ${code}:`, 'red')} ${message}\n  → ${hint}\n`);
+  if (isJson) stderr.write(jsonLine({ error: { code, message, hint, retryable } }));
+  else stderr.write(renderFailure(error, painter(stderr, env)));
+}
+
+/** Messages come from other machines, and some have several lines: those of a configuration's mistakes. */
+export function renderFailure({ code, message, hint }: AfterimageError, paint: Paint): string {
+  const lines = message.split('\n').map(printable).join('\n');
+  return `${paint(`error ${code}:`, 'red')} ${lines}\n  → ${hint}\n`;
 }

@@ -3,7 +3,7 @@
  * strings, since readers of JSON round numbers beyond 2^53; bytes and counts are numbers. An instant comes twice: `timeNs` and,
  * as RFC 3339, `time`; one that is not (0) is null.
  */
-import { formatTime } from './quantity.js';
+import { formatTime } from '../proto/time.js';
 
 const EXACT = /^(lsn|generation)$|(Lsn|Ns)$/;
 /** Fields in nanoseconds since 1970; the others are lengths of time. */

@@ -1,8 +1,8 @@
 /** Sizes, lags, times and their like, for people. */
+import { formatTime } from '../proto/time.js';
 
 const BYTE_UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const;
 const UNIT_STEP = 1024;
-const NS_PER_S = 1_000_000_000n;
 const NS_PER_MS = 1_000_000;
 
 /** 1536n → "1.5 KiB"; whole bytes below one KiB. */
@@ -31,12 +31,6 @@ export function formatDuration(nanoseconds: bigint): string {
   const two = (value: number): string => String(value).padStart(2, '0');
   if (seconds < 3600) return `${Math.floor(seconds / 60)} m ${two(seconds % 60)} s`;
   return `${Math.floor(seconds / 3600)} h ${two(Math.floor((seconds % 3600) / 60))} m`;
-}
-
-/** Nanoseconds since 1970 as RFC 3339 in UTC with all nine digits, as --at takes it. */
-export function formatTime(timeNs: bigint): string {
-  const instant = new Date(Number(timeNs / NS_PER_S) * 1000).toISOString();
-  return `${instant.slice(0, -'.000Z'.length)}.${String(timeNs % NS_PER_S).padStart(9, '0')}Z`;
 }
 
 /** As formatTime, and what stands for 0. */

@@ -1,6 +1,7 @@
 /** `afterimage receiver init|run|configcheck`: the daemon at the recovery site. */
 import path from 'node:path';
 import type { Command } from 'commander';
+import { AfterimageError } from '../proto/errors.js';
 import { addConfigcheck, addRun } from './daemon_verb.js';
 import { jsonLine } from './json.js';
 import { configFile, examples, jsonOption } from './option.js';
@@ -37,11 +38,13 @@ function addInit(receiver: Command, surroundings: Surroundings): void {
     .option('--config <file>', 'configuration that names the store (environment: AFTERIMAGE_CONFIG)')
     .addOption(jsonOption())
     .action(async (options: { store?: string; config?: string; json?: true }) => {
-      const { daemons, cwd, stdout } = surroundings;
+      const { daemons, cwd, stdout, stop } = surroundings;
       const directory =
         options.store === undefined
           ? await daemons.storeOf(configFile('receiver', options.config, surroundings))
           : path.resolve(cwd, options.store);
+      // Once begun it is done in an instant, and half a store would be in the way of the next attempt.
+      if (stop.drain.aborted) throw new AfterimageError('INTERRUPTED', `no store was made in ${directory}`);
       await daemons.initReceiver(directory);
       stdout.write(
         options.json === true

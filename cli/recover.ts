@@ -3,12 +3,13 @@ import path from 'node:path';
 import type { Command } from 'commander';
 import { receiverControlService, type RecoverProgress, type RecoverRequest } from '../proto/control.js';
 import { AfterimageError } from '../proto/errors.js';
+import { formatTime } from '../proto/time.js';
 import type { RpcClient } from '../service/rpc.js';
 import { withDaemon } from './daemon_client.js';
 import { jsonLine, jsonOf } from './json.js';
 import { clientVerb, examples, subjectArgument, type ClientOptions } from './option.js';
 import { Progress } from './progress.js';
-import { formatBytes, formatTime } from './quantity.js';
+import { formatBytes } from './quantity.js';
 import type { Surroundings } from './surroundings.js';
 import { painter, printable, renderTable, type Column, type Paint } from './table.js';
 

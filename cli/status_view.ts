@@ -1,12 +1,16 @@
 /** The daemons' status as tables. */
 import type { AgentStatus, GroupStatus, ReceiverStatus } from '../proto/control.js';
-import { formatBytes, formatCount, formatDuration, formatRate, formatShare, formatTime } from './quantity.js';
+import type { AfterimageError } from '../proto/errors.js';
+import { formatTime } from '../proto/time.js';
+import { formatBytes, formatCount, formatDuration, formatRate, formatShare } from './quantity.js';
 import { printable, renderTable, stateCell, type Cell, type Column, type Paint } from './table.js';
 
-/** What answered; null is a daemon that is not here. */
+/** What answered; null is a daemon that did not, and its error says why. Without one it was not asked. */
 export interface StatusAnswer {
   agent: AgentStatus | null;
   receiver: ReceiverStatus | null;
+  agentError: AfterimageError | null;
+  receiverError: AfterimageError | null;
 }
 
 const AGENT_COLUMNS: readonly Column[] = [
@@ -36,7 +40,10 @@ const RECEIVER_COLUMNS: readonly Column[] = [
 
 type Row = (string | Cell)[];
 
-export function renderStatus({ agent, receiver }: StatusAnswer, paint: Paint): string {
+export function renderStatus(
+  { agent, receiver }: Pick<StatusAnswer, 'agent' | 'receiver'>,
+  paint: Paint,
+): string {
   const parts: string[] = [];
   if (agent !== null) parts.push(renderAgent(agent, paint));
   if (receiver !== null) parts.push(renderReceiver(receiver, paint));

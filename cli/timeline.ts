@@ -1,11 +1,12 @@
 /** `afterimage timeline GROUP`: what can be recovered, and what cannot. */
 import type { Command } from 'commander';
 import { receiverControlService, type PointInfo, type Timeline } from '../proto/control.js';
+import { formatTime } from '../proto/time.js';
 import { checkpointTable } from './checkpoint.js';
 import { ANSWER_MS_MAX, withDaemon } from './daemon_client.js';
 import { jsonLine, jsonOf } from './json.js';
 import { clientVerb, examples, nameArgument, type ClientOptions } from './option.js';
-import { formatTime, formatTimeOr } from './quantity.js';
+import { formatTimeOr } from './quantity.js';
 import type { Surroundings } from './surroundings.js';
 import { painter, printable, renderTable, stateCell, type Column, type Paint } from './table.js';
 

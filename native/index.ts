@@ -297,7 +297,7 @@ function codedSync<T>(call: () => T): T {
   }
 }
 
-/** Errors: BACKING_MISSING, BACKING_BUSY, BACKING_INVALID, IO_ERROR. */
+/** Errors: BACKING_MISSING, BACKING_BUSY, BACKING_INVALID, PERMISSION_DENIED, IO_ERROR. */
 export const openFileDevice = (options: FileDeviceOptions): Promise<BlockDevice> =>
   coded(addon.openFileDevice(options));
 /** A writable, copy-on-write view of `lower`; gone when closed. Errors: SCRATCH_UNAVAILABLE. */

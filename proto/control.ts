@@ -2,6 +2,12 @@
 import type { MethodDefinition, ServiceDefinition } from '@grpc/grpc-js';
 import { codec } from './codec.js';
 
+/**
+ * Longest message on a control socket, bytes. Answers are lists without pages: about a million checkpoints, each with
+ * its name, group and position.
+ */
+export const CONTROL_MESSAGE_BYTES_MAX = 64 * 1024 * 1024;
+
 export type Empty = Record<string, never>;
 /** How a group, a member or a volume is doing. */
 export type ProtectionState = 'protected' | 'initial-sync' | 'resync' | 'tracking' | 'disconnected';

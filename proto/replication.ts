@@ -16,6 +16,21 @@ export interface VolumeInfo {
   size: bigint;
   blockSize: number;
 }
+/** Whether these are the very same volumes, in whatever order. Names do not count: the UUID is the identity. */
+export function sameVolumes(a: VolumeInfo[], b: VolumeInfo[]): boolean {
+  return (
+    a.length === b.length &&
+    a.every((volume) =>
+      b.some(
+        (other) =>
+          other.number === volume.number &&
+          other.uuid.equals(volume.uuid) &&
+          other.size === volume.size &&
+          other.blockSize === volume.blockSize,
+      ),
+    )
+  );
+}
 export interface Hello {
   protocol: number;
   software: string;

@@ -10,7 +10,7 @@ import path from 'node:path';
 import type { BlockDevice, FileDeviceOptions } from '../native/index.js';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import type { SyncData } from '../proto/replication.js';
-import { syncDirectory } from './durable_file.js';
+import { syncDirectory } from '../service/durable_file.js';
 
 export interface BaseImagesParts {
   openFileDevice(options: FileDeviceOptions): Promise<BlockDevice>;

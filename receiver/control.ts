@@ -139,7 +139,7 @@ async function withTimeout(asked: Promise<void>, group: string): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(() => {
-      reject(new AfterimageError('AGENT_AWAY', `the agent of ${group} did not answer in time`));
+      reject(new AfterimageError('DAEMON_TIMEOUT', `the agent of ${group} did not answer in time`));
     }, CHECKPOINT_TIMEOUT_MS);
   });
   try {

@@ -5,8 +5,8 @@ import type { BlockDevice } from '../native/index.js';
 import type * as native from '../native/index.js';
 import type { ExportInfo, ExportOpenRequest } from '../proto/control.js';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
+import { formatTime } from '../proto/time.js';
 import type { Log } from '../service/log.js';
-import { formatTime } from './point_syntax.js';
 import type { Points, ResolvedPoint, VolumePoint } from './points.js';
 import { nbdListen, serveDevices, serveNbd, type Serving, type ServingNative } from './serving.js';
 

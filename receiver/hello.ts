@@ -64,19 +64,3 @@ export function fence(hello: Hello, writer: StoredWriter | null): Refusal | null
         : `epoch ${hello.epoch} belongs to another process`,
   };
 }
-
-/** Whether a generation is begun with the very volumes that the session was opened with. */
-export function sameVolumes(a: VolumeInfo[], b: VolumeInfo[]): boolean {
-  return (
-    a.length === b.length &&
-    a.every((volume) =>
-      b.some(
-        (other) =>
-          other.number === volume.number &&
-          other.uuid.equals(volume.uuid) &&
-          other.size === volume.size &&
-          other.blockSize === volume.blockSize,
-      ),
-    )
-  );
-}

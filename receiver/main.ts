@@ -5,7 +5,7 @@ import { receiverControlService } from '../proto/control.js';
 import { createLog, type Log } from '../service/log.js';
 import { RpcServer } from '../service/rpc.js';
 import { formatAddress } from '../service/settings.js';
-import type { StopSignals } from '../service/signals.js';
+import { aborted, type StopSignals } from '../service/signals.js';
 import { Catalog } from './catalog/catalog.js';
 import type { ReceiverConfig } from './config.js';
 import { controlHandlers } from './control.js';
@@ -120,11 +120,4 @@ export async function runReceiver(
     store.close();
     log.info('receiver stopped');
   }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => {
-    signal.addEventListener('abort', () => resolve(), { once: true });
-  });
 }

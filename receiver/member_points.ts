@@ -2,12 +2,12 @@
 import type { SegmentInfo } from '../native/index.js';
 import type { Grade } from '../proto/control.js';
 import { AfterimageError } from '../proto/errors.js';
+import { formatTime } from '../proto/time.js';
 import type { Catalog } from './catalog/catalog.js';
 import type { EraRow } from './catalog/eras.js';
 import type { MemberRow } from './catalog/members.js';
 import type { SegmentRow } from './catalog/segments.js';
 import { segmentInfo } from './journal/segment_row.js';
-import { formatTime } from './point_syntax.js';
 import type { Store } from './store.js';
 import { readHistory, spansOf, type Span } from './timeline.js';
 

@@ -4,7 +4,7 @@ import type { Heartbeat } from '../proto/replication.js';
 import type { MemberRow } from './catalog/members.js';
 import { MemberJournal, type JournalParts } from './journal/journal.js';
 import type { Journals } from './points.js';
-import { Throughput } from './throughput.js';
+import { Throughput } from '../service/throughput.js';
 
 /** A session that holds a member: between its stored epoch and its end there is only one. */
 export interface LiveSession {

@@ -1,4 +1,4 @@
-/** How a recovery point is written, and how times are. */
+/** How a recovery point is written. */
 import { AfterimageError } from '../proto/errors.js';
 
 export type PointSyntax =
@@ -43,10 +43,4 @@ function parseTime(text: string): bigint | null {
   const epochMs = Date.parse(`${date}T${time}${zone.toUpperCase()}`);
   if (Number.isNaN(epochMs) || epochMs < 0) return null;
   return BigInt(epochMs) * NS_PER_MS + BigInt(fraction.padEnd(9, '0'));
-}
-
-/** "2026-01-02T03:04:05.000000678Z" */
-export function formatTime(timeNs: bigint): string {
-  const seconds = new Date(Number(timeNs / NS_PER_MS)).toISOString().slice(0, 19);
-  return `${seconds}.${(timeNs % NS_PER_S).toString().padStart(9, '0')}Z`;
 }

@@ -5,11 +5,12 @@
 import type { PointOptions, PointTile } from '../native/index.js';
 import type { Grade } from '../proto/control.js';
 import { AfterimageError } from '../proto/errors.js';
+import { formatTime } from '../proto/time.js';
 import type { Catalog } from './catalog/catalog.js';
 import type { GroupRow, MemberRow } from './catalog/members.js';
 import type { VolumeRow } from './catalog/volumes.js';
 import { MemberPoints, type MemberPointsParts, type MemberPosition } from './member_points.js';
-import { formatTime, parsePoint, type PointSyntax } from './point_syntax.js';
+import { parsePoint, type PointSyntax } from './point_syntax.js';
 
 export interface ResolvedPoint {
   group: GroupRow;

@@ -20,10 +20,11 @@ import type {
   StreamEnd,
   SyncBegin,
 } from '../proto/replication.js';
+import { sameVolumes } from '../proto/replication.js';
 import { assertWatermarks } from '../proto/watermarks.js';
 import type { Watermarks } from '../proto/watermarks.js';
 import { CheckpointWaits } from './checkpoint_waits.js';
-import { fence, helloFault, sameVolumes } from './hello.js';
+import { fence, helloFault } from './hello.js';
 import { Intake } from './intake.js';
 import { MemberVolumes } from './member_volumes.js';
 import type {

@@ -13,7 +13,8 @@ import { chmod, mkdir, readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { AfterimageError } from '../proto/errors.js';
-import { syncDirectory, writeDurably } from './durable_file.js';
+import { syncDirectory, writeDurably } from '../service/durable_file.js';
+import { fileError, isForbidden } from '../service/file_error.js';
 
 export const STORE_VERSION = 1;
 /** Decimal digits of a first LSN in a segment's name: enough for every u64, so that names sort as numbers do. */
@@ -55,10 +56,7 @@ export class Store {
       if (code === 'EEXIST' || code === 'ENOTDIR') {
         throw new AfterimageError('STORE_EXISTS', `${directory}: a file is in the way`, { cause: thrown });
       }
-      if (code === 'ENOSPC' || code === 'EROFS' || code === 'EIO') {
-        const message = `${directory} cannot be made: ${(thrown as Error).message}`;
-        throw new AfterimageError('IO_ERROR', message, { cause: thrown });
-      }
+      if (code === 'ENOSPC' || code === 'EIO') throw fileError(thrown, `${directory} cannot be made`);
       throw storeError(thrown, directory);
     }
   }
@@ -147,9 +145,6 @@ function storeError(thrown: unknown, directory: string): unknown {
   if (code === 'ENOENT' || code === 'ENOTDIR') {
     return new AfterimageError('STORE_MISSING', `${directory} holds no store`, { cause: thrown });
   }
-  if (code === 'EACCES' || code === 'EPERM') {
-    const message = `${directory} may not be used by this user`;
-    return new AfterimageError('PERMISSION_DENIED', message, { cause: thrown });
-  }
+  if (isForbidden(thrown)) return fileError(thrown, `${directory} may not be used by this user`);
   return thrown;
 }

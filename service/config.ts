@@ -6,6 +6,7 @@ import { readFile } from 'node:fs/promises';
 import { parse, TomlError } from 'smol-toml';
 import type { z } from 'zod';
 import { AfterimageError, isErrorCode, type ErrorCode } from '../proto/errors.js';
+import { fileError } from './file_error.js';
 import { nearMiss } from './near_miss.js';
 import { TomlLines, type KeyPath } from './toml_lines.js';
 
@@ -23,20 +24,19 @@ interface Complaint {
 /**
  * The configuration in `file`, as `schema` gives it out. Tables must be `z.strictObject`, so that unknown keys are
  * found. A custom issue may carry `params: {code}` with a code of the registry.
- * Errors: CONFIG_MISSING, PERMISSION_DENIED, CONFIG_INVALID, and the codes that the schema's issues carry.
+ * Errors: CONFIG_MISSING, PERMISSION_DENIED, IO_ERROR, CONFIG_INVALID, and the codes that the schema's issues carry.
  */
 export async function loadConfig<S extends z.ZodType>(file: string, schema: S): Promise<z.output<S>> {
   let text: string;
   try {
     text = await readFile(file, 'utf8');
   } catch (cause) {
-    const { code, message } = cause as NodeJS.ErrnoException;
+    const { code } = cause as NodeJS.ErrnoException;
     if (code === 'ENOENT' || code === 'ENOTDIR') {
       throw new AfterimageError('CONFIG_MISSING', `${file} does not exist`, { cause });
     }
-    if (code === 'EACCES')
-      throw new AfterimageError('PERMISSION_DENIED', `${file} may not be read`, { cause });
-    throw new AfterimageError('CONFIG_INVALID', `${file} cannot be read: ${message}`, { cause });
+    if (code === 'EISDIR') throw new AfterimageError('CONFIG_INVALID', `${file} is a directory`, { cause });
+    throw fileError(cause, `${file} cannot be read`);
   }
   return parseConfig(text, file, schema);
 }

@@ -26,7 +26,7 @@ export async function unmount(directory: string): Promise<void> {
   } catch (cause) {
     throw new AfterimageError(
       'FUSE_MOUNT',
-      `${directory} is still mounted by an earlier agent: ${(cause as Error).message}`,
+      `${directory} is still mounted, by a daemon that was killed: ${(cause as Error).message}`,
       { cause },
     );
   }

@@ -8,7 +8,7 @@ import {
   type MethodDefinition,
   type ServiceError,
 } from '@grpc/grpc-js';
-import { MESSAGE_BYTES_MAX } from '../proto/replication.js';
+import { CONTROL_MESSAGE_BYTES_MAX } from '../proto/control.js';
 import { probeUnix } from './listen.js';
 import { errorOf } from './rpc_status.js';
 import { formatAddress, type LoopbackAddress } from './settings.js';
@@ -33,8 +33,8 @@ export class RpcClient {
     options: ChannelOptions,
   ) {
     this.client = new Client(target, credentials.createInsecure(), {
-      'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
-      'grpc.max_send_message_length': MESSAGE_BYTES_MAX,
+      'grpc.max_receive_message_length': CONTROL_MESSAGE_BYTES_MAX,
+      'grpc.max_send_message_length': CONTROL_MESSAGE_BYTES_MAX,
       // A daemon that is not there is an answer: the caller decides about trying again.
       'grpc.enable_retries': 0,
       // Or plain text would leave the machine by way of `http_proxy`.
@@ -58,7 +58,7 @@ export class RpcClient {
 
   /**
    * Errors: those of the handler, DAEMON_UNREACHABLE, DAEMON_TIMEOUT, INTERRUPTED (aborted), MESSAGE_INVALID,
-   * PROTOCOL_VERSION (no such call there).
+   * MESSAGE_TOO_LARGE, PROTOCOL_VERSION (no such call there).
    */
   callUnary<Request, Response>(
     method: MethodDefinition<Request, Response>,

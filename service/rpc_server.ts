@@ -14,7 +14,7 @@ import {
   type ServiceDefinition,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
-import { MESSAGE_BYTES_MAX } from '../proto/replication.js';
+import { CONTROL_MESSAGE_BYTES_MAX } from '../proto/control.js';
 import { listenLoopback, listenUnix } from './listen.js';
 import { statusOf } from './rpc_status.js';
 import type { LoopbackAddress } from './settings.js';
@@ -26,11 +26,11 @@ export class RpcServer {
   private readonly listeners: net.Server[] = [];
   private readonly connections = new Set<net.Socket>();
 
-  /** `options` add to or replace message limits, keepalive and the like. */
+  /** Its limits are those of a control socket; `options` add to or replace message limits, keepalive and the like. */
   constructor(options: ServerOptions = {}) {
     this.server = new Server({
-      'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
-      'grpc.max_send_message_length': MESSAGE_BYTES_MAX,
+      'grpc.max_receive_message_length': CONTROL_MESSAGE_BYTES_MAX,
+      'grpc.max_send_message_length': CONTROL_MESSAGE_BYTES_MAX,
       ...options,
     });
     this.injector = this.server.createConnectionInjector(ServerCredentials.createInsecure());

@@ -52,6 +52,8 @@ function meaning(error: ServiceError, peer: string, isAborted: boolean): [ErrorC
     case Status.CANCELLED:
       if (isAborted) return ['INTERRUPTED', `the call to ${peer} was cancelled`];
       return ['DAEMON_UNREACHABLE', `${peer} ended the call`];
+    case Status.RESOURCE_EXHAUSTED:
+      return ['MESSAGE_TOO_LARGE', `an answer of ${peer} was too long: ${error.details}`];
     case Status.UNIMPLEMENTED:
       return ['PROTOCOL_VERSION', `${peer} does not know this call: ${error.details}`];
     default:

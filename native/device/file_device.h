@@ -32,7 +32,7 @@ class FileDevice final : public BlockDevice {
   };
 
   /// Errors: BACKING_MISSING (no such file), BACKING_BUSY (mounted, locked or held), BACKING_INVALID (neither
-  /// file nor block device, empty, or not a multiple of 512 bytes), IO_ERROR.
+  /// file nor block device, empty, or not a multiple of 512 bytes), PERMISSION_DENIED, IO_ERROR.
   static Result<std::unique_ptr<FileDevice>> open(const std::string& path, const Options& options);
   ~FileDevice() override;
 

@@ -10,6 +10,7 @@
 #include <fstream>
 
 #include "device/file_device.h"
+#include "os/file_error.h"
 
 namespace afterimage {
 namespace {
@@ -20,10 +21,11 @@ Result<Fd> open_path(const std::string& path, int flags) {
   const int fd = ::open(path.c_str(), flags);
   if (fd >= 0) return Fd(fd);
   const Errno error = errno;
-  const char* code = "IO_ERROR";
-  if (error == ENOENT || error == ENOTDIR || error == ENXIO || error == ENODEV) code = "BACKING_MISSING";
-  if (error == EBUSY || error == ETXTBSY) code = "BACKING_BUSY";
-  return system_error(code, "open " + path, error);
+  const std::string what = "open " + path;
+  if (error == ENOENT || error == ENOTDIR || error == ENXIO || error == ENODEV)
+    return system_error("BACKING_MISSING", what, error);
+  if (error == EBUSY || error == ETXTBSY) return system_error("BACKING_BUSY", what, error);
+  return file_error(what, error);
 }
 
 /// The queue attributes of a disk lie in its own directory; those of a partition in its disk's.
@@ -45,8 +47,9 @@ Result<std::unique_ptr<FileDevice>> FileDevice::open(const std::string& path, co
   struct stat before {};
   if (::stat(path.c_str(), &before) != 0) {
     const Errno error = errno;
-    return system_error(error == ENOENT || error == ENOTDIR ? "BACKING_MISSING" : "IO_ERROR", "stat " + path,
-                        error);
+    const bool missing = error == ENOENT || error == ENOTDIR;
+    return missing ? system_error("BACKING_MISSING", "stat " + path, error)
+                   : file_error("stat " + path, error);
   }
   const bool is_block_device = S_ISBLK(before.st_mode);
   if (!is_block_device && !S_ISREG(before.st_mode))

@@ -102,8 +102,9 @@ Outcome JournalWriter::take_volumes_of_last_segment() {
   if (!path.ok()) return path.error();
   if (path->empty()) return Nothing{};
   const auto scan = scan_segment(*path, false);
-  if (!scan.ok() && std::strcmp(scan.error().code, "IO_ERROR") == 0)
-    return Error{"JOURNAL_IO", scan.error().message, scan.error().sys};
+  const bool unread = !scan.ok() && (std::strcmp(scan.error().code, "IO_ERROR") == 0 ||
+                                     std::strcmp(scan.error().code, "PERMISSION_DENIED") == 0);
+  if (unread) return Error{"JOURNAL_IO", scan.error().message, scan.error().sys};
   // Another generation: begin_generation() will bring the volumes.
   if (!scan.ok() || scan->info.generation != durable_.generation || scan->info.last_lsn != durable_.last_lsn)
     return Nothing{};

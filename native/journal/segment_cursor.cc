@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "device/block_device.h"
+#include "os/file_error.h"
 
 namespace afterimage {
 namespace {
@@ -39,7 +40,7 @@ Result<std::unique_ptr<SegmentCursor>> SegmentCursor::open(const std::string& pa
   cursor->path_ = path;
   cursor->depth_ = depth;
   cursor->fd_.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!cursor->fd_) return system_error("IO_ERROR", "open " + path, errno);
+  if (!cursor->fd_) return file_error("open " + path, errno);
   struct stat status {};
   if (::fstat(cursor->fd_.get(), &status) != 0) return system_error("IO_ERROR", "stat " + path, errno);
   cursor->file_bytes_ = static_cast<uint64_t>(status.st_size);

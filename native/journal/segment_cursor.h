@@ -21,7 +21,7 @@ class SegmentCursor {
   enum class Depth { kTables, kPayload };
 
   /// Looks at the first `bytes_max` bytes of the file only.
-  /// Errors: SEGMENT_CORRUPT (header), SEGMENT_VERSION, IO_ERROR.
+  /// Errors: SEGMENT_CORRUPT (header), SEGMENT_VERSION, PERMISSION_DENIED, IO_ERROR.
   static Result<std::unique_ptr<SegmentCursor>> open(const std::string& path, Depth depth,
                                                      uint64_t bytes_max = kSegmentBytesMax);
 

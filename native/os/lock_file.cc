@@ -5,11 +5,13 @@
 
 #include <cerrno>
 
+#include "os/file_error.h"
+
 namespace afterimage {
 
 Result<Fd> take_lock(const std::string& path) {
   Fd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-  if (!fd) return system_error("IO_ERROR", "open " + path, errno);
+  if (!fd) return file_error("open " + path, errno);
   if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
   if (errno == EWOULDBLOCK) return Fd{};
   return system_error("IO_ERROR", "lock " + path, errno);

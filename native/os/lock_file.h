@@ -11,7 +11,7 @@
 namespace afterimage {
 
 /// Takes the exclusive lock on `path` (created 0600). An empty Fd when another process, or another descriptor
-/// of this one, holds it. Errors: IO_ERROR.
+/// of this one, holds it. Errors: PERMISSION_DENIED, IO_ERROR.
 Result<Fd> take_lock(const std::string& path);
 
 }  // namespace afterimage

@@ -1,6 +1,6 @@
 /** The SQLite database under the catalog: how it is opened, made durable and brought to the newest schema. */
 import Database from 'better-sqlite3';
-import { AfterimageError, toAfterimageError } from '../../proto/errors.js';
+import { AfterimageError, toAfterimageError, type ErrorCode } from '../../proto/errors.js';
 import { MIGRATIONS } from './migrations.js';
 
 export type CatalogDatabase = Database.Database;
@@ -10,7 +10,8 @@ const SYNCHRONOUS_FULL = 2n;
 
 /**
  * Opens (or creates) the database in `file` and migrates it. Integers are read as bigint.
- * Errors: STORE_VERSION when a newer program wrote it, STORE_INVALID when it is not a catalog or is damaged.
+ * Errors: STORE_VERSION when a newer program wrote it, STORE_INVALID when it is not a catalog or is damaged,
+ * PERMISSION_DENIED, STORE_BUSY, JOURNAL_FULL, JOURNAL_IO.
  */
 export function openDatabase(file: string, migrations: readonly string[] = MIGRATIONS): CatalogDatabase {
   let database: CatalogDatabase | null = null;
@@ -22,13 +23,19 @@ export function openDatabase(file: string, migrations: readonly string[] = MIGRA
     return database;
   } catch (thrown) {
     database?.close();
-    if (thrown instanceof Database.SqliteError) {
-      throw new AfterimageError('STORE_INVALID', `${file}: ${thrown.message} (${thrown.code})`, {
-        cause: thrown,
-      });
-    }
-    throw thrown;
+    if (!(thrown instanceof Database.SqliteError)) throw thrown;
+    throw new AfterimageError(openingCode(thrown.code), `${file}: ${thrown.message} (${thrown.code})`, {
+      cause: thrown,
+    });
   }
+}
+
+/** STORE_INVALID speaks of what the file holds: one that could not be read is not damaged. */
+function openingCode(sqlite: string): ErrorCode {
+  if (/^SQLITE_(CANTOPEN|READONLY|PERM)/.test(sqlite)) return 'PERMISSION_DENIED';
+  if (/^SQLITE_(BUSY|LOCKED)/.test(sqlite)) return 'STORE_BUSY';
+  if (sqlite === 'SQLITE_FULL') return 'JOURNAL_FULL';
+  return sqlite.startsWith('SQLITE_IOERR') ? 'JOURNAL_IO' : 'STORE_INVALID';
 }
 
 function configure(database: CatalogDatabase, file: string): void {

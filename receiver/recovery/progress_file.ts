@@ -4,7 +4,7 @@
  */
 import { readFile, unlink } from 'node:fs/promises';
 import { z } from 'zod';
-import { writeDurably } from '../durable_file.js';
+import { writeDurably } from '../../service/durable_file.js';
 
 export const PROGRESS_SUFFIX = '.afterimage-resume';
 

@@ -6,7 +6,8 @@ import { open, readdir, realpath, stat, truncate } from 'node:fs/promises';
 import type { Stats } from 'node:fs';
 import path from 'node:path';
 import type { BlockDevice, FileDeviceOptions } from '../../native/index.js';
-import { AfterimageError, toAfterimageError } from '../../proto/errors.js';
+import { AfterimageError, isErrorCode, toAfterimageError } from '../../proto/errors.js';
+import { fileError, isForbidden } from '../../service/file_error.js';
 import { loopDevicesOver } from '../../service/loop_devices.js';
 import {
   PROGRESS_SUFFIX,
@@ -181,7 +182,7 @@ async function statOrNull(file: string): Promise<Stats | null> {
 export function targetError(thrown: unknown, file: string): AfterimageError {
   const code = (thrown as { code?: unknown }).code;
   const options = { cause: thrown };
-  if (code === 'EACCES' || code === 'EPERM') {
+  if (isForbidden(thrown)) {
     return new AfterimageError('PERMISSION_DENIED', `${file} may not be written by the receiver`, options);
   }
   if (TARGET_FAULTS.includes(String(code))) {
@@ -190,5 +191,5 @@ export function targetError(thrown: unknown, file: string): AfterimageError {
   if (code === 'BACKING_BUSY') {
     return new AfterimageError('TARGET_BUSY', `${file} is mounted or in use`, options);
   }
-  return toAfterimageError(thrown);
+  return isErrorCode(code) ? toAfterimageError(thrown) : fileError(thrown, file);
 }

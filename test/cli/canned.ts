@@ -8,6 +8,7 @@ import {
   agentControlService,
   receiverControlService,
   type AgentStatus,
+  type CheckpointCreateRequest,
   type CheckpointInfo,
   type ExportInfo,
   type GroupStatus,
@@ -176,6 +177,8 @@ export interface CannedReceiver {
   /** Thrown instead of every answer. */
   failure?: AfterimageError;
   recover?: (request: RecoverRequest, context: CallContext) => AsyncGenerator<RecoverProgress>;
+  /** Instead of the canned checkpoint. */
+  checkpointCreate?: (request: CheckpointCreateRequest, context: CallContext) => Promise<CheckpointInfo>;
 }
 
 /** Serves RUN_DIR/receiver.sock until the test ends. */
@@ -197,7 +200,10 @@ export async function cannedReceiver(t: Test, runDir: string, canned: CannedRece
       grade: 'ordered' as const,
       member: 'm',
     }),
-    checkpointCreate: answer('checkpointCreate', checkpoint),
+    checkpointCreate:
+      canned.checkpointCreate === undefined
+        ? answer('checkpointCreate', checkpoint)
+        : unary(canned.checkpointCreate),
     checkpointList: answer('checkpointList', { checkpoints: [checkpoint] }),
     exportOpen: answer('exportOpen', exported),
     exportList: answer('exportList', { exports: [exported] }),
@@ -214,17 +220,23 @@ export async function cannedReceiver(t: Test, runDir: string, canned: CannedRece
 }
 
 /** Serves RUN_DIR/agent.sock until the test ends. */
-export async function cannedAgent(t: Test, runDir: string): Promise<Asked> {
+export async function cannedAgent(
+  t: Test,
+  runDir: string,
+  canned: { failure?: AfterimageError; socket?: string } = {},
+): Promise<Asked> {
   const asked: Asked = [];
+  const answer = <T>(response: T): Promise<T> =>
+    canned.failure === undefined ? Promise.resolve(response) : Promise.reject(canned.failure);
   const server = new RpcServer();
   server.add(agentControlService, {
-    status: unary(() => Promise.resolve(agentStatus)),
+    status: unary(() => answer(agentStatus)),
     checkpointCreate: unary((request) => {
       asked.push(['checkpointCreate', request]);
-      return Promise.resolve(checkpoint);
+      return answer(checkpoint);
     }),
   });
-  await server.listenUnix(path.join(runDir, 'agent.sock'));
+  await server.listenUnix(path.join(runDir, canned.socket ?? 'agent.sock'));
   t.teardown(() => server.stop(0));
   return asked;
 }

@@ -1,6 +1,10 @@
 /** The program itself, as a shell starts it. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readdir, rm, writeFile } from 'node:fs/promises';
+import net from 'node:net';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { AfterimageError } from '../../proto/errors.js';
@@ -52,6 +56,54 @@ t.test('Ctrl-C during a recovery ends it in order, with 130', async (t) => {
   t.match(said.stderr, /error INTERRUPTED: .* it can be resumed/);
 });
 
+t.test(
+  'Ctrl-C while a checkpoint is on its way ends the wait, with 130, and the daemon learns of it',
+  async (t) => {
+    const runDir = await temporary(t);
+    let asked: () => void = () => undefined;
+    const isAsked = new Promise<void>((resolve) => (asked = resolve));
+    let learned: () => void = () => undefined;
+    const hasLearned = new Promise<void>((resolve) => (learned = resolve));
+    await cannedReceiver(t, runDir, {
+      async checkpointCreate(_request, { signal }) {
+        asked();
+        await once(signal, 'abort');
+        learned();
+        throw new AfterimageError('INTERRUPTED', 'the caller went away');
+      },
+    });
+    const { child, said, ended } = start(runDir, ['checkpoint', 'create', 'db', 'noon']);
+    await isAsked;
+    child.kill('SIGINT');
+    t.same(await ended, [130, null]);
+    t.match(said.stderr, /^error INTERRUPTED: /);
+    t.equal(said.stdout, '');
+    await hasLearned;
+  },
+);
+
+t.test('Ctrl-C at any moment of `receiver init` leaves a whole store or none', async (t) => {
+  const directory = await temporary(t);
+  const init = (name: string) =>
+    start(directory, ['receiver', 'init', '--store', path.join(directory, name)]);
+  const begun = Date.now();
+  await init('first').ended;
+  const wholeMs = Date.now() - begun;
+  for (let eighth = 1; eighth <= 8; eighth += 1) {
+    const name = `store-${eighth}`;
+    const { child, said, ended } = init(name);
+    await delay((wholeMs * eighth) / 8);
+    child.kill('SIGINT');
+    const [status, signal] = await ended;
+    const found = await readdir(path.join(directory, name)).catch(() => null);
+    const whole = ['groups', 'scratch', 'store.json'];
+    if (status === 0) t.same(found?.sort(), whole, 'it was made');
+    else if (status === 130) t.same(found, null, `it was not: ${said.stderr}`);
+    // Before the command's first line runs, and after its last, the signal has its usual effect.
+    else t.same([signal, found?.sort() ?? whole], ['SIGINT', whole], 'nothing by halves');
+  }
+});
+
 t.test('Ctrl-C and Ctrl-D at a question end it in order, with 130', async (t) => {
   // readline takes both keys itself, and rejects: that was told as a defect, with a stack.
   const runDir = await temporary(t);
@@ -96,4 +148,30 @@ t.test('--version and --help', async (t) => {
   const help = start('/nowhere', ['export', '--help']);
   t.same(await help.ended, [0, null]);
   t.match(help.said.stdout, /--writable/);
+});
+
+t.test('an agent that cannot run says why: its state is damaged, its control socket is busy', async (t) => {
+  const directory = await temporary(t);
+  const place = (name: string): string => path.join(directory, name);
+  await writeFile(place('volume.img'), Buffer.alloc(1 << 20));
+  await writeFile(
+    place('agent.toml'),
+    `receiver = "127.0.0.1:9"\nstate_dir = "${directory}"\nrun_dir = "${directory}"\n` +
+      `[[group]]\nname = "db"\nring_bytes = "8MiB"\n` +
+      `[[group.volume]]\nname = "data"\nbacking = "${place('volume.img')}"\nattach = "socket"\n`,
+  );
+  const refused = async (): Promise<unknown> => {
+    const { said, ended } = start(directory, ['agent', 'run', '--config', place('agent.toml'), '--json']);
+    const [status] = await ended;
+    const { error } = JSON.parse(said.stderr.trimEnd().split('\n').at(-1) ?? '') as { error: object };
+    return { status, ...error };
+  };
+  await writeFile(place('db.json'), '{"version":1}');
+  t.match(await refused(), { status: 3, code: 'STATE_INVALID', message: /db\.json/, hint: /^Keep a copy/ });
+
+  await rm(place('db.json'));
+  const other = net.createServer().listen(place('agent.sock'));
+  await once(other, 'listening');
+  t.teardown(() => other.close());
+  t.match(await refused(), { status: 7, code: 'LISTEN_BUSY', message: /agent\.sock/ });
 });

@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import t from 'tap';
+import { AfterimageError } from '../../proto/errors.js';
 import { renderStatus } from '../../cli/status_view.js';
 import {
   agentStatus,
@@ -132,7 +133,66 @@ t.test('--watch --json goes on, one object a line, while the daemon is away', as
     .trimEnd()
     .split('\n')
     .map((line) => JSON.parse(line) as { receiver: unknown });
-  t.match(lines, [{ receiver: null }, { receiver: { listen: '127.0.0.1:7443' } }]);
+  t.match(lines, [
+    { receiver: null, receiverError: { code: 'DAEMON_UNREACHABLE' } },
+    { receiver: { listen: '127.0.0.1:7443' }, receiverError: null },
+  ]);
+});
+
+const STUCK = new AfterimageError('DAEMON_TIMEOUT', 'receiver.sock did not answer in time');
+const FORBIDDEN = new AfterimageError('PERMISSION_DENIED', 'agent.sock may not be used by this user');
+
+t.test('a daemon that is stuck or forbidden does not hide the other one', async (t) => {
+  const runDir = await temporary(t);
+  await cannedAgent(t, runDir);
+  await cannedReceiver(t, runDir, { failure: STUCK });
+  const { status, stdout, stderr } = await invoke(runDir, ['status']);
+  t.equal(status, 6);
+  t.match(stdout, /^agent 0\.1\.0 on host1.*\ndb +protected/s);
+  t.equal(stderr, `error DAEMON_TIMEOUT: ${STUCK.message}\n  → ${STUCK.hint}\n`);
+  const json = await invoke(runDir, ['status', '--json']);
+  t.equal(json.status, 6);
+  t.match(JSON.parse(json.stdout), {
+    agent: { host: 'host1' },
+    agentError: null,
+    receiver: null,
+    receiverError: { code: 'DAEMON_TIMEOUT', message: STUCK.message, hint: STUCK.hint },
+  });
+  t.match(JSON.parse(json.stderr), { error: { code: 'DAEMON_TIMEOUT' } });
+});
+
+t.test('two daemons that fail are both told of, and neither is asked in vain', async (t) => {
+  const runDir = await temporary(t);
+  await cannedAgent(t, runDir, { failure: FORBIDDEN });
+  await cannedReceiver(t, runDir, { failure: STUCK });
+  const { status, stdout, stderr } = await invoke(runDir, ['status']);
+  t.strictSame([status, stdout], [4, '']);
+  t.match(stderr, /error DAEMON_TIMEOUT.*error PERMISSION_DENIED/s);
+  const interrupted = AbortSignal.abort();
+  const ended = await invoke(runDir, ['status'], { stop: { drain: interrupted, end: interrupted } });
+  t.strictSame([ended.status, ended.stderr.match(/error /g)?.length], [130, 1], 'Ctrl-C is told once');
+});
+
+t.test('--watch says why a daemon is not shown, in JSON too', async (t) => {
+  const runDir = await temporary(t);
+  await cannedAgent(t, runDir, { failure: FORBIDDEN });
+  await cannedReceiver(t, runDir);
+  const watched = async (argv: string[]): Promise<string> => {
+    const interrupt = new AbortController();
+    const { status, stdout } = await invoke(runDir, ['status', '--watch', ...argv], {
+      stop: { drain: interrupt.signal, end: interrupt.signal },
+      sleep: () => Promise.resolve(interrupt.abort()),
+    });
+    t.equal(status, 0);
+    return stdout;
+  };
+  t.match(await watched([]), /^receiver 0\.1\.0 .*error PERMISSION_DENIED: agent\.sock may not.*→/s);
+  t.match(JSON.parse(await watched(['--json'])), {
+    agent: null,
+    agentError: { code: 'PERMISSION_DENIED' },
+    receiver: { listen: '127.0.0.1:7443' },
+    receiverError: null,
+  });
 });
 
 t.test('trouble is told: why a group is not protected, that the receiver is away', (t) => {

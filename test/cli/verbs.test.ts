@@ -224,6 +224,65 @@ t.test('checkpoint create goes to the receiver, or to the agent where that is aw
   t.equal(named.status, 0, 'an agent named by --control is recognized as one');
 });
 
+t.test(
+  'checkpoint create asks the agent for a group that the receiver here has nothing to do with',
+  async (t) => {
+    // Two hosts that are each other's recovery site: a receiver that ran here hid the agent's groups.
+    for (const code of ['GROUP_UNKNOWN', 'AGENT_AWAY'] as const) {
+      const runDir = await temporary(t);
+      const refusal = new AfterimageError(code, 'not here');
+      const receiver = await cannedReceiver(t, runDir, { failure: refusal });
+      const argv = ['checkpoint', 'create', 'db', 'noon'];
+      const alone = await invoke(runDir, argv);
+      t.match(alone.stderr, `error ${code}: not here`, 'without an agent the receiver has the last word');
+      const agent = await cannedAgent(t, runDir);
+      t.equal((await invoke(runDir, argv)).status, 0, code);
+      t.strictSame([receiver.length, agent.length], [2, 1]);
+      const named = await invoke(runDir, [...argv, '--control', `${runDir}/receiver.sock`]);
+      t.match(named.stderr, `error ${code}`, 'a receiver that is named is asked alone');
+    }
+    const neither = await temporary(t);
+    const unknown = new AfterimageError('GROUP_UNKNOWN', 'the receiver has no group db');
+    await cannedReceiver(t, neither, { failure: unknown });
+    await cannedAgent(t, neither, { failure: new AfterimageError('GROUP_UNKNOWN', 'this agent has no db') });
+    const { status, stderr } = await invoke(neither, ['checkpoint', 'create', 'db', 'noon']);
+    t.equal(status, 5);
+    t.match(stderr, unknown.message);
+    const full = await temporary(t);
+    await cannedReceiver(t, full, { failure: new AfterimageError('CHECKPOINT_EXISTS', 'noon is taken') });
+    const untouched = await cannedAgent(t, full);
+    t.equal((await invoke(full, ['checkpoint', 'create', 'db', 'noon'])).status, 4);
+    t.same(untouched, [], 'any other refusal stands');
+  },
+);
+
+t.test('a verb that asks the wrong daemon says whose socket that is', async (t) => {
+  // It said PROTOCOL_VERSION "bring agent, receiver and command to the same version".
+  const runDir = await temporary(t);
+  await cannedAgent(t, runDir, { socket: 'receiver.sock' });
+  for (const argv of [
+    ['timeline', 'db'],
+    ['export', 'list'],
+    ['recover', 'db', '--at', 'latest', '--to', 'x'],
+  ]) {
+    const { status, stderr } = await invoke(runDir, argv);
+    t.equal(status, 2, argv.join(' '));
+    t.match(
+      stderr,
+      `error DAEMON_MISMATCH: ${runDir}/receiver.sock is an agent's socket; this verb asks the receiver`,
+    );
+  }
+});
+
+t.test('what another machine says does not reach the terminal as it is, line by line', async (t) => {
+  const runDir = await temporary(t);
+  await cannedReceiver(t, runDir, {
+    failure: new AfterimageError('POINT_UNKNOWN', 'first \x1b[2J\nsecond \x9b1m'),
+  });
+  const { stderr } = await invoke(runDir, ['timeline', 'db']);
+  t.match(stderr, 'error POINT_UNKNOWN: first ?[2J\nsecond ?1m\n');
+});
+
 t.test('checkpoint list', async (t) => {
   const runDir = await temporary(t);
   const asked = await cannedReceiver(t, runDir);
@@ -333,6 +392,15 @@ t.test('the daemons: configuration by flag, environment or place, and what overr
   t.strictSame([good.status, good.stdout], [0, '/home/op/env.toml is valid: store /s\n']);
   const json = await invoke('', ['receiver', 'configcheck', '--json'], { daemons, cwd, env });
   t.same(JSON.parse(json.stdout), { config: '/home/op/env.toml', valid: true, control: '/run/r.sock' });
+});
+
+t.test('a store is not begun after Ctrl-C', async (t) => {
+  const drain = AbortSignal.abort();
+  const { status, stdout, stderr } = await invoke('/nowhere', ['receiver', 'init', '--store', '/srv/s'], {
+    stop: { drain, end: drain },
+  });
+  t.strictSame([status, stdout], [130, '']);
+  t.match(stderr, 'error INTERRUPTED: no store was made in /srv/s');
 });
 
 t.test('a defect is reported with its stack', async (t) => {

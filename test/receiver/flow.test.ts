@@ -1,6 +1,5 @@
 import t from 'tap';
 import { FlowGate, INTAKE_BYTES_MAX, INTAKE_MESSAGES_MAX } from '../../receiver/flow.js';
-import { Throughput } from '../../receiver/throughput.js';
 
 function gate() {
   const told: string[] = [];
@@ -39,19 +38,5 @@ t.test('a peer that does not read is not read either, until the session is over'
   t.same(told, ['pause', 'resume']);
   it.enter(INTAKE_BYTES_MAX * 2);
   t.same(told, ['pause', 'resume']);
-  t.end();
-});
-
-t.test('throughput is that of the last ten seconds', (t) => {
-  let nowMs = 5_000_000;
-  const it = new Throughput(() => nowMs);
-  it.add(1000);
-  nowMs += 1000;
-  it.add(9000);
-  t.equal(it.bytesPerSecond(), 1000n);
-  nowMs += 9000;
-  t.equal(it.bytesPerSecond(), 900n, 'the first second is over');
-  nowMs += 60_000;
-  t.equal(it.bytesPerSecond(), 0n);
   t.end();
 });

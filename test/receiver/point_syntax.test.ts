@@ -1,5 +1,6 @@
 import t from 'tap';
-import { formatTime, parsePoint } from '../../receiver/point_syntax.js';
+import { formatTime } from '../../proto/time.js';
+import { parsePoint } from '../../receiver/point_syntax.js';
 
 const S = 1_000_000_000n;
 

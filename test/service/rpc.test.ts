@@ -6,6 +6,7 @@ import { once } from 'node:events';
 import t, { type Test } from 'tap';
 import {
   agentControlService,
+  CONTROL_MESSAGE_BYTES_MAX,
   receiverControlService,
   type AgentStatus,
   type CheckpointCreateRequest,
@@ -154,6 +155,39 @@ t.test('an answer that is not the message asked for is MESSAGE_INVALID', async (
     },
   };
   await t.rejects(client.callUnary(wrong, {}, { timeoutMs: TIMEOUT_MS }), { code: 'MESSAGE_INVALID' });
+});
+
+const point = (index: number): CheckpointInfo => ({
+  name: `checkpoint-${index}-${'x'.repeat(40)}`,
+  group: 'g',
+  lsn: BigInt(index) + 2n ** 60n,
+  timeNs: 2n ** 60n,
+  consistency: 'crash',
+  grade: 'ordered',
+});
+
+t.test('a list of a hundred thousand checkpoints is an answer like any other', async (t) => {
+  // Symptom: from about 30,000 on, `checkpoint list` said that the other side speaks another protocol.
+  const socket = path.join(await temporary(t), 'receiver.sock');
+  const server = new RpcServer();
+  const { checkpointList } = receiverControlService;
+  const checkpoints = Array.from({ length: 100_000 }, (_, index) => point(index));
+  server.add({ checkpointList }, { checkpointList: unary(() => Promise.resolve({ checkpoints })) });
+  await server.listenUnix(socket);
+  t.teardown(() => server.stop(0));
+  const client = await RpcClient.openControl(socket);
+  t.teardown(() => client.close());
+  const answer = await client.callUnary(checkpointList, { group: '' }, { timeoutMs: TIMEOUT_MS });
+  t.equal(answer.checkpoints.length, checkpoints.length);
+  t.same(answer.checkpoints.at(-1), checkpoints.at(-1));
+});
+
+t.test('an answer beyond the limit says so', async (t) => {
+  const { client } = await serving(t, {
+    status: () => Promise.resolve({ ...status, host: 'x'.repeat(CONTROL_MESSAGE_BYTES_MAX) }),
+  });
+  const call = client.callUnary(agentControlService.status, {}, { timeoutMs: TIMEOUT_MS });
+  await t.rejects(call, { code: 'MESSAGE_TOO_LARGE', message: /too long/ });
 });
 
 t.test('a stream gives its messages in order and then the coded error that ended it', async (t) => {

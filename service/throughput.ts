@@ -1,5 +1,5 @@
-/** Bytes per second over the last WINDOW_S seconds. */
-export const WINDOW_S = 10;
+/** Bytes per second over the last WINDOW_S seconds: both ends of a stream say the same. */
+const WINDOW_S = 10;
 
 export class Throughput {
   /** Bytes of each whole second, by second modulo the window. */

@@ -109,6 +109,33 @@ TEST_CASE("capture group: nothing is framed before shipping starts, and then all
   CHECK(group->stats().released_lsn == last);
 }
 
+TEST_CASE("capture group: every record captured comes out of the stream as it went in") {
+  const auto group = streaming_group();
+  StreamReader reader(*group);
+  reader.keeps_payload = true;
+  REQUIRE(group->start_shipping(0, 0).ok());
+  constexpr uint64_t kWrites = 1500;
+  const auto content = [](uint64_t lsn) { return noise().data() + lsn * 512 % (kRecordBytesMax - 1024); };
+  for (uint64_t lsn = 1; lsn <= kWrites; ++lsn) {
+    Record record = write_at(lsn * 1024, 512 + lsn % 2 * 512);
+    record.volume = static_cast<uint16_t>(lsn % 3);
+    REQUIRE(group->publish(record, content(lsn)).lsn == lsn);
+    if (lsn % 100 == 0) reader.take_until(lsn);
+  }
+  REQUIRE(reader.records.size() == kWrites);
+  uint64_t differing = 0;
+  for (uint64_t lsn = 1; lsn <= kWrites; ++lsn) {
+    const StreamRecord& record = reader.records[lsn - 1];
+    const uint32_t length = 512 + lsn % 2 * 512;
+    const bool is_same = record.lsn == lsn && record.kind() == RecordKind::kWrite &&
+                         record.entry.volume == lsn % 3 && record.entry.offset == lsn * 1024 &&
+                         record.payload.size() == length &&
+                         std::memcmp(record.payload.data(), content(lsn), length) == 0;
+    differing += !is_same;
+  }
+  CHECK(differing == 0);
+}
+
 TEST_CASE("capture group: a lonely record does not wait for company for long") {
   const auto group = streaming_group();
   StreamReader reader(*group);

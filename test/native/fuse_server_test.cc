@@ -11,17 +11,14 @@
 #include <thread>
 #include <vector>
 
+#include "prerequisite.h"
 #include "scratch_files.h"
 #include "served_volume.h"
 
 using namespace afterimage;
 using namespace afterimage::test;
 
-#define REQUIRE_ATTACH()                                             \
-  if (!can_attach()) {                                               \
-    MESSAGE("not run: needs root, /dev/fuse and /dev/loop-control"); \
-    return;                                                          \
-  }
+#define REQUIRE_ATTACH() NEEDS(can_attach(), "root, /dev/fuse and /dev/loop-control")
 
 namespace {
 

@@ -33,7 +33,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'NO_EXTENT_LOCK',
     breaks: 'R2',
     native: [
-      "captured device: under overlapping writers the journal's replay is what the backing holds",
+      'captured device: of two writes in flight over one range, backing and journal agree on the last',
       'extent lock: random overlapping ranges are never held together',
     ],
     scenario: { file: 'prefix', assertion: PREFIX },

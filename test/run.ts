@@ -1,10 +1,14 @@
 /**
  * Runs the test steps one after the other, says how long each took and what it counted, and ends with one line
- * `N passed, N failed`. `node dist/test/run.js [--list] [NAME…]`.
+ * `N passed, N failed`, and `N skipped` where a test was left out. As root none may be: what is missing fails.
+ * `node dist/test/run.js [--list] [NAME…]`.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
+import { isRoot } from './prerequisite.js';
+import { demo, doctest, single, tap, total } from './step_count.js';
+import type { Count, Counter } from './step_count.js';
 
 interface Step {
   name: string;
@@ -14,28 +18,6 @@ interface Step {
   args: string[];
   count: Counter;
 }
-interface Count {
-  passed: number;
-  failed: number;
-}
-/** Reads what a finished step counted from its output; null when it printed no count. */
-type Counter = (output: string) => Count | null;
-
-/** doctest: `[doctest] test cases:  31 |  31 passed | 0 failed | 0 skipped` */
-const doctest: Counter = (output) => {
-  const match = /test cases:\s+\d+ \|\s+(\d+) passed \|\s+(\d+) failed/.exec(output);
-  return match === null ? null : { passed: Number(match[1]), failed: Number(match[2]) };
-};
-/** tap's TAP reporter closes each file with `ok` or `not ok` at the outermost level, its tests one level in. */
-const tap: Counter = (output) => {
-  const passed = output.match(/^ {4}ok \d+/gm)?.length ?? 0;
-  const failed = output.match(/^ {4}not ok \d+/gm)?.length ?? 0;
-  const filesFailed = output.match(/^not ok \d+/gm)?.length ?? 0;
-  return passed + failed + filesFailed === 0 ? null : { passed, failed: Math.max(failed, filesFailed) };
-};
-/** A step that is one check: its exit status decides. */
-const single: Counter = () => ({ passed: 1, failed: 0 });
-
 function tapFiles(...directories: string[]): string[] {
   return directories.flatMap((directory) => {
     const full = path.join('dist/test', directory);
@@ -91,7 +73,7 @@ const steps: Step[] = [
   { name: 'tsan', minutesMax: 12, command: 'scripts/test-native', args: ['tsan'], count: doctest },
   // One at a time: scenarios attach devices and measure nothing, but each fills both cores.
   tapStep('scenario', 12, ['scenario'], 1),
-  { name: 'demo', minutesMax: 8, command: 'node', args: ['dist/test/scenario/demo.js'], count: single },
+  { name: 'demo', minutesMax: 8, command: 'node', args: ['dist/test/scenario/demo.js'], count: demo },
   { name: 'mutants', minutesMax: 12, command: 'scripts/mutants', args: ['--quick'], count: single },
   { name: 'bench', minutesMax: 6, command: 'node', args: ['dist/bench/main.js', '--quick'], count: single },
 ];
@@ -112,7 +94,11 @@ interface Outcome extends Count {
 
 async function run(step: Step): Promise<Outcome> {
   const begin = Date.now();
-  const child = spawn(step.command, step.args, { stdio: ['ignore', 'pipe', 'inherit'], detached: true });
+  const child = spawn(step.command, step.args, {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    detached: true,
+    env: isRoot ? { ...process.env, AFTERIMAGE_TEST_REQUIRE_ALL: '1' } : process.env,
+  });
   let output = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
     output += text;
@@ -134,16 +120,18 @@ async function run(step: Step): Promise<Outcome> {
   });
   clearTimeout(timer);
   for (const signal of INTERRUPTS) process.off(signal, interrupt);
-  const count = step.count(output) ?? { passed: 0, failed: 0 };
+  const count = step.count(output) ?? { passed: 0, failed: 0, skipped: 0 };
   if (status !== 0) {
     console.error(
       `step ${step.name}: ${timedOut ? `stopped after ${step.minutesMax} minutes` : `ended with ${status}`}`,
     );
-    if (step.count === single) count.passed = 0;
+    if (step.count === single || step.count === demo) count.passed = 0;
     count.failed = Math.max(count.failed, 1);
   } else if (count.passed + count.failed === 0) {
-    console.error(`step ${step.name}: it counted no test`);
+    console.error(`step ${step.name}: no test of it ran`);
     count.failed = 1;
+  } else if (count.failed > 0) {
+    console.error(`step ${step.name}: it ended well, but what it printed is a failure`);
   }
   return { name: step.name, seconds: (Date.now() - begin) / 1000, ...count };
 }
@@ -160,12 +148,12 @@ if (names.includes('--list')) {
     console.log(`\n=== ${step.name} ===`);
     outcomes.push(await run(step));
   }
-  console.log('\nstep            passed  failed  seconds');
-  for (const { name, passed, failed, seconds } of outcomes)
-    console.log(
-      `${name.padEnd(15)} ${String(passed).padStart(6)}  ${String(failed).padStart(6)}  ${seconds.toFixed(1).padStart(7)}`,
-    );
-  const total = (key: keyof Count): number => outcomes.reduce((sum, outcome) => sum + outcome[key], 0);
-  console.log(`${total('passed')} passed, ${total('failed')} failed`);
-  process.exitCode = total('failed') === 0 ? 0 : 1;
+  const columns = ['passed', 'failed', 'skipped'] as const;
+  console.log(`\n${'step'.padEnd(15)} ${columns.map((key) => key.padStart(7)).join(' ')}  seconds`);
+  for (const outcome of outcomes) {
+    const counts = columns.map((key) => String(outcome[key]).padStart(7)).join(' ');
+    console.log(`${outcome.name.padEnd(15)} ${counts}  ${outcome.seconds.toFixed(1).padStart(7)}`);
+  }
+  console.log(total(outcomes));
+  process.exitCode = outcomes.every(({ failed }) => failed === 0) ? 0 : 1;
 }

@@ -10,16 +10,17 @@ import t, { type Test } from 'tap';
 import { agentControlService, type GroupStatus } from '../../proto/control.js';
 import { EXIT } from '../../proto/errors.js';
 import { RpcClient } from '../../service/rpc.js';
+import { isRoot, skipUnless } from '../prerequisite.js';
 import { MemoryReceiver } from './memory_receiver.js';
 import { scratchDirectory } from './running_agent.js';
 
 const CLI = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
 const MIB = 1 << 20;
 const run = promisify(execFile);
-const skip =
-  process.getuid?.() === 0 && existsSync('/dev/fuse') && existsSync('/dev/loop-control')
-    ? false
-    : 'needs root, /dev/fuse and loop devices';
+const skip = skipUnless(
+  isRoot && existsSync('/dev/fuse') && existsSync('/dev/loop-control'),
+  'root, /dev/fuse and loop devices',
+);
 
 class AgentProcess {
   private constructor(

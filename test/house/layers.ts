@@ -1,7 +1,8 @@
 /**
  * Finds every import that runs against the layers (docs/ARCHITECTURE.md):
  *   cli → agent, receiver → service, native → proto; tests, benches and scripts may import anything;
- *   agent and receiver never import each other; the native core knows nothing of Node-API, only native/binding does.
+ *   agent and receiver never import each other; the native core knows nothing of Node-API, only native/binding does;
+ *   the independent replay, whose verdict is an oracle, imports nothing that it judges.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -15,7 +16,10 @@ const BELOW: Readonly<Record<string, readonly string[]>> = {
   receiver: ['service', 'native', 'proto'],
   cli: ['agent', 'receiver', 'service', 'native', 'proto'],
 };
-const IMPORT = /(?:from|import)\s*\(?\s*'(\.[^']+)'/g;
+/** A reader that shares a line with the code under test would share its mistakes. */
+const REPLAY = 'test/replay';
+const REPLAY_MAY_IMPORT = /^(node:.*|tap)$/;
+const IMPORT = /(?<![.\w])(?:from|import|require)\s*\(?\s*'([^']+)'/g; // and no Buffer.from('…')
 const NODE_API = /#include\s+[<"](?:napi|node_api|uv|v8)[.\w]*[>"]/g;
 
 export interface Breach {
@@ -31,11 +35,22 @@ export function breaches(files: ReadonlyMap<string, string>): Breach[] {
 }
 
 function importBreaches(file: string, text: string): Breach[] {
+  const imports = [...text.matchAll(IMPORT)].map((match) => match[1] ?? '');
+  const isOwn = (specifier: string): boolean => specifier.startsWith('.');
+  const resolved = (specifier: string): string =>
+    isOwn(specifier) ? path.posix.join(path.posix.dirname(file), specifier) : specifier;
+  if (isIn(REPLAY, file)) {
+    return imports
+      .map(resolved)
+      .filter((imported) => !isIn(REPLAY, imported) && !REPLAY_MAY_IMPORT.test(imported))
+      .map((imported) => ({ file, imported }));
+  }
   const layer = layerOf(file);
   const allowed = BELOW[layer];
   if (allowed === undefined) return [];
-  return [...text.matchAll(IMPORT)]
-    .map((match) => path.posix.join(path.posix.dirname(file), match[1] ?? ''))
+  return imports
+    .filter(isOwn)
+    .map(resolved)
     .filter((imported) => layerOf(imported) !== layer && !allowed.includes(layerOf(imported)))
     .map((imported) => ({ file, imported }));
 }
@@ -45,14 +60,18 @@ function nativeBreaches(file: string, text: string): Breach[] {
   return [...text.matchAll(NODE_API)].map(([imported]) => ({ file, imported }));
 }
 
+function isIn(directory: string, file: string): boolean {
+  return file.startsWith(`${directory}/`);
+}
+
 function layerOf(file: string): string {
   return file.split('/')[0] ?? '';
 }
 
-/** The sources of every layer under `root`. */
+/** The sources of every layer, and of the independent replay, under `root`. */
 export function sources(root: string): Map<string, string> {
   const files = new Map<string, string>();
-  for (const layer of Object.keys(BELOW)) {
+  for (const layer of [...Object.keys(BELOW), REPLAY]) {
     for (const entry of readdirSync(path.join(root, layer), { recursive: true, encoding: 'utf8' })) {
       const file = path.posix.join(layer, entry);
       const isSource = /\.(ts|cc|h)$/.test(file) && !file.startsWith('proto/gen/');

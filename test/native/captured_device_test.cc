@@ -140,6 +140,27 @@ TEST_CASE("captured device: under overlapping writers the journal's replay is wh
   site.check_replay_equals_backing();
 }
 
+TEST_CASE("captured device: of two writes in flight over one range, backing and journal agree on the last") {
+  Site site;
+  std::atomic<int> written{0};
+  std::atomic<bool> is_overtaken{false};
+  // Whoever reached the backing first is not published for a while: time enough to be overtaken.
+  site.backing().after_write = [&] {
+    if (written.fetch_add(1) != 0) return;
+    const auto end = std::chrono::steady_clock::now() + 500ms;
+    while (!is_overtaken && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(1ms);
+  };
+  site.stream();
+  const auto first = bytes(8192, 0x11), second = bytes(8192, 0x22);
+  std::thread writer([&] { CHECK(site.device().write(0, 8192, first.data(), {}) == 0); });
+  while (written == 0) std::this_thread::sleep_for(1ms);
+  CHECK(site.device().write(4096, 8192, second.data(), {}) == 0);
+  is_overtaken = true;
+  writer.join();
+  site.take_all();
+  site.check_replay_equals_backing();
+}
+
 TEST_CASE("captured device: a write acknowledged before another was submitted has the lower LSN") {
   Site site(2, 1u << 20, 32u << 20);
   for (MemoryDevice* backing : site.backings) backing->dawdles = true;

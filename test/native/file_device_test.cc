@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "block_device_contract.h"
+#include "prerequisite.h"
 #include "scratch_files.h"
 
 namespace afterimage {
@@ -64,7 +65,7 @@ TEST_CASE("a read-only file keeps the contract of a read-only BlockDevice") {
 
 TEST_CASE(
     "a block device of 512 or 4096 byte sectors keeps the contract, through the page cache and past it") {
-  if (!LoopDisk::available()) return;
+  NEEDS(LoopDisk::available(), "root and loop devices");
   const ScratchDirectory directory;
   for (const uint32_t sector : {512u, 4096u}) {
     for (const Cache cache : {Cache::kDirect, Cache::kBuffered}) {
@@ -109,7 +110,7 @@ TEST_CASE("nobody writes behind an exclusive opener of a file") {
 }
 
 TEST_CASE("nobody writes behind an exclusive opener of a block device") {
-  if (!LoopDisk::available()) return;
+  NEEDS(LoopDisk::available(), "root and loop devices");
   const ScratchDirectory directory;
   const LoopDisk disk(directory.make_file("disk", 1 << 20), 512);
   auto first = open_device(disk.path(), {});
@@ -143,7 +144,7 @@ TEST_CASE("a zeroed or trimmed range loses its blocks, and keeps them when no ho
 
 TEST_CASE(
     "what was written with FUA or flushed past the page cache is what another program reads from the disk") {
-  if (!LoopDisk::available()) return;
+  NEEDS(LoopDisk::available(), "root and loop devices");
   const ScratchDirectory directory;
   const std::string file = directory.make_file("disk", 1 << 20);
   const LoopDisk disk(file, 512);
@@ -163,7 +164,7 @@ TEST_CASE(
 // A lost write-back is reported by the kernel once. If flush() forgot it, the next flush would succeed, and a
 // file system above would count on data that the disk never got.
 TEST_CASE("after a failed flush every later one fails until the device is reopened") {
-  if (!LoopDisk::available()) return;
+  NEEDS(LoopDisk::available(), "root and loop devices");
   const ScratchDirectory directory;
   // A sparse file of 8 MiB on a file system of 2 MiB: writes into the page cache succeed, write-back does
   // not.

@@ -6,6 +6,7 @@
 
 #include "front_end_fuse.h"
 #include "front_end_nbd.h"
+#include "prerequisite.h"
 #include "served_volume.h"
 
 namespace afterimage {
@@ -19,18 +20,12 @@ TEST_CASE("an NBD server on TCP keeps the contract of front ends") {
 }
 
 TEST_CASE("a FUSE server's file keeps the contract of front ends") {
-  if (::geteuid() != 0 || ::access("/dev/fuse", R_OK | W_OK) != 0) {
-    MESSAGE("not run: needs root and /dev/fuse");
-    return;
-  }
+  NEEDS(::geteuid() == 0 && ::access("/dev/fuse", R_OK | W_OK) == 0, "root and /dev/fuse");
   check_front_end_contract(fuse_file_front_end());
 }
 
 TEST_CASE("a loop device over a FUSE server's file keeps the contract of front ends") {
-  if (!test::can_attach()) {
-    MESSAGE("not run: needs root, /dev/fuse and /dev/loop-control");
-    return;
-  }
+  NEEDS(test::can_attach(), "root, /dev/fuse and /dev/loop-control");
   check_front_end_contract(loop_device_front_end());
 }
 

@@ -13,6 +13,8 @@
 #include <thread>
 #include <vector>
 
+#include "prerequisite.h"
+
 using namespace afterimage;
 
 namespace {
@@ -68,10 +70,7 @@ TEST_CASE("each protection of a process that serves I/O is in effect or named as
 }
 
 TEST_CASE("without privilege the refused protections are named") {
-  if (::geteuid() != 0) {
-    MESSAGE("not run: needs root to give privilege up");
-    return;
-  }
+  NEEDS(::geteuid() == 0, "root, to give privilege up");
   CHECK(in_child([] {
           if (::setresuid(65534, 65534, 65534) != 0) return 100;
           const auto refused = protect_io_process();

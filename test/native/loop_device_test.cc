@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "prerequisite.h"
 #include "served_volume.h"
 
 using namespace afterimage;
@@ -18,11 +19,7 @@ using namespace afterimage::test;
 
 namespace {
 
-#define REQUIRE_LOOP()                                               \
-  if (!can_attach()) {                                               \
-    MESSAGE("not run: needs root, /dev/fuse and /dev/loop-control"); \
-    return;                                                          \
-  }
+#define REQUIRE_LOOP() NEEDS(can_attach(), "root, /dev/fuse and /dev/loop-control")
 
 /// A file of 16 MiB, gone with its scope.
 class BackingFile {

@@ -37,6 +37,7 @@ class MemoryDevice final : public BlockDevice {
     // A failing disk has written a part.
     const Errno error = write_error;
     copy(offset, error != 0 ? length / 2 : length, from);
+    if (after_write) after_write();
     return error;
   }
   Errno zero(uint64_t offset, uint64_t length, const RequestOptions& options) override {
@@ -64,8 +65,8 @@ class MemoryDevice final : public BlockDevice {
 
   std::atomic<Errno> read_error{0}, write_error{0}, flush_error{0};
   std::atomic<int> fua_writes{0}, flushes{0};
-  std::function<void()> before_write;  // set before the device is shared
-  bool dawdles = false;                // likewise
+  std::function<void()> before_write, after_write;  // set before the device is shared
+  bool dawdles = false;                             // likewise
 
  private:
   void copy(uint64_t offset, uint64_t length, const std::byte* from) {

@@ -14,6 +14,7 @@
 #include "device/file_device.h"
 #include "frontend/nbd_server.h"
 #include "os/fd.h"
+#include "prerequisite.h"
 #include "scratch_files.h"
 
 extern char** environ;
@@ -32,7 +33,6 @@ bool installed(const std::string& program) {
   std::istringstream directories(std::getenv("PATH") == nullptr ? "" : std::getenv("PATH"));
   for (std::string directory; std::getline(directories, directory, ':');)
     if (::access((directory + "/" + program).c_str(), X_OK) == 0) return true;
-  MESSAGE(program << " is not installed");
   return false;
 }
 
@@ -84,7 +84,7 @@ bool contains(const std::string& text, const std::string& part) {
 }  // namespace
 
 TEST_CASE("nbdinfo finds every capability") {
-  if (!installed("nbdinfo")) return;
+  NEEDS(installed("nbdinfo"), "nbdinfo");
   const Served served;
   const std::string said = served.run({"nbdinfo", "--json", served.uri});
   for (const char* const fact :
@@ -97,7 +97,7 @@ TEST_CASE("nbdinfo finds every capability") {
 }
 
 TEST_CASE("nbdcopy copies in and out again, over several connections at once") {
-  if (!installed("nbdcopy")) return;
+  NEEDS(installed("nbdcopy"), "nbdcopy");
   const Served served;
   const std::string source = served.directory.make_file("source", kBytes);
   std::fstream file(source, std::ios::binary | std::ios::in | std::ios::out);
@@ -114,7 +114,7 @@ TEST_CASE("nbdcopy copies in and out again, over several connections at once") {
 }
 
 TEST_CASE("qemu-io writes, zeroes and discards, and qemu-img agrees with the file") {
-  if (!installed("qemu-io") || !installed("qemu-img")) return;
+  NEEDS(installed("qemu-io") && installed("qemu-img"), "qemu-io and qemu-img");
   const Served served;
   const std::string said = served.run({"qemu-io",
                                        "-f",
@@ -158,7 +158,7 @@ TEST_CASE("qemu-io writes, zeroes and discards, and qemu-img agrees with the fil
 }
 
 TEST_CASE("fio reads back what it wrote, at depth 32") {
-  if (!installed("fio")) return;
+  NEEDS(installed("fio"), "fio");
   const Served served;
   for (const char* const size : {"--bs=4k", "--bsrange=512-256k"}) {
     const std::string said =
@@ -174,11 +174,11 @@ TEST_CASE("a libnbd program keeps several requests of all kinds in flight") {
   // The distribution's own Python, since libnbd's module is made for that one; not nbdsh, which takes the
   // first.
   const std::string python = "/usr/bin/python3";
-  if (::access(python.c_str(), X_OK) != 0) return;
+  NEEDS(::access(python.c_str(), X_OK) == 0, python);
   const Served served;
-  if (!contains(served.run({python, "-c", "try:\n import nbd; print('present')\nexcept ImportError: pass"}),
-                "present"))
-    return;
+  NEEDS(contains(served.run({python, "-c", "try:\n import nbd; print('present')\nexcept ImportError: pass"}),
+                 "present"),
+        "libnbd's Python module");
   served.run({python, "-c", R"(
 import random, sys, nbd
 random.seed(5)

@@ -15,6 +15,7 @@
 
 #include "device/file_device.h"
 #include "nbd_raw_client.h"
+#include "prerequisite.h"
 #include "scratch_files.h"
 
 namespace afterimage {
@@ -375,7 +376,7 @@ TEST_CASE("more extents than fit one answer are described as far as they fit") {
 }
 
 TEST_CASE("FLUSH and FUA reach the disk before they are answered") {
-  if (!LoopDisk::available()) return;
+  NEEDS(LoopDisk::available(), "root and loop devices");
   const ScratchDirectory directory;
   const std::string file = directory.make_file("disk", kBytes);
   const LoopDisk disk(file, 512);

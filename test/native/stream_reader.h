@@ -30,7 +30,7 @@ class StreamReader {
   explicit StreamReader(CaptureGroup& group) : group_(group) {
     group_.set_on_ready([this] {
       const std::lock_guard lock(mutex_);
-      ++calls;
+      ++calls_;
       ready_ = true;
       changed_.notify_all();
     });
@@ -71,6 +71,17 @@ class StreamReader {
     const size_t count = ends.size();
     while (ends.size() == count) REQUIRE(take());
   }
+  /// How often on_ready was called.
+  int calls() {
+    const std::lock_guard lock(mutex_);
+    return calls_;
+  }
+  /// False when on_ready has not been called so often after far longer than it should take.
+  bool has_been_called(int times) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::seconds(10), [&] { return calls_ >= times; });
+  }
+
   /// What start_shipping() will redeliver: everything after `durable_lsn`, which is of generation
   /// `in_generation`.
   void rewind(uint64_t durable_lsn, uint32_t durable_link, uint64_t in_generation) {
@@ -125,7 +136,6 @@ class StreamReader {
   uint64_t generation = 0;
   uint32_t era = 0;
   uint32_t link = 0;
-  int calls = 0;  // of on_ready; read it when nothing is under way
 
  private:
   static uint32_t payload_bytes(const RecordEntry& entry) {
@@ -146,6 +156,7 @@ class StreamReader {
   std::mutex mutex_;
   std::condition_variable changed_;
   bool ready_ = false;
+  int calls_ = 0;
 };
 
 }  // namespace afterimage

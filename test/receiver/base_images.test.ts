@@ -7,10 +7,11 @@ import { promisify } from 'node:util';
 import t from 'tap';
 import * as native from '../../native/index.js';
 import { BaseImages } from '../../receiver/base_images.js';
+import { isRoot, skipUnless } from '../prerequisite.js';
 
 const run = promisify(execFile);
 const MIB = 1024 * 1024;
-const skip = process.getuid?.() === 0 ? false : 'a small file system needs root';
+const skip = skipUnless(isRoot, 'root, for a small file system');
 
 t.test('a store that is full during an initial sync is told as full, with the file', { skip }, async (t) => {
   const directory = await mkdtemp(path.join(tmpdir(), 'afterimage-base-'));

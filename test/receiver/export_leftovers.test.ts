@@ -8,8 +8,9 @@ import pino from 'pino';
 import t from 'tap';
 import * as native from '../../native/index.js';
 import { clearExportLeftovers } from '../../receiver/export_leftovers.js';
+import { isRoot, skipUnless } from '../prerequisite.js';
 
-const skip = process.getuid?.() === 0 ? false : 'needs root for loop devices';
+const skip = skipUnless(isRoot, 'root, for loop devices');
 const log = pino({ level: 'silent' });
 
 t.test(

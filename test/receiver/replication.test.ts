@@ -7,6 +7,7 @@ import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
 import type { Hello } from '../../proto/replication.js';
 import { formatUuid } from '../../proto/uuid.js';
+import { isRoot, skipUnless } from '../prerequisite.js';
 import { RunningReceiver } from './running_receiver.js';
 import { newIdentity, ScriptedAgent, ScriptedStream } from './scripted_agent.js';
 
@@ -396,8 +397,8 @@ t.test('a checkpoint asked for here is marked by the agent and kept', async (t) 
   );
 });
 
-const isRoot = process.getuid?.() === 0 ? {} : { skip: 'needs root for loop devices' };
-t.test('an export as a device: in use it stays, and it goes when it is free', isRoot, async (t) => {
+const skip = skipUnless(isRoot, 'root, for loop devices');
+t.test('an export as a device: in use it stays, and it goes when it is free', { skip }, async (t) => {
   const { receiver, agent } = await synced(t);
   const opened = await receiver.call('exportOpen', { ...exportOf('latest'), device: true });
   const device = opened.volumes[0]?.device ?? '';
@@ -411,7 +412,7 @@ t.test('an export as a device: in use it stays, and it goes when it is free', is
   t.same(await readdir(path.join(receiver.directory, 'run')), ['receiver.sock']);
 });
 
-t.test('a target that is in use as a loop device is not overwritten under its users', isRoot, async (t) => {
+t.test('a target that is in use as a loop device is not overwritten under its users', { skip }, async (t) => {
   const { receiver } = await synced(t);
   const target = path.join(receiver.directory, 'mounted.img');
   await receiver.recover({ target });

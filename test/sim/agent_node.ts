@@ -10,6 +10,8 @@ import type {
 } from '../../agent/session_events.js';
 import type { SessionLimits } from '../../agent/session_limits.js';
 import type { ReceiverMessage } from '../../proto/replication.js';
+import { checkAgentMarks } from './mark_checks.js';
+import type { Reached } from './mark_checks.js';
 import { ModelCapture } from './model_capture.js';
 import type { Delivery, ModelFrame } from './model_capture.js';
 import { BLOCK_BYTES } from './model_host.js';
@@ -34,6 +36,7 @@ export interface AgentSurroundings {
   ringBytes: number;
   directory: StateDirectory;
   identity: MemberIdentity;
+  reached: Reached;
   /** A connection to the receiver, or null when nobody answers. */
   dial: () => AgentEndpoint | null;
   /** Probability that the state, or a backing during a sync, cannot be accessed. */
@@ -56,6 +59,8 @@ export class AgentNode {
   #endpoint: AgentEndpoint | null = null;
   #isServing = false;
   #shippingTurn = 0;
+  /** What was sent on this connection, or where it began; null while nothing is shipped. */
+  #shippedLsn: bigint | null = null;
   #isQuiet = false;
   #isStopping = false;
   #isFenced = false;
@@ -116,6 +121,9 @@ export class AgentNode {
     for (const action of this.session.handle(event)) {
       if (this.process.isAlive) this.#carryOut(action, frame, piece);
     }
+    if (!this.process.isAlive) return;
+    const model = { captured: this.#capture?.lastLsn ?? null, shipped: this.#shippedLsn };
+    checkAgentMarks(this.session.marks, model, this.around.reached);
   }
 
   /** Answers after a while. */
@@ -151,13 +159,16 @@ export class AgentNode {
         this.#endpoint?.send({ message: action.message });
         return;
       case 'startShipping':
+        this.#shippedLsn = action.durableLsn;
         return this.#startShipping(action.durableLsn, action.link);
       case 'stopShipping':
+        this.#shippedLsn = null;
         return this.#group.stopShipping();
       case 'pull':
         return this.#group.next((delivery) => this.#pulled(delivery));
       case 'sendFrame': {
         assert(frame !== null, 'sendFrame belongs to a frame');
+        this.#shippedLsn = frame.header.lastLsn;
         const isCorrupt = random.chance(corruption());
         if (isCorrupt) onFault('frameCorrupt');
         return this.#sendBulk({ frame: { ...frame, isCorrupt } }, frame.header.bytes);
@@ -180,6 +191,7 @@ export class AgentNode {
         );
         return this.#group.beginGeneration(action.start);
       case 'abandonStream':
+        this.#shippedLsn = null;
         this.#group.closeStream(action.reason);
         return this.#startShipping(this.#group.lastLsn, 0);
       case 'readPiece':

@@ -13,6 +13,7 @@ import type { FaultPlan } from './fault_plan.js';
 import { BLOCK_BYTES, ModelHost } from './model_host.js';
 import { ModelStore } from './model_store.js';
 import type { StoreCopy } from './model_store.js';
+import { Reached } from './mark_checks.js';
 import { Endpoint } from './network.js';
 import { assertKept, orderedSpans, verifyPoints, verifyReplica } from './oracle.js';
 import type { OrderedSpan } from './oracle.js';
@@ -96,8 +97,13 @@ export class History {
   #requests = 0;
   #copy: StoreCopy | null = null;
   #promised: OrderedSpan[] = [];
-  /** By request: what a checkpoint must at least show. */
-  readonly #asked = new Map<string, { host: ModelHost; count: number }>();
+  readonly #reached = new Reached();
+  /** Of the last session that found fault with its peer. */
+  #blamed: string | null = null;
+  /** By request: how many of each host's changes a checkpoint must at least show. Only these hosts may answer it. */
+  readonly #asked = new Map<string, { name: string; counts: Map<ModelHost, number> }>();
+  /** Requests whose asker was told that the checkpoint is kept. */
+  #kept = new Set<string>();
 
   constructor(seed: number) {
     const random = new Random(seed);
@@ -143,7 +149,13 @@ export class History {
   // --- the cast ---
 
   #addSite(content: number[][], directory: StateDirectory): void {
-    const host = new ModelHost(this.#volumes, content, this.#random, () => this.#nextStamp());
+    const host = new ModelHost(
+      this.#volumes,
+      content,
+      this.#random,
+      () => this.#nextStamp(),
+      (lsn) => this.#reached.raise('captured', lsn),
+    );
     const site: Site = { host, directory, agent: null };
     this.#sites.push(site);
     this.#startAgent(site);
@@ -157,6 +169,7 @@ export class History {
       limits: AGENT_LIMITS,
       ringBytes: this.#plan.ringBytes,
       directory: site.directory,
+      reached: this.#reached,
       identity: {
         ...this.#identity,
         software: 'simulator',
@@ -174,7 +187,7 @@ export class History {
         if (kind === 'RING_FULL')
           this.#scheduler.after(random.int(1, 50), () => this.#askForCheckpoint(site));
       },
-      onCheckpoint: (_requestId, code) => this.#count(code === '' ? 'checkpointKept' : 'checkpointRefused'),
+      onCheckpoint: (requestId, code) => this.#answered(requestId, code),
       onFail: (code, message) => this.#blame(code, message),
       onStopped: (clean) => {
         this.#count(clean ? 'cleanStop' : 'uncleanStop');
@@ -194,10 +207,14 @@ export class History {
       random: this.#random,
       limits: RECEIVER_LIMITS,
       store: this.#store,
+      reached: this.#reached,
       diskMs: () => this.#diskMs,
       failure: () => this.#rate(this.#plan.storeFailure),
       onFault: (kind) => this.#count(kind),
-      onCheckpoint: (_requestId, code) => this.#count(code === '' ? 'checkpointKept' : 'checkpointRefused'),
+      onCheckpoint: (requestId, code) => {
+        this.#answered(requestId, code);
+        if (code === '') this.#count('checkpointKeptForReceiver');
+      },
       onClose: (code, message) => this.#blame(code, message),
     });
   }
@@ -205,15 +222,34 @@ export class History {
   /** Two honest machines on a network that keeps its messages in order never find fault with each other. */
   #blame(code: string, message: string): void {
     this.#count(code);
+    this.#blamed = code;
     const { lose, repeat, reorder } = this.#plan.network;
     const isHonest = lose + repeat + reorder === 0;
     assert(!isHonest || !FAULTS_OF_A_PEER.includes(code), `an honest peer was refused: ${code}, ${message}`);
+  }
+
+  /** What comes out of order is refused with a code that says so, at once. */
+  #outOfOrder(deliver: () => void): void {
+    this.#blamed = null;
+    deliver();
+    const code = this.#blamed as string | null;
+    assert(
+      code !== null && FAULTS_OF_A_PEER.includes(code),
+      `a message out of its order was answered by ${code ?? 'nothing'}`,
+    );
+    this.#count('disorderRefused');
+  }
+
+  #answered(requestId: string, code: string): void {
+    this.#count(code === '' ? 'checkpointKept' : 'checkpointRefused');
+    if (code === '') this.#kept.add(requestId);
   }
 
   #dial(): AgentEndpoint | null {
     if (this.#receiver === null || this.#isCut) return null;
     const onFault = (kind: string): void => this.#count(kind);
     const delayMs = (): number => this.#linkMs;
+    const outOfOrder = (deliver: () => void): void => this.#outOfOrder(deliver);
     const faults = this.#isOver ? { lose: 0, repeat: 0, reorder: 0 } : this.#plan.network;
     const near = new Endpoint<Upstream, ReceiverMessage>(
       this.#scheduler,
@@ -221,6 +257,7 @@ export class History {
       faults,
       delayMs,
       onFault,
+      outOfOrder,
     );
     const far = new Endpoint<ReceiverMessage, Upstream>(
       this.#scheduler,
@@ -228,6 +265,7 @@ export class History {
       faults,
       delayMs,
       onFault,
+      outOfOrder,
     );
     Endpoint.connect(near, far);
     this.#receiver.accept(far);
@@ -288,6 +326,7 @@ export class History {
         return this.#stopReceiver(() => {
           this.#store.restore(copy);
           this.#promised = [];
+          this.#kept = new Set(this.#store.checkpoints.map(({ requestId }) => requestId));
         });
       }
       case 'agentCloned': {
@@ -307,9 +346,12 @@ export class History {
     const requestId = `request ${this.#requests}`;
     const name = `point-${this.#requests}`;
     if (this.#random.chance(0.3)) {
+      // The receiver asks whichever agent is connected.
+      const counts = this.#sites.map((site) => [site.host, site.host.changes.length] as const);
+      this.#asked.set(requestId, { name, counts: new Map(counts) });
       this.#receiver?.askForCheckpoint(requestId, name);
     } else if (agent?.isAlive === true) {
-      this.#asked.set(requestId, { host, count: host.changes.length });
+      this.#asked.set(requestId, { name, counts: new Map([[host, host.changes.length]]) });
       agent.askForCheckpoint(requestId, name);
     }
     return true;
@@ -375,13 +417,17 @@ export class History {
     const records = new Map(
       this.#store.generations.flatMap((each) => each.records.map((record) => [record.lsn, record])),
     );
+    const kept = new Set(this.#store.checkpoints.map(({ requestId }) => requestId));
+    for (const requestId of this.#kept) assert(kept.has(requestId), `${requestId} was told to be kept`);
     for (const { requestId, name, lsn } of this.#store.checkpoints) {
       const isOrdered = spans.some(({ fromLsn, toLsn }) => lsn >= fromLsn && lsn <= toLsn);
       assert(isOrdered, `checkpoint ${name} at ${lsn} is not ordered`);
       const asked = this.#asked.get(requestId);
       const record = records.get(lsn);
+      const count = record === undefined ? undefined : asked?.counts.get(record.host);
+      assert(asked?.name === name, `checkpoint ${name} is not the one that was asked for`);
       assert(
-        asked === undefined || (record?.host === asked.host && record.historyCount >= asked.count),
+        record !== undefined && count !== undefined && record.historyCount >= count,
         `checkpoint ${name} at ${lsn} lacks what was written before it was asked for`,
       );
     }

@@ -40,6 +40,7 @@ export class ModelHost {
     private readonly random: Random,
     /** Stamps are unique over all hosts of a history. */
     private readonly nextStamp: () => number,
+    private readonly onLsn: (lsn: bigint) => void,
   ) {
     this.backings = content.map((blocks) => [...blocks]);
     this.origin = content.map((blocks) => [...blocks]);
@@ -88,6 +89,7 @@ export class ModelHost {
   lsnGiven(lsn: bigint): void {
     assert(lsn > this.#lsnMax, `LSN ${lsn} was given before, up to ${this.#lsnMax}`);
     this.#lsnMax = lsn;
+    this.onLsn(lsn);
   }
 
   #publish(change: InFlight): void {

@@ -4,6 +4,8 @@ import type { AgentMessage, Hello, ReceiverMessage } from '../../proto/replicati
 import { ReceiverSession } from '../../receiver/session.js';
 import type { ReceiverAction, ReceiverEvent, StoredWriter } from '../../receiver/session_events.js';
 import type { SessionLimits } from '../../receiver/session_limits.js';
+import { checkReceiverMarks } from './mark_checks.js';
+import type { Reached } from './mark_checks.js';
 import type { ModelFrame } from './model_capture.js';
 import { BLOCK_BYTES } from './model_host.js';
 import type { ModelStore } from './model_store.js';
@@ -19,6 +21,7 @@ export interface ReceiverSurroundings {
   random: Random;
   limits: SessionLimits;
   store: ModelStore;
+  reached: Reached;
   /** Delays of the disk, ms, as they are now: a slow disk is a fault too. */
   diskMs: () => number;
   /** Probability that an append or another action on the store fails. */
@@ -42,6 +45,8 @@ interface Live {
   /** Who wrote when the member was looked up. */
   writer: StoredWriter | null;
   lane: string;
+  /** The last LSN given to the store, or where the stream goes on; null before the session knows. */
+  receivedLsn: bigint | null;
 }
 
 export class ReceiverNode {
@@ -70,12 +75,15 @@ export class ReceiverNode {
       writer: null,
       onEnded: [],
       lane,
+      receivedLsn: null,
     };
     this.#live.push(live);
     endpoint.onMessage = (item) => {
       if (!this.process.isAlive) return;
-      if ('frame' in item) this.#handle(live, { type: 'frame', header: item.frame.header }, item.frame);
-      else this.#handle(live, { type: 'message', message: item.message }, null);
+      if ('frame' in item) {
+        this.around.reached.raise('received', item.frame.header.lastLsn);
+        this.#handle(live, { type: 'frame', header: item.frame.header }, item.frame);
+      } else this.#handle(live, { type: 'message', message: item.message }, null);
     };
     endpoint.onClosed = () => {
       if (this.process.isAlive) this.#handle(live, { type: 'closed' }, null);
@@ -91,12 +99,26 @@ export class ReceiverNode {
     this.process.end();
     for (const { endpoint } of this.#live) endpoint.close();
     this.around.store.crash(this.around.random);
+    this.around.reached.raise('durable', this.around.store.durableLsn);
   }
 
   #handle(live: Live, event: ReceiverEvent, frame: ModelFrame | null): void {
+    const { store, reached } = this.around;
     const isOld = live.session.isClosed;
+    // Where the stream goes on, as the store has it and not as the session understands it.
+    if (event.type === 'epochStored' || event.type === 'generationBegun') live.receivedLsn = store.durableLsn;
     for (const action of live.session.handle(event)) this.#carryOut(live, action, event, frame);
     assert(!isOld || live.session.isClosed, 'a closed session stays closed');
+    if (!live.session.isClosed && live.receivedLsn !== null) {
+      const generation = store.generations.at(-1);
+      const model = {
+        received: live.receivedLsn,
+        durable: store.durableLsn,
+        orderedFrom: generation?.orderedFromLsn ?? null,
+        first: generation?.firstLsn ?? 1n,
+      };
+      checkReceiverMarks(live.session.marks, model, reached);
+    }
     this.#settle(live);
   }
 
@@ -156,10 +178,13 @@ export class ReceiverNode {
           return { type: 'generationEnded' };
         });
       case 'beginGeneration':
-        return this.#later(live, 'catalog', () => ({
-          type: 'generationBegun',
-          volumes: store.beginGeneration(action.begin, action.resetBases),
-        }));
+        return this.#later(live, 'catalog', () => {
+          this.around.reached.begin(action.begin.firstLsn);
+          return {
+            type: 'generationBegun',
+            volumes: store.beginGeneration(action.begin, action.resetBases),
+          };
+        });
       case 'beginBase':
         return this.#later(live, 'base', () => {
           store.beginBase(action.volume);
@@ -242,6 +267,7 @@ export class ReceiverNode {
 
   #append(live: Live, frame: ModelFrame): void {
     const { store, random, diskMs, failure, onFault } = this.around;
+    live.receivedLsn = frame.header.lastLsn;
     if (live.hasFailed) return; // JOURNAL_STOPPED
     const code = random.chance(failure()) ? 'JOURNAL_FULL' : store.append(frame);
     if (code === 'JOURNAL_FULL') onFault('journalFull');
@@ -251,6 +277,7 @@ export class ReceiverNode {
       live.pending -= 1;
       if (code !== null) return this.#handle(live, { type: 'appendFailed', code, message: 'refused' }, null);
       store.commit();
+      this.around.reached.raise('durable', store.durableLsn);
       this.#handle(live, { type: 'appended', durableLsn: store.durableLsn }, null);
     });
   }

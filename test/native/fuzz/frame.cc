@@ -1,10 +1,9 @@
 // Structured-random mutation of frames: what the wire or a disk may bring. Half of the mutants have their
 // CRCs made right again, so that the checks behind them are reached. Meant to run under ASan: a finding is a
 // crash.
-//   fuzz-frame --seed N --seconds S
+//   fuzz-frame [--seed N] [--seconds S]
 #include "journal/frame.h"
 
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -13,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "fuzz/fuzz_run.h"
 #include "os/crc32c.h"
 
 using namespace afterimage;
@@ -109,43 +109,40 @@ void seal(std::byte* frame, size_t size, Random& random) {
   std::memcpy(frame, &header, sizeof header);
 }
 
+struct Tally {
+  uint64_t unpacked = 0, refused = 0, writes = 0;
+};
+
 /// What a reader of an accepted frame relies on.
-void use(const FrameView& view) {
+void use(const FrameView& view, Tally* tally) {
   for (size_t i = 0; i < view.chunks.size(); ++i) {
     const ChunkEntry& chunk = view.chunks[i];
     const uint32_t raw_bytes = chunk_raw_bytes(view, i);
     const auto into = std::make_unique<std::byte[]>(raw_bytes);  // exactly as long: ASan sees one byte more
     const uint32_t stored = chunk.stored_bytes & ~kChunkStoredRaw;
-    (void)unpack_chunk(view, i, view.payload.subspan(chunk.stored_offset, stored), into.get()).ok();
+    const auto piece = view.payload.subspan(chunk.stored_offset, stored);
+    ++(unpack_chunk(view, i, piece, into.get()).ok() ? tally->unpacked : tally->refused);
   }
   for (const RecordEntry& record : view.records) {
     if (record.kind != static_cast<uint8_t>(RecordKind::kWrite)) continue;
+    ++tally->writes;
     const size_t first = chunk_at(view, record.payload_offset);
     const size_t last = chunk_at(view, record.payload_offset + record.length - 1);
     if (record.length <= kChunkRawBytesMax && first != last) std::abort();
   }
 }
 
-uint64_t number_after(const char* name, int argc, char** argv, uint64_t otherwise) {
-  for (int i = 1; i + 1 < argc; ++i)
-    if (std::strcmp(argv[i], name) == 0) return std::strtoull(argv[i + 1], nullptr, 10);
-  return otherwise;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-  const uint64_t seed = number_after("--seed", argc, argv, std::random_device{}());
-  const uint64_t seconds = number_after("--seconds", argc, argv, 5);
-  std::printf("fuzz frame: seed %llu\n", static_cast<unsigned long long>(seed));
-  std::fflush(stdout);
-  Random random(seed);
+  test::FuzzRun run("frame", argc, argv);
+  Random random(run.seed());
   std::vector<Words> corpus;
   for (int i = 0; i < 32; ++i) corpus.push_back(sample_frame(random));
 
-  uint64_t mutants = 0, accepted = 0, tables = 0;
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
-  while (std::chrono::steady_clock::now() < end) {
+  uint64_t mutants = 0, tables = 0, altered = 0;
+  Tally tally;
+  for (; !run.is_over(); ++mutants) {
     Words& sample = corpus[random() % corpus.size()];
     size_t size = sample.size() * 8;
     if (random() % 8 == 0) size = random() % (size + 1);
@@ -154,16 +151,18 @@ int main(int argc, char** argv) {
     if (size > 0) std::memcpy(frame.get(), sample.data(), size);
     if (size > 0) mutate(frame.get(), size, random);
     if (random() % 2 == 0) seal(frame.get(), size, random);
-    ++mutants;
     const std::span<const std::byte> bytes(frame.get(), size);
     if (parse_frame_tables(bytes).ok()) ++tables;
     const auto verified = verify_frame(bytes);
     if (!verified.ok()) continue;
-    ++accepted;
-    use(*verified);
+    if (std::memcmp(frame.get(), sample.data(), size) != 0) ++altered;
+    use(*verified, &tally);
   }
-  std::printf("fuzz frame: %llu mutants, %llu with readable tables, %llu accepted, no finding\n",
-              static_cast<unsigned long long>(mutants), static_cast<unsigned long long>(tables),
-              static_cast<unsigned long long>(accepted));
-  return 0;
+  std::printf("fuzz frame: %llu mutants, no finding\n", static_cast<unsigned long long>(mutants));
+  run.expect("mutants with readable tables", tables, mutants, 10);
+  run.expect("altered frames accepted", altered, mutants, 20);
+  run.expect("chunks of them unpacked", tally.unpacked, mutants, 20);
+  run.expect("chunks of them refused", tally.refused, mutants, 1000);
+  run.expect("writes in them looked up", tally.writes, mutants, 20);
+  return run.exit_status();
 }

@@ -1,12 +1,11 @@
-// Structured-random requests against FuseSession: `fuzz-fuse --seed N --seconds S`. Most requests are nearly
-// right, so that they get past the first check; lengths, names, offsets and sizes lie. Meant to run under
-// AddressSanitizer: each request lies in a buffer of exactly its length. The oracle is a plain array that the
-// accepted requests are applied to.
+// Structured-random requests against FuseSession: `fuzz-fuse [--seed N] [--seconds S]`. Most requests are
+// nearly right, so that they get past the first check; lengths, names, offsets and sizes lie. Meant to run
+// under AddressSanitizer: each request lies in a buffer of exactly its length. The oracle is a plain array
+// that the accepted requests are applied to.
 #include <fcntl.h>
 #include <linux/falloc.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -16,6 +15,7 @@
 
 #include "frontend/fuse_session.h"
 #include "fuse_message.h"
+#include "fuzz/fuzz_run.h"
 #include "scratch_device.h"
 
 using namespace afterimage;
@@ -44,13 +44,17 @@ class Fuzzer {
       return complain("device and model differ");
     return true;
   }
+  struct Accepted {
+    uint64_t writes = 0, bytes_written = 0, holes = 0, reads = 0, names = 0;
+  };
   uint64_t requests() const { return requests_; }
-  uint64_t accepted_writes() const { return accepted_writes_; }
+  uint64_t refused() const { return refused_; }
+  const Accepted& accepted() const { return accepted_; }
 
  private:
   bool one_in(uint32_t n) { return random_() % n == 0; }
   bool complain(const char* what) {
-    std::printf("fuse fuzz: request %llu: %s\n", static_cast<unsigned long long>(requests_), what);
+    std::printf("fuzz fuse: request %llu: %s\n", static_cast<unsigned long long>(requests_), what);
     return false;
   }
 
@@ -167,7 +171,10 @@ class Fuzzer {
   }
 
   bool apply(const FuseRequest& request, const CollectingSink::Reply& reply) {
-    if (reply.header.error != 0) return true;
+    if (reply.header.error != 0) {
+      ++refused_;
+      return true;
+    }
     const uint32_t opcode = request.header().opcode;
     const bool modifies = opcode == FUSE_WRITE || opcode == FUSE_FALLOCATE;
     if (modifies != (reply.executed != 0)) return complain("the executed mark is wrong");
@@ -177,12 +184,14 @@ class Fuzzer {
       if (check_range(kSize, in.offset, payload.size(), ENOSPC) != 0)
         return complain("a write outside was accepted");
       std::copy(payload.begin(), payload.end(), model_.begin() + static_cast<ptrdiff_t>(in.offset));
-      ++accepted_writes_;
+      ++accepted_.writes;
+      accepted_.bytes_written += payload.size();
     } else if (opcode == FUSE_FALLOCATE) {
       const auto in = *request.argument<fuse_fallocate_in>();
       if (check_range(kSize, in.offset, in.length, EINVAL) != 0)
         return complain("a hole outside was accepted");
       std::fill_n(model_.begin() + static_cast<ptrdiff_t>(in.offset), in.length, std::byte{0});
+      ++accepted_.holes;
     } else if (opcode == FUSE_READ) {
       const auto in = *request.argument<fuse_read_in>();
       const uint64_t start = std::min(in.offset, kSize);
@@ -190,6 +199,9 @@ class Fuzzer {
       if (reply.body.size() != length) return complain("a read of a wrong length");
       if (!std::equal(reply.body.begin(), reply.body.end(), model_.begin() + static_cast<ptrdiff_t>(start)))
         return complain("a read of wrong bytes");
+      if (length > 0) ++accepted_.reads;
+    } else if (opcode == FUSE_LOOKUP || opcode == FUSE_READDIR) {
+      ++accepted_.names;
     }
     return true;
   }
@@ -202,30 +214,31 @@ class Fuzzer {
   std::atomic<uint32_t> executed_{0};
   std::atomic<int32_t> answer_{0};
   uint64_t requests_ = 0;
-  uint64_t accepted_writes_ = 0;
+  uint64_t refused_ = 0;
+  Accepted accepted_;
 };
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  uint64_t seed = std::random_device{}();
-  double seconds = 10;
-  for (int i = 1; i + 1 < argc; i += 2) {
-    if (std::strcmp(argv[i], "--seed") == 0) seed = std::strtoull(argv[i + 1], nullptr, 10);
-    if (std::strcmp(argv[i], "--seconds") == 0) seconds = std::strtod(argv[i + 1], nullptr);
-  }
-  std::printf("fuse fuzz: seed %llu\n", static_cast<unsigned long long>(seed));
-  std::fflush(stdout);
-  Fuzzer fuzzer(seed);
-  const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
+  FuzzRun run("fuse", argc, argv);
+  Fuzzer fuzzer(run.seed());
   bool holds = true;
-  while (holds && std::chrono::steady_clock::now() < end) {
+  while (holds && !run.is_over()) {
     constexpr int kBurst = 256;
     for (int i = 0; i < kBurst && holds; ++i) holds = fuzzer.step();
     holds = holds && fuzzer.check_content();
   }
-  std::printf("fuse fuzz: %llu requests, %llu writes accepted, %s\n",
-              static_cast<unsigned long long>(fuzzer.requests()),
-              static_cast<unsigned long long>(fuzzer.accepted_writes()), holds ? "ok" : "FAILED");
-  return holds ? 0 : 1;
+  const uint64_t requests = fuzzer.requests();
+  const Fuzzer::Accepted& accepted = fuzzer.accepted();
+  std::printf("fuzz fuse: %llu requests, %s\n", static_cast<unsigned long long>(requests),
+              holds ? "no finding" : "FAILED");
+  if (!holds) return 1;
+  run.expect("writes accepted", accepted.writes, requests, 100);
+  run.expect("bytes written", accepted.bytes_written, requests, 1);
+  run.expect("holes accepted", accepted.holes, requests, 100);
+  run.expect("reads that were not empty", accepted.reads, requests, 100);
+  run.expect("look-ups and listings answered", accepted.names, requests, 100);
+  run.expect("requests refused with an error", fuzzer.refused(), requests, 20);
+  return run.exit_status();
 }

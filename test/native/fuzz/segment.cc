@@ -2,13 +2,12 @@
 // reading must neither crash nor read out of bounds (run it under ASan). Half of the mutants have their CRCs
 // made right again, so that the checks behind them are reached; of the others every read that succeeds must
 // show what was written.
-//   fuzz-segment --seed N --seconds S
+//   fuzz-segment [--seed N] [--seconds S]
 #include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -19,6 +18,7 @@
 #include <vector>
 
 #include "device/point_in_time_device.h"
+#include "fuzz/fuzz_run.h"
 #include "journal/journal_writer.h"
 #include "journal/run.h"
 #include "os/crc32c.h"
@@ -208,7 +208,8 @@ struct Sample {
 };
 
 struct Tally {
-  uint64_t mutants = 0, opened = 0, reads = 0, refused_reads = 0;
+  uint64_t mutants = 0, opened = 0, reads = 0, compared = 0, refused_reads = 0, scanned = 0, built = 0,
+           segment_headers = 0, run_headers = 0, runs = 0;
 };
 
 /// Opens the point and reads at random; aborts on content that was never written.
@@ -227,8 +228,9 @@ void read_point(const Sample& sample, const SegmentInfo& info, const std::string
     Bytes piece(1 + random() % std::min<uint64_t>(kVolumeBytes - offset, 20000));  // ASan sees one byte more
     const Errno error = (*device)->read(offset, piece.size(), piece.data());
     ++(error == 0 ? tally->reads : tally->refused_reads);
-    if (error == 0 && is_honest &&
-        std::memcmp(piece.data(), sample.content.data() + offset, piece.size()) != 0) {
+    if (error != 0 || !is_honest) continue;
+    ++tally->compared;
+    if (std::memcmp(piece.data(), sample.content.data() + offset, piece.size()) != 0) {
       std::fprintf(stderr, "finding: a read at %llu shows what was never written\n",
                    static_cast<unsigned long long>(offset));
       std::abort();
@@ -236,6 +238,11 @@ void read_point(const Sample& sample, const SegmentInfo& info, const std::string
   }
   std::vector<AllocationExtent> extents;
   (void)(*device)->allocation(0, kVolumeBytes, &extents);
+}
+
+bool differs(const Bytes& altered, const Bytes& original, size_t bytes) {
+  return std::memcmp(altered.data(), original.data(), std::min({bytes, altered.size(), original.size()})) !=
+         0;
 }
 
 void try_segment(const Sample& sample, Random& random, Tally* tally) {
@@ -254,9 +261,13 @@ void try_segment(const Sample& sample, Random& random, Tally* tally) {
   (void)lsn_at_time(scan->info, random() % 200000);
   (void)time_at_lsn(scan->info, 1 + random() % 100);
   if (scan->info.frames == 0) return;
+  ++tally->scanned;
+  tally->segment_headers += differs(altered, sample.segment, kSegmentHeaderBytes);
   const std::string own_run = sample.directory + "/altered.run";
-  if (build_run(scan->info, own_run).ok())
+  if (build_run(scan->info, own_run).ok()) {
+    ++tally->built;
     read_point(sample, scan->info, own_run, scan->info.last_lsn, false, random, tally);
+  }
   const uint64_t middle = scan->info.first_lsn + random() % scan->info.records;
   read_point(sample, scan->info, "", middle, false, random, tally);
 }
@@ -276,37 +287,36 @@ void try_run(const Sample& sample, Random& random, Tally* tally) {
   read_point(sample, sample.info, path, sample.info.last_lsn, !is_sealed, random, tally);
   const auto run = Run::open(path);
   if (!run.ok()) return;
+  ++tally->runs;
+  tally->run_headers += differs(altered, sample.run, sizeof header);
   std::vector<RunEntry> entries;
   (void)(*run)->lookup(kVolume, 0, kSectorsMax, &entries);
   (void)(*run)->lookup(static_cast<uint16_t>(random()), interesting(random), interesting(random), &entries);
 }
 
-uint64_t number_after(const char* name, int argc, char** argv, uint64_t otherwise) {
-  for (int i = 1; i + 1 < argc; ++i)
-    if (std::strcmp(argv[i], name) == 0) return std::strtoull(argv[i + 1], nullptr, 10);
-  return otherwise;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-  const uint64_t seed = number_after("--seed", argc, argv, std::random_device{}());
-  const uint64_t seconds = number_after("--seconds", argc, argv, 5);
-  std::printf("fuzz segment: seed %llu\n", static_cast<unsigned long long>(seed));
-  std::fflush(stdout);
-  Random random(seed);
+  test::FuzzRun run("segment", argc, argv);
+  Random random(run.seed());
   const Sample sample(random);
   Tally tally;
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(seconds);
-  for (; std::chrono::steady_clock::now() < end; ++tally.mutants) {
+  for (; !run.is_over(); ++tally.mutants) {
     if (random() % 2 == 0)
       try_segment(sample, random, &tally);
     else
       try_run(sample, random, &tally);
   }
-  std::printf("fuzz segment: %llu mutants, %llu points opened, %llu reads served, %llu refused, no finding\n",
-              static_cast<unsigned long long>(tally.mutants), static_cast<unsigned long long>(tally.opened),
-              static_cast<unsigned long long>(tally.reads),
-              static_cast<unsigned long long>(tally.refused_reads));
-  return 0;
+  std::printf("fuzz segment: %llu mutants, no finding\n", static_cast<unsigned long long>(tally.mutants));
+  run.expect("points opened", tally.opened, tally.mutants, 4);
+  run.expect("reads served", tally.reads, tally.mutants, 1);
+  run.expect("reads of honest files compared", tally.compared, tally.mutants, 4);
+  run.expect("reads refused", tally.refused_reads, tally.mutants, 20);
+  run.expect("altered segments with frames left", tally.scanned, tally.mutants, 20);
+  run.expect("runs built of them", tally.built, tally.mutants, 20);
+  run.expect("altered runs opened", tally.runs, tally.mutants, 50);
+  // Behind a checksum that was made right again.
+  run.expect("segments read with an altered header", tally.segment_headers, tally.mutants, 200);
+  run.expect("runs opened with an altered header", tally.run_headers, tally.mutants, 200);
+  return run.exit_status();
 }

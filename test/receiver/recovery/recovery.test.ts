@@ -9,6 +9,7 @@ import type { RecoverProgress, RecoverRequest } from '../../../proto/control.js'
 import { formatUuid } from '../../../proto/uuid.js';
 import type { ResolvedPoint, VolumePoint } from '../../../receiver/points.js';
 import { Recovery } from '../../../receiver/recovery/recovery.js';
+import { isRoot, skipUnless } from '../../prerequisite.js';
 
 const MIB = 1024 * 1024;
 const SIZE = 24 * MIB;
@@ -156,8 +157,8 @@ t.test('a file that somebody holds is not cut', async (t) => {
   await held.close();
 });
 
-const isRoot = process.getuid?.() === 0 ? {} : { skip: 'needs root for a loop device' };
-t.test('a device gets every byte, zeroes too, and only when told to', isRoot, async (t) => {
+const skip = skipUnless(isRoot, 'root, for a loop device');
+t.test('a device gets every byte, zeroes too, and only when told to', { skip }, async (t) => {
   const { directory, content, recovery } = await scene(t);
   const file = path.join(directory, 'disk');
   await writeFile(file, randomBytes(SIZE + MIB));
@@ -168,7 +169,7 @@ t.test('a device gets every byte, zeroes too, and only when told to', isRoot, as
   t.ok(content.equals((await readFile(target)).subarray(0, SIZE)));
 });
 
-t.test('a device that is too small', isRoot, async (t) => {
+t.test('a device that is too small', { skip }, async (t) => {
   const { directory, recovery } = await scene(t);
   const file = path.join(directory, 'disk');
   await writeFile(file, randomBytes(SIZE - MIB));

@@ -1,0 +1,91 @@
+/**
+ * The mutants: each breaks one invariant by lines compiled in with -DAFTERIMAGE_SABOTAGE_NAME, and names the tests that
+ * speak about that invariant. Those have to fail, not just any.
+ */
+export interface Mutant {
+  name: string;
+  breaks: 'R1' | 'R2' | 'R3' | 'R4' | 'R5' | 'R6';
+  /** Test cases of test/native, by their whole names: each of them has to fail. */
+  native: string[];
+  /** A scenario that has to fail when both daemons run the mutated addon; null: it cannot see it. */
+  scenario: { file: string; assertion: RegExp } | null;
+  /** How its tests may end besides failing an assertion. Without it a crash or a time-out is no catch. */
+  mayEnd?: 'crash' | 'time-out';
+}
+
+/** prefix.test.ts: the oracle's verdict over one point, or the comparison of backing and latest point. */
+const PREFIX = /sectors written$|gives the same$|is what the backing holds$/;
+
+export const MUTANTS: readonly Mutant[] = [
+  {
+    name: 'LSN_AFTER_ACK',
+    breaks: 'R1',
+    native: ['captured device: a write acknowledged before another was submitted has the lower LSN'],
+    scenario: { file: 'prefix', assertion: PREFIX },
+  },
+  {
+    name: 'PUBLISH_BEFORE_BACKING',
+    breaks: 'R2',
+    native: ['captured device: what is journaled is never ahead of the backing'],
+    scenario: null,
+  },
+  {
+    name: 'NO_EXTENT_LOCK',
+    breaks: 'R2',
+    native: [
+      'captured device: of two writes in flight over one range, backing and journal agree on the last',
+      'extent lock: random overlapping ranges are never held together',
+    ],
+    scenario: { file: 'prefix', assertion: PREFIX },
+  },
+  {
+    name: 'POINT_INCLUDES_NEXT',
+    breaks: 'R3',
+    native: [
+      'any point shows exactly the records up to it, with runs of all sealed segments',
+      'any point shows exactly the records up to it, when no run was built',
+    ],
+    scenario: { file: 'prefix', assertion: PREFIX },
+  },
+  {
+    name: 'FLUSH_IGNORED',
+    breaks: 'R4',
+    native: ['FLUSH and FUA reach the disk before they are answered'],
+    scenario: null,
+  },
+  {
+    name: 'ACK_BEFORE_DURABLE',
+    breaks: 'R4',
+    native: ['nothing is acknowledged before it was written and synced'],
+    scenario: null,
+  },
+  {
+    name: 'DROP_RECORD',
+    breaks: 'R5',
+    native: ['capture group: every record captured comes out of the stream as it went in'],
+    scenario: { file: 'prefix', assertion: PREFIX },
+  },
+  {
+    name: 'TRACKING_SILENT',
+    breaks: 'R5',
+    native: [
+      'capture group: a full ring ends the stream at the last complete LSN and leaves production alone',
+    ],
+    scenario: { file: 'outage', assertion: /continuity could not be proven|the timeline shows the gap/ },
+  },
+  {
+    name: 'ACCEPT_GAP',
+    breaks: 'R5',
+    native: ['a refused frame leaves every file as it was, and stops what is queued behind it'],
+    scenario: null,
+  },
+  {
+    name: 'GENERATION_DROPS_HISTORY',
+    breaks: 'R6',
+    native: ['a generation begins above everything before it or not at all, and takes nothing away'],
+    scenario: { file: 'outage', assertion: /R6/ },
+  },
+];
+
+/** The name of what is built in the same way from the same files, without sabotage. */
+export const CONTROL = 'NONE';

@@ -19,15 +19,13 @@ constexpr size_t kPoolBytes = kFramePoolCount * kBufferBytes;
 static_assert(kFrameHeadroomBytes % 64 == 0 && kFrameBytesMax % 64 == 0,
               "every frame begins on a cache line");
 
-std::byte* map_pool() {
+std::shared_ptr<std::byte[]> map_pool() {
   void* const pool = mmap(nullptr, kPoolBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (pool == MAP_FAILED) throw std::bad_alloc();
-  return static_cast<std::byte*>(pool);
+  return {static_cast<std::byte*>(pool), [](std::byte* bytes) { munmap(bytes, kPoolBytes); }};
 }
 
 }  // namespace
-
-void FramePump::Unmap::operator()(std::byte* pool) const { munmap(pool, kPoolBytes); }
 
 FramePump::FramePump(const CaptureRing* ring, const CaptureGroup::Options& options)
     : ring_(*ring), options_(options), pool_(map_pool()) {
@@ -35,7 +33,10 @@ FramePump::FramePump(const CaptureRing* ring, const CaptureGroup::Options& optio
   thread_ = std::thread([this] { run(); });
 }
 
-FramePump::~FramePump() {
+FramePump::~FramePump() { end(); }
+
+void FramePump::end() {
+  if (!thread_.joinable()) return;
   {
     const Lock lock(mutex_);
     stopping_ = true;
@@ -43,6 +44,7 @@ FramePump::~FramePump() {
     changed_.notify_all();
   }
   thread_.join();
+  builder_.reset();
 }
 
 std::byte* FramePump::frame_bytes(uint32_t pool_index) const {

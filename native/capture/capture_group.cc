@@ -193,14 +193,14 @@ uint64_t CaptureGroup::past_gaps(uint64_t lsn) const {
   return lsn;
 }
 
-Outcome CaptureGroup::start_shipping(uint64_t durable_lsn, uint32_t link, uint64_t epoch) {
+Outcome CaptureGroup::start_shipping(uint64_t durable_lsn, uint32_t link) {
   if (durable_lsn > shipped_lsn_max_)
     return invalid_watermark(durable_lsn, " is beyond the last one shipped, ", shipped_lsn_max_);
   if (durable_lsn < resend_floor_lsn_) {
     return invalid_watermark(durable_lsn, " is before one that the receiver had confirmed, ",
                              resend_floor_lsn_);
   }
-  pump_->start(position_after(durable_lsn), link, epoch);
+  pump_->start(position_after(durable_lsn), link);
   shipped_lsn_ = past_gaps(durable_lsn);
   return Nothing{};
 }

@@ -114,10 +114,10 @@ class CaptureGroup {
 
   /// (Re)starts framing after `durable_lsn` with `link` = header CRC of the receiver's last frame (0: none in
   /// this generation). Drops frames that were built and not taken. Everything after durable_lsn is still in
-  /// the ring. A stream end that lies after durable_lsn is delivered (again) in its place. `epoch` is the
-  /// session's; 0: as begin_generation() said. Errors: WATERMARK_INVALID when durable_lsn was never shipped,
-  /// or is before what the receiver has confirmed (that was released and cannot be sent again).
-  Outcome start_shipping(uint64_t durable_lsn, uint32_t link, uint64_t epoch = 0);
+  /// the ring. A stream end that lies after durable_lsn is delivered (again) in its place. Errors:
+  /// WATERMARK_INVALID when durable_lsn was never shipped, or is before what the receiver has confirmed (that
+  /// was released and cannot be sent again).
+  Outcome start_shipping(uint64_t durable_lsn, uint32_t link);
   void stop_shipping();
   /// Takes the next delivery if one is ready. When it returns nothing, `on_ready` will be called once, from
   /// the pump thread, as soon as one is: this is how JavaScript pulls, and not calling is the backpressure.

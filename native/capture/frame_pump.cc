@@ -1,6 +1,5 @@
 #include "capture/frame_pump.h"
 
-#include <pthread.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include <utility>
 
 #include "os/assert.h"
+#include "os/io_thread.h"
 
 namespace afterimage {
 namespace {
@@ -56,7 +56,7 @@ bool FramePump::is_interrupted() const { return session_.load(std::memory_order_
 // --- the pump thread ---
 
 void FramePump::run() {
-  pthread_setname_np(pthread_self(), "frame-pump");
+  enter_thread("frame-pump");
   Lock lock(mutex_);
   while (!stopping_) {
     if (is_interrupted()) begin_session(lock);
@@ -199,13 +199,12 @@ void FramePump::generation_began(uint64_t epoch) {
     endings_.pop_front();
 }
 
-void FramePump::start(uint64_t position, uint32_t link, uint64_t epoch) {
+void FramePump::start(uint64_t position, uint32_t link) {
   stop();
   const Lock lock(mutex_);
   shipping_ = true;
   start_position_ = position;
   start_link_ = link;
-  if (epoch != 0) epoch_ = epoch;
   for (Ending& ending : endings_)
     ending.queued = ending.position < position || (ending.position == position && ending.superseded);
   session_.fetch_add(1, std::memory_order_relaxed);

@@ -42,7 +42,7 @@ class FramePump {
   /// Records published from now on belong to the next generation.
   void generation_began(uint64_t epoch);
   /// Frames from `position` on. Returns when nothing before it is read any more.
-  void start(uint64_t position, uint32_t link, uint64_t epoch);
+  void start(uint64_t position, uint32_t link);
   void stop();  // returns when nothing is read any more
   /// Forgets all stream ends: what they end was abandoned. Only while stopped.
   void forget_stream_ends();

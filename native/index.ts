@@ -301,7 +301,10 @@ export const openFileDevice = (options: FileDeviceOptions): Promise<BlockDevice>
 /** A writable, copy-on-write view of `lower`; gone when closed. Errors: SCRATCH_UNAVAILABLE. */
 export const openOverlay = (lower: BlockDevice, scratchDirectory: string): Promise<BlockDevice> =>
   coded(async () => new CodedDevice(await addon.openOverlay(addonDevice(lower), scratchDirectory)));
-/** One volume as it was at one LSN. Errors: POINT_UNKNOWN, SEGMENT_CORRUPT, BASE_MISSING, IO_ERROR. */
+/**
+ * One volume as it was at one LSN. Errors: POINT_UNKNOWN, POINT_TOO_LONG (more than 65 536 tiles), SEGMENT_CORRUPT,
+ * BASE_MISSING, FILE_LIMIT, IO_ERROR.
+ */
 export const openPoint = (options: PointOptions): Promise<BlockDevice> =>
   coded(async () => new CodedDevice(await addon.openPoint(options)));
 /** Copies at most 8 MiB natively; with skipZero, zero blocks of 4 KiB are not written. Errors: IO_ERROR. */

@@ -236,6 +236,16 @@ export const ERRORS = {
   VOLUME_UNKNOWN: entry(EXIT.notFound, false, '`afterimage status` lists the volumes of the group.'),
   POINT_INVALID: entry(EXIT.usage, false, 'Write latest, lsn:N, an RFC 3339 time, -90s, or checkpoint:NAME.'),
   POINT_UNKNOWN: entry(EXIT.notFound, false, '`afterimage timeline GROUP` shows the window.'),
+  POINT_TOO_LONG: entry(
+    EXIT.refused,
+    false,
+    'The history before that instant lies in too many segments. Choose an earlier one.',
+  ),
+  FILE_LIMIT: entry(
+    EXIT.busy,
+    true,
+    'Close exports, or raise the limit of open files of the receiver (LimitNOFILE= of its unit).',
+  ),
   POINT_GRADE: entry(
     EXIT.refused,
     false,

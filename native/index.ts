@@ -1,7 +1,9 @@
 /**
  * The only door between TypeScript and the C++ addon. Every type is explicit, every property is required, absence is
  * null. Byte counts, offsets, LSNs and times (nanoseconds since 1970, CLOCK_REALTIME) are bigint; lengths of one
- * request are numbers. Errors are AfterimageError with a code of the registry.
+ * request are numbers. Errors, also those of the objects returned, are AfterimageError with a code of the registry and
+ * the caller's stack; what returns a promise does not throw. INTERNAL: the call itself was wrong, an argument of another
+ * type, or an object that is closed.
  *
  * Whoever opens something closes it; nothing depends on the garbage collector. Promises settle on the main thread.
  */
@@ -9,7 +11,15 @@ import { createRequire } from 'node:module';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { toAfterimageError } from '../proto/errors.js';
+import { coded, codedSync } from './coded.js';
+import {
+  addonDevice,
+  CodedCaptureGroup,
+  CodedDevice,
+  CodedFuseServer,
+  CodedJournalWriter,
+  CodedNbdServer,
+} from './coded_objects.js';
 
 /** A block device (native/device/block_device.h). I/O runs on worker threads. */
 export interface BlockDevice {
@@ -61,7 +71,7 @@ export interface CapturedFrame {
   lastTimeNs: bigint;
   records: number;
   rawBytes: number;
-  release(): void;
+  release: () => void;
 }
 /** The generation ended: all up to lastLsn was delivered. */
 export interface CapturedEnd {
@@ -207,7 +217,10 @@ export interface Appended {
 }
 /** native/journal/journal_writer.h */
 export interface JournalWriter {
-  /** Queues a frame; resolves when it is on stable storage. The buffer must not change until then. */
+  /**
+   * Queues a frame; resolves when it is on stable storage. The buffer begins at an address that is a multiple of 8 (as
+   * what Buffer.alloc() and allocUnsafe() return does, but not every slice), and must not change until then.
+   */
   append(frame: Buffer): Promise<Appended>;
   resume(epoch: bigint): void;
   beginGeneration(
@@ -238,6 +251,7 @@ export interface CopyResult {
   bytesWritten: bigint;
 }
 
+/** What the addon exports. Its objects are those above, but for their errors: plain ones, with `code` or without. */
 interface Addon {
   openFileDevice(options: FileDeviceOptions): Promise<BlockDevice>;
   openOverlay(lower: BlockDevice, scratchDirectory: string): Promise<BlockDevice>;
@@ -281,30 +295,18 @@ function load(): Addon {
 
 const addon = load();
 
-/** Turns what the addon threw into an AfterimageError whose stack begins at the caller. */
-async function coded<T>(promise: Promise<T>): Promise<T> {
-  try {
-    return await promise;
-  } catch (thrown) {
-    throw toAfterimageError(thrown);
-  }
-}
-function codedSync<T>(call: () => T): T {
-  try {
-    return call();
-  } catch (thrown) {
-    throw toAfterimageError(thrown);
-  }
-}
-
 /** Errors: BACKING_MISSING, BACKING_BUSY, BACKING_INVALID, PERMISSION_DENIED, IO_ERROR. */
 export const openFileDevice = (options: FileDeviceOptions): Promise<BlockDevice> =>
-  coded(addon.openFileDevice(options));
+  coded(async () => new CodedDevice(await addon.openFileDevice(options)));
 /** A writable, copy-on-write view of `lower`; gone when closed. Errors: SCRATCH_UNAVAILABLE. */
 export const openOverlay = (lower: BlockDevice, scratchDirectory: string): Promise<BlockDevice> =>
-  coded(addon.openOverlay(lower, scratchDirectory));
-/** One volume as it was at one LSN. Errors: POINT_UNKNOWN, SEGMENT_CORRUPT, BASE_MISSING, IO_ERROR. */
-export const openPoint = (options: PointOptions): Promise<BlockDevice> => coded(addon.openPoint(options));
+  coded(async () => new CodedDevice(await addon.openOverlay(addonDevice(lower), scratchDirectory)));
+/**
+ * One volume as it was at one LSN. Errors: POINT_UNKNOWN, POINT_TOO_LONG (more than 65 536 tiles), SEGMENT_CORRUPT,
+ * BASE_MISSING, FILE_LIMIT, IO_ERROR.
+ */
+export const openPoint = (options: PointOptions): Promise<BlockDevice> =>
+  coded(async () => new CodedDevice(await addon.openPoint(options)));
 /** Copies at most 8 MiB natively; with skipZero, zero blocks of 4 KiB are not written. Errors: IO_ERROR. */
 export const copyRange = (
   source: BlockDevice,
@@ -312,43 +314,50 @@ export const copyRange = (
   offset: bigint,
   length: number,
   skipZero: boolean,
-): Promise<CopyResult> => coded(addon.copyRange(source, target, offset, length, skipZero));
+): Promise<CopyResult> =>
+  coded(() => addon.copyRange(addonDevice(source), addonDevice(target), offset, length, skipZero));
 /** Errors: RING_UNAVAILABLE. */
 export const createCaptureGroup = (options: CaptureGroupOptions): CaptureGroup =>
-  codedSync(() => addon.createCaptureGroup(options));
+  codedSync(() => new CodedCaptureGroup(addon.createCaptureGroup(options)));
 /** Errors: LISTEN_BUSY, LISTEN_FAILED. */
 export const startNbdServer = (options: NbdServerOptions): Promise<NbdServer> =>
-  coded(addon.startNbdServer(options));
+  coded(async () => {
+    const exports = options.exports.map((one) => ({ ...one, device: addonDevice(one.device) }));
+    return new CodedNbdServer(await addon.startNbdServer({ ...options, exports }));
+  });
 /** Errors: FUSE_UNAVAILABLE, FUSE_MOUNT, SLOTS_UNAVAILABLE, MEMORY_UNAVAILABLE. */
 export const startFuseServer = (options: FuseServerOptions): Promise<FuseServer> =>
-  coded(addon.startFuseServer(options));
+  coded(async () => {
+    const device = addonDevice(options.device);
+    return new CodedFuseServer(await addon.startFuseServer({ ...options, device }));
+  });
 /** Resolves with "/dev/loopN". Errors: LOOP_UNAVAILABLE, LOOP_ATTACH. */
 export const attachLoop = (file: string, blockSize: number, readOnly: boolean): Promise<string> =>
-  coded(addon.attachLoop(file, blockSize, readOnly));
+  coded(() => addon.attachLoop(file, blockSize, readOnly));
 /** Errors: LOOP_BUSY, LOOP_DETACH. */
-export const detachLoop = (device: string): Promise<void> => coded(addon.detachLoop(device));
+export const detachLoop = (device: string): Promise<void> => coded(() => addon.detachLoop(device));
 /** Exempts the process from what could stall or kill it on the I/O path; returns what was not permitted. */
 export const protectIoProcess = (): string[] => codedSync(() => addon.protectIoProcess());
 /** Errors: JOURNAL_IO, JOURNAL_FULL. */
 export const openJournal = (options: JournalOptions): Promise<JournalWriter> =>
-  coded(addon.openJournal(options));
+  coded(async () => new CodedJournalWriter(await addon.openJournal(options)));
 /** Errors: SEGMENT_CORRUPT, SEGMENT_VERSION, IO_ERROR. */
 export const scanSegment = (segmentPath: string, checkPayload: boolean): Promise<SegmentScan> =>
-  coded(addon.scanSegment(segmentPath, checkPayload));
+  coded(() => addon.scanSegment(segmentPath, checkPayload));
 export const buildRun = (segment: SegmentInfo, runPath: string): Promise<void> =>
-  coded(addon.buildRun(segment, runPath));
+  coded(() => addon.buildRun(segment, runPath));
 /** The last LSN of the segment whose time is ≤ timeNs, or firstLsn − 1n. */
 export const lsnAtTime = (segment: SegmentInfo, timeNs: bigint): Promise<bigint> =>
-  coded(addon.lsnAtTime(segment, timeNs));
+  coded(() => addon.lsnAtTime(segment, timeNs));
 /** Errors: POINT_UNKNOWN. */
 export const timeAtLsn = (segment: SegmentInfo, lsn: bigint): Promise<bigint> =>
-  coded(addon.timeAtLsn(segment, lsn));
+  coded(() => addon.timeAtLsn(segment, lsn));
 /** Takes an exclusive lock on a file (created 0600), held until the process ends; null when another process has it. */
 export const lockFile = (lockPath: string): number | null => codedSync(() => addon.lockFile(lockPath));
-export const crc32c = (bytes: Buffer): number => addon.crc32c(bytes);
-export const isZero = (bytes: Buffer): boolean => addon.isZero(bytes);
+export const crc32c = (bytes: Buffer): number => codedSync(() => addon.crc32c(bytes));
+export const isZero = (bytes: Buffer): boolean => codedSync(() => addon.isZero(bytes));
 /** An LZ4 block, or null when it would not save an eighth. */
-export const compress = (bytes: Buffer): Buffer | null => addon.compress(bytes);
+export const compress = (bytes: Buffer): Buffer | null => codedSync(() => addon.compress(bytes));
 /** Errors: MESSAGE_INVALID when the block does not decompress to exactly rawBytes. */
 export const decompress = (bytes: Buffer, rawBytes: number): Buffer =>
   codedSync(() => addon.decompress(bytes, rawBytes));

@@ -266,6 +266,16 @@ export const ERRORS = {
     false,
     'Choose a point in the window that `afterimage timeline GROUP` shows.',
   ),
+  POINT_TOO_LONG: entry(
+    EXIT.refused,
+    false,
+    'Choose an earlier point: the history before this one lies in too many segments.',
+  ),
+  FILE_LIMIT: entry(
+    EXIT.busy,
+    true,
+    'Close exports, or raise the limit of open files of the receiver (LimitNOFILE= of its unit).',
+  ),
   POINT_GRADE: entry(
     EXIT.refused,
     false,

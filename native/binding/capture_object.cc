@@ -174,11 +174,11 @@ void CaptureObject::ready(Napi::Env env, Napi::Function, CaptureObject* self, vo
 Napi::Value CaptureObject::frame_buffer(Napi::Env env, const CaptureGroup::Frame& frame) {
   auto& reference = pool_.at(frame.pool_index);
   if (reference.IsEmpty()) {
-    using Keep = std::shared_ptr<CaptureGroup>;
+    using Keep = std::shared_ptr<void>;
     reference = Napi::Reference<Napi::ArrayBuffer>::New(
         Napi::ArrayBuffer::New(
             env, frame.bytes - kFrameHeadroomBytes, kFrameHeadroomBytes + kFrameBytesMax,
-            [](Napi::BasicEnv, void*, Keep* keep) { delete keep; }, new Keep(group_)),
+            [](Napi::BasicEnv, void*, Keep* keep) { delete keep; }, new Keep(group_->frame_pool())),
         1);
   }
   const auto from = env.Global().Get("Buffer").As<Napi::Object>().Get("from").As<Napi::Function>();
@@ -258,11 +258,13 @@ Napi::Value CaptureObject::close(const Napi::CallbackInfo& info) {
     group_.reset();
     settle(env);  // a pending next() ends with null
     let_go();
-    // Dropping the last share joins the pump: on a worker thread.
+    pool_.clear();  // frames that are still being sent keep the pool's memory by themselves
+    // Volumes and frames that JavaScript has not let go of share the group: it is ended here, and not with
+    // the last of them, which would be a matter of garbage collection and on the main thread.
     return run_async<Nothing>(
         env,
-        [closing = std::move(closing)]() mutable -> Outcome {
-          closing.reset();
+        [closing = std::move(closing)]() -> Outcome {
+          closing->close();
           return Nothing{};
         },
         undefined);

@@ -2,7 +2,8 @@
 //
 // Threads: main thread. The pump's on_ready is carried over by a thread-safe function; it says only that
 // next() is worth another try, so a late or repeated call does no harm. Ownership: shares the group with its
-// volumes and with every frame buffer that JavaScript still holds.
+// volumes and the frames lent; close() ends it whoever shares it. A frame's buffer keeps only the pool's
+// memory.
 #pragma once
 
 #include <napi.h>

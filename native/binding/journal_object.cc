@@ -147,6 +147,9 @@ class WriterObject : public Napi::ObjectWrap<WriterObject> {
     const Napi::Env env = info.Env();
     JournalWriter& journal = writer(env);
     const auto frame = to_buffer(info[0], "frame");
+    // The writer asserts it: on its own thread, where a defect in JavaScript would end the receiver.
+    if (reinterpret_cast<uintptr_t>(frame.Data()) % alignof(FrameHeader) != 0)
+      throw Napi::TypeError::New(env, "frame must begin at a multiple of 8 bytes");
     auto* pending = new Pending(env);
     const Napi::Promise promise = pending->deferred.Promise();
     pending->frame = Napi::Persistent(frame.As<Napi::Object>());

@@ -31,7 +31,10 @@ uint64_t to_u64(const Napi::Value& value, const char* what) {
 uint32_t to_u32(const Napi::Value& value, const char* what) {
   if (!value.IsNumber()) wrong_type(value.Env(), what, "a number");
   const double number = value.As<Napi::Number>().DoubleValue();
-  if (!(number >= 0 && number <= 4294967295.0)) wrong_type(value.Env(), what, "an unsigned 32-bit integer");
+  // Also false for NaN, before the conversion that would be undefined.
+  const bool fits = number >= 0 && number <= 4294967295.0;
+  if (!fits || number != static_cast<uint32_t>(number))
+    wrong_type(value.Env(), what, "an unsigned 32-bit integer");
   return static_cast<uint32_t>(number);
 }
 

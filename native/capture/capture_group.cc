@@ -77,7 +77,7 @@ CaptureGroup::Publication CaptureGroup::publish(const Record& record, const std:
 RingRecord* CaptureGroup::give_number(const Record& record, uint32_t payload_bytes, uint64_t time_ns) {
   if (mode_ != Mode::kStreaming) return nullptr;
   if (captured_lsn_ >= generation_.lsn_ceiling) {
-    close("LSN_CEILING");
+    begin_tracking("LSN_CEILING");
     return nullptr;
   }
   RingRecord* const slot = ring_->reserve(payload_bytes);
@@ -85,7 +85,7 @@ RingRecord* CaptureGroup::give_number(const Record& record, uint32_t payload_byt
 #ifdef AFTERIMAGE_SABOTAGE_TRACKING_SILENT
     return nullptr;  // breaks R5: the write is lost, and the stream goes on as if there had been none
 #endif
-    close("RING_FULL");
+    begin_tracking("RING_FULL");
     return nullptr;
   }
   slot->lsn = ++captured_lsn_;
@@ -104,12 +104,12 @@ RingRecord* CaptureGroup::give_number(const Record& record, uint32_t payload_byt
 
 void CaptureGroup::close_stream(const char* reason) {
   const std::lock_guard lock(sequence_);
-  close(reason);
+  begin_tracking(reason);
 }
 
 /// The sequence mutex is held. Records that have their place are still being copied into it: the pump waits
 /// for them.
-void CaptureGroup::close(const char* reason) {
+void CaptureGroup::begin_tracking(const char* reason) {
   if (mode_ == Mode::kTracking) return;
   mode_ = Mode::kTracking;
   pump_->stream_ended(ring_->reserve_position(), {generation_.generation, captured_lsn_, reason});
@@ -125,7 +125,10 @@ CaptureGroup::Mode CaptureGroup::mode() const {
   return mode_;
 }
 
-bool CaptureGroup::is_crowded() const { return ring_->used() > ring_->capacity() / 2; }
+bool CaptureGroup::is_crowded() const {
+  const std::lock_guard lock(sequence_);
+  return ring_ && ring_->used() > ring_->capacity() / 2;
+}
 
 // --- control thread ---
 
@@ -160,7 +163,15 @@ void CaptureGroup::abandon_stream() {
   pump_->stop();
   close_stream("CLOSED");
   pump_->forget_stream_ends();
-  // Nothing is reserved any more; what was is complete as soon as its writer has copied it.
+  forget_records();
+  const std::lock_guard lock(sequence_);
+  end_delivered_ = true;
+  lsn_gaps_.clear();
+  shipped_lsn_ = shipped_lsn_max_ = released_lsn_ = resend_floor_lsn_ = captured_lsn_;
+}
+
+/// Nothing is reserved any more; what was is complete as soon as its writer has copied it.
+void CaptureGroup::forget_records() {
   while (ring_->used() > 0) {
     if (const RingRecord* const record = ring_->at(ring_->release_position())) {
       ring_->release(ring_->release_position() + record->total_bytes);
@@ -168,10 +179,6 @@ void CaptureGroup::abandon_stream() {
       std::this_thread::sleep_for(std::chrono::microseconds(50));
     }
   }
-  const std::lock_guard lock(sequence_);
-  end_delivered_ = true;
-  lsn_gaps_.clear();
-  shipped_lsn_ = shipped_lsn_max_ = released_lsn_ = resend_floor_lsn_ = captured_lsn_;
 }
 
 uint64_t CaptureGroup::position_after(uint64_t lsn) const {
@@ -188,14 +195,14 @@ uint64_t CaptureGroup::past_gaps(uint64_t lsn) const {
   return lsn;
 }
 
-Outcome CaptureGroup::start_shipping(uint64_t durable_lsn, uint32_t link, uint64_t epoch) {
+Outcome CaptureGroup::start_shipping(uint64_t durable_lsn, uint32_t link) {
   if (durable_lsn > shipped_lsn_max_)
     return invalid_watermark(durable_lsn, " is beyond the last one shipped, ", shipped_lsn_max_);
   if (durable_lsn < resend_floor_lsn_) {
     return invalid_watermark(durable_lsn, " is before one that the receiver had confirmed, ",
                              resend_floor_lsn_);
   }
-  pump_->start(position_after(durable_lsn), link, epoch);
+  pump_->start(position_after(durable_lsn), link);
   shipped_lsn_ = past_gaps(durable_lsn);
   return Nothing{};
 }
@@ -253,5 +260,16 @@ CaptureGroup::Stats CaptureGroup::stats() const {
 }
 
 int CaptureGroup::ring_memfd() const { return ring_->memfd(); }
+
+std::shared_ptr<void> CaptureGroup::frame_pool() const { return pump_->pool(); }
+
+void CaptureGroup::close() {
+  close_stream("CLOSED");
+  pump_->end();
+  if (!ring_) return;
+  forget_records();
+  const std::lock_guard lock(sequence_);
+  ring_.reset();
+}
 
 }  // namespace afterimage

@@ -10,10 +10,11 @@
 //               last complete LSN; next() still delivers everything up to it and then one StreamEnd.
 //   kStreaming  every record is published. Entered by begin_generation() only.
 //
-// Threads: publish(), close_stream(), position() and is_crowded() from any thread; they take the sequence
-// mutex for a few hundred nanoseconds and never wait for the pump, the network or JavaScript. Everything else
-// from one control thread. `on_ready` is called from the pump thread. Ownership: owns the ring, the pump
-// thread and a fixed pool of frame buffers; a Frame is lent until release_frame().
+// Threads: publish(), close_stream(), position(), mode() and is_crowded() from any thread; they take the
+// sequence mutex for a few hundred nanoseconds and never wait for the pump, the network or JavaScript.
+// Everything else from one control thread. `on_ready` is called from the pump thread. Ownership: owns the
+// ring and the pump thread until close(), and shares a fixed pool of frame buffers; a Frame is lent until
+// release_frame().
 #pragma once
 
 #include <cstdint>
@@ -85,7 +86,7 @@ class CaptureGroup {
 
   /// Errors: RING_UNAVAILABLE.
   static Result<std::unique_ptr<CaptureGroup>> create(const Options& options);
-  ~CaptureGroup();  // stops the pump; no device may use the group any more
+  ~CaptureGroup();  // as close(); no device may use the group any more
 
   // --- any thread ---
   /// Publishes one record, in LSN order of the calls. `payload` is copied; null for kinds without one. The
@@ -113,10 +114,10 @@ class CaptureGroup {
 
   /// (Re)starts framing after `durable_lsn` with `link` = header CRC of the receiver's last frame (0: none in
   /// this generation). Drops frames that were built and not taken. Everything after durable_lsn is still in
-  /// the ring. A stream end that lies after durable_lsn is delivered (again) in its place. `epoch` is the
-  /// session's; 0: as begin_generation() said. Errors: WATERMARK_INVALID when durable_lsn was never shipped,
-  /// or is before what the receiver has confirmed (that was released and cannot be sent again).
-  Outcome start_shipping(uint64_t durable_lsn, uint32_t link, uint64_t epoch = 0);
+  /// the ring. A stream end that lies after durable_lsn is delivered (again) in its place. Errors:
+  /// WATERMARK_INVALID when durable_lsn was never shipped, or is before what the receiver has confirmed (that
+  /// was released and cannot be sent again).
+  Outcome start_shipping(uint64_t durable_lsn, uint32_t link);
   void stop_shipping();
   /// Takes the next delivery if one is ready. When it returns nothing, `on_ready` will be called once, from
   /// the pump thread, as soon as one is: this is how JavaScript pulls, and not calling is the backpressure.
@@ -129,15 +130,23 @@ class CaptureGroup {
   Outcome release(uint64_t durable_lsn);
   Stats stats() const;
   int ring_memfd() const;
+  /// What the frames' bytes lie in: whoever still sends one keeps this, and not the group.
+  std::shared_ptr<void> frame_pool() const;
+
+  /// Ends the pump and gives the ring back, once no writer copies into it. May wait for both: on a worker
+  /// thread. Devices that are left pass their writes through as while tracking; of the control thread's calls
+  /// only release_frame() may follow.
+  void close();
 
  private:
   CaptureGroup(const Options& options, std::unique_ptr<CaptureRing> ring);
   RingRecord* give_number(const FrameBuilder::Record& record, uint32_t payload_bytes, uint64_t time_ns);
-  void close(const char* reason);
+  void begin_tracking(const char* reason);
+  void forget_records();
   uint64_t position_after(uint64_t lsn) const;
   uint64_t past_gaps(uint64_t lsn) const;
 
-  const std::unique_ptr<CaptureRing> ring_;
+  std::unique_ptr<CaptureRing> ring_;  // null once closed: reset under the mutex, with no record in it
   const std::unique_ptr<FramePump> pump_;
 
   mutable std::mutex sequence_;  // what follows; held to give one record its LSN, time and place in the ring

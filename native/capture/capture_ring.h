@@ -9,8 +9,8 @@
 // LSN.
 //
 // Threads: reserve() by one thread at a time (CaptureGroup holds its sequence mutex); publish() by the thread
-// that reserved, without a lock; the reader functions by one reader thread; release() by any one thread at a
-// time.
+// that reserved, without a lock; used() and the reader functions by any thread, as long as release() does not
+// pass the record that they look at; release() by one thread at a time.
 #pragma once
 
 #include <atomic>

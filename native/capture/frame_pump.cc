@@ -1,6 +1,5 @@
 #include "capture/frame_pump.h"
 
-#include <pthread.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include <utility>
 
 #include "os/assert.h"
+#include "os/io_thread.h"
 
 namespace afterimage {
 namespace {
@@ -19,15 +19,13 @@ constexpr size_t kPoolBytes = kFramePoolCount * kBufferBytes;
 static_assert(kFrameHeadroomBytes % 64 == 0 && kFrameBytesMax % 64 == 0,
               "every frame begins on a cache line");
 
-std::byte* map_pool() {
+std::shared_ptr<std::byte[]> map_pool() {
   void* const pool = mmap(nullptr, kPoolBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (pool == MAP_FAILED) throw std::bad_alloc();
-  return static_cast<std::byte*>(pool);
+  return {static_cast<std::byte*>(pool), [](std::byte* bytes) { munmap(bytes, kPoolBytes); }};
 }
 
 }  // namespace
-
-void FramePump::Unmap::operator()(std::byte* pool) const { munmap(pool, kPoolBytes); }
 
 FramePump::FramePump(const CaptureRing* ring, const CaptureGroup::Options& options)
     : ring_(*ring), options_(options), pool_(map_pool()) {
@@ -35,7 +33,10 @@ FramePump::FramePump(const CaptureRing* ring, const CaptureGroup::Options& optio
   thread_ = std::thread([this] { run(); });
 }
 
-FramePump::~FramePump() {
+FramePump::~FramePump() { end(); }
+
+void FramePump::end() {
+  if (!thread_.joinable()) return;
   {
     const Lock lock(mutex_);
     stopping_ = true;
@@ -43,6 +44,7 @@ FramePump::~FramePump() {
     changed_.notify_all();
   }
   thread_.join();
+  builder_.reset();
 }
 
 std::byte* FramePump::frame_bytes(uint32_t pool_index) const {
@@ -54,7 +56,7 @@ bool FramePump::is_interrupted() const { return session_.load(std::memory_order_
 // --- the pump thread ---
 
 void FramePump::run() {
-  pthread_setname_np(pthread_self(), "frame-pump");
+  enter_thread("frame-pump");
   Lock lock(mutex_);
   while (!stopping_) {
     if (is_interrupted()) begin_session(lock);
@@ -197,13 +199,12 @@ void FramePump::generation_began(uint64_t epoch) {
     endings_.pop_front();
 }
 
-void FramePump::start(uint64_t position, uint32_t link, uint64_t epoch) {
+void FramePump::start(uint64_t position, uint32_t link) {
   stop();
   const Lock lock(mutex_);
   shipping_ = true;
   start_position_ = position;
   start_link_ = link;
-  if (epoch != 0) epoch_ = epoch;
   for (Ending& ending : endings_)
     ending.queued = ending.position < position || (ending.position == position && ending.superseded);
   session_.fetch_add(1, std::memory_order_relaxed);

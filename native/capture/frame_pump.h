@@ -6,7 +6,7 @@
 // publishers wake it only then, so a busy group pays no wake-up per record.
 //
 // Threads: record_published() and stream_ended() from I/O threads; the others from one control thread.
-// Ownership: owns its thread and the buffers; borrows the ring.
+// Ownership: owns its thread and shares the buffers; borrows the ring until end().
 #pragma once
 
 #include <array>
@@ -42,13 +42,16 @@ class FramePump {
   /// Records published from now on belong to the next generation.
   void generation_began(uint64_t epoch);
   /// Frames from `position` on. Returns when nothing before it is read any more.
-  void start(uint64_t position, uint32_t link, uint64_t epoch);
+  void start(uint64_t position, uint32_t link);
   void stop();  // returns when nothing is read any more
   /// Forgets all stream ends: what they end was abandoned. Only while stopped.
   void forget_stream_ends();
   std::optional<Delivery> next();
   void set_on_ready(std::function<void()> on_ready);
   void release_frame(uint32_t pool_index);
+  /// Returns when the thread has ended: the ring is read no more. Only release_frame() may follow.
+  void end();
+  std::shared_ptr<std::byte[]> pool() const { return pool_; }
 
  private:
   struct Ending {
@@ -102,10 +105,7 @@ class FramePump {
   std::mutex on_ready_mutex_;  // held during the call
   std::function<void()> on_ready_;
 
-  struct Unmap {
-    void operator()(std::byte* pool) const;
-  };
-  std::unique_ptr<std::byte[], Unmap> pool_;
+  const std::shared_ptr<std::byte[]> pool_;
   std::thread thread_;  // last: it uses all of the above
 };
 

@@ -44,14 +44,20 @@ Result<std::unique_ptr<PointInTimeDevice>> PointInTimeDevice::open(const PointSo
 #endif
   const auto count = tiles_until(source, lsn);
   if (!count.ok()) return count.error();
+  if (*count > kPointTilesMax) {
+    return Error{"POINT_TOO_LONG", std::to_string(*count) + " segments lie before LSN " +
+                                       std::to_string(lsn) + ", at most " + std::to_string(kPointTilesMax) +
+                                       " can be opened"};
+  }
   std::unique_ptr<PointInTimeDevice> device(new PointInTimeDevice);
   device->size_ = source.size;
   device->block_size_ = source.block_size;
   device->volume_ = source.volume;
   device->lsn_ = lsn;
   if (Outcome opened = device->open_base(source.base_path); !opened.ok()) return opened.error();
+  const auto pages_kept_max = std::max(1u, kIndexPagesKeptMax / std::max(1u, static_cast<uint32_t>(*count)));
   for (const PointSource::Tile& tile : std::span(source.tiles).first(*count)) {
-    auto index = SegmentIndex::open(tile.segment, tile.run_path, source.volume, lsn);
+    auto index = SegmentIndex::open({tile.segment, tile.run_path, pages_kept_max}, source.volume, lsn);
     if (!index.ok()) return index.error();
     device->segments_.push_back(std::move(*index));
   }
@@ -61,7 +67,7 @@ Result<std::unique_ptr<PointInTimeDevice>> PointInTimeDevice::open(const PointSo
 Outcome PointInTimeDevice::open_base(const std::string& path) {
   base_.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!base_ && errno == ENOENT) return Error{"BASE_MISSING", path + " does not exist", ENOENT};
-  if (!base_) return system_error("IO_ERROR", "open " + path, errno);
+  if (!base_) return open_error(path, errno);
   struct stat status {};
   if (::fstat(base_.get(), &status) != 0) return system_error("IO_ERROR", "stat " + path, errno);
   base_bytes_ = static_cast<uint64_t>(status.st_size);

@@ -19,6 +19,11 @@
 
 namespace afterimage {
 
+/// Each tile holds a descriptor of its segment and one of its run, for as long as the point is open.
+constexpr uint32_t kPointTilesMax = 1u << 16;      // 4 TiB of journal in segments of 64 MiB
+constexpr uint32_t kIndexPagesKeptMax = 1u << 14;  // of 4 KiB, of all runs of a point together
+static_assert(kPointTilesMax <= kSegmentNumbersMax, "a cache's name for a segment");
+
 struct PointSource {
   std::string base_path;  // sparse image of the volume; bytes beyond its end read as zero
   uint64_t size = 0;      // of the volume, bytes
@@ -36,9 +41,10 @@ struct PointSource {
 
 class PointInTimeDevice final : public BlockDevice {
  public:
-  /// Errors: POINT_UNKNOWN, SEGMENT_CORRUPT, SEGMENT_VERSION, BASE_MISSING, IO_ERROR. A corrupt, stale or
-  /// missing run is not an error: its segment is scanned instead. Reads that meet a damaged chunk, frame or
-  /// page of a run answer EIO, never wrong bytes.
+  /// Errors: POINT_UNKNOWN, POINT_TOO_LONG, SEGMENT_CORRUPT, SEGMENT_VERSION, BASE_MISSING, FILE_LIMIT,
+  /// IO_ERROR. A corrupt, stale or missing run is not an error, nor is one of which a page is damaged or
+  /// cannot be read, now or later: its segment is scanned instead. Reads that meet a damaged chunk or frame
+  /// answer EIO, never wrong bytes.
   static Result<std::unique_ptr<PointInTimeDevice>> open(const PointSource& source);
 
   uint64_t size() const override { return size_; }

@@ -12,6 +12,25 @@ namespace {
 constexpr size_t kExtentsMax = 4096;
 constexpr uint64_t kWindowBytes = 64 << 20;
 
+/// The same extents in whole blocks: of a block of which parts differ is said only what is true of all of it.
+void round_to_blocks(std::vector<AllocationExtent>* extents, uint64_t block_bytes) {
+  std::vector<AllocationExtent> rounded;
+  AllocationExtent begun{};  // the block that an extent ended within
+  for (AllocationExtent extent : *extents) {
+    if (begun.length > 0) {
+      const uint64_t rest = std::min(extent.length, block_bytes - begun.length);
+      begun = {begun.length + rest, begun.hole && extent.hole, begun.zero && extent.zero};
+      extent.length -= rest;
+      if (begun.length < block_bytes) continue;
+      append_extent(&rounded, begun);
+    }
+    begun = {extent.length % block_bytes, extent.hole, extent.zero};
+    append_extent(&rounded, {extent.length - begun.length, extent.hole, extent.zero});
+  }
+  append_extent(&rounded, begun);
+  extents->swap(rounded);
+}
+
 }  // namespace
 
 NbdConnection::NbdConnection(int socket, const NbdSession& session, const std::atomic<bool>& stopping,
@@ -156,6 +175,8 @@ Errno NbdConnection::describe(const nbd::Request& request) {
   for (uint64_t done = 0; done < request.length;) {
     const uint64_t length = std::min(request.length - done, kWindowBytes);
     if (const Errno error = device_.allocation(request.offset + done, length, &window_)) return error;
+    // A client that asked for block sizes need not understand smaller pieces.
+    if (session_.aligned) round_to_blocks(&window_, device_.block_size());
     for (const AllocationExtent& extent : window_) append_extent(&extents_, extent);
     done += length;
     // The last extent may go on in the next window.

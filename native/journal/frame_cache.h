@@ -20,6 +20,7 @@ namespace afterimage {
 
 constexpr uint32_t kCachedFramesMax = 64;   // tables: at most 130 KiB each
 constexpr uint32_t kCachedChunksMax = 128;  // at most 64 KiB each
+constexpr uint32_t kSegmentNumbersMax = 1u << 18;
 
 struct FrameTables {
   std::vector<std::byte> bytes;  // header and tables
@@ -31,7 +32,7 @@ class FrameCache {
   using Chunk = std::vector<std::byte>;
   struct Place {       // a frame
     int fd;            // of the segment; borrowed
-    uint32_t segment;  // its number in this cache, below 2^18
+    uint32_t segment;  // its number in this cache, below kSegmentNumbersMax
     uint64_t offset;   // of the frame in it, a multiple of 8
     uint64_t end;      // the used bytes of the segment end here
   };

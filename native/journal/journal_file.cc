@@ -26,9 +26,13 @@ Errno JournalFile::pwritev(int fd, const iovec* pieces, int count, uint64_t offs
   return 0;
 }
 
-Errno JournalFile::fdatasync(int fd) { return ::fdatasync(fd) == 0 ? 0 : errno; }
+Errno JournalFile::fdatasync(int fd) {
+  return retried([fd] { return ::fdatasync(fd); });
+}
 
-Errno JournalFile::fsync(int fd) { return ::fsync(fd) == 0 ? 0 : errno; }
+Errno JournalFile::fsync(int fd) {
+  return retried([fd] { return ::fsync(fd); });
+}
 
 Errno JournalFile::fallocate(int fd, uint64_t offset, uint64_t length) {
   return retried([&] { return ::fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(length)); });

@@ -10,6 +10,7 @@
 
 #include "journal/segment_cursor.h"
 #include "os/crc32c.h"
+#include "os/io_thread.h"
 
 namespace afterimage {
 namespace {
@@ -168,6 +169,7 @@ void JournalWriter::set_durable(const StreamPosition& position) {
 }
 
 void JournalWriter::run() {
+  enter_thread("journal-writer");
   for (;;) {
     std::deque<Task> tasks;
     {

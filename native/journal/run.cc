@@ -1,29 +1,49 @@
 #include "journal/run.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 
 #include "os/crc32c.h"
-#include "os/fd.h"
 
 namespace afterimage {
 namespace {
 
-constexpr uint64_t kRunBytesMax = 1ull << 44;  // keeps sums of offsets far from overflow
+constexpr uint64_t kRunBytesMax = 1ull << 44;     // keeps sums of offsets far from overflow
+constexpr uint64_t kTablesBytesMax = 1ull << 30;  // held in memory: those of 256 GiB of pages
 
 Error corrupt(const std::string& path, const char* what) { return Error{"RUN_CORRUPT", path + ": " + what}; }
+
+/// All of [offset, offset + bytes), or RUN_CORRUPT: whether the disk fails or the file ends, who needs what
+/// is there goes to the segment.
+Outcome read_fully(int fd, const std::string& path, void* into, uint64_t bytes, uint64_t offset) {
+  auto* at = static_cast<std::byte*>(into);
+  while (bytes > 0) {
+    const ssize_t n = ::pread(fd, at, bytes, static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return system_error("RUN_CORRUPT", "read " + path, errno);
+    if (n == 0) return corrupt(path, "shorter than it was");
+    at += n;
+    offset += static_cast<uint64_t>(n);
+    bytes -= static_cast<uint64_t>(n);
+  }
+  return Nothing{};
+}
+
+uint64_t table_bytes(const RunHeader& header) {
+  return header.segment_count * sizeof(RunSegment) + header.volume_count * sizeof(RunVolume) +
+         header.page_count * sizeof(RunFence);
+}
 
 }  // namespace
 
 uint64_t run_pages_offset(const RunHeader& header) {
-  const uint64_t tables = sizeof(RunHeader) + header.segment_count * sizeof(RunSegment) +
-                          header.volume_count * sizeof(RunVolume) + header.page_count * sizeof(RunFence);
-  return (tables + kRunPageBytes - 1) / kRunPageBytes * kRunPageBytes;
+  const uint64_t bytes = sizeof(RunHeader) + table_bytes(header);
+  return (bytes + kRunPageBytes - 1) / kRunPageBytes * kRunPageBytes;
 }
 
 RunEntry RunExtent::unpack() const {
@@ -35,29 +55,22 @@ RunEntry RunExtent::unpack() const {
           .record_sector = static_cast<uint32_t>(words[1] & 0x7ff)};
 }
 
-Result<std::unique_ptr<Run>> Run::open(const std::string& path) {
+Result<std::unique_ptr<Run>> Run::open(const std::string& path, uint32_t pages_kept_max) {
   std::unique_ptr<Run> run(new Run);
   run->path_ = path;
-  const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd) return system_error("IO_ERROR", "open " + path, errno);
+  run->fd_.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!run->fd_) return system_error("IO_ERROR", "open " + path, errno);
   struct stat status {};
-  if (::fstat(fd.get(), &status) != 0) return system_error("IO_ERROR", "stat " + path, errno);
+  if (::fstat(run->fd_.get(), &status) != 0) return system_error("IO_ERROR", "stat " + path, errno);
   const auto file_bytes = static_cast<uint64_t>(status.st_size);
   if (file_bytes < sizeof(RunHeader)) return corrupt(path, "shorter than its header");
-  const ssize_t got = ::pread(fd.get(), &run->header_, sizeof(RunHeader), 0);
-  if (got < 0) return system_error("IO_ERROR", "read " + path, errno);
-  if (got != sizeof(RunHeader)) return corrupt(path, "shorter than its header");
+  if (Outcome got = read_fully(run->fd_.get(), path, &run->header_, sizeof(RunHeader), 0); !got.ok())
+    return got.error();
   if (Outcome checked = run->check_header(file_bytes); !checked.ok()) return checked.error();
-  // The mapping is exactly the file: no touch of it can lie beyond the end.
-  void* mapped = ::mmap(nullptr, file_bytes, PROT_READ, MAP_SHARED, fd.get(), 0);
-  if (mapped == MAP_FAILED) return system_error("IO_ERROR", "map " + path, errno);
-  run->mapped_ = static_cast<const std::byte*>(mapped);
+  if (Outcome got = run->read_tables(); !got.ok()) return got.error();
   if (Outcome checked = run->check_tables(); !checked.ok()) return checked.error();
+  run->kept_.resize(std::min<uint64_t>(run->header_.page_count, pages_kept_max));
   return run;
-}
-
-Run::~Run() {
-  if (mapped_ != nullptr) ::munmap(const_cast<std::byte*>(mapped_), header_.file_bytes);
 }
 
 Outcome Run::check_header(uint64_t file_bytes) const {
@@ -72,6 +85,7 @@ Outcome Run::check_header(uint64_t file_bytes) const {
   if (header_.volume_count > kVolumeNumberMax + 1u) return corrupt(path_, "volume count");
   if (file_bytes > kRunBytesMax || header_.page_count > file_bytes / kRunPageBytes)
     return corrupt(path_, "page count");
+  if (table_bytes(header_) > kTablesBytesMax) return corrupt(path_, "size of the tables");
   if (header_.pages_offset != run_pages_offset(header_)) return corrupt(path_, "offset of the pages");
   if (header_.file_bytes != header_.pages_offset + header_.page_count * kRunPageBytes ||
       header_.file_bytes != file_bytes)
@@ -79,13 +93,22 @@ Outcome Run::check_header(uint64_t file_bytes) const {
   return Nothing{};
 }
 
-Outcome Run::check_tables() {
-  const std::byte* at = mapped_ + sizeof(RunHeader);
+Outcome Run::read_tables() {
+  static_assert(alignof(RunSegment) == 8 && sizeof(RunSegment) % 8 == 0 && sizeof(RunVolume) % 8 == 0);
+  const uint64_t bytes = table_bytes(header_);
+  tables_.resize(bytes / sizeof(uint64_t));
+  if (Outcome got = read_fully(fd_.get(), path_, tables_.data(), bytes, sizeof(RunHeader)); !got.ok())
+    return got;
+  const auto* at = reinterpret_cast<const std::byte*>(tables_.data());
   segments_ = {reinterpret_cast<const RunSegment*>(at), header_.segment_count};
   at += segments_.size_bytes();
   volumes_ = {reinterpret_cast<const RunVolume*>(at), header_.volume_count};
   at += volumes_.size_bytes();
   fences_ = {reinterpret_cast<const RunFence*>(at), header_.page_count};
+  return Nothing{};
+}
+
+Outcome Run::check_tables() {
   if (crc32c(segments_.data(), segments_.size_bytes() + volumes_.size_bytes() + fences_.size_bytes()) !=
       header_.tables_crc32c)
     return corrupt(path_, "checksum of the tables");
@@ -115,7 +138,6 @@ Outcome Run::check_tables() {
     pages += volume.page_count;
   }
   if (pages != header_.page_count) return corrupt(path_, "page count");
-  checked_ = std::make_unique<std::atomic<bool>[]>(pages);
   return Nothing{};
 }
 
@@ -130,28 +152,43 @@ uint64_t Run::entry_count(uint16_t volume) const {
   return found == nullptr ? 0 : found->entry_count;
 }
 
-Result<std::span<const RunExtent>> Run::page(const RunVolume& volume, uint64_t index) const {
-  const uint64_t page = volume.first_page + index;
-  const std::byte* bytes = mapped_ + header_.pages_offset + page * kRunPageBytes;
+Result<std::shared_ptr<const Run::Page>> Run::page(const RunVolume& volume, uint64_t index) const {
+  const uint64_t number = volume.first_page + index;
+  Kept& kept = kept_[number % kept_.size()];
+  {
+    const std::lock_guard lock(mutex_);
+    if (kept.page && kept.index == number) return kept.page;
+  }
+  auto page = std::make_shared<Page>();
+  const uint64_t offset = header_.pages_offset + number * kRunPageBytes;
+  if (Outcome got = read_fully(fd_.get(), path_, page->data(), kRunPageBytes, offset); !got.ok())
+    return got.error();
+  if (crc32c(page->data(), kRunPageBytes) != fences_[number].crc32c)
+    return corrupt(path_, "checksum of a page");
+  if (Outcome checked = check_page(volume, index, *page); !checked.ok()) return checked.error();
+  const std::lock_guard lock(mutex_);
+  kept = {number, std::move(page)};
+  return kept.page;
+}
+
+std::span<const RunExtent> Run::used(const RunVolume& volume, uint64_t index, const Page& page) {
   const uint64_t before = index * kRunEntriesPerPage;
-  const std::span<const RunExtent> extents(
-      reinterpret_cast<const RunExtent*>(bytes),
-      std::min<uint64_t>(kRunEntriesPerPage, volume.entry_count - before));
-  // Two threads may both check: the result is the same.
-  if (checked_[page].load(std::memory_order_relaxed)) return extents;
-  if (crc32c(bytes, kRunPageBytes) != fences_[page].crc32c) return corrupt(path_, "checksum of a page");
+  return std::span(page).first(std::min<uint64_t>(kRunEntriesPerPage, volume.entry_count - before));
+}
+
+Outcome Run::check_page(const RunVolume& volume, uint64_t index, const Page& page) const {
+  const RunFence* const fence = &fences_[volume.first_page + index];
   const bool is_last = index + 1 == volume.page_count;
-  const uint64_t until = is_last ? kSectorsMax : std::min(kSectorsMax, fences_[page + 1].start);
-  uint64_t from = fences_[page].start;
-  if (extents.front().unpack().start != from) return corrupt(path_, "a page does not begin at its fence");
-  for (const RunExtent& extent : extents) {
+  const uint64_t until = is_last ? kSectorsMax : std::min(kSectorsMax, fence[1].start);
+  uint64_t from = fence->start;
+  if (page.front().unpack().start != from) return corrupt(path_, "a page does not begin at its fence");
+  for (const RunExtent& extent : used(volume, index, page)) {
     const RunEntry entry = extent.unpack();
     if (entry.length == 0 || entry.start < from || entry.end() > until || entry.segment >= segments_.size())
       return corrupt(path_, "an extent");
     from = entry.end();
   }
-  checked_[page].store(true, std::memory_order_relaxed);
-  return extents;
+  return Nothing{};
 }
 
 Outcome Run::lookup(uint16_t volume, uint64_t start, uint64_t length, std::vector<RunEntry>* entries) const {
@@ -165,11 +202,12 @@ Outcome Run::lookup(uint16_t volume, uint64_t start, uint64_t length, std::vecto
                        [](uint64_t sector, const RunFence& fence) { return sector < fence.start; });
   uint64_t index = behind == fences.begin() ? 0 : static_cast<uint64_t>(behind - fences.begin()) - 1;
   for (; index < found->page_count && fences[index].start < end; ++index) {
-    const auto extents = page(*found, index);
-    if (!extents.ok()) return extents.error();
-    auto at = std::partition_point(extents->begin(), extents->end(),
+    const auto held = page(*found, index);
+    if (!held.ok()) return held.error();
+    const std::span<const RunExtent> extents = used(*found, index, **held);
+    auto at = std::partition_point(extents.begin(), extents.end(),
                                    [&](const RunExtent& extent) { return extent.unpack().end() <= start; });
-    for (; at != extents->end() && at->unpack().start < end; ++at)
+    for (; at != extents.end() && at->unpack().start < end; ++at)
       entries->push_back(at->unpack().clipped(start, end));
   }
   return Nothing{};

@@ -1,26 +1,32 @@
 // Run: an immutable, sorted, non-overlapping extent index over the records of one or more whole segments,
-// flattened to the newest. Layout: docs/FORMAT.md, "Run". Mapped read-only and searched through its sparse
-// fence index; nothing is built when a point is opened.
+// flattened to the newest. Layout: docs/FORMAT.md, "Run". Its tables are held; its pages of entries are read
+// when a lookup gets to them through the sparse fence index, and kept while there is room. Read by system
+// calls and not mapped: a sector that the disk cannot read is then the error of one lookup, where it would be
+// a signal that ends the process.
 //
-// Threads: a Run is immutable after open and may be used from any thread. build_run from a worker thread.
-// Ownership: owns its mapping; the file may be unlinked while it is open, but not shortened.
+// Threads: a Run may be used from any thread. The mutex over its pages is not held during I/O; two threads
+// that miss the same page both read it. build_run from a worker thread.
+// Ownership: owns its descriptor; the file may be unlinked while it is open.
 #pragma once
 
-#include <atomic>
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "journal/extent_map.h"
 #include "journal/segment.h"
+#include "os/fd.h"
 
 namespace afterimage {
 
 constexpr uint32_t kRunPageBytes = 4096;
 constexpr uint32_t kRunEntriesPerPage = 256;  // 16 bytes each: a page, checked by the fence entry's CRC
 constexpr uint32_t kRunSegmentsMax = 1u << 18;
+constexpr uint32_t kRunPagesKeptMax = 256;  // of a run that stands alone
 constexpr char kRunMagic[8] = {'A', 'F', 'T', 'R', 'U', 'N', 'I', 'X'};
 
 struct RunHeader {
@@ -36,7 +42,7 @@ struct RunHeader {
   uint32_t volume_count;
   uint64_t page_count;
   uint64_t pages_offset;
-  uint64_t file_bytes;     // catches a file cut short before it is mapped
+  uint64_t file_bytes;     // catches a file cut short
   uint32_t tables_crc32c;  // over segment table, volume directory and fence
   uint8_t reserved[24];
   uint32_t header_crc32c;
@@ -94,36 +100,47 @@ Outcome build_run(const SegmentInfo& segment, const std::string& run_path);
 
 class Run {
  public:
-  /// Errors: RUN_CORRUPT, RUN_VERSION, IO_ERROR. The caller rebuilds a corrupt run from its segments.
-  static Result<std::unique_ptr<Run>> open(const std::string& path);
-  ~Run();
-  Run(const Run&) = delete;
-  Run& operator=(const Run&) = delete;
+  /// At most `pages_kept_max` (> 0) pages of 4 KiB stay in memory. Errors: RUN_CORRUPT, RUN_VERSION,
+  /// IO_ERROR. The caller rebuilds a corrupt run from its segments.
+  static Result<std::unique_ptr<Run>> open(const std::string& path,
+                                           uint32_t pages_kept_max = kRunPagesKeptMax);
 
   uint64_t first_lsn() const { return header_.first_lsn; }
   uint64_t last_lsn() const { return header_.last_lsn; }
   /// By ordinal: RunEntry::segment is an index into it.
   std::span<const RunSegment> segments() const { return segments_; }
   uint64_t entry_count(uint16_t volume) const;
-  /// As ExtentMap::lookup. A page whose CRC does not match is RUN_CORRUPT; `entries` then holds those of the
-  /// pages before it.
+  /// As ExtentMap::lookup. A page that cannot be read or whose CRC does not match is RUN_CORRUPT; `entries`
+  /// then holds those of the pages before it.
   Outcome lookup(uint16_t volume, uint64_t start, uint64_t length, std::vector<RunEntry>* entries) const;
 
  private:
+  using Page = std::array<RunExtent, kRunEntriesPerPage>;
+  struct Kept {  // the page that was used last of those that share this place
+    uint64_t index = 0;
+    std::shared_ptr<const Page> page;
+  };
+
   Run() = default;
   Outcome check_header(uint64_t file_bytes) const;
+  Outcome read_tables();
   Outcome check_tables();
   const RunVolume* find(uint16_t volume) const;
-  /// The entries of a page, checked when it is first touched.
-  Result<std::span<const RunExtent>> page(const RunVolume& volume, uint64_t index) const;
+  /// A volume's page, checked.
+  Result<std::shared_ptr<const Page>> page(const RunVolume& volume, uint64_t index) const;
+  Outcome check_page(const RunVolume& volume, uint64_t index, const Page& page) const;
+  /// Its entries: all but what is unused at the end of the volume's last page.
+  static std::span<const RunExtent> used(const RunVolume& volume, uint64_t index, const Page& page);
 
   std::string path_;
+  Fd fd_;
   RunHeader header_{};
-  const std::byte* mapped_ = nullptr;
+  std::vector<uint64_t> tables_;  // what the spans below lie in
   std::span<const RunSegment> segments_;
   std::span<const RunVolume> volumes_;
   std::span<const RunFence> fences_;
-  std::unique_ptr<std::atomic<bool>[]> checked_;  // per page
+  mutable std::mutex mutex_;
+  mutable std::vector<Kept> kept_;  // page i has its place at i modulo the size
 };
 
 }  // namespace afterimage

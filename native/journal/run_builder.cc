@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "journal/journal_file.h"
 #include "journal/run.h"
 #include "journal/segment_cursor.h"
 #include "os/assert.h"
@@ -57,11 +58,13 @@ Outcome publish(const std::string& path, std::span<const std::byte> head, std::s
   if (!file) return system_error("IO_ERROR", "create " + temporary, errno);
   if (const Errno error = write_all(file.get(), head)) return failed("write ", error);
   if (const Errno error = write_all(file.get(), pages)) return failed("write ", error);
-  if (::fsync(file.get()) != 0) return failed("sync ", errno);
+  if (const Errno error = JournalFile::system().fsync(file.get())) return failed("sync ", error);
   if (::rename(temporary.c_str(), path.c_str()) != 0) return failed("rename ", errno);
   const std::string directory = path.substr(0, path.find_last_of('/') + 1);
   const Fd parent(::open(directory.empty() ? "." : directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!parent || ::fsync(parent.get()) != 0) return system_error("IO_ERROR", "sync " + directory, errno);
+  if (!parent) return system_error("IO_ERROR", "open " + directory, errno);
+  if (const Errno error = JournalFile::system().fsync(parent.get()))
+    return system_error("IO_ERROR", "sync " + directory, error);
   return Nothing{};
 }
 

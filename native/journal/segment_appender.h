@@ -20,8 +20,9 @@ namespace afterimage {
 
 class SegmentAppender {
  public:
-  /// Preallocates the file and makes it and its name durable. A segment without frames that a crash left
-  /// behind under this name is replaced; one with frames is not. Errors: JOURNAL_FULL, JOURNAL_IO.
+  /// Preallocates the file and makes it and its name durable. What a crash left behind under this name
+  /// is replaced if it has no frames, or no header by which any could be read; else it is JOURNAL_IO. Errors:
+  /// JOURNAL_FULL, JOURNAL_IO.
   static Result<std::unique_ptr<SegmentAppender>> create(JournalFile* file, const std::string& directory,
                                                          const SegmentHeader& header, uint64_t segment_bytes);
   /// Goes on behind tail.bytes. What lies there is cut off first and never seen again; what lies before is

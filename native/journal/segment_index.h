@@ -2,7 +2,7 @@
 // segment's run if that can be used, else by the extents found by scanning its tables.
 //
 // Threads: lookup from any.
-// Ownership: owns the segment's descriptor; the files may be unlinked while it is open.
+// Ownership: owns the descriptors of the segment and of its run; the files may be unlinked while it is open.
 #pragma once
 
 #include <atomic>
@@ -18,11 +18,20 @@
 
 namespace afterimage {
 
+/// FILE_LIMIT where the process or the system has no descriptor left, else IO_ERROR.
+Error open_error(const std::string& path, Errno error);
+
 class SegmentIndex {
  public:
-  /// `run_path` may be "". Errors: SEGMENT_CORRUPT, SEGMENT_VERSION, IO_ERROR.
-  static Result<std::unique_ptr<SegmentIndex>> open(const SegmentInfo& segment, const std::string& run_path,
-                                                    uint16_t volume, uint64_t lsn_max);
+  struct Source {
+    const SegmentInfo& segment;
+    const std::string& run_path;  // may be ""
+    uint32_t run_pages_kept_max = kRunPagesKeptMax;
+  };
+  /// A run that is corrupt, stale or missing is not an error: the segment is scanned. That it could not be
+  /// opened for want of descriptors or memory is: a scan costs more of both. Errors: SEGMENT_CORRUPT,
+  /// SEGMENT_VERSION, FILE_LIMIT, IO_ERROR.
+  static Result<std::unique_ptr<SegmentIndex>> open(const Source& source, uint16_t volume, uint64_t lsn_max);
 
   /// As ExtentMap::lookup. A page of the run that turns out to be damaged sends this and every later lookup
   /// to the segment itself. Errors: SEGMENT_CORRUPT, IO_ERROR.

@@ -81,11 +81,15 @@ std::vector<std::string> protect_io_process() {
   return refused;
 }
 
-void enter_io_thread(const std::string& name) {
+void enter_thread(const std::string& name) {
   ::prctl(PR_SET_NAME, name.c_str(), 0, 0, 0);
   sigset_t all;
   ::sigfillset(&all);
   ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
+}
+
+void enter_io_thread(const std::string& name) {
+  enter_thread(name);
   set_io_flusher();
 
   pthread_attr_t attributes;

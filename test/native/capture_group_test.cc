@@ -313,7 +313,7 @@ TEST_CASE(
   StreamReader reader(*group);
   reader.releases = false;
   reader.keeps_payload = true;
-  REQUIRE(group->start_shipping(0, 0, 7).ok());
+  REQUIRE(group->start_shipping(0, 0).ok());
   for (uint64_t i = 0; i < 300; ++i) {
     const uint32_t length = 512 * (1 + i % 9);
     group->publish(write_at(i * 8192, length), noise().data() + i * 512);
@@ -326,7 +326,7 @@ TEST_CASE(
   for (const uint64_t durable : {uint64_t{0}, uint64_t{1}, uint64_t{137}, last}) {
     CAPTURE(durable);
     reader.records.clear();
-    REQUIRE(group->start_shipping(durable, 99, 8).ok());
+    REQUIRE(group->start_shipping(durable, 99).ok());
     reader.rewind(durable, 99, 1);
     reader.take_until(last);
     REQUIRE(reader.records.size() == last - durable);
@@ -353,23 +353,6 @@ TEST_CASE("capture group: an end that no generation has followed comes again in 
   reader.take_until_end();
   CHECK(reader.ends.size() == 2);
   CHECK(reader.ends.back().last_lsn == 5);
-}
-
-TEST_CASE("capture group: a frame carries the epoch of its session") {
-  const auto group = streaming_group();
-  StreamReader reader(*group);
-  const auto epoch_of_next = [&] {
-    const auto delivery = reader.next();
-    REQUIRE(delivery.has_value());
-    const auto& frame = std::get<CaptureGroup::Frame>(*delivery);
-    group->release_frame(frame.pool_index);
-    return frame.header.epoch;
-  };
-  publish_some(*group, 1);
-  REQUIRE(group->start_shipping(0, 0).ok());
-  CHECK(epoch_of_next() == 1);
-  REQUIRE(group->start_shipping(0, 0, 5).ok());
-  CHECK(epoch_of_next() == 5);
 }
 
 TEST_CASE("capture group: a stop drops what was built, and a start finds it again") {

@@ -6,14 +6,19 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "capture/capture_group.h"
+#include "journal/journal_writer.h"
 #include "prerequisite.h"
+#include "scratch_files.h"
 
 using namespace afterimage;
 
@@ -36,6 +41,19 @@ int in_child(Body body) {
   int status = -1;
   ::waitpid(child, &status, 0);
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/// The mask of the signals that the thread of this name blocks; 0 while there is none.
+uint64_t blocked_signals(const std::string& name) {
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream status(task.path() / "status");
+    bool is_it = false;
+    for (std::string line; std::getline(status, line);) {
+      is_it = is_it || line == "Name:\t" + name;
+      if (is_it && line.rfind("SigBlk:", 0) == 0) return std::strtoull(line.c_str() + 7, nullptr, 16);
+    }
+  }
+  return 0;
 }
 
 /// Whether one of the sentences begins with `what`.
@@ -92,4 +110,25 @@ TEST_CASE("an I/O thread has a name, no signals, and a stack that is locked") {
   CHECK(name == "io-test");
   CHECK(::sigismember(&blocked, SIGTERM) == 1);
   CHECK(::sigismember(&blocked, SIGUSR1) == 1);
+}
+
+// Symptom: a signal of the process could be delivered to the pump's or the journal's thread, where it
+// interrupted an fdatasync that was then taken for failed, and ran its handler off the main thread. If it
+// returns, these threads do not block all that can be blocked.
+TEST_CASE("threads that work behind the main one take no signals") {
+  const auto group = CaptureGroup::create({.ring_bytes = kRingBytesMin});
+  REQUIRE(group.ok());
+  const ScratchDirectory directory;
+  const auto writer = JournalWriter::open({.directory = directory.path(".")}, {}, nullptr);
+  REQUIRE(writer.ok());
+  for (const std::string name : {"frame-pump", "journal-writer"}) {
+    CAPTURE(name);
+    uint64_t blocked = 0;
+    for (int patience = 0; patience < 1000 && blocked == 0; ++patience) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      blocked = blocked_signals(name);
+    }
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGCHLD, SIGUSR1, SIGALRM})
+      CHECK((blocked >> (signal - 1) & 1) == 1);
+  }
 }

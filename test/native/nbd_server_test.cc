@@ -61,6 +61,28 @@ struct Served {
   std::unique_ptr<NbdServer> server;
 };
 
+/// Ten blocks of 4096 bytes whose holes begin and end within them, as those of a point do. Cannot be read.
+class PatchyDevice final : public BlockDevice {
+ public:
+  uint64_t size() const override { return uint64_t{10} * 4096; }
+  uint32_t block_size() const override { return 4096; }
+  bool read_only() const override { return true; }
+  Errno read(uint64_t, uint64_t, std::byte*) override { return EIO; }
+  Errno write(uint64_t, uint64_t, const std::byte*, const RequestOptions&) override { return EPERM; }
+  Errno zero(uint64_t, uint64_t, const RequestOptions&) override { return EPERM; }
+  Errno trim(uint64_t, uint64_t, const RequestOptions&) override { return EPERM; }
+  Errno flush() override { return 0; }
+  Errno allocation(uint64_t offset, uint64_t length, std::vector<AllocationExtent>* extents) override {
+    extents->clear();
+    for (uint64_t at = offset; at < offset + length; at += 512) {
+      // Block 0 begins with data; 3 has some in its middle; so has 4, twice.
+      const bool is_data = at == 0 || at == 3 * 4096 + 1024 || at == 4 * 4096 || at == 5 * 4096 - 512;
+      append_extent(extents, {512, !is_data, !is_data});
+    }
+    return 0;
+  }
+};
+
 /// The real device behind it, 2 ms a write.
 class SlowDevice final : public BlockDevice {
  public:
@@ -348,6 +370,26 @@ TEST_CASE("block status describes the whole request, or its first extent where o
   CHECK(client.chunk().data == Bytes(Wire().u32(1).u32(4096).u32(3)));
   client.request(kBlockStatus, 0, 0, 0);
   CHECK(client.chunk().type == 0x8001);
+}
+
+// Symptom: clients that keep to the block size of an export refused block statuses of points of 4096-byte
+// volumes, where a hole may begin at any sector of 512. If it returns, lengths here are not multiples of
+// 4096.
+TEST_CASE("block status keeps to the block size that was negotiated, and a mixed block is data") {
+  const ScratchDirectory directory;
+  NbdServer::Options options;
+  options.unix_path = directory.path("socket");
+  options.exports = {{"", "", std::make_shared<PatchyDevice>(), true}};
+  const auto server = serve(options);
+  const auto extents_of = [&](bool asks_block_sizes, uint32_t length) {
+    RawNbdClient client(options.unix_path);
+    client.go(true, "", asks_block_sizes);
+    client.request(kBlockStatus, 0, 0, length);
+    return client.chunk().data;
+  };
+  CHECK(extents_of(true, 10 * 4096) ==
+        Bytes(Wire().u32(1).u32(4096).u32(0).u32(2 * 4096).u32(3).u32(2 * 4096).u32(0).u32(5 * 4096).u32(3)));
+  CHECK(extents_of(false, 4096) == Bytes(Wire().u32(1).u32(512).u32(0).u32(3584).u32(3)));
 }
 
 TEST_CASE("more extents than fit one answer are described as far as they fit") {

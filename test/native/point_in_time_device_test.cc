@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -159,6 +160,56 @@ TEST_CASE("a point keeps its content when the files are unlinked and the journal
     std::filesystem::remove(entry.path());
   Random random(1);
   CHECK(first_difference(read_in_pieces(**device, random), image, sizes[3]) == -1);
+}
+
+TEST_CASE("a point keeps its content when its runs can no longer be read") {
+  const Scene scene(kSmallWrites);
+  scene.build_runs(Runs::kAll);
+  const uint64_t lsn = scene.history.steps.back().lsn;
+  uint64_t size = scene.history.volume(3).size;
+  Bytes image = scene.bases.at(3);
+  for (const HistoryStep& step : scene.history.steps) scene.history.apply(step, 3, &image, &size);
+  const auto device = PointInTimeDevice::open(scene.source(3, lsn, size, Runs::kAll));
+  REQUIRE(device.ok());
+  for (const auto& [first_lsn, info] : scene.journal.segments)
+    if (info.sealed) std::filesystem::resize_file(scene.run_path(first_lsn), 4096);
+  Random random(1);
+  CHECK(first_difference(read_in_pieces(**device, random), image, size) == -1);
+}
+
+// Symptom: with more segments than the process could hold open or mapped, a point was opened by scanning the
+// tables of those that had no run for it, minutes long, or failed with advice about the disk.
+TEST_CASE("a point for which the descriptors do not suffice is refused by name, and not scanned for") {
+  const Scene scene(kTwoGenerations);
+  scene.build_runs(Runs::kAll);
+  uint64_t size = scene.history.volume(3).size;
+  const PointSource source = scene.source(3, scene.history.steps.back().lsn, size, Runs::kAll);
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+  std::vector<std::string> codes;
+  const auto lowest_free = static_cast<rlim_t>(::dup(0));
+  ::close(static_cast<int>(lowest_free));
+  for (rlim_t spare = 0; spare <= 2 * source.tiles.size() + 2; ++spare) {
+    const rlimit few{.rlim_cur = lowest_free + spare, .rlim_max = before.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &few) == 0);
+    const auto device = PointInTimeDevice::open(source);
+    const std::string code = device.ok() ? "opened" : device.error().code;
+    if (codes.empty() || codes.back() != code) codes.push_back(code);
+  }
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
+  CHECK(codes == std::vector<std::string>{"FILE_LIMIT", "opened"});
+}
+
+TEST_CASE("a point over more segments than its maximum is refused before any of them is opened") {
+  PointSource source{.base_path = "/nowhere", .size = 512, .volume = 3, .lsn = kPointTilesMax, .tiles = {}};
+  for (uint64_t lsn = 1; lsn <= kPointTilesMax + 1; ++lsn) {
+    SegmentInfo info{.path = "/nowhere", .generation = 1, .first_lsn = lsn, .last_lsn = lsn};
+    source.tiles.push_back({.segment = info, .run_path = ""});
+  }
+  const auto code = [&] { return std::string(PointInTimeDevice::open(source).error().code); };
+  CHECK(code() == "BASE_MISSING");  // as many as there may be
+  source.lsn = kPointTilesMax + 1;
+  CHECK(code() == "POINT_TOO_LONG");
 }
 
 TEST_CASE("many readers of one point see the same") {

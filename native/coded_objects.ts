@@ -1,0 +1,156 @@
+/**
+ * The addon's objects with their errors coded: one class for each of index.ts, which says what the methods do. They keep
+ * no state of their own, and hand the addon its own devices back.
+ */
+import { coded, codedSync } from './coded.js';
+import type {
+  Appended,
+  BlockDevice,
+  CapturedEnd,
+  CapturedFrame,
+  CapturedVolume,
+  CaptureGroup,
+  CaptureStats,
+  DeviceCounters,
+  FuseServer,
+  GenerationStart,
+  JournalPosition,
+  JournalWriter,
+  NbdServer,
+  SegmentVolume,
+  StreamPosition,
+} from './index.js';
+
+export class CodedDevice<Addon extends BlockDevice = BlockDevice> implements BlockDevice {
+  readonly size: bigint;
+  readonly blockSize: number;
+  readonly readOnly: boolean;
+  constructor(readonly addon: Addon) {
+    this.size = addon.size;
+    this.blockSize = addon.blockSize;
+    this.readOnly = addon.readOnly;
+  }
+  read(offset: bigint, into: Buffer): Promise<void> {
+    return coded(() => this.addon.read(offset, into));
+  }
+  write(offset: bigint, from: Buffer): Promise<void> {
+    return coded(() => this.addon.write(offset, from));
+  }
+  zero(offset: bigint, length: bigint): Promise<void> {
+    return coded(() => this.addon.zero(offset, length));
+  }
+  flush(): Promise<void> {
+    return coded(() => this.addon.flush());
+  }
+  close(): Promise<void> {
+    return coded(() => this.addon.close());
+  }
+}
+
+/** The addon's own device: it refuses what is not one. */
+export function addonDevice(device: BlockDevice): BlockDevice {
+  return device instanceof CodedDevice ? (device as CodedDevice).addon : device;
+}
+
+class CodedVolume extends CodedDevice<CapturedVolume> implements CapturedVolume {
+  republish(offset: bigint, length: number): Promise<bigint | null> {
+    return coded(() => this.addon.republish(offset, length));
+  }
+  fence(): Promise<bigint> {
+    return coded(() => this.addon.fence());
+  }
+  counters(): DeviceCounters {
+    return codedSync(() => this.addon.counters());
+  }
+}
+
+export class CodedCaptureGroup implements CaptureGroup {
+  constructor(private readonly addon: CaptureGroup) {}
+
+  addVolume(number: number, backing: BlockDevice): CapturedVolume {
+    return codedSync(() => new CodedVolume(this.addon.addVolume(number, addonDevice(backing))));
+  }
+  beginGeneration(start: GenerationStart): void {
+    codedSync(() => this.addon.beginGeneration(start));
+  }
+  closeStream(reason: string): void {
+    codedSync(() => this.addon.closeStream(reason));
+  }
+  abandonStream(): void {
+    codedSync(() => this.addon.abandonStream());
+  }
+  raiseCeiling(lsn: bigint): void {
+    codedSync(() => this.addon.raiseCeiling(lsn));
+  }
+  startShipping(durableLsn: bigint, link: number): void {
+    codedSync(() => this.addon.startShipping(durableLsn, link));
+  }
+  stopShipping(): void {
+    codedSync(() => this.addon.stopShipping());
+  }
+  async next(): Promise<CapturedFrame | CapturedEnd | null> {
+    const delivery = await coded(() => this.addon.next());
+    if (delivery?.kind === 'frame') {
+      const release = delivery.release;
+      delivery.release = () => codedSync(release);
+    }
+    return delivery;
+  }
+  release(durableLsn: bigint): void {
+    codedSync(() => this.addon.release(durableLsn));
+  }
+  position(): StreamPosition {
+    return codedSync(() => this.addon.position());
+  }
+  stats(): CaptureStats {
+    return codedSync(() => this.addon.stats());
+  }
+  close(): Promise<void> {
+    return coded(() => this.addon.close());
+  }
+}
+
+export class CodedNbdServer implements NbdServer {
+  readonly address: string;
+  constructor(private readonly addon: NbdServer) {
+    this.address = addon.address;
+  }
+  get connections(): number {
+    return this.addon.connections;
+  }
+  stop(): Promise<void> {
+    return coded(() => this.addon.stop());
+  }
+}
+
+export class CodedFuseServer implements FuseServer {
+  constructor(private readonly addon: FuseServer) {}
+  stop(): Promise<void> {
+    return coded(() => this.addon.stop());
+  }
+}
+
+export class CodedJournalWriter implements JournalWriter {
+  constructor(private readonly addon: JournalWriter) {}
+
+  append(frame: Buffer): Promise<Appended> {
+    return coded(() => this.addon.append(frame));
+  }
+  resume(epoch: bigint): void {
+    codedSync(() => this.addon.resume(epoch));
+  }
+  beginGeneration(
+    epoch: bigint,
+    generation: bigint,
+    firstLsn: bigint,
+    volumes: SegmentVolume[],
+  ): Promise<Appended> {
+    return coded(() => this.addon.beginGeneration(epoch, generation, firstLsn, volumes));
+  }
+  position(): JournalPosition {
+    return codedSync(() => this.addon.position());
+  }
+  close(): Promise<void> {
+    return coded(() => this.addon.close());
+  }
+}

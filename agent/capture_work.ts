@@ -125,7 +125,7 @@ export class CaptureWork {
     }
   }
 
-  /** Ends the sync steps under way and waits for them: none publishes a record any more. */
+  /** Ends the sync steps under way and waits for them: none publishes a record any more, and none begins. */
   async quiesce(): Promise<void> {
     this.stoppingSync.abort();
     await Promise.all(this.steps);
@@ -178,7 +178,10 @@ export class CaptureWork {
 
   /** Owns a sync step until it is over; its failure is an event too. */
   private step(turn: number, work: () => Promise<void>): void {
+    // The session is about to hear that production has ended, and waits for no answer.
+    if (this.stoppingSync.signal.aborted) return;
     const step = work().catch((thrown: unknown) => {
+      if (this.stoppingSync.signal.aborted) return;
       const { code, message } = toAfterimageError(thrown);
       this.feed({ type: 'syncFailed', turn, code, message }, null);
     });

@@ -29,7 +29,7 @@ export function groupStatus({ name, memory, member, volumes, lag, clock }: Statu
     member: formatUuid(memory.member),
     host: memory.host,
     state,
-    detail: state === 'protected' ? '' : member.detail,
+    detail: stopDetail(member, volumes) ?? (state === 'protected' ? '' : member.detail),
     generation,
     capturedLsn: stats?.capturedLsn ?? 0n,
     shippedLsn: capture?.shipper.shippedLsn ?? 0n,
@@ -54,6 +54,14 @@ export function groupStatus({ name, memory, member, volumes, lag, clock }: Statu
 function protectionState({ capture, session, hasFailed }: Member): ProtectionState {
   const isReplicated = capture?.stats.streaming === true && !session.hasEnded && !hasFailed;
   return isReplicated ? session.state : 'tracking';
+}
+
+/** What a stop waits for; null: nobody asked for one. */
+function stopDetail(member: Member, volumes: readonly ProtectedVolume[]): string | null {
+  if (!member.isStopping) return null;
+  const used = volumes.filter(({ usedBy }) => usedBy !== null);
+  if (used.length === 0) return 'stopping';
+  return `stopping: in use by ${used.map(({ config, usedBy }) => `${usedBy} (volume ${config.name})`).join(', ')}`;
 }
 
 function volumeStatus(volume: ProtectedVolume, group: ProtectionState, member: Member): VolumeStatus {

@@ -55,6 +55,7 @@ export class Member implements LinkListener {
   private lastFailure = '';
   private isConnected = false;
   private isDefunct = false;
+  private stopRequested = false;
   private isHandling = false;
   private readonly queue: { event: AgentEvent; bulk: Bulk }[] = [];
   private readonly ending = new AbortController();
@@ -87,6 +88,10 @@ export class Member implements LinkListener {
   get hasFailed(): boolean {
     return this.isDefunct;
   }
+  /** Whether its end was asked for. */
+  get isStopping(): boolean {
+    return this.stopRequested;
+  }
   /** Why it is not as it should be; "" when nothing is known. */
   get detail(): string {
     return this.lastFailure;
@@ -100,6 +105,7 @@ export class Member implements LinkListener {
 
   /** Asks for a clean stop; the port hears of its end. False when the session has failed: there is none to wait for. */
   requestStop(): boolean {
+    this.stopRequested = true;
     this.feed({ type: 'stopRequested' }, null);
     return !this.isDefunct;
   }
@@ -247,10 +253,13 @@ export class Member implements LinkListener {
   }
 
   private quiesce(): void {
-    Promise.all([this.work?.quiesce(), this.port.quiesce()]).then(
-      () => this.feed({ type: 'quiesced', ring: this.captureWork().ring() }, null),
-      (thrown: unknown) => this.fail(thrown),
-    );
+    // One after the other: while somebody uses a volume its syncs go on, and with them its protection.
+    const quiesced = async (): Promise<void> => {
+      await this.port.quiesce();
+      await this.work?.quiesce();
+      this.feed({ type: 'quiesced', ring: this.captureWork().ring() }, null);
+    };
+    quiesced().catch((thrown: unknown) => this.fail(thrown));
   }
 
   private sendBulk(message: AgentMessage): Promise<void> {

@@ -23,7 +23,7 @@ import type {
   VolumeState,
   Welcome,
 } from '../proto/replication.js';
-import { assertWatermarks } from '../proto/watermarks.js';
+import { assertWatermarks, higher } from '../proto/watermarks.js';
 import type { Watermarks } from '../proto/watermarks.js';
 import { CheckpointRequests } from './checkpoint_requests.js';
 import { GenerationChange } from './generation_change.js';
@@ -69,7 +69,12 @@ export class AgentSession {
   #identity: MemberIdentity | null = null;
   /** Production was let in. */
   #isOpen = false;
-  #stop: 'no' | 'quiescing' | 'draining' | 'persisting' | 'stopped' = 'no';
+  #stop:
+    | 'no'
+    | 'quiescing' // production may go on for hours: it is protected as before
+    | 'draining' // production has ended: what was captured is made durable
+    | 'persisting'
+    | 'stopped' = 'no';
   readonly #numbers = new MessageNumbers();
   readonly #store: StateJournal;
   readonly #shipment: Shipment;
@@ -123,8 +128,8 @@ export class AgentSession {
   get state(): ProtectionState {
     if (this.#shipment.stream.state !== 'live') return 'tracking';
     if (!this.isStreaming) return 'disconnected';
-    if (this.#syncs.active === null) return 'protected';
-    return this.#syncs.active.kind === 'initial' ? 'initial-sync' : 'resync';
+    if (this.#syncs.pending === null) return 'protected';
+    return this.#syncs.pending === 'initial' ? 'initial-sync' : 'resync';
   }
 
   /** Takes one event; returns what is to be done about it, in order. Throws AssertionError on defects only. */
@@ -224,7 +229,6 @@ export class AgentSession {
   #stopRequested(): void {
     if (this.#stop !== 'no') return;
     this.#stop = 'quiescing';
-    this.#syncs.stop();
     if (this.#isOpen) this.#out.push({ type: 'quiesce' });
     else if (this.#phase === 'ended') this.#stopped(false);
   }
@@ -232,6 +236,7 @@ export class AgentSession {
   #quiesced(ring: RingView): void {
     if (this.#stop !== 'quiescing') return;
     this.#ringSeen(ring);
+    this.#syncs.close();
     this.#stop = 'draining';
     // The native group may have closed the stream without anybody having pulled its end yet.
     if (!ring.streaming) this.#persistStop(false);
@@ -291,6 +296,11 @@ export class AgentSession {
   get #who(): MemberIdentity {
     assert(this.#identity !== null, 'nothing happens before the start');
     return this.#identity;
+  }
+
+  /** Production is in, or may still come in. */
+  get #isServing(): boolean {
+    return this.#stop === 'no' || this.#stop === 'quiescing';
   }
 
   get #isConnected(): boolean {
@@ -365,7 +375,7 @@ export class AgentSession {
     else if ('checkpointDone' in message) this.#checkpoints.done(message.checkpointDone);
     else if ('checkpointRequest' in message) {
       this.#checkpoints.asked(message.checkpointRequest, this.isStreaming);
-    } else if (!this.isStreaming || this.#stop !== 'no') {
+    } else if (!this.isStreaming || this.#syncs.isClosed) {
       return; // about a sync that was stopped
     } else if ('syncAck' in message) this.#syncs.syncAck(message.syncAck);
     else if ('hashReply' in message) this.#syncs.hashReply(message.hashReply);
@@ -413,7 +423,7 @@ export class AgentSession {
   #ship(durableLsn: bigint, link: number, states: VolumeState[]): void {
     this.#phase = 'streaming';
     this.#shipment.start(durableLsn, link);
-    if (this.#stop !== 'no' || this.#shipment.stream.state !== 'live') return;
+    if (this.#shipment.stream.state !== 'live') return;
     this.#syncs.start(this.generation, this.#who.volumes, states, this.#change.peer.hashKey);
   }
 
@@ -444,7 +454,7 @@ export class AgentSession {
 
   #tick(nowNs: bigint, ring: RingView): void {
     this.#ringSeen(ring);
-    if (this.#stop === 'no') this.#reserve.advance();
+    if (this.#isServing) this.#reserve.advance();
     this.#syncs.tick();
     if (this.isStreaming) this.#heartbeat(nowNs, ring);
     if (this.#conduct.isSilent(OWED.includes(this.#phase))) {
@@ -472,10 +482,6 @@ export class AgentSession {
   #ringSeen(ring: RingView): void {
     if (this.#shipment.stream.state !== 'live') return;
     this.#shipment.captured(ring.capturedLsn);
-    this.#store.note({ timeNs: max(this.#store.state.timeNs, ring.capturedTimeNs), era: ring.era });
+    this.#store.note({ timeNs: higher(this.#store.state.timeNs, ring.capturedTimeNs), era: ring.era });
   }
-}
-
-function max(a: bigint, b: bigint): bigint {
-  return a > b ? a : b;
 }

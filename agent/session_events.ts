@@ -145,8 +145,8 @@ export type AgentAction =
   /** Begin in the capture group. All of the generation before was pulled to its end. */
   | { type: 'beginGeneration'; start: GenerationNumbers }
   /**
-   * closeStream(reason), then startShipping at its last LSN, so that nothing but `streamEnded` is left to be pulled. Of a
-   * stream that closed by itself only the latter.
+   * Close the stream, if it has not closed by itself, and forget what the ring holds of it: of all of it nothing but
+   * `streamEnded` is left to be pulled.
    */
   | { type: 'abandonStream'; reason: string }
   /** Initial sync: read `length` bytes of the volume's backing. At most one per volume set is outstanding. */
@@ -170,7 +170,10 @@ export type AgentAction =
   | { type: 'readPosition'; requestId: string; name: string }
   /** The end of a `checkpointRequested`. `code` "": it was kept. */
   | { type: 'checkpointResult'; requestId: string; code: string; message: string }
-  /** Stop production's way in, wait for a `compare` that runs, and read the ring. */
+  /**
+   * Wait until production uses the volumes no more, which may take hours, and end its way in; only then end the sync
+   * steps under way, and read the ring.
+   */
   | { type: 'quiesce' }
   /** Something an operator should know. `final`: the session has given up, production goes on unprotected. */
   | { type: 'fail'; code: string; message: string; final: boolean }

@@ -6,12 +6,14 @@ import path from 'node:path';
 import type { VolumeInfo } from '../proto/replication.js';
 import type { Log } from '../service/log.js';
 import type * as native from '../native/index.js';
-import { attachSocket, type Attachment } from './attachment.js';
+import type { Attachment } from './attachment.js';
 import { backingFingerprint, openBacking } from './backing.js';
 import type { Clock } from './clock.js';
 import type { VolumeConfig } from './config.js';
 import { attachLoopDevice, type LoopDoor } from './loop_attachment.js';
+import { attachSocket } from './socket_attachment.js';
 import type { VolumeMemory } from './state.js';
+import { VolumeUse } from './volume_use.js';
 
 export type VolumeDoor = LoopDoor & Pick<typeof native, 'openFileDevice' | 'startNbdServer'>;
 
@@ -25,6 +27,7 @@ export interface Places {
 export class ProtectedVolume {
   private captured: native.CapturedVolume | null = null;
   private attachment: Attachment | null = null;
+  private use: VolumeUse | null = null;
 
   private constructor(
     readonly config: VolumeConfig,
@@ -63,6 +66,11 @@ export class ProtectedVolume {
     return this.attachment?.device ?? '';
   }
 
+  /** Who keeps it from being taken away; null: nobody, or it is not to be taken away. */
+  get usedBy(): string | null {
+    return this.use?.by ?? null;
+  }
+
   capture(group: native.CaptureGroup): void {
     this.captured = group.addVolume(this.info.number, this.backing);
   }
@@ -70,24 +78,17 @@ export class ProtectedVolume {
   /** Lets production in. Errors: those of the front ends. */
   async attach(group: string, places: Places, clock: Clock, log: Log): Promise<void> {
     const { name, attach } = this.config;
+    const use = (this.use = new VolumeUse(name, clock, log));
     if (attach.kind === 'socket') {
-      const { startNbdServer } = this.door;
-      this.attachment = await attachSocket(name, attach.address, this.device, startNbdServer, clock, log);
+      this.attachment = await attachSocket(name, attach.address, this.device, this.door.startNbdServer, use);
       return;
     }
     const loopPlaces = {
       mountPoint: path.join(places.runDir, 'fuse', group, name),
       link: path.join(places.linkDir, group, name),
     };
-    this.attachment = await attachLoopDevice(
-      name,
-      loopPlaces,
-      attach.threads,
-      this.device,
-      this.door,
-      clock,
-      log,
-    );
+    const { device, door } = this;
+    this.attachment = await attachLoopDevice(loopPlaces, attach.threads, device, door, use, log);
   }
 
   /** Ends production's way in, once nobody uses it or `end` aborts. */

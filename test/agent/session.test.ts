@@ -264,6 +264,50 @@ t.test('a clean stop waits for the last record, and says goodbye', (t) => {
   t.end();
 });
 
+t.test('a stop that waits for the users of a volume leaves its protection as it was', (t) => {
+  // From the first signal on the reserve stood still and syncs ended, and the state, for want of one, was `protected`.
+  const script = new Script();
+  script.start(null);
+  script.welcome(0n, 0n, EMPTY);
+  script.begin(1n, EMPTY);
+  const piece = (): number => script.get('readPiece')?.turn ?? -1;
+  const turn = piece();
+  script.feed({ type: 'stopRequested' });
+  t.same(script.types(), ['quiesce']);
+  script.feed({ type: 'pieceRead', turn, wireBytes: 5000, rawBytes: 1024 * 1024 });
+  t.ok(script.get('readPiece'), 'the sync goes on');
+  t.equal(script.session.state, 'initial-sync');
+  script.feed({ type: 'tick', nowNs: 1n, ring: ring(600n) });
+  t.match(script.get('persist')?.state, { lsnCeiling: 1600n }, 'LSNs are reserved as before');
+  script.feed({ type: 'persisted' });
+  script.lose();
+  script.connect();
+  script.welcome(1n, 0n, { ...EMPTY, base: 'BASE_SYNCING', syncOffset: 1024n * 1024n });
+  t.ok(script.get('readPiece'), 'a reconnect takes the sync up again');
+  script.frame(1n, 600n);
+  script.feed({ type: 'streamEnded', generation: 1n, lastLsn: 600n, reason: 'RING_FULL', timeNs: 1n });
+  script.feed({ type: 'persisted' });
+  script.hear({ generationAccepted: { generation: 2n, volumes: [COMPLETE] } });
+  t.same(script.said().slice(0, 2), ['syncBegin', 'hashRequest'], 'a new generation gets its sync');
+  t.equal(script.session.state, 'resync');
+  script.feed({ type: 'quiesced', ring: ring(600n) });
+  t.equal(script.session.state, 'resync', 'a sync that was broken off is not one that is done');
+  t.match(script.get('persist')?.state, { clean: true });
+  t.end();
+});
+
+t.test('a stop that drains after a reconnect begins no sync', (t) => {
+  const script = flowing();
+  script.feed({ type: 'stopRequested' });
+  script.feed({ type: 'quiesced', ring: ring(20n) });
+  script.lose();
+  script.connect();
+  script.welcome(1n, 10n, COMPLETE);
+  t.same(script.said(), []);
+  t.equal(script.session.state, 'resync');
+  t.end();
+});
+
 t.test('a stop is not clean when the ring had closed the stream by itself', (t) => {
   const script = flowing();
   script.ack(20n);

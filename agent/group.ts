@@ -52,7 +52,9 @@ export class ProtectionGroup implements MemberPort, ControlledGroup {
   private readonly link: ReceiverLink;
   private captureGroup: native.CaptureGroup | null = null;
   private onServed: (error: AfterimageError | null) => void = () => undefined;
-  private onStopped: (clean: boolean) => void = () => undefined;
+  /** Resolves when the session has ended, which it may do by itself: with what it says of the next start. */
+  private readonly ended: Promise<boolean>;
+  private onStopped!: (clean: boolean) => void;
   private isStopped = false;
 
   private constructor(
@@ -62,6 +64,7 @@ export class ProtectionGroup implements MemberPort, ControlledGroup {
     private readonly around: GroupSurroundings,
   ) {
     const { clock, log } = around;
+    this.ended = new Promise((resolve) => (this.onStopped = resolve));
     this.lag = new LagHistogram(() => clock.monotonicMs());
     this.member = new Member(new AgentSession(), this, around.door, this.lag, clock, log);
     this.link = new ReceiverLink(around.receiver, clock, this.member);
@@ -93,10 +96,9 @@ export class ProtectionGroup implements MemberPort, ControlledGroup {
    */
   async stop(): Promise<boolean> {
     try {
-      return await new Promise<boolean>((resolve, reject) => {
-        this.onStopped = resolve;
-        if (!this.member.requestStop()) this.quiesce().then(() => resolve(false), reject);
-      });
+      if (this.member.requestStop()) return await this.ended;
+      await this.quiesce();
+      return false;
     } finally {
       await this.close();
     }

@@ -227,8 +227,10 @@ export class Member implements LinkListener {
         (thrown) => this.fail(thrown),
       );
     } catch (thrown) {
+      this.feed({ type: 'openFailed' }, null);
       return this.port.served(toAfterimageError(thrown));
     }
+    this.feed({ type: 'opened' }, null);
     this.port.serve().then(
       () => {
         this.port.served(null);

@@ -149,6 +149,10 @@ export class AgentSession {
         return this.#persisted(this.#store.answered());
       case 'persistFailed':
         return this.#persistFailed(this.#store.answered(), event.code, event.message);
+      case 'opened':
+        return this.#opened();
+      case 'openFailed':
+        return this.#openFailed();
       case 'connected':
         return this.#connected();
       case 'disconnected':
@@ -219,18 +223,28 @@ export class AgentSession {
 
   #open(): void {
     if (this.#stop !== 'no') return this.#persistStop(this.#resume !== null); // production was never let in
-    this.#isOpen = true;
-    const { timeNs, era, durableLsn, lsnCeiling } = this.#store.state;
+    const { timeNs, era } = this.#store.state;
     this.#out.push({ type: 'open', lastTimeNs: timeNs, era, resume: this.#resume });
+  }
+
+  #opened(): void {
+    this.#isOpen = true;
+    const { durableLsn, lsnCeiling } = this.#store.state;
     this.#shipment.open(durableLsn, lsnCeiling, this.#resume);
+    if (this.#stop === 'quiescing') this.#out.push({ type: 'quiesce' });
     this.#connect();
+  }
+
+  /** There is no ring: production was not let in, and what was clean still is. */
+  #openFailed(): void {
+    this.#persistStop(this.#resume !== null);
   }
 
   #stopRequested(): void {
     if (this.#stop !== 'no') return;
     this.#stop = 'quiescing';
     if (this.#isOpen) this.#out.push({ type: 'quiesce' });
-    else if (this.#phase === 'ended') this.#stopped(false);
+    else if (this.#identity === null || this.#phase === 'ended') this.#stopped(false);
   }
 
   #quiesced(ring: RingView): void {

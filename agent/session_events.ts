@@ -79,6 +79,10 @@ export type AgentEvent =
   /** The oldest unanswered `persist` is on stable storage. */
   | { type: 'persisted' }
   | { type: 'persistFailed'; code: string; message: string }
+  /** Answers `open`: the capture group is there; production may not be yet. */
+  | { type: 'opened' }
+  /** Answers `open`: there is no capture group, and production is not let in. `stopped` follows. */
+  | { type: 'openFailed' }
   /** The stream that `connect` asked for is open; nothing was sent on it. */
   | { type: 'connected' }
   /** The stream has ended, or could not be opened. Also answers `disconnect`. Once for every `connect`. */
@@ -119,7 +123,8 @@ export type AgentAction =
   | { type: 'persist'; state: StoredState }
   /**
    * Create the capture group (times above `lastTimeNs`, in `era`); if `resume` is not null begin that generation; and
-   * only then let production in. Not before: until now the state on disk might say `clean`.
+   * only then let production in. Not before: until now the state on disk might say `clean`. Answered by `opened`, as soon
+   * as the group is there, or by `openFailed`.
    */
   | { type: 'open'; lastTimeNs: bigint; era: number; resume: GenerationNumbers | null }
   /** Open a stream to the receiver; after a pause that grows with `attempt` (0: at once, else agent/backoff.ts). */

@@ -31,7 +31,9 @@ t.test('a first start asks for everything before it uses it', (t) => {
   script.feed({ type: 'started', stored: null, identity: IDENTITY });
   t.same(script.types(), ['persist'], 'production is not let in before the epoch is stored');
   script.feed({ type: 'persisted' });
-  t.same(script.types(), ['open', 'connect']);
+  t.same(script.types(), ['open']);
+  script.feed({ type: 'opened' });
+  t.same(script.types(), ['connect']);
   script.connect();
   t.same(script.said(), ['hello']);
   script.welcome(0n, 0n, EMPTY);
@@ -56,6 +58,7 @@ t.test('after a clean stop the same generation goes on without a sync', (t) => {
   t.equal(script.get('persist')?.state.clean, false);
   script.feed({ type: 'persisted' });
   t.match(script.get('open')?.resume, { epoch: 5n, generation: 2n, firstLsn: 101n });
+  script.feed({ type: 'opened' });
   script.connect();
   script.welcome(2n, 100n, SYNCED);
   t.same(script.get('startShipping'), { type: 'startShipping', durableLsn: 100n, link: 7 });
@@ -328,6 +331,31 @@ t.test('a stop after a state that could not be stored ends at once', (t) => {
     t.match(script.get('stopped'), { clean: false }, order);
     t.notOk(script.get('quiesce'), order);
   }
+  t.end();
+});
+
+t.test('a capture group that cannot be made ends the start, and leaves what was clean clean', (t) => {
+  for (const [stored, clean] of [
+    [CLEAN, true],
+    [{ ...CLEAN, clean: false }, false],
+  ] as const) {
+    const script = new Script();
+    script.feed({ type: 'started', stored, identity: IDENTITY });
+    script.feed({ type: 'persisted' });
+    script.feed({ type: 'openFailed' });
+    t.same(script.types(), ['persist'], 'nobody is connected to');
+    t.match(script.get('persist')?.state, { clean, durableLsn: 100n });
+    script.feed({ type: 'stopRequested' });
+    t.same(script.types(), []);
+    script.feed({ type: 'persisted' });
+    t.same(script.actions, [{ type: 'stopped', clean }]);
+  }
+  t.end();
+});
+
+t.test('a session that was never started can be stopped', (t) => {
+  const script = new Script();
+  t.same(script.feed({ type: 'stopRequested' }), [{ type: 'stopped', clean: false }]);
   t.end();
 });
 

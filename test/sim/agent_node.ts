@@ -255,6 +255,7 @@ export class AgentNode {
     }
     this.#isServing = true;
     this.#serve();
+    this.#feed({ type: 'opened' });
   }
 
   /** Production: bursts and pauses. */

@@ -11,7 +11,7 @@ import type * as native from '../native/index.js';
 import type { CapturedVolumes } from './capture_work.js';
 import type { Clock } from './clock.js';
 import type { GroupConfig } from './config.js';
-import type { ControlledGroup } from './control.js';
+import type { StartedGroup } from './groups.js';
 import { groupStatus } from './group_status.js';
 import { LagHistogram } from './lag.js';
 import { ReceiverLink } from './link.js';
@@ -46,7 +46,7 @@ export interface GroupSurroundings {
   end: AbortSignal;
 }
 
-export class ProtectionGroup implements MemberPort, ControlledGroup {
+export class ProtectionGroup implements MemberPort, StartedGroup {
   readonly member: Member;
   readonly lag: LagHistogram;
   private readonly link: ReceiverLink;
@@ -104,14 +104,18 @@ export class ProtectionGroup implements MemberPort, ControlledGroup {
     }
   }
 
-  get name(): string {
-    return this.config.name;
+  get isConnected(): boolean {
+    return this.member.connected;
+  }
+
+  fail(error: unknown): void {
+    this.member.fail(error);
   }
 
   status(): GroupStatus {
     const { member, volumes, lag, around } = this;
     const { memory } = this.state;
-    return groupStatus({ name: this.name, memory, member, volumes, lag, clock: around.clock });
+    return groupStatus({ name: this.config.name, memory, member, volumes, lag, clock: around.clock });
   }
 
   /** Errors: CHECKPOINT_INVALID, CHECKPOINT_EXISTS, DAEMON_TIMEOUT, and why the receiver could not be asked. */

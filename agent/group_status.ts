@@ -1,6 +1,8 @@
 /** How a group is doing, in the words of proto/control.proto. */
 import type { GroupStatus, ProtectionState, VolumeStatus } from '../proto/control.js';
+import type { AfterimageError } from '../proto/errors.js';
 import type { Clock } from './clock.js';
+import type { GroupConfig } from './config.js';
 import type { LagHistogram } from './lag.js';
 import { formatUuid } from '../proto/uuid.js';
 import type { Member } from './member.js';
@@ -47,6 +49,49 @@ export function groupStatus({ name, memory, member, volumes, lag, clock }: Statu
     throughputBytesPerSecond: member.throughput.bytesPerSecond,
     records: stats?.records ?? 0n,
     volumes: volumes.map((volume) => volumeStatus(volume, state, member)),
+  };
+}
+
+/** Of a group that could not be started. */
+export function failedStatus(config: GroupConfig, host: string, error: AfterimageError): GroupStatus {
+  const { code, message, hint } = error;
+  return {
+    name: config.name,
+    uuid: '',
+    member: '',
+    host,
+    state: 'failed',
+    detail: `${code}: ${message}. ${hint}`,
+    generation: 0n,
+    capturedLsn: 0n,
+    shippedLsn: 0n,
+    durableLsn: 0n,
+    rpoLagNs: 0n,
+    rpoLagP50Ns: 0n,
+    rpoLagP99Ns: 0n,
+    ringUsedBytes: 0n,
+    ringBytes: 0n,
+    capturedBytes: 0n,
+    shippedBytes: 0n,
+    journalBytes: 0n,
+    windowBeginNs: 0n,
+    windowEndNs: 0n,
+    throughputBytesPerSecond: 0n,
+    records: 0n,
+    volumes: config.volumes.map(({ name, backing }) => ({
+      name,
+      uuid: '',
+      size: 0n,
+      state: 'failed',
+      device: '',
+      backing,
+      syncBytesDone: 0n,
+      syncBytesTotal: 0n,
+      writeBytes: 0n,
+      writes: 0n,
+      reads: 0n,
+      readBytes: 0n,
+    })),
   };
 }
 

@@ -56,6 +56,7 @@ export class Member implements LinkListener {
   private isConnected = false;
   private isDefunct = false;
   private stopRequested = false;
+  private isEnded = false;
   private isHandling = false;
   private readonly queue: { event: AgentEvent; bulk: Bulk }[] = [];
   private readonly ending = new AbortController();
@@ -76,9 +77,9 @@ export class Member implements LinkListener {
     this.throughput = new Throughput(() => clock.monotonicMs());
   }
 
-  /** Null before the capture group was opened. */
+  /** Null before the capture group was opened, and from end() on. */
   get capture(): CaptureWork | null {
-    return this.work;
+    return this.isEnded ? null : this.work;
   }
   /** Whether the receiver has answered on the present connection. */
   get connected(): boolean {
@@ -115,8 +116,9 @@ export class Member implements LinkListener {
   }
   /** No more ticks; what still arrives changes nothing any more. */
   end(): void {
-    this.ending.abort();
+    this.isEnded = true;
     this.isDefunct = true;
+    this.ending.abort();
   }
 
   /**
@@ -128,7 +130,8 @@ export class Member implements LinkListener {
     const error = toAfterimageError(thrown);
     this.note(error.code, error.message);
     this.log.error({ err: error }, 'the session has failed; the volumes are served and no longer protected');
-    this.end();
+    this.isDefunct = true;
+    this.ending.abort();
     this.link?.disconnect(error);
     this.port.stopped(false);
   }
@@ -248,6 +251,7 @@ export class Member implements LinkListener {
       } catch {
         return;
       }
+      if (this.ending.signal.aborted) return;
       const work = this.captureWork();
       this.throughput.sample(work.shipper.shippedBytes);
       this.feed({ type: 'tick', nowNs: this.clock.nowNs(), ring: work.ring() }, null);

@@ -111,7 +111,9 @@ export class ProtectedVolume {
 
   /** Gives the backing back. Nothing is attached any more. */
   async close(): Promise<void> {
-    await this.captured?.close();
+    const { captured } = this;
+    this.captured = null; // a status that is asked for meanwhile finds it gone
+    await captured?.close();
     await this.backing.close();
   }
 }

@@ -218,9 +218,21 @@ t.test('a client that stays holds a stop up, until the second signal', async (t)
   t.teardown(() => client.destroy());
   await once(client, 'data'); // the server's greeting
   let isStopped = false;
+  here.receiver.isBlocked = true;
+  await qemuIo(here.socket, 'write -P 70 0 1M', 'flush');
   const stopping = agent.stop().then(() => (isStopped = true));
   await sleep(600);
   t.notOk(isStopped);
+  await here.receiver.unblock();
+  const status = await agent.until('replicated', (now) => now.durableLsn === now.capturedLsn);
+  t.equal(status.state, 'protected');
+  t.equal(status.detail, 'stopping: in use by 1 NBD connection (volume data)');
+  await qemuIo(here.socket, 'write -P 71 2M 1M', 'flush');
+  await agent.until(
+    'replicated',
+    (now) => now.capturedLsn > status.capturedLsn && now.durableLsn === now.capturedLsn,
+  );
+  await assertEqual(t, here, 'what is written after the first signal is protected');
   await agent.stopNow();
   await stopping;
   t.notOk(existsSync(here.socket));

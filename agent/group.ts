@@ -78,7 +78,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     const state = await MemberState.open(around.stateDir, config.name, around.host, () =>
       randomBytes(UUID_BYTES),
     );
-    const volumes = await openVolumes(config, state.memory.volumes, around);
+    const volumes = await openVolumes(config, state, around);
     const group = new ProtectionGroup(config, state, volumes, around);
     try {
       await group.begin();
@@ -179,8 +179,8 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
 
   /** The epoch rises and is on stable storage before anything else happens; then production is served. */
   private async begin(): Promise<void> {
-    const { group, member, stream, volumes: remembered } = this.state.memory;
-    const isUntouched = await areUntouched(this.volumes, remembered);
+    const { group, member, stream } = this.state.memory;
+    const isUntouched = this.volumes.every((volume) => volume.isUntouched);
     const { host, software, instance, log } = this.around;
     if (stream?.clean === true && !isUntouched) {
       log.warn('a backing was changed since the agent stopped: its volumes are compared in full');
@@ -220,9 +220,10 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
 /** Takes all backings, or none. */
 async function openVolumes(
   config: GroupConfig,
-  remembered: Readonly<Record<string, VolumeMemory>>,
-  { stateDir, door }: GroupSurroundings,
+  state: MemberState,
+  { stateDir, door, log }: GroupSurroundings,
 ): Promise<ProtectedVolume[]> {
+  const remembered = state.memory.volumes;
   const volumes: ProtectedVolume[] = [];
   let nextNumber = Math.max(-1, ...Object.values(remembered).map(({ number }) => number)) + 1;
   try {
@@ -236,20 +237,19 @@ async function openVolumes(
     }
     return volumes;
   } catch (thrown) {
+    await rememberUntouched(volumes, state).catch((error: unknown) =>
+      log.warn({ err: error }, 'the next start compares'),
+    );
     await Promise.all(volumes.map((volume) => volume.close()));
     throw thrown;
   }
 }
 
-/** Whether every backing is as the last clean stop left it. */
-async function areUntouched(
-  volumes: readonly ProtectedVolume[],
-  remembered: Readonly<Record<string, VolumeMemory>>,
-): Promise<boolean> {
-  for (const volume of volumes) {
-    const memory = remembered[volume.config.name];
-    if (memory === undefined || memory.fingerprint !== (await volume.remember(true)).fingerprint)
-      return false;
-  }
-  return true;
+/** They were opened, which changes a fingerprint, and will be given back: what was clean is clean still. */
+async function rememberUntouched(volumes: readonly ProtectedVolume[], state: MemberState): Promise<void> {
+  const untouched = volumes.filter((volume) => volume.isUntouched);
+  if (untouched.length === 0) return;
+  const remembered = { ...state.memory.volumes };
+  for (const volume of untouched) remembered[volume.config.name] = await volume.remember(true);
+  await state.update({ volumes: remembered });
 }

@@ -26,7 +26,7 @@ const volumeSchema = z.strictObject({
   uuid,
   size: decimal,
   backing: z.string(),
-  /** What the backing was when the file was last written (backing.ts). */
+  /** What the backing was when the file was last written (backing_fingerprint.ts). */
   fingerprint: z.string(),
 });
 const streamSchema = z.strictObject({

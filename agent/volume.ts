@@ -7,7 +7,8 @@ import type { VolumeInfo } from '../proto/replication.js';
 import type { Log } from '../service/log.js';
 import type * as native from '../native/index.js';
 import type { Attachment } from './attachment.js';
-import { backingFingerprint, openBacking } from './backing.js';
+import { openBacking } from './backing.js';
+import { backingFingerprint } from './backing_fingerprint.js';
 import type { Clock } from './clock.js';
 import type { VolumeConfig } from './config.js';
 import { attachLoopDevice, type LoopDoor } from './loop_attachment.js';
@@ -32,6 +33,8 @@ export class ProtectedVolume {
   private constructor(
     readonly config: VolumeConfig,
     readonly info: VolumeInfo,
+    /** Whether the backing was as the last clean stop left it. */
+    readonly isUntouched: boolean,
     private readonly backing: native.BlockDevice,
     private readonly door: VolumeDoor,
   ) {}
@@ -47,10 +50,12 @@ export class ProtectedVolume {
     stateDir: string,
     door: VolumeDoor,
   ): Promise<ProtectedVolume> {
+    const isUntouched = memory !== null && memory.fingerprint === (await backingFingerprint(config.backing));
     const backing = await openBacking(config, memory, stateDir, door.openFileDevice);
     const { size, blockSize } = backing;
     const info = { number: identity.number, uuid: identity.uuid, name: config.name, size, blockSize };
-    return new ProtectedVolume(config, info, backing, door);
+    // Without a fingerprint nothing tells of changes.
+    return new ProtectedVolume(config, info, isUntouched && memory.fingerprint !== '', backing, door);
   }
 
   get device(): native.CapturedVolume {
@@ -102,7 +107,7 @@ export class ProtectedVolume {
     await this.captured?.flush();
   }
 
-  /** What is to be remembered of it; `clean`: nothing but the agent has written to it, and the agent has ended. */
+  /** What is to be remembered of it; `clean`: nothing but the agent has written to it, and the agent writes no more. */
   async remember(clean: boolean): Promise<VolumeMemory> {
     const { number, uuid, size } = this.info;
     const { backing } = this.config;

@@ -1,9 +1,9 @@
 /** A protection group whose surroundings fail it, without a receiver. */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t, { type Test } from 'tap';
-import { backingFingerprint } from '../../agent/backing.js';
+import { backingFingerprint } from '../../agent/backing_fingerprint.js';
 import { systemClock } from '../../agent/clock.js';
 import { ProtectionGroup, type GroupSurroundings } from '../../agent/group.js';
 import { MemberState } from '../../agent/state.js';
@@ -81,18 +81,3 @@ t.test(
     await again.stop();
   },
 );
-
-t.test('a backing that goes away under the start ends it', async (t) => {
-  // The session had not heard of anything yet, and its stop waited for an answer that nobody owed.
-  const here = scene(t);
-  const first = await ProtectionGroup.start(here.config, here.around);
-  await first.stop();
-  await claimClean(here);
-  const openFileDevice = async (options: native.FileDeviceOptions): Promise<native.BlockDevice> => {
-    const device = await native.openFileDevice(options);
-    rmSync(options.path);
-    return device;
-  };
-  const door = { ...here.around.door, openFileDevice };
-  await t.rejects(ProtectionGroup.start(here.config, { ...here.around, door }), { code: 'BACKING_MISSING' });
-});

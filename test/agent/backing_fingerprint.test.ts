@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { closeSync, openSync, readFileSync, statSync, utimesSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, utimesSync, writeFileSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
@@ -11,13 +11,13 @@ const skip = process.getuid?.() === 0 ? false : 'needs root';
 
 t.test('a write to a file changes its fingerprint, reading does not', async (t) => {
   const file = path.join(t.testdir({ 'a.img': 'content' }), 'a.img');
+  utimesSync(file, 1, 2);
   const before = await backingFingerprint(file);
   readFileSync(file);
   t.equal(await backingFingerprint(file), before);
-  const { atime, mtime } = statSync(file);
   await new Promise((resolve) => setTimeout(resolve, 20)); // more than a tick of the file system's clock
   writeFileSync(file, 'CONTENT');
-  utimesSync(file, atime, mtime); // as tools that restore, and image tools that mean well, do
+  utimesSync(file, 1, 2); // as tools that restore, and image tools that mean well, do
   t.not(await backingFingerprint(file), before);
 });
 

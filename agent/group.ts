@@ -105,7 +105,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   }
 
   get isConnected(): boolean {
-    return this.member.connected;
+    return this.member.report.isConnected;
   }
 
   fail(error: unknown): void {
@@ -200,7 +200,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     const { clock, end } = this.around;
     const begunMs = clock.monotonicMs();
     while (!this.isStopped) {
-      const limitMs = this.member.connected ? DRAIN_MS_MAX : DRAIN_AWAY_MS_MAX;
+      const limitMs = this.member.report.isConnected ? DRAIN_MS_MAX : DRAIN_AWAY_MS_MAX;
       if (end.aborted || clock.monotonicMs() - begunMs >= limitMs) return this.member.expireStop();
       await clock.sleep(DRAIN_POLL_MS, end).catch(() => undefined);
     }

@@ -31,7 +31,7 @@ export function groupStatus({ name, memory, member, volumes, lag, clock }: Statu
     member: formatUuid(memory.member),
     host: memory.host,
     state,
-    detail: stopDetail(member, volumes) ?? (state === 'protected' ? '' : member.detail),
+    detail: stopDetail(member, volumes) ?? (state === 'protected' ? '' : member.report.detail),
     generation,
     capturedLsn: stats?.capturedLsn ?? 0n,
     shippedLsn: capture?.shipper.shippedLsn ?? 0n,
@@ -112,7 +112,7 @@ function stopDetail(member: Member, volumes: readonly ProtectedVolume[]): string
 function volumeStatus(volume: ProtectedVolume, group: ProtectionState, member: Member): VolumeStatus {
   const { name, number, uuid, size } = volume.info;
   const { active } = member.session.sync;
-  const isSynced = member.syncedVolumes.has(number);
+  const isSynced = member.report.syncedVolumes.has(number);
   const isActive = active?.volume === number;
   const { reads, readBytes, writes, writeBytes } = volume.counters;
   return {

@@ -3,7 +3,7 @@
  * done. Decides nothing itself: session.ts does, and native/capture keeps production going without either of them.
  */
 import { AfterimageError, isErrorCode, toAfterimageError } from '../proto/errors.js';
-import type { AgentMessage, ReceiverMessage, VolumeState } from '../proto/replication.js';
+import type { AgentMessage, ReceiverMessage } from '../proto/replication.js';
 import type { Log } from '../service/log.js';
 import {
   CaptureWork,
@@ -16,6 +16,7 @@ import { Checkpoints } from './checkpoints.js';
 import type { Clock } from './clock.js';
 import type { LagHistogram } from './lag.js';
 import type { LinkListener } from './link.js';
+import { MemberReport } from './member_report.js';
 import type { AgentSession } from './session.js';
 import type { AgentAction, AgentEvent, StoredState } from './session_events.js';
 import type { PieceCodec } from './sync.js';
@@ -48,12 +49,9 @@ export class Member implements LinkListener {
   readonly checkpoints: Checkpoints;
   /** Of frame bytes sent. */
   readonly throughput: Throughput;
-  /** Numbers of the volumes that have an ordered point in the present generation. */
-  readonly syncedVolumes = new Set<number>();
+  readonly report: MemberReport;
   private link: MemberLink | null = null;
   private work: CaptureWork | null = null;
-  private lastFailure = '';
-  private isConnected = false;
   private isDefunct = false;
   private stopRequested = false;
   private isEnded = false;
@@ -70,20 +68,17 @@ export class Member implements LinkListener {
     private readonly log: Log,
   ) {
     const request = (requestId: string, name: string): void => {
-      if (this.isDefunct) throw new AfterimageError('RECEIVER_UNREACHABLE', this.detail);
+      if (this.isDefunct) throw new AfterimageError('RECEIVER_UNREACHABLE', this.report.detail);
       this.feed({ type: 'checkpointRequested', requestId, name }, null);
     };
     this.checkpoints = new Checkpoints(request, clock);
+    this.report = new MemberReport(log, () => clock.monotonicMs());
     this.throughput = new Throughput(() => clock.monotonicMs());
   }
 
   /** Null before the capture group was opened, and from end() on. */
   get capture(): CaptureWork | null {
     return this.isEnded ? null : this.work;
-  }
-  /** Whether the receiver has answered on the present connection. */
-  get connected(): boolean {
-    return this.isConnected;
   }
   /** Whether a defect ended its session: it is served, and nothing replicates it. */
   get hasFailed(): boolean {
@@ -92,10 +87,6 @@ export class Member implements LinkListener {
   /** Whether its end was asked for. */
   get isStopping(): boolean {
     return this.stopRequested;
-  }
-  /** Why it is not as it should be; "" when nothing is known. */
-  get detail(): string {
-    return this.lastFailure;
   }
 
   /** The first event. `link` reports to this member. */
@@ -128,7 +119,7 @@ export class Member implements LinkListener {
   fail(thrown: unknown): void {
     if (this.isDefunct) return;
     const error = toAfterimageError(thrown);
-    this.note(error.code, error.message);
+    this.report.failed({ code: error.code, message: error.message, final: true });
     this.log.error({ err: error }, 'the session has failed; the volumes are served and no longer protected');
     this.isDefunct = true;
     this.ending.abort();
@@ -140,13 +131,12 @@ export class Member implements LinkListener {
     this.feed({ type: 'connected' }, null);
   }
   received(message: ReceiverMessage): void {
-    this.isConnected = true;
-    this.observe(message);
+    this.report.received(message);
+    if ('ack' in message) this.work?.shipper.acknowledge(message.ack.durableLsn);
     this.feed({ type: 'message', message }, null);
   }
   closed({ code, message }: AfterimageError): void {
-    this.isConnected = false;
-    this.note(code, message);
+    this.report.disconnected();
     this.feed({ type: 'disconnected', code, message }, null);
   }
 
@@ -172,6 +162,7 @@ export class Member implements LinkListener {
         if (isCaptureAction(action)) this.captureWork().carryOut(action, bulk);
         else this.carryOut(action);
       }
+      if (this.session.state === 'protected') this.report.synced(this.session.generation);
     } catch (thrown) {
       this.fail(thrown);
     }
@@ -190,6 +181,7 @@ export class Member implements LinkListener {
         return this.link?.disconnect(new AfterimageError(code, action.message));
       }
       case 'send':
+        this.report.sent(action.message);
         // The link reports a loss by itself; a message that was lost with it is not sent again.
         this.link?.send(action.message).catch(() => undefined);
         return;
@@ -198,11 +190,9 @@ export class Member implements LinkListener {
       case 'quiesce':
         return this.quiesce();
       case 'fail':
-        this.note(action.code, action.message);
-        return this.log[action.final ? 'error' : 'warn'](
-          { code: action.code, final: action.final },
-          action.message,
-        );
+        return this.report.failed(action);
+      case 'interrupted':
+        return this.report.interrupted(action.generation, action.code, action.message);
       case 'stopped':
         return this.port.stopped(action.clean);
     }
@@ -272,24 +262,6 @@ export class Member implements LinkListener {
     return (
       this.link?.send(message) ?? Promise.reject(new AfterimageError('SESSION_LOST', 'there is no link'))
     );
-  }
-
-  /** What the status tells, and the session keeps to itself. */
-  private observe(message: ReceiverMessage): void {
-    const states = (volumes: VolumeState[]): void => {
-      this.syncedVolumes.clear();
-      for (const { number, synced } of volumes) if (synced) this.syncedVolumes.add(number);
-    };
-    if ('ack' in message) this.work?.shipper.acknowledge(message.ack.durableLsn);
-    else if ('welcome' in message) {
-      this.lastFailure = '';
-      states(message.welcome.volumes);
-    } else if ('generationAccepted' in message) states(message.generationAccepted.volumes);
-    else if ('syncComplete' in message) this.syncedVolumes.add(message.syncComplete.volume);
-  }
-
-  private note(code: string, message: string): void {
-    this.lastFailure = `${code}: ${message}`;
   }
 
   private captureWork(): CaptureWork {

@@ -27,6 +27,7 @@ import { assertWatermarks, higher } from '../proto/watermarks.js';
 import type { Watermarks } from '../proto/watermarks.js';
 import { CheckpointRequests } from './checkpoint_requests.js';
 import { GenerationChange } from './generation_change.js';
+import { Interruption } from './interruption.js';
 import { LsnReserve } from './lsn_reserve.js';
 import { ReceiverConduct } from './receiver_conduct.js';
 import { endOfContinuity } from './resumption.js';
@@ -54,7 +55,7 @@ type Phase =
   | 'reserving' // a generation is being persisted
   | 'beginning' // GenerationBegin was sent
   | 'streaming'
-  | 'leaving' // a disconnect was asked for
+  | 'leaving' // a disconnect was asked for, or Goodbye sent
   | 'ended'; // stopped, or fenced
 
 const CONNECTED: readonly Phase[] = ['greeting', 'abandoning', 'reserving', 'beginning', 'streaming'];
@@ -83,6 +84,7 @@ export class AgentSession {
   readonly #conduct: ReceiverConduct;
   readonly #syncs: SyncPlan;
   readonly #checkpoints: CheckpointRequests;
+  readonly #interruption: Interruption;
 
   constructor(private readonly limits: SessionLimits = SESSION_LIMITS) {
     assertLimits(limits);
@@ -93,6 +95,7 @@ export class AgentSession {
     this.#change = new GenerationChange(limits.lsnReserve, this.#shipment, this.#store);
     this.#reserve = new LsnReserve(limits.lsnReserve, this.#shipment, this.#store);
     this.#conduct = new ReceiverConduct(limits);
+    this.#interruption = new Interruption(emit);
     this.#checkpoints = new CheckpointRequests(limits.checkpointsMax, { emit, send });
     this.#syncs = new SyncPlan(limits, {
       emit,
@@ -163,7 +166,7 @@ export class AgentSession {
         if (this.#shipment.frameReady(event.frame)) this.#numbers.next();
         return;
       case 'streamEnded':
-        return this.#shipment.streamEnded(event.generation, event.lastLsn, event.reason, event.timeNs);
+        return this.#streamEnded(event);
       case 'sent':
         if (this.#isConnected) this.#shipment.window.sent(event.bytes);
         return this.#syncs.advance();
@@ -260,7 +263,11 @@ export class AgentSession {
     if (this.#stop === 'persisting' || this.#stop === 'stopped') return;
     this.#stop = 'persisting';
     const { marks } = this.#shipment;
-    if (clean && this.isStreaming) this.#send({ goodbye: { reason: 'CLOSED' } });
+    if (clean && this.isStreaming) {
+      this.#send({ goodbye: { reason: 'CLOSED' } });
+      this.#halt();
+      this.#phase = 'leaving'; // the receiver ends the stream at it
+    }
     if (clean && this.#isOpen) {
       assert(marks.durable === marks.captured, 'a clean stop leaves nothing behind');
       this.#store.note({ durableLsn: marks.durable });
@@ -421,6 +428,14 @@ export class AgentSession {
 
   // --- generations ---
 
+  #streamEnded(event: Extract<AgentEvent, { type: 'streamEnded' }>): void {
+    const before = this.#shipment.stream.state;
+    const { generation, lastLsn, reason, timeNs } = event;
+    this.#shipment.streamEnded(generation, lastLsn, reason, timeNs);
+    const isNews = before === 'live' && generation === this.generation;
+    if (isNews) this.#interruption.ended(generation, reason);
+  }
+
   #welcomed(welcome: Welcome): void {
     if (this.#phase !== 'greeting') return this.#leave('SESSION_ORDER', 'a second Welcome');
     if (!this.#knowsAll(welcome.volumes)) return this.#leave('SESSION_ORDER', 'Welcome lacks a volume');
@@ -431,6 +446,7 @@ export class AgentSession {
     if (reason === null) return this.#ship(welcome.durableLsn, welcome.link, welcome.volumes);
     this.#change.reason = reason;
     this.#phase = 'abandoning';
+    if (stream.state === 'live') this.#interruption.ended(stream.generation, reason);
     this.#shipment.giveUp(reason);
   }
 
@@ -494,7 +510,9 @@ export class AgentSession {
   }
 
   #ringSeen(ring: RingView): void {
-    if (this.#shipment.stream.state !== 'live') return;
+    const { stream, usedLsnMax } = this.#shipment;
+    if (stream.state !== 'live') return;
+    if (!ring.streaming) this.#interruption.seen(stream.generation, ring, usedLsnMax);
     this.#shipment.captured(ring.capturedLsn);
     this.#store.note({ timeNs: higher(this.#store.state.timeNs, ring.capturedTimeNs), era: ring.era });
   }

@@ -182,5 +182,10 @@ export type AgentAction =
   | { type: 'quiesce' }
   /** Something an operator should know. `final`: the session has given up, production goes on unprotected. */
   | { type: 'fail'; code: string; message: string; final: boolean }
+  /**
+   * Something an operator should know: the stream of `generation` has ended, and until a later one is synced the member is
+   * not what it was. The code may be corrected when its end was pulled.
+   */
+  | { type: 'interrupted'; generation: bigint; code: string; message: string }
   /** The end; a `connect` that still waits is cancelled. `clean`: the next process may continue the generation. */
   | { type: 'stopped'; clean: boolean };

@@ -135,6 +135,7 @@ t.test(
       await qemuIo(socket, ...[0, 4, 8].map((at) => `write -P ${60 + round} ${at}M 4M`), 'flush');
     }
     await agent.until('tracking', ({ state }) => state === 'tracking');
+    await agent.until('told why', ({ detail }) => detail.startsWith('RING_FULL'));
     await qemuIo(socket, 'write -P 99 14M 1M', 'flush');
     await receiver.unblock();
     const after = await agent.settled();

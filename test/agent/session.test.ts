@@ -293,9 +293,8 @@ t.test('a stop that waits for the users of a volume leaves its protection as it 
   script.hear({ generationAccepted: { generation: 2n, volumes: [COMPLETE] } });
   t.same(script.said().slice(0, 2), ['syncBegin', 'hashRequest'], 'a new generation gets its sync');
   t.equal(script.session.state, 'resync');
-  script.feed({ type: 'quiesced', ring: ring(600n) });
+  script.feed({ type: 'quiesced', ring: ring(700n) });
   t.equal(script.session.state, 'resync', 'a sync that was broken off is not one that is done');
-  t.match(script.get('persist')?.state, { clean: true });
   t.end();
 });
 
@@ -359,12 +358,50 @@ t.test('a session that was never started can be stopped', (t) => {
   t.end();
 });
 
+t.test('the end of a stream is told as soon as it shows, and once', (t) => {
+  const script = flowing();
+  const full = { ...ring(30n, false), usedBytes: 9n << 20n, bytes: 10n << 20n };
+  script.feed({ type: 'tick', nowNs: 1n, ring: full });
+  t.match(script.get('interrupted'), { code: 'RING_FULL', generation: 1n });
+  script.feed({ type: 'tick', nowNs: 2n, ring: full });
+  t.notOk(script.get('interrupted'));
+  script.feed({ type: 'streamEnded', generation: 1n, lastLsn: 30n, reason: 'RING_FULL', timeNs: 1n });
+  t.notOk(script.get('interrupted'), 'it was told before its end could be pulled');
+
+  const spent = flowing();
+  spent.feed({ type: 'tick', nowNs: 1n, ring: ring(1000n, false) });
+  t.match(spent.get('interrupted'), { code: 'LSN_CEILING' });
+
+  const failed = flowing();
+  failed.feed({ type: 'streamEnded', generation: 1n, lastLsn: 30n, reason: 'BACKING_FAILED', timeNs: 1n });
+  t.match(failed.get('interrupted'), { code: 'BACKING_FAILED' });
+
+  const given = flowing();
+  given.lose();
+  given.connect();
+  given.welcome(1n, 9n, SYNCED);
+  t.match(given.get('interrupted'), { code: 'WATERMARK_INVALID' });
+  t.end();
+});
+
+t.test('the end of the session after Goodbye is no loss', (t) => {
+  const script = flowing();
+  script.ack(20n);
+  script.feed({ type: 'stopRequested' });
+  script.feed({ type: 'quiesced', ring: ring(20n) });
+  t.same(script.said(), ['goodbye']);
+  t.same(script.feed({ type: 'disconnected', code: 'SESSION_LOST', message: 'the receiver ended it' }), []);
+  t.same(script.feed({ type: 'persisted' }), [{ type: 'stopped', clean: true }]);
+  t.end();
+});
+
 t.test('a heartbeat does not vouch for the time after the stream was closed', (t) => {
   // The receiver takes a heartbeat's time as covered once its LSN is durable: it graded `ordered` what nobody captured.
   const script = flowing();
   const stateOf = (streaming: boolean): string => {
-    const [action] = script.feed({ type: 'tick', nowNs: 9n, ring: ring(20n, streaming) });
-    const heartbeat = action?.type === 'send' && 'heartbeat' in action.message && action.message.heartbeat;
+    script.feed({ type: 'tick', nowNs: 9n, ring: ring(20n, streaming) });
+    const action = script.get('send');
+    const heartbeat = action !== undefined && 'heartbeat' in action.message && action.message.heartbeat;
     return heartbeat ? heartbeat.state : '';
   };
   t.equal(stateOf(true), 'protected');

@@ -219,6 +219,9 @@ export class AgentNode {
         this.#isFenced ||= action.final && action.code === 'FENCED';
         this.around.onFail(action.code, action.message);
         return;
+      case 'interrupted':
+        assert(!this.#group.isStreaming || action.code !== 'RING_FULL', 'a full ring has ended its stream');
+        return;
       case 'stopped':
         assert(!action.clean || this.host.inFlight.size === 0, 'a clean stop comes after the last write');
         this.crash();

@@ -18,14 +18,11 @@ import { ReceiverLink } from './link.js';
 import { Member, type MemberPort, type OpenAction } from './member.js';
 import { AgentSession } from './session.js';
 import type { StoredState } from './session_events.js';
+import { StopPatience } from './stop_patience.js';
 import { MemberState, type VolumeMemory } from './state.js';
 import type { PieceCodec } from './sync.js';
 import { ProtectedVolume, type Places, type VolumeDoor } from './volume.js';
 
-/** A clean stop waits so long for the receiver to have everything on stable storage. */
-const DRAIN_MS_MAX = 10_000;
-/** And so long for one that is away: it may be just reconnecting. */
-const DRAIN_AWAY_MS_MAX = 2_000;
 const DRAIN_POLL_MS = 50;
 const VOLUME_NUMBERS = 64;
 const UUID_BYTES = 16;
@@ -56,6 +53,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   private readonly ended: Promise<boolean>;
   private onStopped!: (clean: boolean) => void;
   private isStopped = false;
+  private readonly startedNs: bigint;
 
   private constructor(
     readonly config: GroupConfig,
@@ -65,6 +63,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   ) {
     const { clock, log } = around;
     this.ended = new Promise((resolve) => (this.onStopped = resolve));
+    this.startedNs = clock.nowNs();
     this.lag = new LagHistogram(() => clock.monotonicMs());
     this.member = new Member(new AgentSession(), this, around.door, this.lag, clock, log);
     this.link = new ReceiverLink(around.receiver, clock, this.member);
@@ -113,9 +112,17 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   }
 
   status(): GroupStatus {
-    const { member, volumes, lag, around } = this;
+    const { member, volumes, lag, around, startedNs } = this;
     const { memory } = this.state;
-    return groupStatus({ name: this.config.name, memory, member, volumes, lag, clock: around.clock });
+    return groupStatus({
+      name: this.config.name,
+      memory,
+      member,
+      volumes,
+      lag,
+      clock: around.clock,
+      startedNs,
+    });
   }
 
   /** Errors: CHECKPOINT_INVALID, CHECKPOINT_EXISTS, DAEMON_TIMEOUT, and why the receiver could not be asked. */
@@ -198,10 +205,11 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   /** Ends the wait for the receiver when its time is over. Never rejects. */
   private async expireStop(): Promise<void> {
     const { clock, end } = this.around;
-    const begunMs = clock.monotonicMs();
+    const patience = new StopPatience(clock.monotonicMs());
     while (!this.isStopped) {
-      const limitMs = this.member.report.isConnected ? DRAIN_MS_MAX : DRAIN_AWAY_MS_MAX;
-      if (end.aborted || clock.monotonicMs() - begunMs >= limitMs) return this.member.expireStop();
+      const { durable } = this.member.session.marks;
+      const isOver = patience.isOver(clock.monotonicMs(), durable, this.isConnected);
+      if (end.aborted || isOver) return this.member.expireStop();
       await clock.sleep(DRAIN_POLL_MS, end).catch(() => undefined);
     }
   }

@@ -6,6 +6,7 @@ import type { GroupConfig } from './config.js';
 import type { LagHistogram } from './lag.js';
 import { formatUuid } from '../proto/uuid.js';
 import type { Member } from './member.js';
+import type * as native from '../native/index.js';
 import type { MemberMemory } from './state.js';
 import type { ProtectedVolume } from './volume.js';
 
@@ -16,15 +17,17 @@ export interface StatusSource {
   volumes: readonly ProtectedVolume[];
   lag: LagHistogram;
   clock: Clock;
+  /** When the agent began to serve the group. */
+  startedNs: bigint;
 }
 
-export function groupStatus({ name, memory, member, volumes, lag, clock }: StatusSource): GroupStatus {
+export function groupStatus(source: StatusSource): GroupStatus {
+  const { name, memory, member, volumes, lag, clock, startedNs } = source;
   const capture = member.capture;
   const stats = capture?.stats ?? null;
   const { marks, generation } = member.session;
   const state = protectionState(member);
-  const oldestNs = stats?.oldestTimeNs ?? 0n;
-  const lagNs = oldestNs === 0n ? 0n : clock.nowNs() - oldestNs;
+  const lagNs = stats === null ? clock.nowNs() - startedNs : rpoLagNs(stats, clock.nowNs(), startedNs);
   return {
     name,
     uuid: formatUuid(memory.group),
@@ -50,6 +53,21 @@ export function groupStatus({ name, memory, member, volumes, lag, clock }: Statu
     records: stats?.records ?? 0n,
     volumes: volumes.map((volume) => volumeStatus(volume, state, member)),
   };
+}
+
+/**
+ * The age of the oldest write that may not be durable at the receiver. Without a live stream every write since its last
+ * record is such a one: none of them is in the ring.
+ */
+export function rpoLagNs(
+  stats: Pick<native.CaptureStats, 'streaming' | 'oldestTimeNs' | 'capturedTimeNs' | 'records'>,
+  nowNs: bigint,
+  startedNs: bigint,
+): bigint {
+  const { streaming, oldestTimeNs, capturedTimeNs, records } = stats;
+  if (oldestTimeNs !== 0n) return nowNs - oldestTimeNs;
+  if (streaming) return 0n;
+  return nowNs - (records > 0n ? capturedTimeNs : startedNs);
 }
 
 /** Of a group that could not be started. */

@@ -94,6 +94,8 @@ t.test('production is served while the receiver is away, and protected when it c
   t.equal((await agent.status()).state, 'tracking');
   await qemuIo(here.socket, 'write -P 33 0 2M', 'flush');
   await agent.until('told why', ({ detail }) => detail.startsWith('RECEIVER_UNREACHABLE'));
+  const [first, later] = [await agent.status(), await sleep(30).then(() => agent.status())];
+  t.ok(0n < first.rpoLagNs && first.rpoLagNs < later.rpoLagNs, 'nothing is replicated: the lag grows');
   await t.rejects(agent.checkpoint('early'), { code: 'RECEIVER_UNREACHABLE' });
   await here.receiver.listen(here.site.receiverPort);
   await agent.settled();

@@ -158,7 +158,8 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     this.captureGroup = group;
     for (const volume of this.volumes) volume.capture(group);
     if (resume !== null) group.beginGeneration(resume);
-    return { group, volumes: new Map(this.volumes.map(({ info, device }) => [info.number, device])) };
+    const volumes = this.volumes.map((each) => [each.info.number, each] as const);
+    return { group, volumes: new Map(volumes) };
   }
 
   async serve(): Promise<void> {

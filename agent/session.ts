@@ -29,6 +29,7 @@ import { CheckpointRequests } from './checkpoint_requests.js';
 import { GenerationChange } from './generation_change.js';
 import { Interruption } from './interruption.js';
 import { LsnReserve } from './lsn_reserve.js';
+import { faultOfStates, faultOfWelcome } from './receiver_claims.js';
 import { ReceiverConduct } from './receiver_conduct.js';
 import { endOfContinuity } from './resumption.js';
 import type {
@@ -438,7 +439,8 @@ export class AgentSession {
 
   #welcomed(welcome: Welcome): void {
     if (this.#phase !== 'greeting') return this.#leave('SESSION_ORDER', 'a second Welcome');
-    if (!this.#knowsAll(welcome.volumes)) return this.#leave('SESSION_ORDER', 'Welcome lacks a volume');
+    const fault = faultOfWelcome(welcome, this.#who.volumes);
+    if (fault !== null) return this.#leave(fault.code, fault.message);
     this.#change.peer = welcome;
     const { stream, marks, shippedLsnMax } = this.#shipment;
     const stubborn = stream.state === 'none' ? null : this.#conduct.stubbornRefusal;
@@ -457,10 +459,6 @@ export class AgentSession {
     this.#syncs.start(this.generation, this.#who.volumes, states, this.#change.peer.hashKey);
   }
 
-  #knowsAll(states: VolumeState[]): boolean {
-    return this.#who.volumes.every(({ number }) => states.some((state) => state.number === number));
-  }
-
   #askForGeneration(): void {
     if (this.#phase !== 'reserving') return; // that connection is gone
     this.#phase = 'beginning';
@@ -474,7 +472,8 @@ export class AgentSession {
     if (this.#phase !== 'beginning' || generation !== numbers.generation) {
       return this.#leave('SESSION_ORDER', `generation ${generation} was not asked for`);
     }
-    if (!this.#knowsAll(volumes)) return this.#leave('SESSION_ORDER', 'GenerationAccepted lacks a volume');
+    const fault = faultOfStates('GenerationAccepted', volumes, this.#who.volumes);
+    if (fault !== null) return this.#leave(fault.code, fault.message);
     this.#conduct.progressed();
     this.#shipment.begin(numbers);
     this.#ship(numbers.firstLsn - 1n, 0, volumes);

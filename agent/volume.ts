@@ -3,6 +3,7 @@
  * serves to the host.
  */
 import path from 'node:path';
+import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import type { VolumeInfo } from '../proto/replication.js';
 import type { Log } from '../service/log.js';
 import type * as native from '../native/index.js';
@@ -62,6 +63,10 @@ export class ProtectedVolume {
     if (this.captured === null) throw new Error(`volume ${this.config.name} is not captured yet`);
     return this.captured;
   }
+  /** How a message names it. */
+  get title(): string {
+    return `volume ${this.config.name} (${this.config.backing})`;
+  }
   /** Requests since the start. */
   get counters(): native.DeviceCounters {
     return this.captured?.counters() ?? { reads: 0n, readBytes: 0n, writes: 0n, writeBytes: 0n, errors: 0n };
@@ -104,7 +109,12 @@ export class ProtectedVolume {
 
   /** Makes what was written durable on the backing. Errors: IO_ERROR. */
   async flush(): Promise<void> {
-    await this.captured?.flush();
+    try {
+      await this.captured?.flush();
+    } catch (thrown) {
+      const { code, message } = toAfterimageError(thrown);
+      throw new AfterimageError(code, `${this.title} at its flush: ${message}`, { cause: thrown });
+    }
   }
 
   /** What is to be remembered of it; `clean`: nothing but the agent has written to it, and the agent writes no more. */

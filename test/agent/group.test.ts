@@ -81,3 +81,23 @@ t.test(
     await again.stop();
   },
 );
+
+t.test('a flush that fails at the end names the volume', async (t) => {
+  const here = scene(t);
+  const createCaptureGroup = (options: native.CaptureGroupOptions): native.CaptureGroup => {
+    const group = native.createCaptureGroup(options);
+    const addVolume = group.addVolume.bind(group);
+    // The addon's methods cannot be assigned to.
+    return Object.defineProperty(group, 'addVolume', {
+      value: (number: number, backing: native.BlockDevice): native.CapturedVolume =>
+        Object.defineProperty(addVolume(number, backing), 'flush', {
+          value: () => Promise.reject(new AfterimageError('IO_ERROR', 'Input/output error')),
+        }),
+    });
+  };
+  const door = { ...here.around.door, createCaptureGroup };
+  const group = await ProtectionGroup.start(here.config, { ...here.around, door });
+  t.equal(await group.stop(), false);
+  const { backing } = here.config.volumes[0] ?? { backing: '' };
+  t.ok(JSON.stringify(here.lines).includes(`volume data (${backing}) at its flush: Input/output error`));
+});

@@ -1,6 +1,7 @@
 /** The agent's session, situation by situation. Histories in any order: test/sim. */
 import t from 'tap';
 import type { StoredState } from '../../agent/session_events.js';
+import type { Welcome } from '../../proto/replication.js';
 import { COMPLETE, EMPTY, IDENTITY, ring, Script, SYNCED } from './session_script.js';
 
 const CLEAN: StoredState = {
@@ -201,6 +202,43 @@ t.test('a receiver that contradicts itself loses the connection, not the agent',
     other.hear(body);
     t.match(other.get('disconnect'), { code: 'SESSION_ORDER' }, Object.keys(body)[0] ?? '');
   }
+  t.end();
+});
+
+t.test('a receiver whose numbers cannot be loses the connection, and nothing of them is stored', (t) => {
+  // A generation of 2^64 - 1 was raised by one, did not fit its field any more, and was stored.
+  const syncing = { ...EMPTY, base: 'BASE_SYNCING' } as const;
+  const good: Welcome = {
+    software: 'test',
+    generation: 1n,
+    durableLsn: 10n,
+    link: 7,
+    hashKey: Buffer.alloc(32),
+    volumes: [SYNCED],
+    ended: false,
+  };
+  const wrong: [Partial<Welcome>, string][] = [
+    [{ generation: 2n ** 63n }, 'WATERMARK_INVALID'],
+    [{ durableLsn: 2n ** 63n }, 'WATERMARK_INVALID'],
+    [{ hashKey: Buffer.alloc(31) }, 'MESSAGE_INVALID'],
+    [{ volumes: [{ ...syncing, syncOffset: 3n * 1024n * 1024n + 512n }] }, 'WATERMARK_INVALID'],
+    [{ volumes: [{ ...syncing, syncOffset: 100n }] }, 'WATERMARK_INVALID'],
+    [{ volumes: [] }, 'SESSION_ORDER'],
+  ];
+  for (const [change, code] of wrong) {
+    const script = flowing();
+    script.lose();
+    script.connect();
+    script.hear({ welcome: { ...good, ...change } });
+    t.match(script.get('disconnect'), { code }, code);
+    t.notOk(script.get('persist'));
+    t.notOk(script.get('abandonStream'), 'the stream waits for a receiver that makes sense');
+  }
+  const script = new Script();
+  script.start(null);
+  script.welcome(0n, 0n, EMPTY);
+  script.begin(1n, { ...syncing, syncOffset: 1n });
+  t.match(script.get('disconnect'), { code: 'WATERMARK_INVALID' });
   t.end();
 });
 

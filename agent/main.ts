@@ -4,10 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { closeSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import path from 'node:path';
-import { AfterimageError } from '../proto/errors.js';
 import { formatAddress } from '../service/config.js';
 import { createLog, type Log } from '../service/log.js';
 import type { StopSignals } from '../service/signals.js';
@@ -15,6 +12,7 @@ import * as native from '../native/index.js';
 import { systemClock } from './clock.js';
 import type { AgentConfig } from './config.js';
 import { AgentControl } from './control.js';
+import { lockDirectory } from './directory.js';
 import { ProtectionGroup, type GroupSurroundings } from './group.js';
 import { ProtectionGroups } from './groups.js';
 
@@ -79,20 +77,6 @@ export async function runAgent(
     for (const lock of locks) closeSync(lock);
     process.off('uncaughtException', onDefect);
   }
-}
-
-/** Errors: STATE_BUSY, IO_ERROR. */
-async function lockDirectory(directory: string): Promise<number> {
-  try {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
-  } catch (cause) {
-    throw new AfterimageError('IO_ERROR', `${directory} cannot be made: ${(cause as Error).message}`, {
-      cause,
-    });
-  }
-  const lock = native.lockFile(path.join(directory, 'agent.lock'));
-  if (lock === null) throw new AfterimageError('STATE_BUSY', `${directory} is in use by another agent`);
-  return lock;
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

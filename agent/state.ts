@@ -3,10 +3,11 @@
  * what its session asked to keep (session_events.ts, StoredState), and what its backings were.
  */
 import { createHash } from 'node:crypto';
-import { mkdir, open, readFile, rename } from 'node:fs/promises';
+import { open, readFile, rename } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { AfterimageError } from '../proto/errors.js';
+import { makeDirectory, syncDirectory } from './directory.js';
 import type { StoredState } from './session_events.js';
 
 export const STATE_VERSION = 1;
@@ -129,7 +130,7 @@ async function writeMemory(file: string, memory: MemberMemory): Promise<void> {
   const directory = path.dirname(file);
   const temporary = `${file}.new`;
   try {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
+    await makeDirectory(directory);
     const handle = await open(temporary, 'w', 0o600);
     try {
       await handle.writeFile(`{"version":${STATE_VERSION},"sha256":"${digest(state)}","state":${state}}\n`);
@@ -138,12 +139,7 @@ async function writeMemory(file: string, memory: MemberMemory): Promise<void> {
       await handle.close();
     }
     await rename(temporary, file);
-    const parent = await open(directory, 'r');
-    try {
-      await parent.sync();
-    } finally {
-      await parent.close();
-    }
+    await syncDirectory(directory);
   } catch (cause) {
     throw new AfterimageError('IO_ERROR', `${file} cannot be written: ${(cause as Error).message}`, {
       cause,

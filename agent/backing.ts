@@ -1,12 +1,12 @@
 /**
- * The device or file that really holds a volume's bytes: opened so that nobody writes behind the agent, and checked
- * against what is remembered of it.
+ * The device or file that really holds a volume's bytes: opened so that nobody writes behind the agent. Whether somebody
+ * wrote while no agent held it: backing_fingerprint.ts.
  */
-import { realpath, stat } from 'node:fs/promises';
+import { realpath } from 'node:fs/promises';
 import { AfterimageError } from '../proto/errors.js';
-import { fileError } from '../service/file_error.js';
 import { loopDevicesOver } from '../service/loop_devices.js';
 import type * as native from '../native/index.js';
+import { statOf } from './backing_fingerprint.js';
 import type { VolumeConfig } from './config.js';
 import type { VolumeMemory } from './state.js';
 
@@ -41,15 +41,6 @@ export async function openBacking(
   return device;
 }
 
-/**
- * Tells whether the backing was changed while no agent held it: a file's inode and time of last write. A block device
- * keeps no such time, so its path is all that there is: who writes to it behind a stopped agent is not found out.
- */
-export async function backingFingerprint(backing: string): Promise<string> {
-  const { dev, ino, rdev, mtimeNs } = await statOf(backing);
-  return rdev !== 0n ? `device ${backing}` : `file ${backing} ${dev}:${ino} ${mtimeNs}`;
-}
-
 /** A write to the state, in the path of a write to the volume that holds it, would wait for itself. */
 async function refuseHoldingState(backing: string, stateDir: string): Promise<void> {
   const [{ rdev }, { dev }] = await Promise.all([statOf(backing), statOf(stateDir)]);
@@ -63,16 +54,4 @@ async function refuseUnderLoop(backing: string): Promise<void> {
   const devices = await loopDevicesOver(await realpath(backing));
   if (devices.length === 0) return;
   throw new AfterimageError('BACKING_BUSY', `${backing} is in use as ${devices.join(', ')}`);
-}
-
-async function statOf(path: string) {
-  try {
-    return await stat(path, { bigint: true });
-  } catch (cause) {
-    const { code, message } = cause as NodeJS.ErrnoException;
-    if (code === 'ENOENT' || code === 'ENOTDIR') {
-      throw new AfterimageError('BACKING_MISSING', message, { cause });
-    }
-    throw fileError(cause, `${path} cannot be looked at`);
-  }
 }

@@ -41,7 +41,7 @@ export type Feed = (event: AgentEvent, bulk: Bulk) => void;
 export interface CapturedVolumes {
   group: native.CaptureGroup;
   /** By number. */
-  volumes: ReadonlyMap<number, native.CapturedVolume>;
+  volumes: ReadonlyMap<number, { device: native.CapturedVolume; title: string }>;
 }
 
 export class CaptureWork {
@@ -125,7 +125,7 @@ export class CaptureWork {
     }
   }
 
-  /** Ends the sync steps under way and waits for them: none publishes a record any more. */
+  /** Ends the sync steps under way and waits for them: none publishes a record any more, and none begins. */
   async quiesce(): Promise<void> {
     this.stoppingSync.abort();
     await Promise.all(this.steps);
@@ -145,8 +145,8 @@ export class CaptureWork {
 
   private readPiece(action: Extract<AgentAction, { type: 'readPiece' }>): void {
     const { turn, volume, offset, length } = action;
-    this.step(turn, async () => {
-      const piece = await this.sync.readPiece(this.volume(volume), { offset, length });
+    this.step(action, `at ${offset}`, async () => {
+      const piece = await this.sync.readPiece(this.volume(volume).device, { offset, length });
       const event = { type: 'pieceRead', turn, wireBytes: piece.data.length, rawBytes: length } as const;
       this.feed(event, { piece });
     });
@@ -162,31 +162,40 @@ export class CaptureWork {
 
   private compare(action: Extract<AgentAction, { type: 'compare' }>): void {
     const { turn, volume, offset, length } = action;
-    this.step(turn, async () => {
-      const isOpen = await this.sync.compare(this.volume(volume), { offset, length }, action);
+    this.step(action, `at ${offset}`, async () => {
+      const isOpen = await this.sync.compare(this.volume(volume).device, { offset, length }, action);
       this.feed({ type: 'compared', turn, streamClosed: !isOpen }, null);
     });
   }
 
-  private fence({ turn, volume }: Extract<AgentAction, { type: 'fence' }>): void {
-    this.step(turn, async () => {
-      const lsn = await this.volume(volume).fence();
+  private fence(action: Extract<AgentAction, { type: 'fence' }>): void {
+    const { turn, volume } = action;
+    this.step(action, 'waiting for its writes', async () => {
+      const lsn = await this.volume(volume).device.fence();
       // Asked afterwards: what was read before a stream closed may be newer than any of its records.
       this.feed({ type: 'fenced', turn, lsn: this.stats.streaming ? lsn : null }, null);
     });
   }
 
-  /** Owns a sync step until it is over; its failure is an event too. */
-  private step(turn: number, work: () => Promise<void>): void {
+  /** Owns a sync step until it is over; its failure is an event too, which says what failed. */
+  private step(
+    { turn, volume }: { turn: number; volume: number },
+    at: string,
+    work: () => Promise<void>,
+  ): void {
+    // The session is about to hear that production has ended, and waits for no answer.
+    if (this.stoppingSync.signal.aborted) return;
     const step = work().catch((thrown: unknown) => {
+      if (this.stoppingSync.signal.aborted) return;
       const { code, message } = toAfterimageError(thrown);
-      this.feed({ type: 'syncFailed', turn, code, message }, null);
+      const failed = `${this.volume(volume).title} ${at}: ${message}`;
+      this.feed({ type: 'syncFailed', turn, code, message: failed }, null);
     });
     this.steps.add(step);
     void step.finally(() => this.steps.delete(step));
   }
 
-  private volume(number: number): native.CapturedVolume {
+  private volume(number: number): { device: native.CapturedVolume; title: string } {
     const volume = this.captured.volumes.get(number);
     if (volume === undefined) throw new Error(`no volume has number ${number}`);
     return volume;

@@ -109,6 +109,13 @@ function checkRelations(config: FileConfig, context: z.RefinementCtx): void {
     else complain(at, `${what} is already that of ${other}`);
   };
   claim(`socket ${controlPath(config)}`, 'the control socket', ['control'], 'the socket');
+  if (Buffer.byteLength(controlPath(config)) > SOCKET_PATH_BYTES_MAX) {
+    const path = controlPath(config);
+    complain(
+      ['run_dir'],
+      `the control socket ${path} has a path of more than ${SOCKET_PATH_BYTES_MAX} bytes`,
+    );
+  }
   config.group.forEach((one, g) => {
     claim(`group ${one.name}`, `group ${one.name}`, ['group', g, 'name'], `the name ${one.name}`);
     if (one.volume.length > VOLUMES_MAX) {

@@ -1,5 +1,4 @@
 /** What `afterimage` asks of this agent, on its control socket (0600, in a directory of 0700). Grammar: control.proto. */
-import { AfterimageError } from '../proto/errors.js';
 import {
   agentControlService,
   type AgentStatus,
@@ -9,30 +8,36 @@ import {
   type GroupStatus,
 } from '../proto/control.js';
 import { RpcServer, unary } from '../service/rpc.js';
+import type { Clock } from './clock.js';
 
 /** Calls under way when the agent stops get so long to end. */
 const STOP_GRACE_MS = 1_000;
 
-/** A group, as far as the control socket knows it. */
-export interface ControlledGroup {
-  readonly name: string;
-  status(): GroupStatus;
-  createCheckpoint(name: string): Promise<CheckpointInfo>;
+/** What waits for the first attempts to start: longer than that the groups that are there are told of alone. */
+const READY_MS_MAX = 5_000;
+
+/** The groups, as far as the control socket knows them. */
+export interface ControlledGroups {
+  /** Settles when every group was tried once. */
+  readonly ready: Promise<void>;
+  /** Whether the receiver has answered any of them. */
+  readonly isConnected: boolean;
+  status(): GroupStatus[];
+  createCheckpoint(group: string, name: string): Promise<CheckpointInfo>;
 }
 export type StatusHead = Omit<AgentStatus, 'groups' | 'connected' | 'rssBytes'>;
 
 export class AgentControl {
   private readonly server = new RpcServer();
 
-  /** `groups` may still be empty when the first call comes; `isConnected` tells of any of them. */
   constructor(
     private readonly head: StatusHead,
-    private readonly groups: ReadonlyMap<string, ControlledGroup>,
-    private readonly isConnected: () => boolean,
+    private readonly groups: ControlledGroups,
+    private readonly clock: Clock,
     private readonly rssBytes: () => number,
   ) {
     this.server.add(agentControlService, {
-      status: unary<Empty, AgentStatus>(() => Promise.resolve(this.status())),
+      status: unary<Empty, AgentStatus>(() => this.status()),
       checkpointCreate: unary<CheckpointCreateRequest, CheckpointInfo>(({ group, name }) =>
         this.createCheckpoint(group, name),
       ),
@@ -48,18 +53,25 @@ export class AgentControl {
     await this.server.stop(STOP_GRACE_MS);
   }
 
-  private status(): AgentStatus {
+  private async status(): Promise<AgentStatus> {
+    await this.ready();
     return {
       ...this.head,
-      connected: this.isConnected(),
-      groups: [...this.groups.values()].map((group) => group.status()),
+      connected: this.groups.isConnected,
+      groups: this.groups.status(),
       rssBytes: BigInt(this.rssBytes()),
     };
   }
 
   private async createCheckpoint(group: string, name: string): Promise<CheckpointInfo> {
-    const found = this.groups.get(group);
-    if (found === undefined) throw new AfterimageError('GROUP_UNKNOWN', `this agent has no group ${group}`);
-    return found.createCheckpoint(name);
+    await this.ready();
+    return this.groups.createCheckpoint(group, name);
+  }
+
+  /** So that whoever gets an answer right after the start finds its volumes. Errors: why the agent does not start. */
+  private async ready(): Promise<void> {
+    const answered = new AbortController();
+    const patience = this.clock.sleep(READY_MS_MAX, answered.signal).catch(() => undefined);
+    await Promise.race([this.groups.ready, patience]).finally(() => answered.abort());
   }
 }

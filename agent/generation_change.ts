@@ -1,5 +1,6 @@
 /** The step from one generation to the next: which numbers it gets, and why. */
 import type { Welcome } from '../proto/replication.js';
+import { higher } from '../proto/watermarks.js';
 import type { GenerationNumbers } from './session_events.js';
 import type { Shipment } from './shipment.js';
 import type { StateJournal } from './state_journal.js';
@@ -30,14 +31,10 @@ export class GenerationChange {
   reserve(): void {
     const { marks, usedLsnMax } = this.shipment;
     const { state } = this.store;
-    const used = max(usedLsnMax, max(marks.durable, this.peer.durableLsn));
-    const generation = max(state.generation, this.peer.generation) + 1n;
-    const lsnCeiling = max(state.lsnCeiling, used + this.lsnReserve);
+    const used = higher(usedLsnMax, higher(marks.durable, this.peer.durableLsn));
+    const generation = higher(state.generation, this.peer.generation) + 1n;
+    const lsnCeiling = higher(state.lsnCeiling, used + this.lsnReserve);
     this.#numbers = { epoch: state.epoch, generation, firstLsn: used + 1n, lsnCeiling };
     this.store.persist('generation', { generation, lsnCeiling, durableLsn: marks.durable });
   }
-}
-
-function max(a: bigint, b: bigint): bigint {
-  return a > b ? a : b;
 }

@@ -11,21 +11,18 @@ import type * as native from '../native/index.js';
 import type { CapturedVolumes } from './capture_work.js';
 import type { Clock } from './clock.js';
 import type { GroupConfig } from './config.js';
-import type { ControlledGroup } from './control.js';
+import type { StartedGroup } from './groups.js';
 import { groupStatus } from './group_status.js';
 import { LagHistogram } from './lag.js';
 import { ReceiverLink } from './link.js';
 import { Member, type MemberPort, type OpenAction } from './member.js';
 import { AgentSession } from './session.js';
 import type { StoredState } from './session_events.js';
+import { StopPatience } from './stop_patience.js';
 import { MemberState, type VolumeMemory } from './state.js';
 import type { PieceCodec } from './sync.js';
 import { ProtectedVolume, type Places, type VolumeDoor } from './volume.js';
 
-/** A clean stop waits so long for the receiver to have everything on stable storage. */
-const DRAIN_MS_MAX = 10_000;
-/** And so long for one that is away: it may be just reconnecting. */
-const DRAIN_AWAY_MS_MAX = 2_000;
 const DRAIN_POLL_MS = 50;
 const VOLUME_NUMBERS = 64;
 const UUID_BYTES = 16;
@@ -46,14 +43,17 @@ export interface GroupSurroundings {
   end: AbortSignal;
 }
 
-export class ProtectionGroup implements MemberPort, ControlledGroup {
+export class ProtectionGroup implements MemberPort, StartedGroup {
   readonly member: Member;
   readonly lag: LagHistogram;
   private readonly link: ReceiverLink;
   private captureGroup: native.CaptureGroup | null = null;
   private onServed: (error: AfterimageError | null) => void = () => undefined;
-  private onStopped: (clean: boolean) => void = () => undefined;
+  /** Resolves when the session has ended, which it may do by itself: with what it says of the next start. */
+  private readonly ended: Promise<boolean>;
+  private onStopped!: (clean: boolean) => void;
   private isStopped = false;
+  private readonly startedNs: bigint;
 
   private constructor(
     readonly config: GroupConfig,
@@ -62,6 +62,8 @@ export class ProtectionGroup implements MemberPort, ControlledGroup {
     private readonly around: GroupSurroundings,
   ) {
     const { clock, log } = around;
+    this.ended = new Promise((resolve) => (this.onStopped = resolve));
+    this.startedNs = clock.nowNs();
     this.lag = new LagHistogram(() => clock.monotonicMs());
     this.member = new Member(new AgentSession(), this, around.door, this.lag, clock, log);
     this.link = new ReceiverLink(around.receiver, clock, this.member);
@@ -75,7 +77,7 @@ export class ProtectionGroup implements MemberPort, ControlledGroup {
     const state = await MemberState.open(around.stateDir, config.name, around.host, () =>
       randomBytes(UUID_BYTES),
     );
-    const volumes = await openVolumes(config, state.memory.volumes, around);
+    const volumes = await openVolumes(config, state, around);
     const group = new ProtectionGroup(config, state, volumes, around);
     try {
       await group.begin();
@@ -93,23 +95,34 @@ export class ProtectionGroup implements MemberPort, ControlledGroup {
    */
   async stop(): Promise<boolean> {
     try {
-      return await new Promise<boolean>((resolve, reject) => {
-        this.onStopped = resolve;
-        if (!this.member.requestStop()) this.quiesce().then(() => resolve(false), reject);
-      });
+      if (this.member.requestStop()) return await this.ended;
+      await this.quiesce();
+      return false;
     } finally {
       await this.close();
     }
   }
 
-  get name(): string {
-    return this.config.name;
+  get isConnected(): boolean {
+    return this.member.report.isConnected;
+  }
+
+  fail(error: unknown): void {
+    this.member.fail(error);
   }
 
   status(): GroupStatus {
-    const { member, volumes, lag, around } = this;
+    const { member, volumes, lag, around, startedNs } = this;
     const { memory } = this.state;
-    return groupStatus({ name: this.name, memory, member, volumes, lag, clock: around.clock });
+    return groupStatus({
+      name: this.config.name,
+      memory,
+      member,
+      volumes,
+      lag,
+      clock: around.clock,
+      startedNs,
+    });
   }
 
   /** Errors: CHECKPOINT_INVALID, CHECKPOINT_EXISTS, DAEMON_TIMEOUT, and why the receiver could not be asked. */
@@ -145,7 +158,8 @@ export class ProtectionGroup implements MemberPort, ControlledGroup {
     this.captureGroup = group;
     for (const volume of this.volumes) volume.capture(group);
     if (resume !== null) group.beginGeneration(resume);
-    return { group, volumes: new Map(this.volumes.map(({ info, device }) => [info.number, device])) };
+    const volumes = this.volumes.map((each) => [each.info.number, each] as const);
+    return { group, volumes: new Map(volumes) };
   }
 
   async serve(): Promise<void> {
@@ -173,8 +187,8 @@ export class ProtectionGroup implements MemberPort, ControlledGroup {
 
   /** The epoch rises and is on stable storage before anything else happens; then production is served. */
   private async begin(): Promise<void> {
-    const { group, member, stream, volumes: remembered } = this.state.memory;
-    const isUntouched = await areUntouched(this.volumes, remembered);
+    const { group, member, stream } = this.state.memory;
+    const isUntouched = this.volumes.every((volume) => volume.isUntouched);
     const { host, software, instance, log } = this.around;
     if (stream?.clean === true && !isUntouched) {
       log.warn('a backing was changed since the agent stopped: its volumes are compared in full');
@@ -192,10 +206,11 @@ export class ProtectionGroup implements MemberPort, ControlledGroup {
   /** Ends the wait for the receiver when its time is over. Never rejects. */
   private async expireStop(): Promise<void> {
     const { clock, end } = this.around;
-    const begunMs = clock.monotonicMs();
+    const patience = new StopPatience(clock.monotonicMs());
     while (!this.isStopped) {
-      const limitMs = this.member.connected ? DRAIN_MS_MAX : DRAIN_AWAY_MS_MAX;
-      if (end.aborted || clock.monotonicMs() - begunMs >= limitMs) return this.member.expireStop();
+      const { durable } = this.member.session.marks;
+      const isOver = patience.isOver(clock.monotonicMs(), durable, this.isConnected);
+      if (end.aborted || isOver) return this.member.expireStop();
       await clock.sleep(DRAIN_POLL_MS, end).catch(() => undefined);
     }
   }
@@ -214,9 +229,10 @@ export class ProtectionGroup implements MemberPort, ControlledGroup {
 /** Takes all backings, or none. */
 async function openVolumes(
   config: GroupConfig,
-  remembered: Readonly<Record<string, VolumeMemory>>,
-  { stateDir, door }: GroupSurroundings,
+  state: MemberState,
+  { stateDir, door, log }: GroupSurroundings,
 ): Promise<ProtectedVolume[]> {
+  const remembered = state.memory.volumes;
   const volumes: ProtectedVolume[] = [];
   let nextNumber = Math.max(-1, ...Object.values(remembered).map(({ number }) => number)) + 1;
   try {
@@ -230,20 +246,19 @@ async function openVolumes(
     }
     return volumes;
   } catch (thrown) {
+    await rememberUntouched(volumes, state).catch((error: unknown) =>
+      log.warn({ err: error }, 'the next start compares'),
+    );
     await Promise.all(volumes.map((volume) => volume.close()));
     throw thrown;
   }
 }
 
-/** Whether every backing is as the last clean stop left it. */
-async function areUntouched(
-  volumes: readonly ProtectedVolume[],
-  remembered: Readonly<Record<string, VolumeMemory>>,
-): Promise<boolean> {
-  for (const volume of volumes) {
-    const memory = remembered[volume.config.name];
-    if (memory === undefined || memory.fingerprint !== (await volume.remember(true)).fingerprint)
-      return false;
-  }
-  return true;
+/** They were opened, which changes a fingerprint, and will be given back: what was clean is clean still. */
+async function rememberUntouched(volumes: readonly ProtectedVolume[], state: MemberState): Promise<void> {
+  const untouched = volumes.filter((volume) => volume.isUntouched);
+  if (untouched.length === 0) return;
+  const remembered = { ...state.memory.volumes };
+  for (const volume of untouched) remembered[volume.config.name] = await volume.remember(true);
+  await state.update({ volumes: remembered });
 }

@@ -1,9 +1,12 @@
 /** How a group is doing, in the words of proto/control.proto. */
 import type { GroupStatus, ProtectionState, VolumeStatus } from '../proto/control.js';
+import type { AfterimageError } from '../proto/errors.js';
 import type { Clock } from './clock.js';
+import type { GroupConfig } from './config.js';
 import type { LagHistogram } from './lag.js';
 import { formatUuid } from '../proto/uuid.js';
 import type { Member } from './member.js';
+import type * as native from '../native/index.js';
 import type { MemberMemory } from './state.js';
 import type { ProtectedVolume } from './volume.js';
 
@@ -14,22 +17,24 @@ export interface StatusSource {
   volumes: readonly ProtectedVolume[];
   lag: LagHistogram;
   clock: Clock;
+  /** When the agent began to serve the group. */
+  startedNs: bigint;
 }
 
-export function groupStatus({ name, memory, member, volumes, lag, clock }: StatusSource): GroupStatus {
+export function groupStatus(source: StatusSource): GroupStatus {
+  const { name, memory, member, volumes, lag, clock, startedNs } = source;
   const capture = member.capture;
   const stats = capture?.stats ?? null;
   const { marks, generation } = member.session;
   const state = protectionState(member);
-  const oldestNs = stats?.oldestTimeNs ?? 0n;
-  const lagNs = oldestNs === 0n ? 0n : clock.nowNs() - oldestNs;
+  const lagNs = stats === null ? clock.nowNs() - startedNs : rpoLagNs(stats, clock.nowNs(), startedNs);
   return {
     name,
     uuid: formatUuid(memory.group),
     member: formatUuid(memory.member),
     host: memory.host,
     state,
-    detail: state === 'protected' ? '' : member.detail,
+    detail: stopDetail(member, volumes) ?? (state === 'protected' ? '' : member.report.detail),
     generation,
     capturedLsn: stats?.capturedLsn ?? 0n,
     shippedLsn: capture?.shipper.shippedLsn ?? 0n,
@@ -50,16 +55,82 @@ export function groupStatus({ name, memory, member, volumes, lag, clock }: Statu
   };
 }
 
+/**
+ * The age of the oldest write that may not be durable at the receiver. Without a live stream every write since its last
+ * record is such a one: none of them is in the ring.
+ */
+export function rpoLagNs(
+  stats: Pick<native.CaptureStats, 'streaming' | 'oldestTimeNs' | 'capturedTimeNs' | 'records'>,
+  nowNs: bigint,
+  startedNs: bigint,
+): bigint {
+  const { streaming, oldestTimeNs, capturedTimeNs, records } = stats;
+  if (oldestTimeNs !== 0n) return nowNs - oldestTimeNs;
+  if (streaming) return 0n;
+  return nowNs - (records > 0n ? capturedTimeNs : startedNs);
+}
+
+/** Of a group that could not be started. */
+export function failedStatus(config: GroupConfig, host: string, error: AfterimageError): GroupStatus {
+  const { code, message, hint } = error;
+  return {
+    name: config.name,
+    uuid: '',
+    member: '',
+    host,
+    state: 'failed',
+    detail: `${code}: ${message}. ${hint}`,
+    generation: 0n,
+    capturedLsn: 0n,
+    shippedLsn: 0n,
+    durableLsn: 0n,
+    rpoLagNs: 0n,
+    rpoLagP50Ns: 0n,
+    rpoLagP99Ns: 0n,
+    ringUsedBytes: 0n,
+    ringBytes: 0n,
+    capturedBytes: 0n,
+    shippedBytes: 0n,
+    journalBytes: 0n,
+    windowBeginNs: 0n,
+    windowEndNs: 0n,
+    throughputBytesPerSecond: 0n,
+    records: 0n,
+    volumes: config.volumes.map(({ name, backing }) => ({
+      name,
+      uuid: '',
+      size: 0n,
+      state: 'failed',
+      device: '',
+      backing,
+      syncBytesDone: 0n,
+      syncBytesTotal: 0n,
+      writeBytes: 0n,
+      writes: 0n,
+      reads: 0n,
+      readBytes: 0n,
+    })),
+  };
+}
+
 /** The native group ends a stream by itself, and the session hears of it only where the stream is pulled to its end. */
 function protectionState({ capture, session, hasFailed }: Member): ProtectionState {
   const isReplicated = capture?.stats.streaming === true && !session.hasEnded && !hasFailed;
   return isReplicated ? session.state : 'tracking';
 }
 
+/** What a stop waits for; null: nobody asked for one. */
+function stopDetail(member: Member, volumes: readonly ProtectedVolume[]): string | null {
+  if (!member.isStopping) return null;
+  const used = volumes.filter(({ usedBy }) => usedBy !== null);
+  if (used.length === 0) return 'stopping';
+  return `stopping: in use by ${used.map(({ config, usedBy }) => `${usedBy} (volume ${config.name})`).join(', ')}`;
+}
+
 function volumeStatus(volume: ProtectedVolume, group: ProtectionState, member: Member): VolumeStatus {
   const { name, number, uuid, size } = volume.info;
   const { active } = member.session.sync;
-  const isSynced = member.syncedVolumes.has(number);
+  const isSynced = member.report.syncedVolumes.has(number);
   const isActive = active?.volume === number;
   const { reads, readBytes, writes, writeBytes } = volume.counters;
   return {

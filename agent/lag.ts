@@ -1,6 +1,5 @@
 /**
- * RPO lag as it was measured, one sample per acknowledged frame: a histogram of fixed size, over everything and over
- * the last minute. Buckets are log-scaled, so a percentile is at most an eighth of an octave (9 %) above the sample.
+ * RPO lag as it was measured, one sample per acknowledged frame: a histogram of fixed size over the last minute. Buckets are log-scaled, so a percentile is at most an eighth of an octave (9 %) above the sample.
  */
 const BUCKETS_PER_OCTAVE = 8;
 const OCTAVES = 40; // 1 µs … 12 days
@@ -10,7 +9,6 @@ const SLICE_MS = 1_000;
 const SLICE_COUNT = 60;
 
 export class LagHistogram {
-  private readonly total = new Float64Array(BUCKET_COUNT);
   /** One histogram per second of the last minute, in a circle. */
   private readonly slices = Array.from({ length: SLICE_COUNT }, () => new Uint32Array(BUCKET_COUNT));
   private newestSlice: number;
@@ -24,16 +22,10 @@ export class LagHistogram {
   record(lagNs: bigint): void {
     this.advance();
     const bucket = bucketOf(Number(lagNs));
-    this.total[bucket]! += 1;
     this.slices[this.newestSlice % SLICE_COUNT]![bucket]! += 1;
   }
 
-  /** The lag in nanoseconds that `share` (0 < share ≤ 1) of all samples do not exceed; 0n without samples. */
-  overall(share: number): bigint {
-    return percentile(this.total, share);
-  }
-
-  /** As overall(), of the samples of the last 60 s. */
+  /** The lag in nanoseconds that `share` (0 < share ≤ 1) of the last 60 s' samples do not exceed; 0n without samples. */
   lastMinute(share: number): bigint {
     this.advance();
     const sum = new Float64Array(BUCKET_COUNT);

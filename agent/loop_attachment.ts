@@ -8,8 +8,8 @@ import { toAfterimageError } from '../proto/errors.js';
 import type { Log } from '../service/log.js';
 import { clearServed, describeUse, SERVED_FILE_NAME, tryDetach } from '../service/loop_devices.js';
 import type * as native from '../native/index.js';
-import { untilUnused, type Attachment } from './attachment.js';
-import type { Clock } from './clock.js';
+import type { Attachment } from './attachment.js';
+import type { VolumeUse } from './volume_use.js';
 
 export type LoopDoor = Pick<typeof native, 'startFuseServer' | 'attachLoop' | 'detachLoop'>;
 
@@ -26,12 +26,11 @@ export interface LoopPlaces {
  * use), IO_ERROR.
  */
 export async function attachLoopDevice(
-  volume: string,
   places: LoopPlaces,
   threads: number,
   device: native.BlockDevice,
   door: LoopDoor,
-  clock: Clock,
+  use: VolumeUse,
   log: Log,
 ): Promise<Attachment> {
   const { mountPoint, link } = places;
@@ -62,7 +61,7 @@ export async function attachLoopDevice(
     async detach(end) {
       const usedBy = async (): Promise<string | null> =>
         (await tryDetach(attached, door.detachLoop)) ? null : describeUse(attached);
-      await untilUnused(volume, usedBy, clock, log, end);
+      await use.untilNone(usedBy, end);
       await rm(link, { force: true });
       await server.stop();
       // Directories that others still use stay.

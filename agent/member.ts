@@ -3,7 +3,7 @@
  * done. Decides nothing itself: session.ts does, and native/capture keeps production going without either of them.
  */
 import { AfterimageError, isErrorCode, toAfterimageError } from '../proto/errors.js';
-import type { AgentMessage, ReceiverMessage, VolumeState } from '../proto/replication.js';
+import type { AgentMessage, ReceiverMessage } from '../proto/replication.js';
 import type { Log } from '../service/log.js';
 import {
   CaptureWork,
@@ -16,6 +16,7 @@ import { Checkpoints } from './checkpoints.js';
 import type { Clock } from './clock.js';
 import type { LagHistogram } from './lag.js';
 import type { LinkListener } from './link.js';
+import { MemberReport } from './member_report.js';
 import type { AgentSession } from './session.js';
 import type { AgentAction, AgentEvent, StoredState } from './session_events.js';
 import type { PieceCodec } from './sync.js';
@@ -48,15 +49,14 @@ export class Member implements LinkListener {
   readonly checkpoints: Checkpoints;
   /** Of frame bytes sent. */
   readonly throughput: Throughput;
-  /** Numbers of the volumes that have an ordered point in the present generation. */
-  readonly syncedVolumes = new Set<number>();
   /** What `throughput` knows of. */
   private countedBytes = 0n;
+  readonly report: MemberReport;
   private link: MemberLink | null = null;
   private work: CaptureWork | null = null;
-  private lastFailure = '';
-  private isConnected = false;
   private isDefunct = false;
+  private stopRequested = false;
+  private isEnded = false;
   private isHandling = false;
   private readonly queue: { event: AgentEvent; bulk: Bulk }[] = [];
   private readonly ending = new AbortController();
@@ -70,28 +70,25 @@ export class Member implements LinkListener {
     private readonly log: Log,
   ) {
     const request = (requestId: string, name: string): void => {
-      if (this.isDefunct) throw new AfterimageError('RECEIVER_UNREACHABLE', this.detail);
+      if (this.isDefunct) throw new AfterimageError('RECEIVER_UNREACHABLE', this.report.detail);
       this.feed({ type: 'checkpointRequested', requestId, name }, null);
     };
     this.checkpoints = new Checkpoints(request, clock);
+    this.report = new MemberReport(log, () => clock.monotonicMs());
     this.throughput = new Throughput(() => clock.monotonicMs());
   }
 
-  /** Null before the capture group was opened. */
+  /** Null before the capture group was opened, and from end() on. */
   get capture(): CaptureWork | null {
-    return this.work;
-  }
-  /** Whether the receiver has answered on the present connection. */
-  get connected(): boolean {
-    return this.isConnected;
+    return this.isEnded ? null : this.work;
   }
   /** Whether a defect ended its session: it is served, and nothing replicates it. */
   get hasFailed(): boolean {
     return this.isDefunct;
   }
-  /** Why it is not as it should be; "" when nothing is known. */
-  get detail(): string {
-    return this.lastFailure;
+  /** Whether its end was asked for. */
+  get isStopping(): boolean {
+    return this.stopRequested;
   }
 
   /** The first event. `link` reports to this member. */
@@ -102,6 +99,7 @@ export class Member implements LinkListener {
 
   /** Asks for a clean stop; the port hears of its end. False when the session has failed: there is none to wait for. */
   requestStop(): boolean {
+    this.stopRequested = true;
     this.feed({ type: 'stopRequested' }, null);
     return !this.isDefunct;
   }
@@ -111,8 +109,9 @@ export class Member implements LinkListener {
   }
   /** No more ticks; what still arrives changes nothing any more. */
   end(): void {
-    this.ending.abort();
+    this.isEnded = true;
     this.isDefunct = true;
+    this.ending.abort();
   }
 
   /**
@@ -122,9 +121,10 @@ export class Member implements LinkListener {
   fail(thrown: unknown): void {
     if (this.isDefunct) return;
     const error = toAfterimageError(thrown);
-    this.note(error.code, error.message);
+    this.report.failed({ code: error.code, message: error.message, final: true });
     this.log.error({ err: error }, 'the session has failed; the volumes are served and no longer protected');
-    this.end();
+    this.isDefunct = true;
+    this.ending.abort();
     this.link?.disconnect(error);
     this.port.stopped(false);
   }
@@ -133,13 +133,12 @@ export class Member implements LinkListener {
     this.feed({ type: 'connected' }, null);
   }
   received(message: ReceiverMessage): void {
-    this.isConnected = true;
-    this.observe(message);
+    this.report.received(message);
+    if ('ack' in message) this.work?.shipper.acknowledge(message.ack.durableLsn);
     this.feed({ type: 'message', message }, null);
   }
   closed({ code, message }: AfterimageError): void {
-    this.isConnected = false;
-    this.note(code, message);
+    this.report.disconnected();
     this.feed({ type: 'disconnected', code, message }, null);
   }
 
@@ -165,6 +164,7 @@ export class Member implements LinkListener {
         if (isCaptureAction(action)) this.captureWork().carryOut(action, bulk);
         else this.carryOut(action);
       }
+      if (this.session.state === 'protected') this.report.synced(this.session.generation);
     } catch (thrown) {
       this.fail(thrown);
     }
@@ -183,6 +183,7 @@ export class Member implements LinkListener {
         return this.link?.disconnect(new AfterimageError(code, action.message));
       }
       case 'send':
+        this.report.sent(action.message);
         // The link reports a loss by itself; a message that was lost with it is not sent again.
         this.link?.send(action.message).catch(() => undefined);
         return;
@@ -191,11 +192,9 @@ export class Member implements LinkListener {
       case 'quiesce':
         return this.quiesce();
       case 'fail':
-        this.note(action.code, action.message);
-        return this.log[action.final ? 'error' : 'warn'](
-          { code: action.code, final: action.final },
-          action.message,
-        );
+        return this.report.failed(action);
+      case 'interrupted':
+        return this.report.interrupted(action.generation, action.code, action.message);
       case 'stopped':
         return this.port.stopped(action.clean);
     }
@@ -223,8 +222,10 @@ export class Member implements LinkListener {
         (thrown) => this.fail(thrown),
       );
     } catch (thrown) {
+      this.feed({ type: 'openFailed' }, null);
       return this.port.served(toAfterimageError(thrown));
     }
+    this.feed({ type: 'opened' }, null);
     this.port.serve().then(
       () => {
         this.port.served(null);
@@ -242,6 +243,7 @@ export class Member implements LinkListener {
       } catch {
         return;
       }
+      if (this.ending.signal.aborted) return;
       const work = this.captureWork();
       this.throughput.add(Number(work.shipper.shippedBytes - this.countedBytes));
       this.countedBytes = work.shipper.shippedBytes;
@@ -250,34 +252,19 @@ export class Member implements LinkListener {
   }
 
   private quiesce(): void {
-    Promise.all([this.work?.quiesce(), this.port.quiesce()]).then(
-      () => this.feed({ type: 'quiesced', ring: this.captureWork().ring() }, null),
-      (thrown: unknown) => this.fail(thrown),
-    );
+    // One after the other: while somebody uses a volume its syncs go on, and with them its protection.
+    const quiesced = async (): Promise<void> => {
+      await this.port.quiesce();
+      await this.work?.quiesce();
+      this.feed({ type: 'quiesced', ring: this.captureWork().ring() }, null);
+    };
+    quiesced().catch((thrown: unknown) => this.fail(thrown));
   }
 
   private sendBulk(message: AgentMessage): Promise<void> {
     return (
       this.link?.send(message) ?? Promise.reject(new AfterimageError('SESSION_LOST', 'there is no link'))
     );
-  }
-
-  /** What the status tells, and the session keeps to itself. */
-  private observe(message: ReceiverMessage): void {
-    const states = (volumes: VolumeState[]): void => {
-      this.syncedVolumes.clear();
-      for (const { number, synced } of volumes) if (synced) this.syncedVolumes.add(number);
-    };
-    if ('ack' in message) this.work?.shipper.acknowledge(message.ack.durableLsn);
-    else if ('welcome' in message) {
-      this.lastFailure = '';
-      states(message.welcome.volumes);
-    } else if ('generationAccepted' in message) states(message.generationAccepted.volumes);
-    else if ('syncComplete' in message) this.syncedVolumes.add(message.syncComplete.volume);
-  }
-
-  private note(code: string, message: string): void {
-    this.lastFailure = `${code}: ${message}`;
   }
 
   private captureWork(): CaptureWork {

@@ -23,11 +23,13 @@ import type {
   VolumeState,
   Welcome,
 } from '../proto/replication.js';
-import { assertWatermarks } from '../proto/watermarks.js';
+import { assertWatermarks, higher } from '../proto/watermarks.js';
 import type { Watermarks } from '../proto/watermarks.js';
 import { CheckpointRequests } from './checkpoint_requests.js';
 import { GenerationChange } from './generation_change.js';
+import { Interruption } from './interruption.js';
 import { LsnReserve } from './lsn_reserve.js';
+import { faultOfStates, faultOfWelcome } from './receiver_claims.js';
 import { ReceiverConduct } from './receiver_conduct.js';
 import { endOfContinuity } from './resumption.js';
 import type {
@@ -54,7 +56,7 @@ type Phase =
   | 'reserving' // a generation is being persisted
   | 'beginning' // GenerationBegin was sent
   | 'streaming'
-  | 'leaving' // a disconnect was asked for
+  | 'leaving' // a disconnect was asked for, or Goodbye sent
   | 'ended'; // stopped, or fenced
 
 const CONNECTED: readonly Phase[] = ['greeting', 'abandoning', 'reserving', 'beginning', 'streaming'];
@@ -69,7 +71,12 @@ export class AgentSession {
   #identity: MemberIdentity | null = null;
   /** Production was let in. */
   #isOpen = false;
-  #stop: 'no' | 'quiescing' | 'draining' | 'persisting' | 'stopped' = 'no';
+  #stop:
+    | 'no'
+    | 'quiescing' // production may go on for hours: it is protected as before
+    | 'draining' // production has ended: what was captured is made durable
+    | 'persisting'
+    | 'stopped' = 'no';
   readonly #numbers = new MessageNumbers();
   readonly #store: StateJournal;
   readonly #shipment: Shipment;
@@ -78,6 +85,7 @@ export class AgentSession {
   readonly #conduct: ReceiverConduct;
   readonly #syncs: SyncPlan;
   readonly #checkpoints: CheckpointRequests;
+  readonly #interruption: Interruption;
 
   constructor(private readonly limits: SessionLimits = SESSION_LIMITS) {
     assertLimits(limits);
@@ -88,6 +96,7 @@ export class AgentSession {
     this.#change = new GenerationChange(limits.lsnReserve, this.#shipment, this.#store);
     this.#reserve = new LsnReserve(limits.lsnReserve, this.#shipment, this.#store);
     this.#conduct = new ReceiverConduct(limits);
+    this.#interruption = new Interruption(emit);
     this.#checkpoints = new CheckpointRequests(limits.checkpointsMax, { emit, send });
     this.#syncs = new SyncPlan(limits, {
       emit,
@@ -123,8 +132,8 @@ export class AgentSession {
   get state(): ProtectionState {
     if (this.#shipment.stream.state !== 'live') return 'tracking';
     if (!this.isStreaming) return 'disconnected';
-    if (this.#syncs.active === null) return 'protected';
-    return this.#syncs.active.kind === 'initial' ? 'initial-sync' : 'resync';
+    if (this.#syncs.pending === null) return 'protected';
+    return this.#syncs.pending === 'initial' ? 'initial-sync' : 'resync';
   }
 
   /** Takes one event; returns what is to be done about it, in order. Throws AssertionError on defects only. */
@@ -144,6 +153,10 @@ export class AgentSession {
         return this.#persisted(this.#store.answered());
       case 'persistFailed':
         return this.#persistFailed(this.#store.answered(), event.code, event.message);
+      case 'opened':
+        return this.#opened();
+      case 'openFailed':
+        return this.#openFailed();
       case 'connected':
         return this.#connected();
       case 'disconnected':
@@ -154,7 +167,7 @@ export class AgentSession {
         if (this.#shipment.frameReady(event.frame)) this.#numbers.next();
         return;
       case 'streamEnded':
-        return this.#shipment.streamEnded(event.generation, event.lastLsn, event.reason, event.timeNs);
+        return this.#streamEnded(event);
       case 'sent':
         if (this.#isConnected) this.#shipment.window.sent(event.bytes);
         return this.#syncs.advance();
@@ -214,24 +227,34 @@ export class AgentSession {
 
   #open(): void {
     if (this.#stop !== 'no') return this.#persistStop(this.#resume !== null); // production was never let in
-    this.#isOpen = true;
-    const { timeNs, era, durableLsn, lsnCeiling } = this.#store.state;
+    const { timeNs, era } = this.#store.state;
     this.#out.push({ type: 'open', lastTimeNs: timeNs, era, resume: this.#resume });
+  }
+
+  #opened(): void {
+    this.#isOpen = true;
+    const { durableLsn, lsnCeiling } = this.#store.state;
     this.#shipment.open(durableLsn, lsnCeiling, this.#resume);
+    if (this.#stop === 'quiescing') this.#out.push({ type: 'quiesce' });
     this.#connect();
+  }
+
+  /** There is no ring: production was not let in, and what was clean still is. */
+  #openFailed(): void {
+    this.#persistStop(this.#resume !== null);
   }
 
   #stopRequested(): void {
     if (this.#stop !== 'no') return;
     this.#stop = 'quiescing';
-    this.#syncs.stop();
     if (this.#isOpen) this.#out.push({ type: 'quiesce' });
-    else if (this.#phase === 'ended') this.#stopped(false);
+    else if (this.#identity === null || this.#phase === 'ended') this.#stopped(false);
   }
 
   #quiesced(ring: RingView): void {
     if (this.#stop !== 'quiescing') return;
     this.#ringSeen(ring);
+    this.#syncs.close();
     this.#stop = 'draining';
     // The native group may have closed the stream without anybody having pulled its end yet.
     if (!ring.streaming) this.#persistStop(false);
@@ -241,7 +264,11 @@ export class AgentSession {
     if (this.#stop === 'persisting' || this.#stop === 'stopped') return;
     this.#stop = 'persisting';
     const { marks } = this.#shipment;
-    if (clean && this.isStreaming) this.#send({ goodbye: { reason: 'CLOSED' } });
+    if (clean && this.isStreaming) {
+      this.#send({ goodbye: { reason: 'CLOSED' } });
+      this.#halt();
+      this.#phase = 'leaving'; // the receiver ends the stream at it
+    }
     if (clean && this.#isOpen) {
       assert(marks.durable === marks.captured, 'a clean stop leaves nothing behind');
       this.#store.note({ durableLsn: marks.durable });
@@ -291,6 +318,11 @@ export class AgentSession {
   get #who(): MemberIdentity {
     assert(this.#identity !== null, 'nothing happens before the start');
     return this.#identity;
+  }
+
+  /** Production is in, or may still come in. */
+  get #isServing(): boolean {
+    return this.#stop === 'no' || this.#stop === 'quiescing';
   }
 
   get #isConnected(): boolean {
@@ -365,7 +397,7 @@ export class AgentSession {
     else if ('checkpointDone' in message) this.#checkpoints.done(message.checkpointDone);
     else if ('checkpointRequest' in message) {
       this.#checkpoints.asked(message.checkpointRequest, this.isStreaming);
-    } else if (!this.isStreaming || this.#stop !== 'no') {
+    } else if (!this.isStreaming || this.#syncs.isClosed) {
       return; // about a sync that was stopped
     } else if ('syncAck' in message) this.#syncs.syncAck(message.syncAck);
     else if ('hashReply' in message) this.#syncs.hashReply(message.hashReply);
@@ -397,9 +429,18 @@ export class AgentSession {
 
   // --- generations ---
 
+  #streamEnded(event: Extract<AgentEvent, { type: 'streamEnded' }>): void {
+    const before = this.#shipment.stream.state;
+    const { generation, lastLsn, reason, timeNs } = event;
+    this.#shipment.streamEnded(generation, lastLsn, reason, timeNs);
+    const isNews = before === 'live' && generation === this.generation;
+    if (isNews) this.#interruption.ended(generation, reason);
+  }
+
   #welcomed(welcome: Welcome): void {
     if (this.#phase !== 'greeting') return this.#leave('SESSION_ORDER', 'a second Welcome');
-    if (!this.#knowsAll(welcome.volumes)) return this.#leave('SESSION_ORDER', 'Welcome lacks a volume');
+    const fault = faultOfWelcome(welcome, this.#who.volumes);
+    if (fault !== null) return this.#leave(fault.code, fault.message);
     this.#change.peer = welcome;
     const { stream, marks, shippedLsnMax } = this.#shipment;
     const stubborn = stream.state === 'none' ? null : this.#conduct.stubbornRefusal;
@@ -407,18 +448,15 @@ export class AgentSession {
     if (reason === null) return this.#ship(welcome.durableLsn, welcome.link, welcome.volumes);
     this.#change.reason = reason;
     this.#phase = 'abandoning';
+    if (stream.state === 'live') this.#interruption.ended(stream.generation, reason);
     this.#shipment.giveUp(reason);
   }
 
   #ship(durableLsn: bigint, link: number, states: VolumeState[]): void {
     this.#phase = 'streaming';
     this.#shipment.start(durableLsn, link);
-    if (this.#stop !== 'no' || this.#shipment.stream.state !== 'live') return;
+    if (this.#shipment.stream.state !== 'live') return;
     this.#syncs.start(this.generation, this.#who.volumes, states, this.#change.peer.hashKey);
-  }
-
-  #knowsAll(states: VolumeState[]): boolean {
-    return this.#who.volumes.every(({ number }) => states.some((state) => state.number === number));
   }
 
   #askForGeneration(): void {
@@ -434,7 +472,8 @@ export class AgentSession {
     if (this.#phase !== 'beginning' || generation !== numbers.generation) {
       return this.#leave('SESSION_ORDER', `generation ${generation} was not asked for`);
     }
-    if (!this.#knowsAll(volumes)) return this.#leave('SESSION_ORDER', 'GenerationAccepted lacks a volume');
+    const fault = faultOfStates('GenerationAccepted', volumes, this.#who.volumes);
+    if (fault !== null) return this.#leave(fault.code, fault.message);
     this.#conduct.progressed();
     this.#shipment.begin(numbers);
     this.#ship(numbers.firstLsn - 1n, 0, volumes);
@@ -444,7 +483,7 @@ export class AgentSession {
 
   #tick(nowNs: bigint, ring: RingView): void {
     this.#ringSeen(ring);
-    if (this.#stop === 'no') this.#reserve.advance();
+    if (this.#isServing) this.#reserve.advance();
     this.#syncs.tick();
     if (this.isStreaming) this.#heartbeat(nowNs, ring);
     if (this.#conduct.isSilent(OWED.includes(this.#phase))) {
@@ -470,12 +509,10 @@ export class AgentSession {
   }
 
   #ringSeen(ring: RingView): void {
-    if (this.#shipment.stream.state !== 'live') return;
+    const { stream, usedLsnMax } = this.#shipment;
+    if (stream.state !== 'live') return;
+    if (!ring.streaming) this.#interruption.seen(stream.generation, ring, usedLsnMax);
     this.#shipment.captured(ring.capturedLsn);
-    this.#store.note({ timeNs: max(this.#store.state.timeNs, ring.capturedTimeNs), era: ring.era });
+    this.#store.note({ timeNs: higher(this.#store.state.timeNs, ring.capturedTimeNs), era: ring.era });
   }
-}
-
-function max(a: bigint, b: bigint): bigint {
-  return a > b ? a : b;
 }

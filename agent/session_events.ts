@@ -79,6 +79,10 @@ export type AgentEvent =
   /** The oldest unanswered `persist` is on stable storage. */
   | { type: 'persisted' }
   | { type: 'persistFailed'; code: string; message: string }
+  /** Answers `open`: the capture group is there; production may not be yet. */
+  | { type: 'opened' }
+  /** Answers `open`: there is no capture group, and production is not let in. `stopped` follows. */
+  | { type: 'openFailed' }
   /** The stream that `connect` asked for is open; nothing was sent on it. */
   | { type: 'connected' }
   /** The stream has ended, or could not be opened. Also answers `disconnect`. Once for every `connect`. */
@@ -119,7 +123,8 @@ export type AgentAction =
   | { type: 'persist'; state: StoredState }
   /**
    * Create the capture group (times above `lastTimeNs`, in `era`); if `resume` is not null begin that generation; and
-   * only then let production in. Not before: until now the state on disk might say `clean`.
+   * only then let production in. Not before: until now the state on disk might say `clean`. Answered by `opened`, as soon
+   * as the group is there, or by `openFailed`.
    */
   | { type: 'open'; lastTimeNs: bigint; era: number; resume: GenerationNumbers | null }
   /** Open a stream to the receiver; after a pause that grows with `attempt` (0: at once, else agent/backoff.ts). */
@@ -145,8 +150,8 @@ export type AgentAction =
   /** Begin in the capture group. All of the generation before was pulled to its end. */
   | { type: 'beginGeneration'; start: GenerationNumbers }
   /**
-   * closeStream(reason), then startShipping at its last LSN, so that nothing but `streamEnded` is left to be pulled. Of a
-   * stream that closed by itself only the latter.
+   * Close the stream, if it has not closed by itself, and forget what the ring holds of it: of all of it nothing but
+   * `streamEnded` is left to be pulled.
    */
   | { type: 'abandonStream'; reason: string }
   /** Initial sync: read `length` bytes of the volume's backing. At most one per volume set is outstanding. */
@@ -170,9 +175,17 @@ export type AgentAction =
   | { type: 'readPosition'; requestId: string; name: string }
   /** The end of a `checkpointRequested`. `code` "": it was kept. */
   | { type: 'checkpointResult'; requestId: string; code: string; message: string }
-  /** Stop production's way in, wait for a `compare` that runs, and read the ring. */
+  /**
+   * Wait until production uses the volumes no more, which may take hours, and end its way in; only then end the sync
+   * steps under way, and read the ring.
+   */
   | { type: 'quiesce' }
   /** Something an operator should know. `final`: the session has given up, production goes on unprotected. */
   | { type: 'fail'; code: string; message: string; final: boolean }
+  /**
+   * Something an operator should know: the stream of `generation` has ended, and until a later one is synced the member is
+   * not what it was. The code may be corrected when its end was pulled.
+   */
+  | { type: 'interrupted'; generation: bigint; code: string; message: string }
   /** The end; a `connect` that still waits is cancelled. `clean`: the next process may continue the generation. */
   | { type: 'stopped'; clean: boolean };

@@ -4,7 +4,7 @@
  */
 import { strict as assert } from 'node:assert';
 import type { Ack } from '../proto/replication.js';
-import { watermarksAt } from '../proto/watermarks.js';
+import { higher, watermarksAt } from '../proto/watermarks.js';
 import type { Watermarks } from '../proto/watermarks.js';
 import { Capture } from './capture_stream.js';
 import type { CaptureStream } from './capture_stream.js';
@@ -68,7 +68,7 @@ export class Shipment {
   start(durableLsn: bigint, link: number): void {
     const { captured, durable } = this.marks;
     if (durableLsn > durable) this.emit({ type: 'release', lsn: durableLsn });
-    this.marks = { ...watermarksAt(durableLsn), captured: max(captured, durableLsn) };
+    this.marks = { ...watermarksAt(durableLsn), captured: higher(captured, durableLsn) };
     this.#isShipping = true;
     this.emit({ type: 'startShipping', durableLsn, link });
   }
@@ -95,7 +95,7 @@ export class Shipment {
   }
 
   captured(lsn: bigint): void {
-    if (this.stream.state === 'live') this.marks.captured = max(this.marks.captured, lsn);
+    if (this.stream.state === 'live') this.marks.captured = higher(this.marks.captured, lsn);
   }
 
   /** True when the frame is sent, false when it is given back. */
@@ -111,8 +111,8 @@ export class Shipment {
     this.emit({ type: 'sendFrame' });
     this.window.frameWritten(frame.lastLsn, frame.bytes);
     marks.shipped = frame.lastLsn;
-    marks.captured = max(marks.captured, frame.lastLsn);
-    this.#shippedLsnMax = max(this.#shippedLsnMax, frame.lastLsn);
+    marks.captured = higher(marks.captured, frame.lastLsn);
+    this.#shippedLsnMax = higher(this.#shippedLsnMax, frame.lastLsn);
     return true;
   }
 
@@ -135,7 +135,7 @@ export class Shipment {
     if (durableLsn < marks.durable || receivedLsn < durableLsn || receivedLsn > marks.shipped) {
       return `acknowledged ${durableLsn} of ${receivedLsn} received, after ${marks.durable} and of ${marks.shipped} sent`;
     }
-    marks.received = max(marks.received, receivedLsn);
+    marks.received = higher(marks.received, receivedLsn);
     if (durableLsn > marks.durable) {
       marks.durable = durableLsn;
       marks.applied = durableLsn;
@@ -158,8 +158,4 @@ export class Shipment {
     if (this.stream.state === 'ended') this.emit({ type: 'release', lsn: this.stream.lastLsn });
     this.#capture.forget();
   }
-}
-
-function max(a: bigint, b: bigint): bigint {
-  return a > b ? a : b;
 }

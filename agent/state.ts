@@ -3,12 +3,13 @@
  * what its session asked to keep (session_events.ts, StoredState), and what its backings were.
  */
 import { createHash } from 'node:crypto';
-import { mkdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { AfterimageError } from '../proto/errors.js';
 import { writeDurably } from '../service/durable_file.js';
 import { fileError } from '../service/file_error.js';
+import { makeDirectory } from './directory.js';
 import type { StoredState } from './session_events.js';
 
 export const STATE_VERSION = 1;
@@ -28,7 +29,7 @@ const volumeSchema = z.strictObject({
   uuid,
   size: decimal,
   backing: z.string(),
-  /** What the backing was when the file was last written (backing.ts). */
+  /** What the backing was when the file was last written (backing_fingerprint.ts). */
   fingerprint: z.string(),
 });
 const streamSchema = z.strictObject({
@@ -128,7 +129,7 @@ async function writeMemory(file: string, memory: MemberMemory): Promise<void> {
   const state = JSON.stringify(toJson(memory));
   const text = `{"version":${STATE_VERSION},"sha256":"${digest(state)}","state":${state}}\n`;
   try {
-    await mkdir(path.dirname(file), { recursive: true, mode: 0o700 });
+    await makeDirectory(path.dirname(file));
     await writeDurably(file, text);
   } catch (cause) {
     throw fileError(cause, `${file} cannot be written`);

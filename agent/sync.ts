@@ -5,11 +5,11 @@
  */
 import type * as native from '../native/index.js';
 import { AfterimageError } from '../proto/errors.js';
+import { HASH_BYTES } from '../proto/replication.js';
 import type { Clock } from './clock.js';
 
 /** Largest record, and so the longest stretch that is republished under one extent lock. */
 export const PIECE_BYTES_MAX = 1 << 20;
-const HASH_BYTES = 32;
 /** How long a sync stands back when the ring is more than half full: production's records go first. */
 const STAND_BACK_MS = 20;
 

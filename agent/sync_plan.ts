@@ -5,6 +5,7 @@
  * Why a sync that goes on after a reconnect may skip what is below its offset: within one generation every change of
  * the backing is in the stream, so what was read before only has to be in the base, or in the ring, at all.
  */
+import { HASH_BYTES } from '../proto/replication.js';
 import type {
   AgentBody,
   HashReply,
@@ -28,9 +29,11 @@ export interface SyncPort {
   refuse(message: string): void;
 }
 
+type SyncKind = 'initial' | 'resync';
+
 interface ActiveSync {
   volume: number;
-  kind: 'initial' | 'resync';
+  kind: SyncKind;
   size: bigint;
   /** Initial: the next read. Resync: the next compare. */
   offset: bigint;
@@ -58,6 +61,9 @@ export class SyncPlan {
   #requestId = 0;
   #active: ActiveSync | null = null;
   #queue: VolumeState[] = [];
+  /** Volumes without an ordered point in the generation, whether a sync of theirs runs or not. */
+  readonly #unsynced = new Map<number, SyncKind>();
+  #isClosed = false;
   #volumes: VolumeInfo[] = [];
   #hashKey: Buffer = Buffer.alloc(0);
   #generation = 0n;
@@ -77,6 +83,8 @@ export class SyncPlan {
     this.#volumes = volumes;
     this.#hashKey = hashKey;
     this.#queue = states.filter((state) => !state.synced).sort((a, b) => a.number - b.number);
+    this.#unsynced.clear();
+    for (const state of this.#queue) this.#unsynced.set(state.number, kindOf(state));
     this.advance();
   }
 
@@ -87,9 +95,23 @@ export class SyncPlan {
     this.#queue = [];
   }
 
-  /** What the member is busy with; null: nothing is left to sync. */
-  get active(): { volume: number; kind: 'initial' | 'resync'; offset: bigint; size: bigint } | null {
+  /** Production has ended, and what is not synced by now stays so: no step is taken any more. */
+  close(): void {
+    this.#isClosed = true;
+    this.stop();
+  }
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** What the member is busy with; null: with nothing, which does not mean that nothing is left to do. */
+  get active(): { volume: number; kind: SyncKind; offset: bigint; size: bigint } | null {
     return this.#active;
+  }
+  /** What stands between the member and an ordered point: the sync under way, or the next; null: nothing. */
+  get pending(): SyncKind | null {
+    const [next] = this.#unsynced.values();
+    return this.#active?.kind ?? next ?? null;
   }
   /** Volumes that wait for their turn. */
   get waiting(): number {
@@ -187,6 +209,7 @@ export class SyncPlan {
       this.port.refuse(`SyncComplete for volume ${complete.volume}, which is not done`);
     } else {
       this.#progress.delete(complete.volume);
+      this.#unsynced.delete(complete.volume);
       this.#active = null;
       this.advance();
     }
@@ -194,6 +217,7 @@ export class SyncPlan {
 
   /** Takes every step that is possible now. */
   advance(): void {
+    if (this.#isClosed) return;
     this.#active ??= this.#next();
     const sync = this.#active;
     if (sync === null || sync.paused || sync.done) return;
@@ -212,7 +236,7 @@ export class SyncPlan {
     const state = this.#queue.shift();
     const info = this.#volumes.find((volume) => volume.number === state?.number);
     if (state === undefined || info === undefined) return null;
-    const kind = state.base === 'BASE_COMPLETE' ? 'resync' : 'initial';
+    const kind = kindOf(state);
     const offset =
       kind === 'resync'
         ? (this.#progress.get(state.number) ?? 0n)
@@ -299,5 +323,6 @@ export class SyncPlan {
   }
 }
 
-/** One HMAC-SHA-256. */
-export const HASH_BYTES = 32;
+function kindOf({ base }: VolumeState): SyncKind {
+  return base === 'BASE_COMPLETE' ? 'resync' : 'initial';
+}

@@ -3,15 +3,19 @@
  * serves to the host.
  */
 import path from 'node:path';
+import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import type { VolumeInfo } from '../proto/replication.js';
 import type { Log } from '../service/log.js';
 import type * as native from '../native/index.js';
-import { attachSocket, type Attachment } from './attachment.js';
-import { backingFingerprint, openBacking } from './backing.js';
+import type { Attachment } from './attachment.js';
+import { openBacking } from './backing.js';
+import { backingFingerprint } from './backing_fingerprint.js';
 import type { Clock } from './clock.js';
 import type { VolumeConfig } from './config.js';
 import { attachLoopDevice, type LoopDoor } from './loop_attachment.js';
+import { attachSocket } from './socket_attachment.js';
 import type { VolumeMemory } from './state.js';
+import { VolumeUse } from './volume_use.js';
 
 export type VolumeDoor = LoopDoor & Pick<typeof native, 'openFileDevice' | 'startNbdServer'>;
 
@@ -25,10 +29,13 @@ export interface Places {
 export class ProtectedVolume {
   private captured: native.CapturedVolume | null = null;
   private attachment: Attachment | null = null;
+  private use: VolumeUse | null = null;
 
   private constructor(
     readonly config: VolumeConfig,
     readonly info: VolumeInfo,
+    /** Whether the backing was as the last clean stop left it. */
+    readonly isUntouched: boolean,
     private readonly backing: native.BlockDevice,
     private readonly door: VolumeDoor,
   ) {}
@@ -44,15 +51,21 @@ export class ProtectedVolume {
     stateDir: string,
     door: VolumeDoor,
   ): Promise<ProtectedVolume> {
+    const isUntouched = memory !== null && memory.fingerprint === (await backingFingerprint(config.backing));
     const backing = await openBacking(config, memory, stateDir, door.openFileDevice);
     const { size, blockSize } = backing;
     const info = { number: identity.number, uuid: identity.uuid, name: config.name, size, blockSize };
-    return new ProtectedVolume(config, info, backing, door);
+    // Without a fingerprint nothing tells of changes.
+    return new ProtectedVolume(config, info, isUntouched && memory.fingerprint !== '', backing, door);
   }
 
   get device(): native.CapturedVolume {
     if (this.captured === null) throw new Error(`volume ${this.config.name} is not captured yet`);
     return this.captured;
+  }
+  /** How a message names it. */
+  get title(): string {
+    return `volume ${this.config.name} (${this.config.backing})`;
   }
   /** Requests since the start. */
   get counters(): native.DeviceCounters {
@@ -63,6 +76,11 @@ export class ProtectedVolume {
     return this.attachment?.device ?? '';
   }
 
+  /** Who keeps it from being taken away; null: nobody, or it is not to be taken away. */
+  get usedBy(): string | null {
+    return this.use?.by ?? null;
+  }
+
   capture(group: native.CaptureGroup): void {
     this.captured = group.addVolume(this.info.number, this.backing);
   }
@@ -70,24 +88,17 @@ export class ProtectedVolume {
   /** Lets production in. Errors: those of the front ends. */
   async attach(group: string, places: Places, clock: Clock, log: Log): Promise<void> {
     const { name, attach } = this.config;
+    const use = (this.use = new VolumeUse(name, clock, log));
     if (attach.kind === 'socket') {
-      const { startNbdServer } = this.door;
-      this.attachment = await attachSocket(name, attach.address, this.device, startNbdServer, clock, log);
+      this.attachment = await attachSocket(name, attach.address, this.device, this.door.startNbdServer, use);
       return;
     }
     const loopPlaces = {
       mountPoint: path.join(places.runDir, 'fuse', group, name),
       link: path.join(places.linkDir, group, name),
     };
-    this.attachment = await attachLoopDevice(
-      name,
-      loopPlaces,
-      attach.threads,
-      this.device,
-      this.door,
-      clock,
-      log,
-    );
+    const { device, door } = this;
+    this.attachment = await attachLoopDevice(loopPlaces, attach.threads, device, door, use, log);
   }
 
   /** Ends production's way in, once nobody uses it or `end` aborts. */
@@ -98,10 +109,15 @@ export class ProtectedVolume {
 
   /** Makes what was written durable on the backing. Errors: IO_ERROR. */
   async flush(): Promise<void> {
-    await this.captured?.flush();
+    try {
+      await this.captured?.flush();
+    } catch (thrown) {
+      const { code, message } = toAfterimageError(thrown);
+      throw new AfterimageError(code, `${this.title} at its flush: ${message}`, { cause: thrown });
+    }
   }
 
-  /** What is to be remembered of it; `clean`: nothing but the agent has written to it, and the agent has ended. */
+  /** What is to be remembered of it; `clean`: nothing but the agent has written to it, and the agent writes no more. */
   async remember(clean: boolean): Promise<VolumeMemory> {
     const { number, uuid, size } = this.info;
     const { backing } = this.config;
@@ -110,7 +126,9 @@ export class ProtectedVolume {
 
   /** Gives the backing back. Nothing is attached any more. */
   async close(): Promise<void> {
-    await this.captured?.close();
+    const { captured } = this;
+    this.captured = null; // a status that is asked for meanwhile finds it gone
+    await captured?.close();
     await this.backing.close();
   }
 }

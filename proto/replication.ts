@@ -8,6 +8,8 @@ export const PROTOCOL_VERSION = 1;
 export const FRAME_HEADROOM_BYTES = 64;
 /** Largest message on the stream: a frame (1280 KiB at most) or sync data, and change. */
 export const MESSAGE_BYTES_MAX = 2 * 1024 * 1024;
+/** Of one block in a HashReply: HMAC-SHA-256, keyed with the hash_key of Welcome. */
+export const HASH_BYTES = 32;
 
 export interface VolumeInfo {
   number: number;

@@ -31,6 +31,11 @@ export function assertWatermarks(marks: Watermarks): void {
   );
 }
 
+/** The higher of two positions. */
+export function higher(a: bigint, b: bigint): bigint {
+  return a > b ? a : b;
+}
+
 /** All marks at one LSN: where a stream begins, or goes on. */
 export function watermarksAt(lsn: bigint): Watermarks {
   return { applied: lsn, durable: lsn, received: lsn, shipped: lsn, captured: lsn };

@@ -36,12 +36,12 @@ export async function tryDetach(device: string, detachLoop: DetachLoop): Promise
   }
 }
 
-/** Who is in the way of detaching. */
+/** Who is in the way of detaching: what follows "in use by". */
 export async function describeUse(device: string): Promise<string> {
   const mountPoints = await mountPointsOf(device);
-  if (mountPoints.length > 0) return `mounted on ${mountPoints.join(', ')}`;
+  if (mountPoints.length > 0) return `the mount on ${mountPoints.join(', ')}`;
   const holders = await readdir(`/sys/block/${path.basename(device)}/holders`);
-  return holders.length > 0 ? `held by ${holders.join(', ')}` : 'opened by a process';
+  return holders.length > 0 ? holders.join(', ') : 'a process that has it open';
 }
 
 /**
@@ -57,7 +57,7 @@ export async function clearServed(mountPoint: string, detachLoop: DetachLoop, lo
   for (const device of await loopDevicesOver(file)) {
     if (!(await tryDetach(device, detachLoop))) {
       const use = await describeUse(device);
-      throw new AfterimageError('LOOP_BUSY', `${device} of a daemon that was killed is in use (${use})`);
+      throw new AfterimageError('LOOP_BUSY', `${device} of a daemon that was killed is in use by ${use}`);
     }
     log.warn({ device, file }, 'detached the loop device of a daemon that was killed');
   }

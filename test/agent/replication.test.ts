@@ -1,16 +1,19 @@
 /** An agent with the real addon against a small receiver: what the host wrote is what the journal replays to. */
 import { randomBytes } from 'node:crypto';
+import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
 import type { VolumeConfig } from '../../agent/config.js';
 import { MemoryReceiver } from './memory_receiver.js';
 import { qemuIo, RunningAgent, scratchDirectory, socketVolume, type TestSite } from './running_agent.js';
 
 const MIB = 1 << 20;
+const run = promisify(execFile);
 
 interface Scene {
   site: TestSite;
@@ -91,6 +94,8 @@ t.test('production is served while the receiver is away, and protected when it c
   t.equal((await agent.status()).state, 'tracking');
   await qemuIo(here.socket, 'write -P 33 0 2M', 'flush');
   await agent.until('told why', ({ detail }) => detail.startsWith('RECEIVER_UNREACHABLE'));
+  const [first, later] = [await agent.status(), await sleep(30).then(() => agent.status())];
+  t.ok(0n < first.rpoLagNs && first.rpoLagNs < later.rpoLagNs, 'nothing is replicated: the lag grows');
   await t.rejects(agent.checkpoint('early'), { code: 'RECEIVER_UNREACHABLE' });
   await here.receiver.listen(here.site.receiverPort);
   await agent.settled();
@@ -132,6 +137,7 @@ t.test(
       await qemuIo(socket, ...[0, 4, 8].map((at) => `write -P ${60 + round} ${at}M 4M`), 'flush');
     }
     await agent.until('tracking', ({ state }) => state === 'tracking');
+    await agent.until('told why', ({ detail }) => detail.startsWith('RING_FULL'));
     await qemuIo(socket, 'write -P 99 14M 1M', 'flush');
     await receiver.unblock();
     const after = await agent.settled();
@@ -163,6 +169,43 @@ t.test('a backing that was written to while the agent was stopped is compared ag
   await assertEqual(t, here, 'what was written behind the agent is there');
   await again.stop();
 });
+
+t.test(
+  'a block device that was written to while the agent was stopped is compared again, and only then',
+  { skip: process.getuid?.() === 0 ? false : 'needs root' },
+  async (t) => {
+    const here = await scene(t);
+    const { stdout } = await run('losetup', ['--find', '--show', here.volume.backing]);
+    const device = stdout.trim();
+    t.teardown(() => run('losetup', ['-d', device]));
+    const site = { ...here.site, volumes: [{ ...here.volume, backing: device }] };
+    const first = await start(t, site);
+    const before = await first.settled();
+    await qemuIo(here.socket, 'write -P 42 1M 1M', 'flush');
+    await first.stop();
+
+    const second = await start(t, site);
+    t.equal((await second.settled()).generation, before.generation, 'untouched: the stream goes on');
+    await qemuIo(here.socket, 'write -P 43 2M 1M', 'discard 3M 1M', 'flush');
+    await second.stop();
+
+    await run('dd', [
+      'if=/dev/urandom',
+      `of=${device}`,
+      'bs=4k',
+      'count=1',
+      'seek=1300',
+      'conv=notrunc,fsync',
+    ]);
+    const third = await start(t, site);
+    const after = await third.settled();
+    t.equal(after.generation, before.generation + 1n);
+    t.strictSame(here.receiver.syncs, ['SYNC_INITIAL 0', 'SYNC_RESYNC 0']);
+    const replica = await here.receiver.contentAt(0, here.receiver.durableLsn);
+    t.ok(replica.equals(readFileSync(device)), 'what was written behind the agent is there');
+    await third.stop();
+  },
+);
 
 t.test('a second agent is refused, by its directories and by the backing', async (t) => {
   const here = await scene(t);
@@ -218,9 +261,21 @@ t.test('a client that stays holds a stop up, until the second signal', async (t)
   t.teardown(() => client.destroy());
   await once(client, 'data'); // the server's greeting
   let isStopped = false;
+  here.receiver.isBlocked = true;
+  await qemuIo(here.socket, 'write -P 70 0 1M', 'flush');
   const stopping = agent.stop().then(() => (isStopped = true));
   await sleep(600);
   t.notOk(isStopped);
+  await here.receiver.unblock();
+  const status = await agent.until('replicated', (now) => now.durableLsn === now.capturedLsn);
+  t.equal(status.state, 'protected');
+  t.equal(status.detail, 'stopping: in use by 1 NBD connection (volume data)');
+  await qemuIo(here.socket, 'write -P 71 2M 1M', 'flush');
+  await agent.until(
+    'replicated',
+    (now) => now.capturedLsn > status.capturedLsn && now.durableLsn === now.capturedLsn,
+  );
+  await assertEqual(t, here, 'what is written after the first signal is protected');
   await agent.stopNow();
   await stopping;
   t.notOk(existsSync(here.socket));

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import type { Test } from 'tap';
-import type { AgentConfig, VolumeConfig } from '../../agent/config.js';
+import type { AgentConfig, GroupConfig, VolumeConfig } from '../../agent/config.js';
 import { runAgent } from '../../agent/main.js';
 import { agentControlService, type CheckpointInfo, type GroupStatus } from '../../proto/control.js';
 import { createLog, type Log } from '../../service/log.js';
@@ -33,17 +33,22 @@ export interface TestSite {
   receiverPort: number;
   volumes: VolumeConfig[];
   ringBytes?: bigint;
+  control?: string;
+  /** Before the group of `volumes`. */
+  moreGroups?: GroupConfig[];
 }
 
-export function configOf({ directory, receiverPort, volumes, ringBytes = 8n << 20n }: TestSite): AgentConfig {
+export function configOf(site: TestSite): AgentConfig {
+  const { directory, receiverPort, volumes, ringBytes = 8n << 20n, moreGroups = [] } = site;
   const runDir = path.join(directory, 'run');
+  const control = site.control ?? path.join(runDir, 'agent.sock');
   return {
     receiver: { host: '127.0.0.1', port: receiverPort },
     stateDir: path.join(directory, 'state'),
     runDir,
-    control: path.join(runDir, 'agent.sock'),
+    control,
     logLevel: 'fatal',
-    groups: [{ name: 'db', ringBytes, lingerUs: 1000, volumes }],
+    groups: [...moreGroups, { name: 'db', ringBytes, lingerUs: 1000, volumes }],
   };
 }
 
@@ -85,12 +90,17 @@ export class RunningAgent {
     }
   }
 
-  async status(): Promise<GroupStatus> {
+  async groups(): Promise<GroupStatus[]> {
     const { groups } = await this.call((client) =>
       client.callUnary(agentControlService.status, {}, { timeoutMs: CALL_MS_MAX }),
     );
-    if (groups[0] === undefined) throw new Error('the agent has no group');
-    return groups[0];
+    return groups;
+  }
+
+  async status(): Promise<GroupStatus> {
+    const status = (await this.groups()).find(({ name }) => name === 'db');
+    if (status === undefined) throw new Error('the agent has no such group');
+    return status;
   }
 
   checkpoint(name: string): Promise<CheckpointInfo> {

@@ -1,6 +1,7 @@
 /** The agent's session, situation by situation. Histories in any order: test/sim. */
 import t from 'tap';
 import type { StoredState } from '../../agent/session_events.js';
+import type { Welcome } from '../../proto/replication.js';
 import { COMPLETE, EMPTY, IDENTITY, ring, Script, SYNCED } from './session_script.js';
 
 const CLEAN: StoredState = {
@@ -31,7 +32,9 @@ t.test('a first start asks for everything before it uses it', (t) => {
   script.feed({ type: 'started', stored: null, identity: IDENTITY });
   t.same(script.types(), ['persist'], 'production is not let in before the epoch is stored');
   script.feed({ type: 'persisted' });
-  t.same(script.types(), ['open', 'connect']);
+  t.same(script.types(), ['open']);
+  script.feed({ type: 'opened' });
+  t.same(script.types(), ['connect']);
   script.connect();
   t.same(script.said(), ['hello']);
   script.welcome(0n, 0n, EMPTY);
@@ -56,6 +59,7 @@ t.test('after a clean stop the same generation goes on without a sync', (t) => {
   t.equal(script.get('persist')?.state.clean, false);
   script.feed({ type: 'persisted' });
   t.match(script.get('open')?.resume, { epoch: 5n, generation: 2n, firstLsn: 101n });
+  script.feed({ type: 'opened' });
   script.connect();
   script.welcome(2n, 100n, SYNCED);
   t.same(script.get('startShipping'), { type: 'startShipping', durableLsn: 100n, link: 7 });
@@ -201,6 +205,43 @@ t.test('a receiver that contradicts itself loses the connection, not the agent',
   t.end();
 });
 
+t.test('a receiver whose numbers cannot be loses the connection, and nothing of them is stored', (t) => {
+  // A generation of 2^64 - 1 was raised by one, did not fit its field any more, and was stored.
+  const syncing = { ...EMPTY, base: 'BASE_SYNCING' } as const;
+  const good: Welcome = {
+    software: 'test',
+    generation: 1n,
+    durableLsn: 10n,
+    link: 7,
+    hashKey: Buffer.alloc(32),
+    volumes: [SYNCED],
+    ended: false,
+  };
+  const wrong: [Partial<Welcome>, string][] = [
+    [{ generation: 2n ** 63n }, 'WATERMARK_INVALID'],
+    [{ durableLsn: 2n ** 63n }, 'WATERMARK_INVALID'],
+    [{ hashKey: Buffer.alloc(31) }, 'MESSAGE_INVALID'],
+    [{ volumes: [{ ...syncing, syncOffset: 3n * 1024n * 1024n + 512n }] }, 'WATERMARK_INVALID'],
+    [{ volumes: [{ ...syncing, syncOffset: 100n }] }, 'WATERMARK_INVALID'],
+    [{ volumes: [] }, 'SESSION_ORDER'],
+  ];
+  for (const [change, code] of wrong) {
+    const script = flowing();
+    script.lose();
+    script.connect();
+    script.hear({ welcome: { ...good, ...change } });
+    t.match(script.get('disconnect'), { code }, code);
+    t.notOk(script.get('persist'));
+    t.notOk(script.get('abandonStream'), 'the stream waits for a receiver that makes sense');
+  }
+  const script = new Script();
+  script.start(null);
+  script.welcome(0n, 0n, EMPTY);
+  script.begin(1n, { ...syncing, syncOffset: 1n });
+  t.match(script.get('disconnect'), { code: 'WATERMARK_INVALID' });
+  t.end();
+});
+
 t.test('a fenced agent gives up and leaves production alone', (t) => {
   const script = flowing();
   script.hear({ refused: { code: 'FENCED', message: 'another', retryable: false } });
@@ -264,6 +305,49 @@ t.test('a clean stop waits for the last record, and says goodbye', (t) => {
   t.end();
 });
 
+t.test('a stop that waits for the users of a volume leaves its protection as it was', (t) => {
+  // From the first signal on the reserve stood still and syncs ended, and the state, for want of one, was `protected`.
+  const script = new Script();
+  script.start(null);
+  script.welcome(0n, 0n, EMPTY);
+  script.begin(1n, EMPTY);
+  const piece = (): number => script.get('readPiece')?.turn ?? -1;
+  const turn = piece();
+  script.feed({ type: 'stopRequested' });
+  t.same(script.types(), ['quiesce']);
+  script.feed({ type: 'pieceRead', turn, wireBytes: 5000, rawBytes: 1024 * 1024 });
+  t.ok(script.get('readPiece'), 'the sync goes on');
+  t.equal(script.session.state, 'initial-sync');
+  script.feed({ type: 'tick', nowNs: 1n, ring: ring(600n) });
+  t.match(script.get('persist')?.state, { lsnCeiling: 1600n }, 'LSNs are reserved as before');
+  script.feed({ type: 'persisted' });
+  script.lose();
+  script.connect();
+  script.welcome(1n, 0n, { ...EMPTY, base: 'BASE_SYNCING', syncOffset: 1024n * 1024n });
+  t.ok(script.get('readPiece'), 'a reconnect takes the sync up again');
+  script.frame(1n, 600n);
+  script.feed({ type: 'streamEnded', generation: 1n, lastLsn: 600n, reason: 'RING_FULL', timeNs: 1n });
+  script.feed({ type: 'persisted' });
+  script.hear({ generationAccepted: { generation: 2n, volumes: [COMPLETE] } });
+  t.same(script.said().slice(0, 2), ['syncBegin', 'hashRequest'], 'a new generation gets its sync');
+  t.equal(script.session.state, 'resync');
+  script.feed({ type: 'quiesced', ring: ring(700n) });
+  t.equal(script.session.state, 'resync', 'a sync that was broken off is not one that is done');
+  t.end();
+});
+
+t.test('a stop that drains after a reconnect begins no sync', (t) => {
+  const script = flowing();
+  script.feed({ type: 'stopRequested' });
+  script.feed({ type: 'quiesced', ring: ring(20n) });
+  script.lose();
+  script.connect();
+  script.welcome(1n, 10n, COMPLETE);
+  t.same(script.said(), []);
+  t.equal(script.session.state, 'resync');
+  t.end();
+});
+
 t.test('a stop is not clean when the ring had closed the stream by itself', (t) => {
   const script = flowing();
   script.ack(20n);
@@ -287,12 +371,75 @@ t.test('a stop after a state that could not be stored ends at once', (t) => {
   t.end();
 });
 
+t.test('a capture group that cannot be made ends the start, and leaves what was clean clean', (t) => {
+  for (const [stored, clean] of [
+    [CLEAN, true],
+    [{ ...CLEAN, clean: false }, false],
+  ] as const) {
+    const script = new Script();
+    script.feed({ type: 'started', stored, identity: IDENTITY });
+    script.feed({ type: 'persisted' });
+    script.feed({ type: 'openFailed' });
+    t.same(script.types(), ['persist'], 'nobody is connected to');
+    t.match(script.get('persist')?.state, { clean, durableLsn: 100n });
+    script.feed({ type: 'stopRequested' });
+    t.same(script.types(), []);
+    script.feed({ type: 'persisted' });
+    t.same(script.actions, [{ type: 'stopped', clean }]);
+  }
+  t.end();
+});
+
+t.test('a session that was never started can be stopped', (t) => {
+  const script = new Script();
+  t.same(script.feed({ type: 'stopRequested' }), [{ type: 'stopped', clean: false }]);
+  t.end();
+});
+
+t.test('the end of a stream is told as soon as it shows, and once', (t) => {
+  const script = flowing();
+  const full = { ...ring(30n, false), usedBytes: 9n << 20n, bytes: 10n << 20n };
+  script.feed({ type: 'tick', nowNs: 1n, ring: full });
+  t.match(script.get('interrupted'), { code: 'RING_FULL', generation: 1n });
+  script.feed({ type: 'tick', nowNs: 2n, ring: full });
+  t.notOk(script.get('interrupted'));
+  script.feed({ type: 'streamEnded', generation: 1n, lastLsn: 30n, reason: 'RING_FULL', timeNs: 1n });
+  t.notOk(script.get('interrupted'), 'it was told before its end could be pulled');
+
+  const spent = flowing();
+  spent.feed({ type: 'tick', nowNs: 1n, ring: ring(1000n, false) });
+  t.match(spent.get('interrupted'), { code: 'LSN_CEILING' });
+
+  const failed = flowing();
+  failed.feed({ type: 'streamEnded', generation: 1n, lastLsn: 30n, reason: 'BACKING_FAILED', timeNs: 1n });
+  t.match(failed.get('interrupted'), { code: 'BACKING_FAILED' });
+
+  const given = flowing();
+  given.lose();
+  given.connect();
+  given.welcome(1n, 9n, SYNCED);
+  t.match(given.get('interrupted'), { code: 'WATERMARK_INVALID' });
+  t.end();
+});
+
+t.test('the end of the session after Goodbye is no loss', (t) => {
+  const script = flowing();
+  script.ack(20n);
+  script.feed({ type: 'stopRequested' });
+  script.feed({ type: 'quiesced', ring: ring(20n) });
+  t.same(script.said(), ['goodbye']);
+  t.same(script.feed({ type: 'disconnected', code: 'SESSION_LOST', message: 'the receiver ended it' }), []);
+  t.same(script.feed({ type: 'persisted' }), [{ type: 'stopped', clean: true }]);
+  t.end();
+});
+
 t.test('a heartbeat does not vouch for the time after the stream was closed', (t) => {
   // The receiver takes a heartbeat's time as covered once its LSN is durable: it graded `ordered` what nobody captured.
   const script = flowing();
   const stateOf = (streaming: boolean): string => {
-    const [action] = script.feed({ type: 'tick', nowNs: 9n, ring: ring(20n, streaming) });
-    const heartbeat = action?.type === 'send' && 'heartbeat' in action.message && action.message.heartbeat;
+    script.feed({ type: 'tick', nowNs: 9n, ring: ring(20n, streaming) });
+    const action = script.get('send');
+    const heartbeat = action !== undefined && 'heartbeat' in action.message && action.message.heartbeat;
     return heartbeat ? heartbeat.state : '';
   };
   t.equal(stateOf(true), 'protected');

@@ -42,6 +42,7 @@ export class Script {
   start(stored: StoredState | null): void {
     this.feed({ type: 'started', stored, identity: IDENTITY });
     this.feed({ type: 'persisted' });
+    this.feed({ type: 'opened' });
     this.connect();
   }
   connect(): void {

@@ -52,6 +52,8 @@ export interface AgentSurroundings {
 
 const TICK_MS = 1000;
 const WRITE_MS_MAX = 40;
+/** How long production goes on after a stop was asked for. */
+const USE_MS_MAX = 10_000;
 
 export class AgentNode {
   readonly session: AgentSession;
@@ -64,6 +66,7 @@ export class AgentNode {
   #isQuiet = false;
   #isStopping = false;
   #isFenced = false;
+  #unsynced = new Set<number>();
 
   constructor(
     readonly host: ModelHost,
@@ -80,11 +83,10 @@ export class AgentNode {
     return this.#isFenced;
   }
   get isSettled(): boolean {
-    const { isStreaming, marks, sync } = this.session;
+    const { state, marks } = this.session;
     return (
-      isStreaming &&
+      state === 'protected' &&
       !this.#isStopping &&
-      sync.active === null &&
       this.#capture?.isStreaming === true &&
       marks.durable === this.#capture.lastLsn &&
       this.host.inFlight.size === 0
@@ -156,6 +158,7 @@ export class AgentNode {
         return this.#endpoint?.close();
       case 'send':
         assert(!('frame' in action.message), 'frames are sent by sendFrame');
+        if ('heartbeat' in action.message) this.#assertHonest(action.message.heartbeat.state);
         this.#endpoint?.send({ message: action.message });
         return;
       case 'startShipping':
@@ -218,11 +221,18 @@ export class AgentNode {
       case 'checkpointResult':
         return this.around.onCheckpoint(action.requestId, action.code);
       case 'quiesce':
-        this.#isServing = false;
-        return this.#quiesce();
+        // Whoever has the volume mounted may go on with it for long.
+        this.process.after(random.chance(0.5) ? 0 : random.int(1, USE_MS_MAX), () => {
+          this.#isServing = false;
+          this.#quiesce();
+        });
+        return;
       case 'fail':
         this.#isFenced ||= action.final && action.code === 'FENCED';
         this.around.onFail(action.code, action.message);
+        return;
+      case 'interrupted':
+        assert(!this.#group.isStreaming || action.code !== 'RING_FULL', 'a full ring has ended its stream');
         return;
       case 'stopped':
         assert(!action.clean || this.host.inFlight.size === 0, 'a clean stop comes after the last write');
@@ -260,6 +270,7 @@ export class AgentNode {
     }
     this.#isServing = true;
     this.#serve();
+    this.#feed({ type: 'opened' });
   }
 
   /** Production: bursts and pauses. */
@@ -286,11 +297,33 @@ export class AgentNode {
       };
       if (endpoint === null) return lost();
       endpoint.onMessage = (message) => {
-        if (this.process.isAlive) this.#feed({ type: 'message', message });
+        if (!this.process.isAlive) return;
+        this.#observe(message);
+        this.#feed({ type: 'message', message });
       };
       endpoint.onClosed = lost;
       this.#feed({ type: 'connected' });
     });
+  }
+
+  /** What the receiver says is synced, read beside the session. */
+  #observe(message: ReceiverMessage): void {
+    const volumes =
+      'welcome' in message
+        ? message.welcome.volumes
+        : 'generationAccepted' in message
+          ? message.generationAccepted.volumes
+          : null;
+    if (volumes !== null)
+      this.#unsynced = new Set(volumes.filter((one) => !one.synced).map((one) => one.number));
+    else if ('syncComplete' in message) this.#unsynced.delete(message.syncComplete.volume);
+  }
+
+  #assertHonest(state: string): void {
+    assert(
+      state !== 'protected' || this.#unsynced.size === 0,
+      'it says protected while a volume is not synced',
+    );
   }
 
   #sendBulk(item: Upstream, bytes: number): void {

@@ -1,0 +1,63 @@
+/** One attempt to connect to the receiver and, if it succeeds, its gRPC stream. */
+import { status, type ClientDuplexStream, type ServiceError } from '@grpc/grpc-js';
+import { AfterimageError } from '../proto/errors.js';
+import type { AgentMessage, ReceiverMessage } from '../proto/replication.js';
+
+type Call = ClientDuplexStream<AgentMessage, ReceiverMessage>;
+
+export class Connection {
+  readonly ending = new AbortController();
+  readonly ended: Promise<AfterimageError>;
+  private resolveEnded!: (error: AfterimageError) => void;
+  private call: Call | null = null;
+  /** Sends whose callback has not come; grpc-js never calls those that a lost connection left in its queues. */
+  private readonly waiting = new Set<(error: AfterimageError) => void>();
+  private lost: AfterimageError | null = null;
+  private isAnswered = false;
+
+  constructor() {
+    this.ended = new Promise((resolve) => (this.resolveEnded = resolve));
+  }
+
+  open(call: Call, received: (message: ReceiverMessage) => void): void {
+    this.call = call;
+    call.on('data', (message: ReceiverMessage) => {
+      this.isAnswered = true;
+      if (this.lost === null) received(message);
+    });
+    call.on('end', () => this.end(new AfterimageError('SESSION_LOST', 'the receiver ended the session')));
+    call.on('error', (error: ServiceError) => this.end(this.lossOf(error)));
+  }
+
+  send(message: AgentMessage): Promise<void> {
+    const { call, lost } = this;
+    if (lost !== null) return Promise.reject(lost);
+    if (call === null) return Promise.reject(new AfterimageError('SESSION_LOST', 'not connected yet'));
+    return new Promise((resolve, reject) => {
+      this.waiting.add(reject);
+      call.write(message, (error?: Error | null) => {
+        if (!this.waiting.delete(reject)) return;
+        if (error) reject(new AfterimageError('SESSION_LOST', error.message, { cause: error }));
+        else resolve();
+      });
+    });
+  }
+
+  /** The stream is gone: nothing of it will use a buffer any more, and nobody need wait. */
+  end(error: AfterimageError): void {
+    if (this.lost !== null) return;
+    this.lost = error;
+    this.call?.cancel();
+    this.call?.destroy();
+    this.ending.abort();
+    for (const reject of this.waiting) reject(error);
+    this.waiting.clear();
+    this.resolveEnded(error);
+  }
+
+  private lossOf(error: ServiceError): AfterimageError {
+    const away = error.code === status.UNAVAILABLE && !this.isAnswered;
+    const code = away ? 'RECEIVER_UNREACHABLE' : 'SESSION_LOST';
+    return new AfterimageError(code, error.details || error.message, { cause: error });
+  }
+}

@@ -1,0 +1,37 @@
+/** The agent's own directories: there after a power loss, and of one agent alone. */
+import { mkdir } from 'node:fs/promises';
+import path from 'node:path';
+import { AfterimageError } from '../proto/errors.js';
+import { syncDirectory } from '../service/durable_file.js';
+import { fileError } from '../service/file_error.js';
+import * as native from '../native/index.js';
+
+const OWNER_ONLY = 0o700;
+
+/**
+ * Makes `directory` where it is not there yet, with those above it, each on stable storage in the one that holds it: else a
+ * power loss could take away what lies in it, however often that was synced. Errors: PERMISSION_DENIED, IO_ERROR.
+ */
+export async function makeDirectory(
+  directory: string,
+  sync: (directory: string) => Promise<void> = syncDirectory,
+): Promise<void> {
+  try {
+    const first = await mkdir(directory, { recursive: true, mode: OWNER_ONLY });
+    if (first === undefined) return;
+    for (let made = path.resolve(directory); ; made = path.dirname(made)) {
+      await sync(path.dirname(made));
+      if (made === path.resolve(first)) return;
+    }
+  } catch (cause) {
+    throw fileError(cause, `${directory} cannot be made`);
+  }
+}
+
+/** Makes it, and keeps every other agent out until the descriptor is closed. Errors: STATE_BUSY, PERMISSION_DENIED, IO_ERROR. */
+export async function lockDirectory(directory: string): Promise<number> {
+  await makeDirectory(directory);
+  const lock = native.lockFile(path.join(directory, 'agent.lock'));
+  if (lock === null) throw new AfterimageError('STATE_BUSY', `${directory} is in use by another agent`);
+  return lock;
+}

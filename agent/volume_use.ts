@@ -1,0 +1,50 @@
+/** Who still uses a volume that is to be taken away from the host. */
+import type { Log } from '../service/log.js';
+import type { Clock } from './clock.js';
+
+const POLL_MS = 200;
+const LOG_MS = 10_000;
+
+export class VolumeUse {
+  #by: string | null = null;
+
+  constructor(
+    private readonly volume: string,
+    private readonly clock: Clock,
+    private readonly log: Log,
+  ) {}
+
+  /** Whom the wait is for; null: nobody is waited for. */
+  get by(): string | null {
+    return this.#by;
+  }
+
+  /**
+   * Waits until `usedBy` gives null, asking several times a second and telling the log now and then who is in the way.
+   * Returns false when `end` aborted before.
+   */
+  async untilNone(usedBy: () => Promise<string | null>, end: AbortSignal): Promise<boolean> {
+    const { volume, clock, log } = this;
+    let loggedAt = -Infinity;
+    try {
+      for (;;) {
+        this.#by = await usedBy();
+        if (this.#by === null) return true;
+        if (end.aborted) {
+          log.warn({ volume, usedBy: this.#by }, 'the volume is taken away although it is in use');
+          return false;
+        }
+        if (clock.monotonicMs() - loggedAt >= LOG_MS) {
+          log.warn(
+            { volume, usedBy: this.#by },
+            'the volume is in use: waiting; a second signal takes it away',
+          );
+          loggedAt = clock.monotonicMs();
+        }
+        await clock.sleep(POLL_MS, end).catch(() => undefined);
+      }
+    } finally {
+      this.#by = null;
+    }
+  }
+}

@@ -1,0 +1,103 @@
+/** A protection group whose surroundings fail it, without a receiver. */
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import t, { type Test } from 'tap';
+import { backingFingerprint } from '../../agent/backing_fingerprint.js';
+import { systemClock } from '../../agent/clock.js';
+import { ProtectionGroup, type GroupSurroundings } from '../../agent/group.js';
+import { MemberState } from '../../agent/state.js';
+import * as native from '../../native/index.js';
+import { AfterimageError } from '../../proto/errors.js';
+import { createLog } from '../../service/log.js';
+import { configOf, scratchDirectory, socketVolume } from './running_agent.js';
+
+const MIB = 1 << 20;
+
+/** A group of one volume, its surroundings, and what it logs. */
+function scene(t: Test, door: Partial<typeof native> = {}) {
+  const directory = scratchDirectory(t);
+  const volume = socketVolume(directory);
+  writeFileSync(volume.backing, Buffer.alloc(MIB));
+  const { groups, receiver, stateDir, runDir } = configOf({ directory, receiverPort: 1, volumes: [volume] });
+  for (const made of [stateDir, runDir]) mkdirSync(made);
+  const lines: Record<string, unknown>[] = [];
+  const write = (line: string): void => void lines.push(JSON.parse(line) as Record<string, unknown>);
+  const end = new AbortController();
+  const around: GroupSurroundings = {
+    door: { ...native, ...door },
+    receiver,
+    stateDir,
+    places: { runDir, linkDir: path.join(directory, 'links') },
+    host: 'db1',
+    software: 'test',
+    instance: randomBytes(16),
+    clock: systemClock,
+    log: createLog('agent', 'info', { write }),
+    end: end.signal,
+  };
+  const [config] = groups;
+  if (config === undefined) throw new Error('there is a group');
+  return { config, around, lines, end };
+}
+
+/** Makes the state say that the agent stopped cleanly, whatever it did. */
+async function claimClean({ config, around }: ReturnType<typeof scene>): Promise<void> {
+  const state = await storedState(around);
+  const { stream, volumes } = state.memory;
+  const [name] = config.volumes.map((volume) => volume.name);
+  const memory = volumes[name ?? ''];
+  if (name === undefined || memory === undefined || stream === null) throw new Error('it has never started');
+  const fingerprint = await backingFingerprint(memory.backing);
+  await state.update({
+    stream: { ...stream, generation: 1n, clean: true },
+    volumes: { [name]: { ...memory, fingerprint } },
+  });
+}
+
+function storedState({ stateDir }: GroupSurroundings): Promise<MemberState> {
+  return MemberState.open(stateDir, 'db', 'db1', () => randomBytes(16));
+}
+
+t.test(
+  'a ring that cannot be had fails the start alone: no defect, and a clean stop stays clean',
+  async (t) => {
+    const refuse = (): never => {
+      throw new AfterimageError('RING_UNAVAILABLE', 'no memory');
+    };
+    const here = scene(t);
+    const first = await ProtectionGroup.start(here.config, here.around);
+    await first.stop();
+    await claimClean(here);
+    const door = { ...here.around.door, createCaptureGroup: refuse };
+    await t.rejects(ProtectionGroup.start(here.config, { ...here.around, door }), {
+      code: 'RING_UNAVAILABLE',
+    });
+    const state = await storedState(here.around);
+    t.equal(state.memory.stream?.clean, true);
+    t.notMatch(JSON.stringify(here.lines), /the session has failed/);
+    const again = await ProtectionGroup.start(here.config, here.around);
+    t.equal(again.member.session.generation, 1n, 'the stream goes on');
+    await again.stop();
+  },
+);
+
+t.test('a flush that fails at the end names the volume', async (t) => {
+  const here = scene(t);
+  const createCaptureGroup = (options: native.CaptureGroupOptions): native.CaptureGroup => {
+    const group = native.createCaptureGroup(options);
+    const addVolume = group.addVolume.bind(group);
+    // The addon's methods cannot be assigned to.
+    return Object.defineProperty(group, 'addVolume', {
+      value: (number: number, backing: native.BlockDevice): native.CapturedVolume =>
+        Object.defineProperty(addVolume(number, backing), 'flush', {
+          value: () => Promise.reject(new AfterimageError('IO_ERROR', 'Input/output error')),
+        }),
+    });
+  };
+  const door = { ...here.around.door, createCaptureGroup };
+  const group = await ProtectionGroup.start(here.config, { ...here.around, door });
+  t.equal(await group.stop(), false);
+  const { backing } = here.config.volumes[0] ?? { backing: '' };
+  t.ok(JSON.stringify(here.lines).includes(`volume data (${backing}) at its flush: Input/output error`));
+});

@@ -154,7 +154,9 @@ export class Ingest implements LiveSession {
       case 'append':
         return this.append(message);
       case 'noteHeartbeat':
-        if (message !== null && 'heartbeat' in message) this.known.noteHeartbeat(message.heartbeat);
+        if (message !== null && 'heartbeat' in message) {
+          this.known.noteHeartbeat(message.heartbeat, action.isCapturing);
+        }
         return;
       case 'endGeneration':
         return this.start('session', () => Promise.resolve(this.known.endGeneration(action.end)));

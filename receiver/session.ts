@@ -305,7 +305,7 @@ export class ReceiverSession {
     }
     const fault = this.#stage === 'open' ? this.#intake.heartbeat(shippedLsn, capturedLsn) : null;
     if (fault !== null) return this.#refuse(fault.code, fault.message);
-    this.#out.push({ type: 'noteHeartbeat' });
+    this.#out.push({ type: 'noteHeartbeat', isCapturing: this.#stage === 'open' });
     this.#ack();
   }
 

@@ -16,7 +16,7 @@ import { formatUuid } from '../proto/uuid.js';
 import { BaseImages, type BaseImagesParts } from './base_images.js';
 import { BlockHashes } from './block_hashes.js';
 import type { Catalog } from './catalog/catalog.js';
-import type { MemberRow } from './catalog/members.js';
+import type { Coverage, MemberRow } from './catalog/members.js';
 import type { FrameBuffers } from './frame_buffers.js';
 import { segmentVolumes } from './journal/opening.js';
 import type { Member } from './members.js';
@@ -34,12 +34,6 @@ export interface SessionWorkParts {
   native: BaseImagesParts & { openPoint(options: PointOptions): Promise<BlockDevice> };
 }
 type Action<Type extends ReceiverAction['type']> = Extract<ReceiverAction, { type: Type }>;
-
-/** What every LSN up to `lsn` being durable would cover. */
-interface Coverage {
-  lsn: bigint;
-  timeNs: bigint;
-}
 
 export class SessionWork {
   private readonly bases: BaseImages;
@@ -154,10 +148,13 @@ export class SessionWork {
   }
 
   /** `nowNs` was read before `capturedLsn` was: once that is durable, nothing up to then is missing. */
-  noteHeartbeat(heartbeat: Heartbeat): void {
+  noteHeartbeat(heartbeat: Heartbeat, isCapturing: boolean): void {
+    const { capturedLsn: lsn, nowNs, state } = heartbeat;
     this.member.heartbeat = heartbeat;
-    if (heartbeat.state === 'tracking') return;
-    this.coverage ??= { lsn: heartbeat.capturedLsn, timeNs: heartbeat.nowNs };
+    this.member.journal.noteClock(nowNs);
+    if (this.coverage !== null && nowNs < this.coverage.timeNs) this.coverage = null;
+    if (!isCapturing || state === 'tracking') return;
+    this.coverage ??= { lsn, timeNs: nowNs };
     this.cover(this.member.journal.durableLsn);
   }
 
@@ -169,7 +166,7 @@ export class SessionWork {
 
   private cover(durableLsn: bigint): void {
     if (this.coverage === null || this.coverage.lsn > durableLsn) return;
-    this.member.journal.noteCoverage(this.coverage.timeNs);
+    this.member.journal.noteCoverage(this.coverage);
     this.coverage = null;
   }
 

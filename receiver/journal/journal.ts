@@ -3,9 +3,10 @@
  * catalog learns of sealed segments at once and of the growing one about once a second (persist()).
  */
 import type { Appended, JournalWriter, PointTile, SegmentInfo, SegmentVolume } from '../../native/index.js';
-import { toAfterimageError, type ErrorCode } from '../../proto/errors.js';
+import { AfterimageError, toAfterimageError, type ErrorCode } from '../../proto/errors.js';
+import { NUMBER_MAX } from '../catalog/database.js';
 import type { EraRow } from '../catalog/eras.js';
-import type { MemberRow } from '../catalog/members.js';
+import { NOT_COVERED, type Coverage, type MemberRow } from '../catalog/members.js';
 import { runFile } from '../store.js';
 import { readFrameTimes } from './frame_times.js';
 import { openJournal, type OpeningParts } from './opening.js';
@@ -24,7 +25,7 @@ export class MemberJournal {
   private begunEras: EraRow[] = [];
   private isDirty = false;
   private ackedLsn: bigint;
-  private coveredTimeNs: bigint;
+  private coverage: Coverage;
   private era: number;
   private lastTimeNs: bigint;
   private faultCode: ErrorCode | null = null;
@@ -36,7 +37,7 @@ export class MemberJournal {
     last: SegmentInfo | null,
   ) {
     this.ackedLsn = member.ackedLsn;
-    this.coveredTimeNs = member.coveredTimeNs;
+    this.coverage = member.coverage;
     this.era = parts.catalog.eras.eras(member.uuid).at(-1)?.era ?? 0;
     this.lastTimeNs = last?.lastTimeNs ?? 0n;
   }
@@ -105,11 +106,16 @@ export class MemberJournal {
     this.follow(await this.writer.beginGeneration(epoch, generation, firstLsn, volumes));
   }
 
-  /** Everything captured up to `timeNs` is in the journal. */
-  noteCoverage(timeNs: bigint): void {
-    if (timeNs <= this.coveredTimeNs) return;
-    this.coveredTimeNs = timeNs;
-    this.isDirty = true;
+  /** The host's clock shows `nowNs`. Was it set back, then nobody knows what the time covered before it meant. */
+  noteClock(nowNs: bigint): void {
+    if (nowNs < this.coverage.timeNs) this.cover(NOT_COVERED);
+  }
+  /** `coverage.lsn` is durable: everything captured up to `coverage.timeNs` is in the journal. */
+  noteCoverage(coverage: Coverage): void {
+    if (coverage.lsn > NUMBER_MAX || coverage.timeNs > NUMBER_MAX) {
+      throw new AfterimageError('MESSAGE_INVALID', `covered to ${coverage.timeNs}: no clock shows that`);
+    }
+    this.cover(coverage);
   }
 
   /** Brings the catalog up to date, or throws and leaves it for the next call; call it before reading positions from there, and about once a second. */
@@ -120,7 +126,7 @@ export class MemberJournal {
       for (const segment of this.sealed) this.record(segment);
       if (this.active !== null) this.record(this.active);
       for (const era of this.begunEras) catalog.eras.add(era);
-      catalog.members.advance(this.member.uuid, this.ackedLsn, this.coveredTimeNs);
+      catalog.members.advance(this.member.uuid, this.ackedLsn, this.coverage);
     });
     this.sealed = [];
     this.begunEras = [];
@@ -167,6 +173,11 @@ export class MemberJournal {
     // An era before the acknowledgement: after a crash it cannot be told where between two frames it began.
     if (this.sealed.length + this.begunEras.length > 0) this.persist();
     if (sealed.length > 0) this.parts.runs.wake();
+  }
+
+  private cover(coverage: Coverage): void {
+    this.coverage = coverage;
+    this.isDirty = true;
   }
 
   private record(segment: SegmentInfo): void {

@@ -8,6 +8,7 @@ import type { Log } from '../../service/log.js';
 import type { Catalog } from '../catalog/catalog.js';
 import type { GenerationRow } from '../catalog/generations.js';
 import type { MemberRow } from '../catalog/members.js';
+import { coveredTime } from '../coverage.js';
 import type { Store } from '../store.js';
 import { inspectJournal, type Hole, type Inspection } from './inspection.js';
 import { segmentRow } from './segment_row.js';
@@ -88,7 +89,8 @@ function reconcile(
     if (newest === null || found.length === 0) return;
     for (const hole of found) recordHole(hole, newest);
     const lastLsn = [last?.lastLsn ?? 0n, member.ackedLsn, holes.at(-1)?.lastLsn ?? 0n].reduce(larger);
-    const endNs = larger(last?.lastTimeNs ?? 0n, member.coveredTimeNs);
+    const coveredNs = coveredTime(member.coverage, newest.firstLsn, catalog.eras.eras(member.uuid));
+    const endNs = larger(last?.lastTimeNs ?? 0n, coveredNs);
     catalog.generations.end(member.uuid, newest.generation, lastLsn, endNs, 'SEGMENT_CORRUPT');
   });
 

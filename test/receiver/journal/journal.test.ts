@@ -4,7 +4,7 @@ import pino from 'pino';
 import t from 'tap';
 import type { Appended, JournalWriter, SegmentInfo } from '../../../native/index.js';
 import { Catalog } from '../../../receiver/catalog/catalog.js';
-import type { MemberRow } from '../../../receiver/catalog/members.js';
+import { NOT_COVERED, type MemberRow } from '../../../receiver/catalog/members.js';
 import { MemberJournal } from '../../../receiver/journal/journal.js';
 import { RunBuilds } from '../../../receiver/journal/runs.js';
 import { Store } from '../../../receiver/store.js';
@@ -35,7 +35,7 @@ t.test(
     const group = randomUUID();
     const member: MemberRow = {
       ...{ uuid: randomUUID(), group, host: 'db1', epoch: 1n, instance: Buffer.alloc(16) },
-      ...{ ackedLsn: 0n, coveredTimeNs: 0n },
+      ...{ ackedLsn: 0n, coverage: NOT_COVERED },
     };
     catalog.members.addGroup({ uuid: group, name: 'db' });
     catalog.members.putMember(member);

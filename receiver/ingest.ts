@@ -244,7 +244,7 @@ export class Ingest implements LiveSession {
     const hashKey = randomBytes(HASH_KEY_BYTES);
     this.work = new SessionWork(this.parts, hello, member, hashKey);
     this.log.info({ epoch: hello.epoch, generation: hello.generation }, 'agent connected');
-    return { type: 'epochStored', position: this.work.position(), hashKey };
+    return { type: 'epochStored', position: await this.work.position(hello.epoch), hashKey };
   }
 
   private send(message: ReceiverMessage): void {

@@ -34,7 +34,7 @@ export interface ReceiverOverrides {
 
 /**
  * Runs a receiver until `signals.drain` is aborted, then closes sessions, exports and journals; `signals.end` cuts that
- * short, and loses nothing that was acknowledged. Errors: STORE_*, LISTEN_*, SEGMENT_VERSION, PERMISSION_DENIED.
+ * short, and loses nothing that was acknowledged. Errors: STORE_*, LISTEN_*, PERMISSION_DENIED.
  */
 export async function runReceiver(
   config: ReceiverConfig,
@@ -83,14 +83,7 @@ export async function runReceiver(
   });
   const control = new RpcServer();
 
-  const persisting = setInterval(() => {
-    try {
-      members.persistAll();
-    } catch (thrown) {
-      // The catalog may lag behind: frames are the truth, and the next second tries again.
-      log.error({ err: thrown }, 'the catalog could not be written');
-    }
-  }, PERSIST_MS);
+  const persisting = setInterval(() => members.persistAll(), PERSIST_MS);
   try {
     await clearExportLeftovers(config.runDirectory, native.detachLoop, log);
     await members.openAll();

@@ -3,11 +3,11 @@ import type { SegmentInfo } from '../native/index.js';
 import type { Grade } from '../proto/control.js';
 import { AfterimageError } from '../proto/errors.js';
 import type { Catalog } from './catalog/catalog.js';
-import { NUMBER_MAX } from './catalog/database.js';
 import type { MemberRow } from './catalog/members.js';
 import type { SegmentRow } from './catalog/segments.js';
 import { segmentInfo } from './journal/segment_row.js';
 import { formatTime } from './point_syntax.js';
+import { NUMBER_MAX } from './session_limits.js';
 import type { Store } from './store.js';
 import { readHistory, spansOf, type Span } from './timeline.js';
 

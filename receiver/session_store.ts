@@ -7,11 +7,11 @@ import type { GenerationBegin, Hello, StreamEnd, VolumeInfo } from '../proto/rep
 import { formatUuid } from '../proto/uuid.js';
 import { isName } from '../service/settings.js';
 import type { Catalog } from './catalog/catalog.js';
-import { NUMBER_MAX } from './catalog/database.js';
 import { NOT_COVERED, type MemberRow } from './catalog/members.js';
 import type { VolumeRow } from './catalog/volumes.js';
 import { coveredTime } from './coverage.js';
 import type { StoredVolume, StoredWriter } from './session_events.js';
+import { NUMBER_MAX } from './session_limits.js';
 
 export class SessionStore {
   constructor(

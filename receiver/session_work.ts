@@ -51,10 +51,18 @@ export class SessionWork {
     this.hashes = new BlockHashes(hashKey, (options) => parts.native.openPoint(options));
   }
 
-  /** Where the member's journal stands. */
-  position(): StoredPosition {
+  /**
+   * Where the member's journal stands. A generation that the catalog has and the journal has not begun is begun now.
+   * Errors: those with which the journal refuses it, as the same frames would be.
+   */
+  async position(epoch: bigint): Promise<StoredPosition> {
     const { journal } = this.member;
-    const newest = this.parts.catalog.generations.newest(this.row.uuid);
+    const { catalog } = this.parts;
+    const newest = catalog.generations.newest(this.row.uuid);
+    if (newest !== null && newest.lastLsn === null && journal.generation !== newest.generation) {
+      const volumes = segmentVolumes(catalog, this.row.uuid, newest.generation);
+      await journal.beginGeneration(epoch, newest.generation, newest.firstLsn, volumes);
+    }
     const generation = newest?.generation ?? 0n;
     return {
       generation,

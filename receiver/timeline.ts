@@ -10,10 +10,10 @@
 import type { Grade } from '../proto/control.js';
 import type { Catalog } from './catalog/catalog.js';
 import type { DamageRow } from './catalog/damage.js';
-import { NUMBER_MAX } from './catalog/database.js';
 import type { GenerationRow, GenerationVolumeRow } from './catalog/generations.js';
 import { NOT_COVERED } from './catalog/members.js';
 import { coveredTime } from './coverage.js';
+import { NUMBER_MAX } from './session_limits.js';
 
 export interface Span {
   grade: Grade;

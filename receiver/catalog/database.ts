@@ -5,9 +5,6 @@ import { MIGRATIONS } from './migrations.js';
 
 export type CatalogDatabase = Database.Database;
 
-/** The largest number that the catalog can hold: SQLite's integers are signed. */
-export const NUMBER_MAX = 2n ** 63n - 1n;
-
 /** `PRAGMA synchronous` as a number: 2 is FULL. */
 const SYNCHRONOUS_FULL = 2n;
 

@@ -4,11 +4,11 @@
  */
 import type { Appended, JournalWriter, PointTile, SegmentInfo, SegmentVolume } from '../../native/index.js';
 import { AfterimageError, toAfterimageError, type ErrorCode } from '../../proto/errors.js';
-import { NUMBER_MAX } from '../catalog/database.js';
 import type { EraRow } from '../catalog/eras.js';
 import { NOT_COVERED, type Coverage, type MemberRow } from '../catalog/members.js';
+import { NUMBER_MAX } from '../session_limits.js';
 import { runFile } from '../store.js';
-import { readFrameTimes } from './frame_times.js';
+import { readFrameTimes, type FrameTimes } from './frame_times.js';
 import { openJournal, type OpeningParts } from './opening.js';
 import type { RunBuilds } from './runs.js';
 import { segmentInfo, segmentRow } from './segment_row.js';
@@ -23,6 +23,8 @@ export class MemberJournal {
   /** Sealed segments and begun eras that the catalog does not have yet: what could not be written is not forgotten. */
   private sealed: SegmentInfo[] = [];
   private begunEras: EraRow[] = [];
+  /** Frames handed to the writer and not known to be durable, in order. */
+  private readonly queued: FrameTimes[] = [];
   private isDirty = false;
   private ackedLsn: bigint;
   private coverage: Coverage;
@@ -44,9 +46,11 @@ export class MemberJournal {
 
   /** As openJournal. Errors: JOURNAL_IO, STORE_INVALID, SEGMENT_VERSION. */
   static async open(parts: JournalParts, member: MemberRow): Promise<MemberJournal> {
-    const { writer, last } = await openJournal(parts, member);
+    const { writer, last, begun } = await openJournal(parts, member);
+    const journal = new MemberJournal(parts, member, writer, last);
+    if (begun !== null) journal.follow(begun);
     parts.runs.wake();
-    return new MemberJournal(parts, member, writer, last);
+    return journal;
   }
 
   /** The code of the last append, if it failed for want of space or of a working disk. */
@@ -60,6 +64,10 @@ export class MemberJournal {
   get link(): number {
     return this.writer.position().link;
   }
+  /** Of the next frame. */
+  get generation(): bigint {
+    return this.writer.position().generation;
+  }
 
   /**
    * Appends a frame; resolves with the durable LSN. `frame` begins at a multiple of 8 in memory and must not change
@@ -67,26 +75,18 @@ export class MemberJournal {
    */
   async append(frame: Buffer): Promise<bigint> {
     const times = readFrameTimes(frame);
+    this.queued.push(times);
     let appended: Appended;
     try {
       appended = await this.writer.append(frame);
     } catch (thrown) {
+      const index = this.queued.indexOf(times);
+      if (index !== -1) this.queued.splice(index, 1);
       const error = toAfterimageError(thrown);
       if (error.code === 'JOURNAL_FULL' || error.code === 'JOURNAL_IO') this.faultCode = error.code;
       throw error;
     }
     this.faultCode = null;
-    if (times.era !== this.era) {
-      this.begunEras.push({
-        member: this.member.uuid,
-        era: times.era,
-        firstLsn: times.firstLsn,
-        firstTimeNs: times.firstTimeNs,
-        previousTimeNs: this.lastTimeNs,
-      });
-      this.era = times.era;
-    }
-    this.lastTimeNs = times.lastTimeNs;
     this.follow(appended);
     return appended.durableLsn;
   }
@@ -170,9 +170,32 @@ export class MemberJournal {
     const sealed = changed.filter((segment) => segment.sealed);
     this.active = changed.find((segment) => !segment.sealed) ?? (sealed.length > 0 ? null : this.active);
     this.sealed.push(...sealed);
-    // An era before the acknowledgement: after a crash it cannot be told where between two frames it began.
+    this.followEras(durableLsn);
+    // An era before the acknowledgement of any of its frames.
     if (this.sealed.length + this.begunEras.length > 0) this.persist();
     if (sealed.length > 0) this.parts.runs.wake();
+  }
+
+  /** One answer covers all frames of a group commit: their eras are recorded with it. */
+  private followEras(durableLsn: bigint): void {
+    for (
+      let [times] = this.queued;
+      times !== undefined && times.lastLsn <= durableLsn;
+      [times] = this.queued
+    ) {
+      this.queued.shift();
+      if (times.era !== this.era) {
+        this.begunEras.push({
+          member: this.member.uuid,
+          era: times.era,
+          firstLsn: times.firstLsn,
+          firstTimeNs: times.firstTimeNs,
+          previousTimeNs: this.lastTimeNs,
+        });
+        this.era = times.era;
+      }
+      this.lastTimeNs = times.lastTimeNs;
+    }
   }
 
   private cover(coverage: Coverage): void {

@@ -47,6 +47,7 @@ t.test('coverage falls when the clock is set back, and is that of its own era', 
   for (const frame of await agent.framesUpTo(next)) stream.ship(frame);
   await stream.hearAck(next);
   await until(async () => (await at(scene, timeNs + 2n * SECOND_NS)) !== null);
+  t.equal(await at(scene, timeNs + YEAR_NS / 2n), null, 'and it has fallen for good');
   t.match(await at(scene, timeNs + 2n * SECOND_NS), { grade: 'ordered' });
 
   t.equal(coveredTime({ lsn: 10n, timeNs: 99n }, 1n, []), 99n);

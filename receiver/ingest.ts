@@ -25,7 +25,6 @@ export interface SessionMachine {
 }
 export interface IngestParts extends SessionWorkParts {
   members: Members;
-  log: Log;
   newMachine: () => SessionMachine;
 }
 

@@ -25,7 +25,7 @@ export class SessionStore {
    */
   find(hello: Hello): StoredWriter | null {
     const { catalog } = this;
-    assertNumbers(hello.epoch, hello.usedLsnMax, ...hello.volumes.map(({ size }) => size));
+    assertNumbers(hello.epoch, hello.usedLsnMax, hello.durableLsn, ...hello.volumes.map(({ size }) => size));
     // Names become parts of paths: of sockets, mount points and recovered files.
     const bad = [hello.groupName, ...hello.volumes.map(({ name }) => name)].find((name) => !isName(name));
     if (bad !== undefined) throw new AfterimageError('MESSAGE_INVALID', `${JSON.stringify(bad)} is no name`);

@@ -13,11 +13,13 @@ import type {
   SyncData,
 } from '../proto/replication.js';
 import { formatUuid } from '../proto/uuid.js';
+import type { Log } from '../service/log.js';
 import { BaseImages, type BaseImagesParts } from './base_images.js';
 import { BlockHashes } from './block_hashes.js';
 import type { Catalog } from './catalog/catalog.js';
 import type { Coverage, MemberRow } from './catalog/members.js';
 import type { FrameBuffers } from './frame_buffers.js';
+import { recordDamage } from './journal/damage_record.js';
 import { segmentVolumes } from './journal/opening.js';
 import type { Member } from './members.js';
 import type { Points } from './points.js';
@@ -31,6 +33,7 @@ export interface SessionWorkParts {
   sessions: SessionStore;
   points: Points;
   buffers: FrameBuffers;
+  log: Log;
   native: BaseImagesParts & { openPoint(options: PointOptions): Promise<BlockDevice> };
 }
 type Action<Type extends ReceiverAction['type']> = Extract<ReceiverAction, { type: Type }>;
@@ -58,6 +61,7 @@ export class SessionWork {
   async position(epoch: bigint): Promise<StoredPosition> {
     const { journal } = this.member;
     const { catalog } = this.parts;
+    this.recordLost();
     const newest = catalog.generations.newest(this.row.uuid);
     if (newest !== null && newest.lastLsn === null && journal.generation !== newest.generation) {
       const volumes = segmentVolumes(catalog, this.row.uuid, newest.generation);
@@ -72,6 +76,27 @@ export class SessionWork {
       ended: newest !== null && newest.lastLsn !== null,
       volumes: this.parts.sessions.volumes(this.row.uuid, generation, this.hello.volumes),
     };
+  }
+
+  /**
+   * What the agent was told to be durable in this generation and is not here: from the last second before a crash, whose
+   * acknowledgements the catalog never saw, or everything since this store was copied.
+   */
+  private recordLost(): void {
+    const { catalog, log } = this.parts;
+    const { journal } = this.member;
+    const newest = catalog.generations.newest(this.row.uuid);
+    const { generation, durableLsn } = this.hello;
+    if (newest === null || newest.lastLsn !== null || newest.generation !== generation) return;
+    const here = newest.firstLsn > journal.durableLsn ? newest.firstLsn - 1n : journal.durableLsn;
+    if (durableLsn <= here) return;
+    const reason = `the agent was told that ${durableLsn} is durable, the journal ends at ${here}`;
+    const hole = { firstLsn: here + 1n, lastLsn: durableLsn, reason };
+    journal.persist();
+    const lastTimeNs = catalog.segments.last(this.row.uuid)?.lastTimeNs ?? 0n;
+    catalog.atomically(() => {
+      recordDamage({ catalog, log }, this.row.uuid, [hole], { lastLsn: here, lastTimeNs });
+    });
   }
 
   /** `bytes` are the frame's as they came; they may be reused as soon as this has returned its promise. */
@@ -151,6 +176,8 @@ export class SessionWork {
       const message = `${this.hello.groupName} has a checkpoint ${name} already`;
       return { type: 'checkpointFailed', requestId, code: 'CHECKPOINT_EXISTS', message };
     }
+    // A checkpoint that outlives a crash has what it names in the catalog too.
+    this.member.journal.persist();
     checkpoints.add({ group, name, member, lsn, timeNs, consistency: 'crash' });
     return { type: 'checkpointKept', requestId };
   }

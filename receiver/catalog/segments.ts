@@ -3,6 +3,7 @@
  * lag behind them (receiver/journal/).
  */
 import type { Statement } from 'better-sqlite3';
+import { NUMBER_MAX } from '../session_limits.js';
 import type { CatalogDatabase } from './database.js';
 
 /** A segment without its path, which follows from the store, the member and the first LSN. */
@@ -85,6 +86,9 @@ export class SegmentTable {
   atOrBefore(member: string, lsn: bigint): SegmentRow | null {
     const row = this.selectAt.get(member, lsn);
     return row === undefined ? null : fromStored(row);
+  }
+  last(member: string): SegmentRow | null {
+    return this.atOrBefore(member, NUMBER_MAX);
   }
   /** The first one that begins at or after `lsn`; null when there is none. */
   atOrAfter(member: string, lsn: bigint): SegmentRow | null {

@@ -7,6 +7,7 @@ import { AfterimageError, toAfterimageError, type ErrorCode } from '../../proto/
 import type { EraRow } from '../catalog/eras.js';
 import { NOT_COVERED, type Coverage, type MemberRow } from '../catalog/members.js';
 import { NUMBER_MAX } from '../session_limits.js';
+import type { SegmentRow } from '../catalog/segments.js';
 import { runFile } from '../store.js';
 import { readFrameTimes, type FrameTimes } from './frame_times.js';
 import { openJournal, type OpeningParts } from './opening.js';
@@ -25,6 +26,8 @@ export class MemberJournal {
   private begunEras: EraRow[] = [];
   /** Frames handed to the writer and not known to be durable, in order. */
   private readonly queued: FrameTimes[] = [];
+  /** Segments that were damaged since they were written, by first LSN: the catalog has what is left of them. */
+  private readonly cutSegments = new Set<bigint>();
   private isDirty = false;
   private ackedLsn: bigint;
   private coverage: Coverage;
@@ -133,6 +136,17 @@ export class MemberJournal {
     this.isDirty = false;
   }
 
+  /**
+   * The segment of `row` gives no more than `left` any more, null: nothing. Whatever the writer says of it later.
+   * Belongs into a transaction.
+   */
+  cut(row: SegmentRow, left: SegmentInfo | null): void {
+    const { segments } = this.parts.catalog;
+    this.cutSegments.add(row.firstLsn);
+    if (left === null) segments.delete(this.member.uuid, row.firstLsn);
+    else segments.put(segmentRow({ ...left, sealed: false }, this.member.uuid, false));
+  }
+
   /** What lies over a base that includes everything up to `baseLsn`, up to the segment that holds `lsn`. */
   tiles(baseLsn: bigint, lsn: bigint): PointTile[] {
     this.persist();
@@ -204,6 +218,7 @@ export class MemberJournal {
   }
 
   private record(segment: SegmentInfo): void {
+    if (this.cutSegments.has(segment.firstLsn)) return;
     this.parts.catalog.segments.put(segmentRow(segment, this.member.uuid, false));
   }
 }

@@ -1,10 +1,10 @@
 import { execFile } from 'node:child_process';
-import { createHash, randomBytes, createHmac } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { truncate, readdir, readFile, stat, symlink, writeFile, open } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import type { Hello } from '../../proto/replication.js';
 import { formatUuid } from '../../proto/uuid.js';
 import type { RunningReceiver } from './running_receiver.js';
@@ -15,57 +15,16 @@ import {
   lastSegment,
   offsetOf,
   recovered,
+  resync,
   rfc3339,
   SIZE,
   synced,
   writeMore,
-  type Scene,
 } from './synced_scene.js';
 
 const run = promisify(execFile);
 const KIB = 1024;
 const MIB = 1024 * KIB;
-
-/**
- * The agent comes back as a new process and begins a generation, compared block by block with what the receiver still
- * has. Returns how many blocks differed.
- */
-async function resync(test: Test, { receiver, agent }: Scene, last: bigint): Promise<number> {
-  const stream = new ScriptedStream(receiver.address);
-  test.teardown(() => stream.close());
-  const epoch = agent.identity.epoch + 1n;
-  stream.say({
-    hello: agent.hello({ epoch, instance: randomBytes(16), generation: 1n, durableLsn: last }),
-  });
-  const welcome = await stream.hear('welcome');
-  test.equal(welcome.durableLsn, last, 'no number is used twice');
-  agent.endStream();
-  await agent.end();
-  agent.identity.epoch = epoch;
-  const firstLsn = last + 1n;
-  stream.say({
-    generationBegin: { generation: 2n, firstLsn, reason: 'SEGMENT_CORRUPT', volumes: [agent.info] },
-  });
-  await stream.hear('generationAccepted');
-  agent.begin(2n, firstLsn);
-  stream.say({ syncBegin: { volume: 0, kind: 'SYNC_RESYNC', offset: 0n } });
-  stream.say({ hashRequest: { id: 1, volume: 0, offset: 0n, length: SIZE, blockBytes: 64 * KIB } });
-  const { hashes } = await stream.hear('hashReply');
-  let different = 0;
-  for (let block = 0; block * 64 * KIB < SIZE; block += 1) {
-    const content = agent.present.subarray(block * 64 * KIB, (block + 1) * 64 * KIB);
-    const mine = createHmac('sha256', welcome.hashKey).update(content).digest();
-    if (mine.equals(hashes.subarray(block * 32, block * 32 + 32))) continue;
-    different += 1;
-    await agent.republish(block * 64 * KIB, 64 * KIB);
-  }
-  if (different === 0) throw new Error('the receiver has everything: nothing is to be resynced');
-  const fence = await agent.fence();
-  for (const frame of await agent.framesUpTo(fence)) stream.ship(frame);
-  stream.say({ syncDone: { volume: 0, lsn: fence } });
-  test.match(await stream.hear('syncComplete'), { lsn: fence });
-  return different;
-}
 
 t.test('any write of the history comes back, recovered and exported alike', async (t) => {
   const scene = await synced(t);

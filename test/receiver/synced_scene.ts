@@ -1,5 +1,5 @@
 /** What most tests of a receiver begin with: one agent, one volume, synced; and what they ask of it. */
-import { randomBytes } from 'node:crypto';
+import { createHmac, randomBytes } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Test } from 'tap';
@@ -77,6 +77,47 @@ export async function recovered(
 export async function grades({ receiver }: Pick<Scene, 'receiver'>): Promise<string[]> {
   const { spans } = await receiver.call('timeline', { group: 'db' });
   return spans.map(({ grade, firstLsn, lastLsn }) => `${grade} ${firstLsn}-${lastLsn}`);
+}
+
+/**
+ * The agent comes back as a new process and begins a generation, compared block by block with what the receiver still
+ * has. Returns how many blocks differed.
+ */
+export async function resync(test: Test, { receiver, agent }: Scene, last: bigint): Promise<number> {
+  const stream = new ScriptedStream(receiver.address);
+  test.teardown(() => stream.close());
+  const epoch = agent.identity.epoch + 1n;
+  stream.say({
+    hello: agent.hello({ epoch, instance: randomBytes(16), generation: 1n, durableLsn: last }),
+  });
+  const welcome = await stream.hear('welcome');
+  test.equal(welcome.durableLsn, last, 'no number is used twice');
+  agent.endStream();
+  await agent.end();
+  agent.identity.epoch = epoch;
+  const firstLsn = last + 1n;
+  stream.say({
+    generationBegin: { generation: 2n, firstLsn, reason: 'SEGMENT_CORRUPT', volumes: [agent.info] },
+  });
+  await stream.hear('generationAccepted');
+  agent.begin(2n, firstLsn);
+  stream.say({ syncBegin: { volume: 0, kind: 'SYNC_RESYNC', offset: 0n } });
+  stream.say({ hashRequest: { id: 1, volume: 0, offset: 0n, length: SIZE, blockBytes: 64 * KIB } });
+  const { hashes } = await stream.hear('hashReply');
+  let different = 0;
+  for (let block = 0; block * 64 * KIB < SIZE; block += 1) {
+    const content = agent.present.subarray(block * 64 * KIB, (block + 1) * 64 * KIB);
+    const mine = createHmac('sha256', welcome.hashKey).update(content).digest();
+    if (mine.equals(hashes.subarray(block * 32, block * 32 + 32))) continue;
+    different += 1;
+    await agent.republish(block * 64 * KIB, 64 * KIB);
+  }
+  if (different === 0) throw new Error('the receiver has everything: nothing is to be resynced');
+  const fence = await agent.fence();
+  for (const frame of await agent.framesUpTo(fence)) stream.ship(frame);
+  stream.say({ syncDone: { volume: 0, lsn: fence } });
+  test.match(await stream.hear('syncComplete'), { lsn: fence });
+  return different;
 }
 
 export function rfc3339(timeNs: bigint): string {

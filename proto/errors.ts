@@ -81,7 +81,7 @@ export const ERRORS = {
   BACKING_INVALID: entry(
     EXIT.config,
     false,
-    'A backing is a block device or a regular file, not empty, its size a multiple of 512 bytes.',
+    'A backing is a block device or a regular file, not empty, in blocks of 512 or 4096 bytes, at most 512 TiB.',
   ),
   BACKING_RESIZED: entry(
     EXIT.refused,

@@ -28,7 +28,7 @@ function segment(firstLsn: bigint, lastLsn: bigint, sealed: boolean): SegmentInf
 /** A journal whose writer gives these answers, one after the other. */
 async function opened(
   test: Test,
-  answers: Appended[],
+  answers: (Appended | Promise<Appended>)[],
 ): Promise<{ journal: MemberJournal; catalog: Catalog }> {
   const store = await Store.init(path.join(test.testdir(), 'store'), randomUUID());
   const catalog = Catalog.open(store.catalogFile);
@@ -97,10 +97,12 @@ t.test(
 
 t.test('the eras of a group commit are in the catalog before its first frame is acknowledged', async (t) => {
   // One answer covers all of its frames: a crash behind the first acknowledgement lost where the second one's era began.
+  let release: (appended: Appended) => void = () => undefined;
+  const held = new Promise<Appended>((resolve) => (release = resolve));
   const { journal, catalog } = await opened(t, [
     { durableLsn: 30n, changed: [segment(1n, 30n, false)] },
-    { durableLsn: 30n, changed: [] },
-    { durableLsn: 30n, changed: [] },
+    held,
+    held,
   ]);
   const later = frame(11n, 20n);
   later.writeUInt32LE(2, 96);
@@ -113,5 +115,6 @@ t.test('the eras of a group commit are in the catalog before its first frame is 
     { era: 2, firstLsn: 11n, previousTimeNs: 1n },
     { era: 3, firstLsn: 21n, previousTimeNs: 11n },
   ]);
+  release({ durableLsn: 30n, changed: [] });
   await Promise.all(rest);
 });

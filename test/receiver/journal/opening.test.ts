@@ -160,3 +160,22 @@ t.test('an era that the catalog never heard of begins with its first frame', asy
     { era: 2, firstLsn: lsn, firstTimeNs: frame.readBigUInt64LE(80), previousTimeNs },
   ]);
 });
+
+t.test('a member whose positions cannot be written keeps no other from it', async (t) => {
+  // One heartbeat with a time from 2^63 on was refused by the catalog at every second, and ended the round.
+  const site = await JournalSite.create(t);
+  const last = await site.write(2);
+  const other = addOther(site);
+  const { journal } = await site.members.open(other);
+  t.throws(() => journal.noteCoverage({ lsn: 0n, timeNs: 2n ** 63n }), { code: 'MESSAGE_INVALID' });
+  const persist = site.member.journal.persist.bind(site.member.journal);
+  site.member.journal.persist = () => {
+    throw new Error('datatype mismatch');
+  };
+  journal.noteCoverage({ lsn: 0n, timeNs: 7n });
+  site.members.persistAll();
+  t.equal(site.catalog.members.member(other.uuid)?.coverage.timeNs, 7n);
+  site.member.journal.persist = persist;
+  site.members.persistAll();
+  t.equal(site.row.ackedLsn, last);
+});

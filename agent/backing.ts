@@ -10,6 +10,10 @@ import { statOf } from './backing_fingerprint.js';
 import type { VolumeConfig } from './config.js';
 import type { VolumeMemory } from './state.js';
 
+/** What a segment's header can say of a volume: docs/FORMAT.md, "Volume entry". */
+const BLOCK_BYTES: readonly number[] = [512, 4096];
+const VOLUME_BYTES_MAX = 2n ** 49n;
+
 export type OpenFileDevice = typeof native.openFileDevice;
 
 /**
@@ -31,6 +35,15 @@ export async function openBacking(
     readOnly: false,
     exclusive: true,
   });
+  if (!BLOCK_BYTES.includes(device.blockSize) || device.size > VOLUME_BYTES_MAX) {
+    const { size, blockSize } = device;
+    await device.close();
+    throw new AfterimageError(
+      'BACKING_INVALID',
+      `${config.backing} of volume ${config.name} has ${size} bytes in blocks of ${blockSize}; ` +
+        `up to ${VOLUME_BYTES_MAX} in blocks of ${BLOCK_BYTES.join(' or ')} can be protected`,
+    );
+  }
   if (memory !== null && memory.size !== device.size) {
     await device.close();
     throw new AfterimageError(

@@ -272,6 +272,7 @@ interface Addon {
   openJournal(options: JournalOptions): Promise<JournalWriter>;
   scanSegment(path: string, checkPayload: boolean): Promise<SegmentScan>;
   buildRun(segment: SegmentInfo, runPath: string): Promise<void>;
+  isRunOf(segment: SegmentInfo, runPath: string): Promise<boolean>;
   lsnAtTime(segment: SegmentInfo, timeNs: bigint): Promise<bigint>;
   timeAtLsn(segment: SegmentInfo, lsn: bigint): Promise<bigint>;
   lockFile(path: string): number | null;
@@ -346,6 +347,12 @@ export const scanSegment = (segmentPath: string, checkPayload: boolean): Promise
   coded(() => addon.scanSegment(segmentPath, checkPayload));
 export const buildRun = (segment: SegmentInfo, runPath: string): Promise<void> =>
   coded(() => addon.buildRun(segment, runPath));
+/**
+ * Whether the file is the whole run of exactly this segment; false for a damaged or stale one, and where there is none.
+ * Errors: IO_ERROR.
+ */
+export const isRunOf = (segment: SegmentInfo, runPath: string): Promise<boolean> =>
+  coded(() => addon.isRunOf(segment, runPath));
 /** The last LSN of the segment whose time is ≤ timeNs, or firstLsn − 1n. */
 export const lsnAtTime = (segment: SegmentInfo, timeNs: bigint): Promise<bigint> =>
   coded(() => addon.lsnAtTime(segment, timeNs));

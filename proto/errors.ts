@@ -87,7 +87,7 @@ export const ERRORS = {
   BACKING_INVALID: entry(
     EXIT.config,
     false,
-    'Name a block device or a regular file that is not empty and whose size is a multiple of 512 bytes.',
+    'Name a block device or a regular file that is not empty, in blocks of 512 or 4096 bytes, at most 512 TiB.',
   ),
   BACKING_RESIZED: entry(
     EXIT.refused,

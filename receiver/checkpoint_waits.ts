@@ -1,6 +1,7 @@
 /** Checkpoints of a session that wait for their LSN to be durable and `ordered`. Pure; a part of the session machine. */
 import type { Checkpoint, CheckpointRequest, ReceiverBody } from '../proto/replication.js';
 import type { ReceiverAction } from './session_events.js';
+import { NUMBER_MAX } from './session_limits.js';
 
 /** What they need of the session. */
 export interface CheckpointPort {
@@ -34,8 +35,9 @@ export class CheckpointWaits {
 
   /** The agent marks `checkpoint.lsn`. */
   add(checkpoint: Checkpoint, isOpen: boolean): void {
-    const { requestId, name, lsn } = checkpoint;
+    const { requestId, name, lsn, timeNs } = checkpoint;
     if (!NAME.test(name)) this.#answer(requestId, 'CHECKPOINT_INVALID', `"${name}" is no name`);
+    else if (timeNs > NUMBER_MAX) this.#answer(requestId, 'CHECKPOINT_INVALID', `no clock shows ${timeNs}`);
     else if (!isOpen || lsn === 0n) this.#answer(requestId, 'POINT_GRADE', 'nothing is captured now');
     else if (this.#waiting.length + this.#keeping.size >= this.countMax) {
       this.#answer(requestId, 'CHECKPOINT_BUSY', `${this.countMax} checkpoints are under way`);

@@ -112,9 +112,11 @@ function checkpointsOf(
 ): CheckpointInfo[] {
   return checkpoints.map(({ name, member, lsn, timeNs, consistency }) => {
     const spans = histories.find(({ row }) => row.uuid === member)?.spans ?? [];
-    const span = spans.find(({ firstLsn, lastLsn }) => firstLsn <= lsn && lsn <= lastLsn);
-    // One at the very end of a generation may name the LSN before the first of the next.
-    const grade = span?.grade ?? 'ordered';
+    const span =
+      spans.find(({ firstLsn, lastLsn }) => firstLsn <= lsn && lsn <= lastLsn) ??
+      spans.find(({ grade, firstLsn, lastLsn }) => grade !== 'gap' && lastLsn < firstLsn && lsn === lastLsn);
+    // In no span: its record is not there any more.
+    const grade = span?.grade ?? 'damaged';
     return { name, group: group.name, lsn, timeNs, consistency, grade };
   });
 }

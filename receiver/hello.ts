@@ -12,7 +12,9 @@ export interface Refusal {
 
 const UUID_BYTES = 16;
 const NAME_CHARACTERS_MAX = 255;
-const BLOCK_BYTES_MAX = 65_536;
+/** What a segment's header can say of a volume: docs/FORMAT.md, "Volume entry". The journal refuses anything else. */
+const BLOCK_BYTES: readonly number[] = [512, 4096];
+const VOLUME_BYTES_MAX = 2n ** 49n;
 
 /** Null: it is well-formed. Nothing in it is trusted before. */
 export function helloFault(hello: Hello): Refusal | null {
@@ -41,10 +43,9 @@ function isValid({ number, uuid, name, size, blockSize }: VolumeInfo): boolean {
     uuid.length === UUID_BYTES &&
     name !== '' &&
     name.length <= NAME_CHARACTERS_MAX &&
-    blockSize >= 512 &&
-    blockSize <= BLOCK_BYTES_MAX &&
-    (blockSize & (blockSize - 1)) === 0 &&
+    BLOCK_BYTES.includes(blockSize) &&
     size > 0n &&
+    size <= VOLUME_BYTES_MAX &&
     size % BigInt(blockSize) === 0n
   );
 }

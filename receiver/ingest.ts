@@ -25,7 +25,6 @@ export interface SessionMachine {
 }
 export interface IngestParts extends SessionWorkParts {
   members: Members;
-  log: Log;
   newMachine: () => SessionMachine;
 }
 
@@ -154,7 +153,9 @@ export class Ingest implements LiveSession {
       case 'append':
         return this.append(message);
       case 'noteHeartbeat':
-        if (message !== null && 'heartbeat' in message) this.known.noteHeartbeat(message.heartbeat);
+        if (message !== null && 'heartbeat' in message) {
+          this.known.noteHeartbeat(message.heartbeat, action.isCapturing);
+        }
         return;
       case 'endGeneration':
         return this.start('session', () => Promise.resolve(this.known.endGeneration(action.end)));
@@ -242,7 +243,7 @@ export class Ingest implements LiveSession {
     const hashKey = randomBytes(HASH_KEY_BYTES);
     this.work = new SessionWork(this.parts, hello, member, hashKey);
     this.log.info({ epoch: hello.epoch, generation: hello.generation }, 'agent connected');
-    return { type: 'epochStored', position: this.work.position(), hashKey };
+    return { type: 'epochStored', position: await this.work.position(hello.epoch), hashKey };
   }
 
   private send(message: ReceiverMessage): void {

@@ -12,8 +12,9 @@ import { controlHandlers } from './control.js';
 import { clearExportLeftovers } from './export_leftovers.js';
 import { Exports } from './exports.js';
 import { FrameBuffers } from './frame_buffers.js';
+import { DamageWatch } from './journal/damage_watch.js';
 import { RunBuilds } from './journal/runs.js';
-import { Members } from './members.js';
+import { Members, type Member } from './members.js';
 import { Points } from './points.js';
 import { Recovery } from './recovery/recovery.js';
 import { ReplicationServer } from './server.js';
@@ -34,7 +35,7 @@ export interface ReceiverOverrides {
 
 /**
  * Runs a receiver until `signals.drain` is aborted, then closes sessions, exports and journals; `signals.end` cuts that
- * short, and loses nothing that was acknowledged. Errors: STORE_*, LISTEN_*, SEGMENT_VERSION, PERMISSION_DENIED.
+ * short, and loses nothing that was acknowledged. Errors: STORE_*, LISTEN_*, PERMISSION_DENIED.
  */
 export async function runReceiver(
   config: ReceiverConfig,
@@ -48,13 +49,16 @@ export async function runReceiver(
   const nowNs = (): bigint => BigInt(Date.now()) * NS_PER_MS;
   const elapsedMs = (): number => performance.now();
 
-  const runs = new RunBuilds({ catalog, store, log, buildRun: native.buildRun });
-  const journals = { catalog, store, native, runs, log, segmentBytes: config.segmentBytes };
-  const members = new Members(journals, elapsedMs);
-  const points = new Points({ catalog, store, native, journals: members, nowNs });
+  const member = (uuid: string): Member | null => members.get(uuid);
+  const watch = new DamageWatch({ catalog, store, native, member, log });
+  const watched = { ...native, ...watch.native };
+  const runs = new RunBuilds({ catalog, store, log, buildRun: watched.buildRun });
+  const journals = { catalog, store, native: watched, runs, log, segmentBytes: config.segmentBytes };
+  const members: Members = new Members(journals, elapsedMs);
+  const points = new Points({ catalog, store, native: watched, journals: members, nowNs });
   const exports = new Exports({
     points,
-    native,
+    native: watched,
     scratchDirectory: store.scratchDirectory,
     runDirectory: config.runDirectory,
     nowNs,
@@ -64,7 +68,7 @@ export async function runReceiver(
   });
   const recovery = new Recovery({
     points,
-    native,
+    native: watched,
     storeDirectory: store.directory,
     runDirectory: config.runDirectory,
     elapsedMs,
@@ -76,21 +80,14 @@ export async function runReceiver(
     sessions: new SessionStore(catalog, nowNs),
     points,
     buffers: new FrameBuffers(),
-    native,
+    native: watched,
     members,
     log,
     newMachine: () => new ReceiverSession(`afterimage ${version}`),
   });
   const control = new RpcServer();
 
-  const persisting = setInterval(() => {
-    try {
-      members.persistAll();
-    } catch (thrown) {
-      // The catalog may lag behind: frames are the truth, and the next second tries again.
-      log.error({ err: thrown }, 'the catalog could not be written');
-    }
-  }, PERSIST_MS);
+  const persisting = setInterval(() => members.persistAll(), PERSIST_MS);
   try {
     await clearExportLeftovers(config.runDirectory, native.detachLoop, log);
     await members.openAll();
@@ -114,6 +111,7 @@ export async function runReceiver(
     await exports.stopAll();
     await control.stop(GRACE_MS);
     await runs.close();
+    await watch.idle();
     clearInterval(persisting);
     await members.close();
     catalog.close();

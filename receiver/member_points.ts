@@ -4,10 +4,10 @@ import type { Grade } from '../proto/control.js';
 import { AfterimageError } from '../proto/errors.js';
 import { formatTime } from '../proto/time.js';
 import type { Catalog } from './catalog/catalog.js';
-import type { EraRow } from './catalog/eras.js';
 import type { MemberRow } from './catalog/members.js';
 import type { SegmentRow } from './catalog/segments.js';
 import { segmentInfo } from './journal/segment_row.js';
+import { NUMBER_MAX } from './session_limits.js';
 import type { Store } from './store.js';
 import { readHistory, spansOf, type Span } from './timeline.js';
 
@@ -32,15 +32,13 @@ export interface MemberPointsParts {
   };
 }
 
-/** The records of one time era. */
+/** The records of one time era, from the time of its first to that of its last. */
 interface EraRange {
   firstLsn: bigint;
   lastLsn: bigint;
   beginNs: bigint;
   endNs: bigint;
 }
-
-const LSN_MAX = 2n ** 63n - 1n;
 
 export class MemberPoints {
   constructor(private readonly parts: MemberPointsParts) {}
@@ -76,13 +74,30 @@ export class MemberPoints {
    */
   async atTime(member: MemberRow, timeNs: bigint): Promise<MemberPosition> {
     const spans = this.spans(member);
+    const ranges = this.ranges(member);
+    const range = rangeAt(member, ranges, timeNs);
     const holds = ({ beginNs, endNs }: Span): boolean =>
       beginNs <= timeNs && (endNs === null || timeNs <= endNs);
-    const span = spans.find((each) => each.grade === 'ordered' && holds(each)) ?? spans.find(holds);
+    const near = range === null ? spans : spans.filter((span) => overlaps(span, range));
+    const span = near.find((each) => each.grade === 'ordered' && holds(each)) ?? near.find(holds);
+    if (range !== null) {
+      const found = await this.lsnWithin(member, range, timeNs);
+      // Times are comparable within an era only: with the clock set back, the record says where it lies.
+      const own =
+        span !== undefined && found <= span.lastLsn
+          ? span
+          : spans.find(({ firstLsn, lastLsn }) => firstLsn <= found && found <= lastLsn);
+      if (own === undefined) throw outside(member, timeNs, spans);
+      return this.position(member, own, larger(found, own.firstLsn - 1n));
+    }
     if (span === undefined) throw outside(member, timeNs, spans);
-    const found = await this.lsnAt(member, timeNs);
-    const lsn = found === null || found < span.firstLsn - 1n ? span.firstLsn - 1n : found;
-    return this.position(member, span, span.grade === 'gap' ? (found ?? 0n) : lsn);
+    // Behind the last record of an era: covered, lost, or a time that never was since the clock was set forward.
+    const isGap = span.grade === 'gap';
+    const before = ranges.findLast(
+      ({ firstLsn, endNs }) => endNs < timeNs && (isGap || firstLsn <= span.lastLsn),
+    );
+    const found = before === undefined ? 0n : await this.lsnWithin(member, before, timeNs);
+    return this.position(member, span, isGap ? found : larger(found, span.firstLsn - 1n));
   }
 
   /** The position's time and, in a damaged span, the last LSN before it whose records are there. */
@@ -94,22 +109,6 @@ export class MemberPoints {
     const isRecord = row !== null && lsn >= row.firstLsn && lsn <= row.lastLsn;
     const timeNs = isRecord ? await this.parts.native.timeAtLsn(this.info(member, row), lsn) : span.beginNs;
     return { member, generation, lsn, timeNs, grade, reason };
-  }
-
-  /** Null when every record is later. */
-  private async lsnAt(member: MemberRow, timeNs: bigint): Promise<bigint | null> {
-    const ranges = rangesOf(this.parts.catalog.eras.eras(member.uuid));
-    const within = ranges.filter(({ beginNs, endNs }) => beginNs <= timeNs && timeNs <= endNs);
-    if (within.length > 1) {
-      throw new AfterimageError(
-        'POINT_AMBIGUOUS',
-        `${formatTime(timeNs)} was ${within.length} times at ${member.host}: ` +
-          within.map(({ firstLsn }) => `once after LSN ${firstLsn}`).join(', '),
-      );
-    }
-    // A clock set forward leaves times that never were: the era before them had ended.
-    const range = within[0] ?? ranges.findLast(({ endNs }) => endNs < timeNs);
-    return range === undefined ? null : this.lsnWithin(member, range, timeNs);
   }
 
   private async lsnWithin(member: MemberRow, range: EraRange, timeNs: bigint): Promise<bigint> {
@@ -135,21 +134,45 @@ export class MemberPoints {
   private spans(member: MemberRow): Span[] {
     return spansOf(readHistory(this.parts.catalog, member.uuid));
   }
+  private ranges(member: MemberRow): EraRange[] {
+    const { catalog } = this.parts;
+    const eras = catalog.eras.eras(member.uuid);
+    const last = catalog.segments.atOrBefore(member.uuid, NUMBER_MAX);
+    return eras.map((era, index) => {
+      const next = eras[index + 1];
+      const isLast = next === undefined && last?.lastEra === era.era;
+      return {
+        firstLsn: era.firstLsn,
+        lastLsn: next === undefined ? NUMBER_MAX : next.firstLsn - 1n,
+        beginNs: era.firstTimeNs,
+        endNs: next?.previousTimeNs ?? (isLast ? last.lastTimeNs : era.firstTimeNs),
+      };
+    });
+  }
   private info(member: MemberRow, row: SegmentRow): SegmentInfo {
     return segmentInfo(row, this.parts.store.segmentFile(member.group, member.uuid, row.firstLsn));
   }
 }
 
-function rangesOf(eras: readonly EraRow[]): EraRange[] {
-  return eras.map((era, index) => {
-    const next = eras[index + 1];
-    return {
-      firstLsn: era.firstLsn,
-      lastLsn: next === undefined ? LSN_MAX : next.firstLsn - 1n,
-      beginNs: era.firstTimeNs,
-      endNs: next === undefined ? LSN_MAX : next.previousTimeNs,
-    };
-  });
+/** The era that had a record before `timeNs` and another one at or after it, or null. Errors: POINT_AMBIGUOUS. */
+function rangeAt(member: MemberRow, ranges: readonly EraRange[], timeNs: bigint): EraRange | null {
+  const within = ranges.filter(({ beginNs, endNs }) => beginNs <= timeNs && timeNs <= endNs);
+  if (within.length > 1) {
+    throw new AfterimageError(
+      'POINT_AMBIGUOUS',
+      `${formatTime(timeNs)} was ${within.length} times at ${member.host}: ` +
+        within.map(({ firstLsn }) => `once after LSN ${firstLsn}`).join(', '),
+    );
+  }
+  return within[0] ?? null;
+}
+
+function overlaps({ grade, firstLsn, lastLsn }: Span, range: EraRange): boolean {
+  return grade !== 'gap' && firstLsn <= range.lastLsn && lastLsn >= range.firstLsn - 1n;
+}
+
+function larger(left: bigint, right: bigint): bigint {
+  return left > right ? left : right;
 }
 
 function outside(member: MemberRow, timeNs: bigint, spans: readonly Span[]): AfterimageError {

@@ -1,6 +1,8 @@
 /** The members that this receiver serves: their journals, open as long as it runs, and their live sessions. */
 import type { PointTile } from '../native/index.js';
+import { AfterimageError, toAfterimageError, type ErrorCode } from '../proto/errors.js';
 import type { Heartbeat } from '../proto/replication.js';
+import { toCatalogError } from './catalog/database.js';
 import type { MemberRow } from './catalog/members.js';
 import { MemberJournal, type JournalParts } from './journal/journal.js';
 import type { Journals } from './points.js';
@@ -34,44 +36,74 @@ export class Member {
 export class Members implements Journals {
   private readonly members = new Map<string, Promise<Member>>();
   private readonly opened = new Map<string, Member>();
+  /** Members whose journal could not be opened, with the reason: everything else is served. */
+  private readonly failed = new Map<string, AfterimageError>();
 
   constructor(
     private readonly parts: JournalParts,
     private readonly nowMs: () => number,
   ) {}
 
-  /** Opens the journals of all members that the catalog knows. Errors: as MemberJournal.open. */
+  /** Opens the journals of all members that the catalog knows. One that cannot be opened takes no other with it. */
   async openAll(): Promise<void> {
-    const { members } = this.parts.catalog;
-    for (const group of members.groups()) {
-      for (const row of members.members(group.uuid)) await this.open(row);
+    const { catalog, log } = this.parts;
+    for (const group of catalog.members.groups()) {
+      for (const row of catalog.members.members(group.uuid)) {
+        try {
+          await this.open(row);
+        } catch (thrown) {
+          const what = { err: toAfterimageError(thrown), group: group.name, host: row.host };
+          log.error(what, 'a journal could not be opened: its member is refused, all others are served');
+        }
+      }
     }
   }
 
-  /** The member, with its journal opened at the first call. */
+  /** The member, with its journal opened at the first call. Errors: as MemberJournal.open. */
   open(row: MemberRow): Promise<Member> {
     let member = this.members.get(row.uuid);
     if (member === undefined) {
       member = this.create(row);
       this.members.set(row.uuid, member);
       // A journal that could not be opened is tried anew by the next session.
-      member.catch(() => this.members.delete(row.uuid));
+      member.catch((thrown: unknown) => {
+        this.members.delete(row.uuid);
+        this.failed.set(row.uuid, toAfterimageError(thrown));
+      });
     }
     return member;
+  }
+  /** Why the member's journal could not be opened, or null. */
+  fault(uuid: string): ErrorCode | null {
+    return this.failed.get(uuid)?.code ?? null;
   }
   /** An opened member, or null. */
   get(uuid: string): Member | null {
     return this.opened.get(uuid) ?? null;
   }
 
+  /** Errors: those with which the journal could not be opened, or the catalog not be written. */
   persist(uuid: string): void {
+    const failed = this.failed.get(uuid);
+    if (failed !== undefined) throw failed;
     this.opened.get(uuid)?.journal.persist();
   }
+  /** As far as it goes: frames are the truth, and the next second tries again. */
   persistAll(): void {
-    for (const { journal } of this.opened.values()) journal.persist();
+    for (const { journal } of this.opened.values()) {
+      try {
+        journal.persist();
+      } catch (thrown) {
+        const what = { err: toCatalogError(thrown), member: journal.member.uuid };
+        this.parts.log.error(what, 'the catalog could not be written');
+      }
+    }
   }
+  /** Errors: those with which the journal could not be opened. Without it a point would be the bare base. */
   tiles(uuid: string, baseLsn: bigint, lsn: bigint): PointTile[] {
-    return this.opened.get(uuid)?.journal.tiles(baseLsn, lsn) ?? [];
+    const member = this.opened.get(uuid);
+    if (member !== undefined) return member.journal.tiles(baseLsn, lsn);
+    throw this.failed.get(uuid) ?? new AfterimageError('INTERNAL', `the journal of ${uuid} is not open`);
   }
 
   /** Completes and closes every journal. Sessions must have ended. */
@@ -85,6 +117,7 @@ export class Members implements Journals {
     await this.parts.store.createMember(row.group, row.uuid);
     const member = new Member(await MemberJournal.open(this.parts, row), this.nowMs);
     this.opened.set(row.uuid, member);
+    this.failed.delete(row.uuid);
     return member;
   }
 }

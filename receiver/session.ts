@@ -34,7 +34,7 @@ import type {
   StoredVolume,
   StoredWriter,
 } from './session_events.js';
-import { SESSION_LIMITS } from './session_limits.js';
+import { NUMBER_MAX, SESSION_LIMITS } from './session_limits.js';
 import type { SessionLimits } from './session_limits.js';
 import { VolumeSync } from './volume_sync.js';
 
@@ -298,7 +298,10 @@ export class ReceiverSession {
     this.#ack();
   }
 
-  #heartbeat({ shippedLsn, capturedLsn }: Heartbeat): void {
+  #heartbeat({ shippedLsn, capturedLsn, capturedTimeNs, oldestTimeNs, nowNs }: Heartbeat): void {
+    if ([capturedLsn, capturedTimeNs, oldestTimeNs, nowNs].some((number) => number > NUMBER_MAX)) {
+      return this.#refuse('MESSAGE_INVALID', 'a heartbeat with a number beyond all reason');
+    }
     if (this.#stage === 'ended') {
       // An agent in the generation that has ended here (damage was found) would be told of it by its next frames only.
       const ended = `generation ${this.#intake.generation} has ended here`;
@@ -306,7 +309,7 @@ export class ReceiverSession {
     }
     const fault = this.#stage === 'open' ? this.#intake.heartbeat(shippedLsn, capturedLsn) : null;
     if (fault !== null) return this.#refuse(fault.code, fault.message);
-    this.#out.push({ type: 'noteHeartbeat' });
+    this.#out.push({ type: 'noteHeartbeat', isCapturing: this.#stage === 'open' });
     this.#ack();
   }
 

@@ -142,7 +142,10 @@ export type ReceiverAction =
   | { type: 'keepCheckpoint'; checkpoint: Checkpoint }
   /** The end of a `checkpointAsked`. `code` "": it was kept. */
   | { type: 'checkpointResult'; requestId: string; code: string; message: string }
-  /** For status: what the agent said of itself. The message is the event's. */
-  | { type: 'noteHeartbeat' }
+  /**
+   * For status: what the agent said of itself. The message is the event's. `isCapturing`: everything is captured for
+   * the present generation, so that its time covers what it names.
+   */
+  | { type: 'noteHeartbeat'; isCapturing: boolean }
   /** End the stream, once what was sent is out. The session has ended when what it asked for has. */
   | { type: 'close'; code: string; message: string };

@@ -32,3 +32,5 @@ export const SESSION_LIMITS: SessionLimits = {
 };
 
 export const VOLUMES_MAX = 64;
+/** The largest LSN, time or other number that is taken from a peer: the catalog's integers are signed. */
+export const NUMBER_MAX = 2n ** 63n - 1n;

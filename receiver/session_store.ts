@@ -7,12 +7,11 @@ import type { GenerationBegin, Hello, StreamEnd, VolumeInfo } from '../proto/rep
 import { formatUuid } from '../proto/uuid.js';
 import { isName } from '../service/settings.js';
 import type { Catalog } from './catalog/catalog.js';
-import type { MemberRow } from './catalog/members.js';
+import { NOT_COVERED, type MemberRow } from './catalog/members.js';
 import type { VolumeRow } from './catalog/volumes.js';
+import { coveredTime } from './coverage.js';
 import type { StoredVolume, StoredWriter } from './session_events.js';
-
-/** The largest number that the catalog can hold: SQLite's integers are signed. */
-const NUMBER_MAX = 2n ** 63n - 1n;
+import { NUMBER_MAX } from './session_limits.js';
 
 export class SessionStore {
   constructor(
@@ -26,7 +25,7 @@ export class SessionStore {
    */
   find(hello: Hello): StoredWriter | null {
     const { catalog } = this;
-    assertNumbers(hello.epoch, hello.usedLsnMax, ...hello.volumes.map(({ size }) => size));
+    assertNumbers(hello.epoch, hello.usedLsnMax, hello.durableLsn, ...hello.volumes.map(({ size }) => size));
     // Names become parts of paths: of sockets, mount points and recovered files.
     const bad = [hello.groupName, ...hello.volumes.map(({ name }) => name)].find((name) => !isName(name));
     if (bad !== undefined) throw new AfterimageError('MESSAGE_INVALID', `${JSON.stringify(bad)} is no name`);
@@ -72,7 +71,7 @@ export class SessionStore {
         epoch: hello.epoch,
         instance: hello.instance,
         ackedLsn: 0n,
-        coveredTimeNs: 0n,
+        coverage: NOT_COVERED,
       });
       for (const info of hello.volumes) this.putVolume(uuid, info);
       return true;
@@ -121,8 +120,9 @@ export class SessionStore {
       const before = catalog.generations.newest(member);
       if (before !== null) {
         const lastNs = catalog.segments.atOrBefore(member, durableLsn)?.lastTimeNs ?? 0n;
-        const { coveredTimeNs } = this.member(member);
-        const endNs = lastNs > coveredTimeNs ? lastNs : coveredTimeNs;
+        const { coverage } = this.member(member);
+        const coveredNs = coveredTime(coverage, before.firstLsn, catalog.eras.eras(member));
+        const endNs = lastNs > coveredNs ? lastNs : coveredNs;
         catalog.generations.end(member, before.generation, durableLsn, endNs, reason);
       }
       const isNew = { lastLsn: null, endNs: null, endReason: '' };

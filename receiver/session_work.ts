@@ -13,11 +13,13 @@ import type {
   SyncData,
 } from '../proto/replication.js';
 import { formatUuid } from '../proto/uuid.js';
+import type { Log } from '../service/log.js';
 import { BaseImages, type BaseImagesParts } from './base_images.js';
 import { BlockHashes } from './block_hashes.js';
 import type { Catalog } from './catalog/catalog.js';
-import type { MemberRow } from './catalog/members.js';
+import type { Coverage, MemberRow } from './catalog/members.js';
 import type { FrameBuffers } from './frame_buffers.js';
+import { recordDamage } from './journal/damage_record.js';
 import { segmentVolumes } from './journal/opening.js';
 import type { Member } from './members.js';
 import type { Points } from './points.js';
@@ -31,15 +33,10 @@ export interface SessionWorkParts {
   sessions: SessionStore;
   points: Points;
   buffers: FrameBuffers;
+  log: Log;
   native: BaseImagesParts & { openPoint(options: PointOptions): Promise<BlockDevice> };
 }
 type Action<Type extends ReceiverAction['type']> = Extract<ReceiverAction, { type: Type }>;
-
-/** What every LSN up to `lsn` being durable would cover. */
-interface Coverage {
-  lsn: bigint;
-  timeNs: bigint;
-}
 
 export class SessionWork {
   private readonly bases: BaseImages;
@@ -57,10 +54,19 @@ export class SessionWork {
     this.hashes = new BlockHashes(hashKey, (options) => parts.native.openPoint(options));
   }
 
-  /** Where the member's journal stands. */
-  position(): StoredPosition {
+  /**
+   * Where the member's journal stands. A generation that the catalog has and the journal has not begun is begun now.
+   * Errors: those with which the journal refuses it, as the same frames would be.
+   */
+  async position(epoch: bigint): Promise<StoredPosition> {
     const { journal } = this.member;
-    const newest = this.parts.catalog.generations.newest(this.row.uuid);
+    const { catalog } = this.parts;
+    this.recordLost();
+    const newest = catalog.generations.newest(this.row.uuid);
+    if (newest !== null && newest.lastLsn === null && journal.generation !== newest.generation) {
+      const volumes = segmentVolumes(catalog, this.row.uuid, newest.generation);
+      await journal.beginGeneration(epoch, newest.generation, newest.firstLsn, volumes);
+    }
     const generation = newest?.generation ?? 0n;
     return {
       generation,
@@ -70,6 +76,27 @@ export class SessionWork {
       ended: newest !== null && newest.lastLsn !== null,
       volumes: this.parts.sessions.volumes(this.row.uuid, generation, this.hello.volumes),
     };
+  }
+
+  /**
+   * What the agent was told to be durable in this generation and is not here: from the last second before a crash, whose
+   * acknowledgements the catalog never saw, or everything since this store was copied.
+   */
+  private recordLost(): void {
+    const { catalog, log } = this.parts;
+    const { journal } = this.member;
+    const newest = catalog.generations.newest(this.row.uuid);
+    const { generation, durableLsn } = this.hello;
+    if (newest === null || newest.lastLsn !== null || newest.generation !== generation) return;
+    const here = newest.firstLsn > journal.durableLsn ? newest.firstLsn - 1n : journal.durableLsn;
+    if (durableLsn <= here) return;
+    const reason = `the agent was told that ${durableLsn} is durable, the journal ends at ${here}`;
+    const hole = { firstLsn: here + 1n, lastLsn: durableLsn, reason };
+    journal.persist();
+    const lastTimeNs = catalog.segments.last(this.row.uuid)?.lastTimeNs ?? 0n;
+    catalog.atomically(() => {
+      recordDamage({ catalog, log }, this.row.uuid, [hole], { lastLsn: here, lastTimeNs });
+    });
   }
 
   /** `bytes` are the frame's as they came; they may be reused as soon as this has returned its promise. */
@@ -149,15 +176,20 @@ export class SessionWork {
       const message = `${this.hello.groupName} has a checkpoint ${name} already`;
       return { type: 'checkpointFailed', requestId, code: 'CHECKPOINT_EXISTS', message };
     }
+    // A checkpoint that outlives a crash has what it names in the catalog too.
+    this.member.journal.persist();
     checkpoints.add({ group, name, member, lsn, timeNs, consistency: 'crash' });
     return { type: 'checkpointKept', requestId };
   }
 
   /** `nowNs` was read before `capturedLsn` was: once that is durable, nothing up to then is missing. */
-  noteHeartbeat(heartbeat: Heartbeat): void {
+  noteHeartbeat(heartbeat: Heartbeat, isCapturing: boolean): void {
+    const { capturedLsn: lsn, nowNs, state } = heartbeat;
     this.member.heartbeat = heartbeat;
-    if (heartbeat.state === 'tracking') return;
-    this.coverage ??= { lsn: heartbeat.capturedLsn, timeNs: heartbeat.nowNs };
+    this.member.journal.noteClock(nowNs);
+    if (this.coverage !== null && nowNs < this.coverage.timeNs) this.coverage = null;
+    if (!isCapturing || state === 'tracking') return;
+    this.coverage ??= { lsn, timeNs: nowNs };
     this.cover(this.member.journal.durableLsn);
   }
 
@@ -169,7 +201,7 @@ export class SessionWork {
 
   private cover(durableLsn: bigint): void {
     if (this.coverage === null || this.coverage.lsn > durableLsn) return;
-    this.member.journal.noteCoverage(this.coverage.timeNs);
+    this.member.journal.noteCoverage(this.coverage);
     this.coverage = null;
   }
 

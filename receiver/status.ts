@@ -40,7 +40,7 @@ function memberStatus({ catalog, members }: StatusParts, group: GroupRow, row: M
   const heartbeat = member?.heartbeat ?? null;
   const spans = spansOf(readHistory(catalog, row.uuid));
   const ordered = spans.filter(({ grade }) => grade === 'ordered');
-  const { state, detail } = stateOf(member, spans);
+  const { state, detail } = stateOf(member, members.fault(row.uuid) ?? '', spans);
   const totals = catalog.segments.totals(row.uuid);
   const oldestNs = heartbeat?.oldestTimeNs ?? 0n;
   return {
@@ -98,9 +98,14 @@ function volumeStatus(catalog: Catalog, volume: VolumeRow, state: ProtectionStat
   };
 }
 
-function stateOf(member: Member | null, spans: readonly Span[]): { state: ProtectionState; detail: string } {
+/** `openFault`: why the member's journal could not be opened, a code. */
+function stateOf(
+  member: Member | null,
+  openFault: string,
+  spans: readonly Span[],
+): { state: ProtectionState; detail: string } {
   const last = spans.at(-1);
-  const fault = member?.journal.fault ?? '';
+  const fault = member?.journal.fault ?? openFault;
   if (member === null || member.live === null) {
     return { state: 'disconnected', detail: fault === '' ? (member?.lastEnd ?? '') : fault };
   }

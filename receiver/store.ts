@@ -103,6 +103,13 @@ export class Store {
     return path.join(this.directory, 'groups', group, member, 'base', `${volume}.img`);
   }
 
+  /** Whose segment that is, or null. */
+  ownerOf(segmentFile: string): { group: string; member: string } | null {
+    const [groups, group, member, kind] = path.relative(this.directory, segmentFile).split(path.sep);
+    if (groups !== 'groups' || group === undefined || member === undefined || kind !== 'journal') return null;
+    return { group, member };
+  }
+
   /** Makes the directories of a member, durably. They may exist. */
   async createMember(group: string, member: string): Promise<void> {
     const groups = path.join(this.directory, 'groups');

@@ -11,6 +11,9 @@ import type { Grade } from '../proto/control.js';
 import type { Catalog } from './catalog/catalog.js';
 import type { DamageRow } from './catalog/damage.js';
 import type { GenerationRow, GenerationVolumeRow } from './catalog/generations.js';
+import { NOT_COVERED } from './catalog/members.js';
+import { coveredTime } from './coverage.js';
+import { NUMBER_MAX } from './session_limits.js';
 
 export interface Span {
   grade: Grade;
@@ -42,29 +45,36 @@ export interface MemberHistory {
   /** Ascending. */
   generations: readonly GenerationHistory[];
   damage: readonly DamageHistory[];
-  /** Up to this time everything captured is known to be in the journal; 0n: unknown. */
+  /** Up to when the newest generation is covered behind its last record; 0n: no further. */
   coveredTimeNs: bigint;
 }
 
-/** The member's history as the catalog has it now. */
+/** The member's history as the catalog has it now: a few rows a generation, however long its journal is. */
 export function readHistory(catalog: Catalog, member: string): MemberHistory {
-  const segments = catalog.segments.segments(member);
+  const { segments } = catalog;
+  const generations = catalog.generations.generations(member);
+  const newest = generations.at(-1);
+  const coverage = catalog.members.member(member)?.coverage ?? NOT_COVERED;
   return {
-    generations: catalog.generations.generations(member).map((row) => {
-      const own = segments.filter((segment) => segment.generation === row.generation);
+    generations: generations.map((row, index) => {
+      const next = generations[index + 1];
+      const first = segments.atOrAfter(member, row.firstLsn);
+      const last = segments.atOrBefore(member, next === undefined ? NUMBER_MAX : next.firstLsn - 1n);
+      const isOwn = first?.generation === row.generation && last?.generation === row.generation;
       return {
         ...row,
         volumes: catalog.generations.volumes(member, row.generation),
-        durableLsn: own.at(-1)?.lastLsn ?? row.firstLsn - 1n,
-        firstTimeNs: own[0]?.firstTimeNs ?? null,
-        lastTimeNs: own.at(-1)?.lastTimeNs ?? null,
+        durableLsn: isOwn ? last.lastLsn : row.firstLsn - 1n,
+        firstTimeNs: isOwn ? first.firstTimeNs : null,
+        lastTimeNs: isOwn ? last.lastTimeNs : null,
       };
     }),
-    damage: catalog.damage.damage(member).map((row) => ({
-      ...row,
-      intactTimeNs: segments.find((segment) => segment.lastLsn === row.firstLsn - 1n)?.lastTimeNs ?? null,
-    })),
-    coveredTimeNs: catalog.members.member(member)?.coveredTimeNs ?? 0n,
+    damage: catalog.damage.damage(member).map((row) => {
+      const before = segments.atOrBefore(member, row.firstLsn - 1n);
+      return { ...row, intactTimeNs: before?.lastLsn === row.firstLsn - 1n ? before.lastTimeNs : null };
+    }),
+    coveredTimeNs:
+      newest === undefined ? 0n : coveredTime(coverage, newest.firstLsn, catalog.eras.eras(member)),
   };
 }
 
@@ -73,7 +83,7 @@ export function spansOf({ generations, damage, coveredTimeNs }: MemberHistory): 
   const spans: Span[] = [];
   generations.forEach((generation, index) => {
     const next = generations[index + 1] ?? null;
-    const endNs = endOf(generation, next === null ? coveredTimeNs : 0n);
+    const endNs = endOf(generation, next === null ? coveredTimeNs : 0n, next);
     spans.push(...graded(generation, endNs, damage));
     if (generation.lastLsn === null && next === null) return;
     spans.push({
@@ -154,10 +164,12 @@ function beginOf(generation: GenerationHistory): bigint {
   return firstTimeNs !== null && firstTimeNs < ordered.timeNs ? firstTimeNs : ordered.timeNs;
 }
 
-function endOf(generation: GenerationHistory, coveredTimeNs: bigint): bigint {
+function endOf(generation: GenerationHistory, coveredTimeNs: bigint, next: GenerationHistory | null): bigint {
   const begin = beginOf(generation);
   const last = larger(begin, generation.lastTimeNs ?? 0n);
-  return generation.endNs === null ? larger(last, coveredTimeNs) : larger(last, generation.endNs);
+  const end = larger(last, generation.endNs ?? coveredTimeNs);
+  // The clock was set back: what it showed before the next generation began says nothing of the time in between.
+  return next !== null && beginOf(next) < end ? last : end;
 }
 
 function larger(left: bigint, right: bigint): bigint {

@@ -256,6 +256,15 @@ Napi::Value make_run(const Napi::CallbackInfo& info) {
       undefined);
 }
 
+Napi::Value check_run(const Napi::CallbackInfo& info) {
+  return run_async<bool>(
+      info.Env(),
+      [segment = to_segment(info[0].As<Napi::Object>()), path = to_string(info[1], "runPath")] {
+        return is_run_of(segment, path);
+      },
+      [](Napi::Env env, bool& is_its) -> Napi::Value { return Napi::Boolean::New(env, is_its); });
+}
+
 Napi::Value bigint_value(Napi::Env env, uint64_t& value) { return big(env, value); }
 
 Napi::Value find_lsn(const Napi::CallbackInfo& info) {
@@ -314,6 +323,7 @@ void define_journal(Napi::Env env, Napi::Object exports) {
   exports.Set("openJournal", Napi::Function::New<open_journal>(env));
   exports.Set("scanSegment", Napi::Function::New<scan>(env));
   exports.Set("buildRun", Napi::Function::New<make_run>(env));
+  exports.Set("isRunOf", Napi::Function::New<check_run>(env));
   exports.Set("lsnAtTime", Napi::Function::New<find_lsn>(env));
   exports.Set("timeAtLsn", Napi::Function::New<find_time>(env));
   exports.Set("openPoint", Napi::Function::New<open_point>(env));

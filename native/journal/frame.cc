@@ -36,6 +36,10 @@ const char* fault_in_counts(const FrameHeader& header) {
       header.last_lsn - header.first_lsn != header.record_count - 1) {
     return "LSN range does not match the record count";
   }
+  // The records' times rise from the one to the other.
+  if (header.last_lsn > kFrameNumberMax || header.first_time_ns > kFrameNumberMax ||
+      header.last_time_ns > kFrameNumberMax)
+    return "an LSN or a time beyond all reason";
   return nullptr;
 }
 

@@ -29,6 +29,7 @@ constexpr uint32_t kChunkRawBytesMax = 64u << 10;
 constexpr uint32_t kChunksPerFrameMax = 64;
 constexpr uint32_t kFrameBytesMax = 1280u << 10;  // the whole frame, as stored
 constexpr uint16_t kVolumeNumberMax = 63;         // volume numbers are 0…63 per member
+constexpr uint64_t kFrameNumberMax = INT64_MAX;   // of an LSN or a time: a catalog's integers are signed
 constexpr uint16_t kFrameVersion = 1;
 constexpr uint32_t kChunkStoredRaw = 1u << 31;   // in ChunkEntry::stored_bytes
 constexpr uint32_t kFlagsCritical = 0xffff0000;  // unknown flags in this half refuse the frame

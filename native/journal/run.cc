@@ -55,6 +55,13 @@ RunEntry RunExtent::unpack() const {
           .record_sector = static_cast<uint32_t>(words[1] & 0x7ff)};
 }
 
+Result<bool> is_run_of(const SegmentInfo& segment, const std::string& run_path) {
+  const auto run = Run::open(run_path);
+  if (run.ok()) return (*run)->segments().size() == 1 && (*run)->segments().front().is(segment);
+  if (std::strcmp(run.error().code, "IO_ERROR") == 0 && run.error().sys != ENOENT) return run.error();
+  return false;
+}
+
 Result<std::unique_ptr<Run>> Run::open(const std::string& path, uint32_t pages_kept_max) {
   std::unique_ptr<Run> run(new Run);
   run->path_ = path;

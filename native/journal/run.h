@@ -98,6 +98,10 @@ uint64_t run_pages_offset(const RunHeader& header);
 /// directory. Errors: SEGMENT_CORRUPT, SEGMENT_VERSION, IO_ERROR.
 Outcome build_run(const SegmentInfo& segment, const std::string& run_path);
 
+/// Whether the file is the whole run of exactly this segment: header and tables are checked, pages when they
+/// are used. False for a corrupt, foreign or stale one, and where there is none. Errors: IO_ERROR.
+Result<bool> is_run_of(const SegmentInfo& segment, const std::string& run_path);
+
 class Run {
  public:
   /// At most `pages_kept_max` (> 0) pages of 4 KiB stay in memory. Errors: RUN_CORRUPT, RUN_VERSION,

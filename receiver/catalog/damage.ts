@@ -17,20 +17,20 @@ export class DamageTable {
   private readonly selectAll: Statement<[string], DamageRow>;
 
   constructor(database: CatalogDatabase) {
-    // Seen again at the next start it is still the damage found first.
     this.insert = database.prepare(`
       INSERT INTO damage (member, first_lsn, last_lsn, found_generation, reason)
-      VALUES (@member, @firstLsn, @lastLsn, @foundGeneration, @reason) ON CONFLICT DO NOTHING`);
+      VALUES (@member, @firstLsn, @lastLsn, @foundGeneration, @reason)`);
     this.selectAll = database.prepare(`
       SELECT member, first_lsn AS firstLsn, last_lsn AS lastLsn, found_generation AS foundGeneration, reason
       FROM damage WHERE member = ? ORDER BY first_lsn`);
   }
 
+  /** Ascending; no two of them overlap. */
   damage(member: string): DamageRow[] {
     return this.selectAll.all(member);
   }
-  /** Whether it was not known before. */
-  add(damage: DamageRow): boolean {
-    return this.insert.run(damage).changes > 0;
+  /** Adds what no row names yet: the next one may begin right behind it, found later. */
+  add(damage: DamageRow): void {
+    this.insert.run(damage);
   }
 }

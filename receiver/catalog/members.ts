@@ -16,22 +16,36 @@ export interface MemberRow {
   instance: Buffer;
   /** A lower bound of what was acknowledged: only bytes beyond it may be a torn tail. */
   ackedLsn: bigint;
-  /** Up to this time everything captured is known to be in the journal; 0n: nothing is. */
+  /** What the agent said of its clock last; NOT_COVERED: nothing, or it was set back since. */
+  coverage: Coverage;
+}
+/**
+ * When `lsn` was the last LSN captured, the host's clock showed `timeNs`: everything captured until then is in the
+ * journal. It holds for the era of that LSN only (coverage.ts).
+ */
+export interface Coverage {
+  lsn: bigint;
+  timeNs: bigint;
+}
+export const NOT_COVERED: Coverage = { lsn: 0n, timeNs: 0n };
+
+interface StoredMember extends Omit<MemberRow, 'coverage'> {
+  coveredLsn: bigint;
   coveredTimeNs: bigint;
 }
 
 const MEMBER = `uuid, group_uuid AS "group", host, epoch, instance, acked_lsn AS ackedLsn,
-  covered_time_ns AS coveredTimeNs`;
+  covered_lsn AS coveredLsn, covered_time_ns AS coveredTimeNs`;
 
 export class MemberTable {
   private readonly insertGroup: Statement<[GroupRow]>;
   private readonly selectGroups: Statement<[], GroupRow>;
   private readonly selectGroup: Statement<[string], GroupRow>;
   private readonly selectGroupNamed: Statement<[string], GroupRow>;
-  private readonly upsertMember: Statement<[MemberRow]>;
-  private readonly selectMember: Statement<[string], MemberRow>;
-  private readonly selectMembers: Statement<[string], MemberRow>;
-  private readonly updateProgress: Statement<[bigint, bigint, string]>;
+  private readonly upsertMember: Statement<[StoredMember]>;
+  private readonly selectMember: Statement<[string], StoredMember>;
+  private readonly selectMembers: Statement<[string], StoredMember>;
+  private readonly updateProgress: Statement<[bigint, bigint, bigint, string]>;
 
   constructor(database: CatalogDatabase) {
     this.insertGroup = database.prepare('INSERT INTO groups (uuid, name) VALUES (@uuid, @name)');
@@ -39,13 +53,14 @@ export class MemberTable {
     this.selectGroup = database.prepare('SELECT uuid, name FROM groups WHERE uuid = ?');
     this.selectGroupNamed = database.prepare('SELECT uuid, name FROM groups WHERE name = ?');
     this.upsertMember = database.prepare(`
-      INSERT INTO members (uuid, group_uuid, host, epoch, instance, acked_lsn, covered_time_ns)
-      VALUES (@uuid, @group, @host, @epoch, @instance, @ackedLsn, @coveredTimeNs)
+      INSERT INTO members (uuid, group_uuid, host, epoch, instance, acked_lsn, covered_lsn,
+        covered_time_ns)
+      VALUES (@uuid, @group, @host, @epoch, @instance, @ackedLsn, @coveredLsn, @coveredTimeNs)
       ON CONFLICT (uuid) DO UPDATE SET host = excluded.host, epoch = excluded.epoch, instance = excluded.instance`);
     this.selectMember = database.prepare(`SELECT ${MEMBER} FROM members WHERE uuid = ?`);
     this.selectMembers = database.prepare(`SELECT ${MEMBER} FROM members WHERE group_uuid = ? ORDER BY uuid`);
     this.updateProgress = database.prepare(`
-      UPDATE members SET acked_lsn = max(acked_lsn, ?), covered_time_ns = max(covered_time_ns, ?) WHERE uuid = ?`);
+      UPDATE members SET acked_lsn = max(acked_lsn, ?), covered_lsn = ?, covered_time_ns = ? WHERE uuid = ?`);
   }
 
   groups(): GroupRow[] {
@@ -62,18 +77,24 @@ export class MemberTable {
   }
 
   member(uuid: string): MemberRow | null {
-    return this.selectMember.get(uuid) ?? null;
+    const row = this.selectMember.get(uuid);
+    return row === undefined ? null : fromStored(row);
   }
   /** The members of one group. */
   members(group: string): MemberRow[] {
-    return this.selectMembers.all(group);
+    return this.selectMembers.all(group).map(fromStored);
   }
   /** Adds a member, or sets host, epoch and instance of a known one. */
   putMember(member: MemberRow): void {
-    this.upsertMember.run(member);
+    const { coverage, ...row } = member;
+    this.upsertMember.run({ ...row, coveredLsn: coverage.lsn, coveredTimeNs: coverage.timeNs });
   }
-  /** Neither value ever falls. */
-  advance(member: string, ackedLsn: bigint, coveredTimeNs: bigint): void {
-    this.updateProgress.run(ackedLsn, coveredTimeNs, member);
+  /** The acknowledged LSN never falls. The coverage does, when the host's clock is set back. */
+  advance(member: string, ackedLsn: bigint, coverage: Coverage): void {
+    this.updateProgress.run(ackedLsn, coverage.lsn, coverage.timeNs, member);
   }
+}
+
+function fromStored({ coveredLsn, coveredTimeNs, ...row }: StoredMember): MemberRow {
+  return { ...row, coverage: { lsn: coveredLsn, timeNs: coveredTimeNs } };
 }

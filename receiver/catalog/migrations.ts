@@ -119,4 +119,10 @@ export const MIGRATIONS: readonly string[] = [
     PRIMARY KEY (member, first_lsn)
   ) STRICT;
   `,
+  `
+  -- The coverage is a time of one clock: of the era that holds this LSN, the last one captured when it was said. The
+  -- clock before a step says nothing of the times behind it.
+  ALTER TABLE members ADD COLUMN covered_lsn INTEGER NOT NULL DEFAULT 0;
+  UPDATE members SET covered_time_ns = 0;
+  `,
 ];

@@ -3,6 +3,7 @@
  * lag behind them (receiver/journal/).
  */
 import type { Statement } from 'better-sqlite3';
+import { NUMBER_MAX } from '../session_limits.js';
 import type { CatalogDatabase } from './database.js';
 
 /** A segment without its path, which follows from the store, the member and the first LSN. */
@@ -42,6 +43,7 @@ export class SegmentTable {
   private readonly selectAll: Statement<[string], Stored>;
   private readonly selectRange: Statement<[string, bigint, bigint], Stored>;
   private readonly selectAt: Statement<[string, bigint], Stored>;
+  private readonly selectFrom: Statement<[string, bigint], Stored>;
   private readonly selectAtTime: Statement<[string, bigint, bigint, bigint], Stored>;
   private readonly selectWithoutRun: Statement<[bigint], Stored>;
   private readonly updateRun: Statement<[bigint, string, bigint]>;
@@ -59,6 +61,8 @@ export class SegmentTable {
       SELECT ${COLUMNS} FROM segments WHERE member = ? AND last_lsn > ? AND first_lsn <= ? ORDER BY first_lsn`);
     this.selectAt = database.prepare(`
       SELECT ${COLUMNS} FROM segments WHERE member = ? AND first_lsn <= ? ORDER BY first_lsn DESC LIMIT 1`);
+    this.selectFrom = database.prepare(`
+      SELECT ${COLUMNS} FROM segments WHERE member = ? AND first_lsn >= ? ORDER BY first_lsn LIMIT 1`);
     this.selectAtTime = database.prepare(`
       SELECT ${COLUMNS} FROM segments WHERE member = ? AND last_lsn >= ? AND first_lsn <= ? AND first_time_ns <= ?
       ORDER BY first_lsn DESC LIMIT 1`);
@@ -81,6 +85,14 @@ export class SegmentTable {
   /** The one whose records include `lsn`, or the last one before it; null when there is none. */
   atOrBefore(member: string, lsn: bigint): SegmentRow | null {
     const row = this.selectAt.get(member, lsn);
+    return row === undefined ? null : fromStored(row);
+  }
+  last(member: string): SegmentRow | null {
+    return this.atOrBefore(member, NUMBER_MAX);
+  }
+  /** The first one that begins at or after `lsn`; null when there is none. */
+  atOrAfter(member: string, lsn: bigint): SegmentRow | null {
+    const row = this.selectFrom.get(member, lsn);
     return row === undefined ? null : fromStored(row);
   }
   /** The last one with records in [firstLsn, lastLsn] that begins at or before `timeNs`, or null. */

@@ -4,10 +4,13 @@ import { AfterimageError } from '../../proto/errors.js';
 
 export interface FrameTimes {
   firstLsn: bigint;
+  lastLsn: bigint;
   firstTimeNs: bigint;
   lastTimeNs: bigint;
   /** Of every record in the frame. */
   era: number;
+  /** Of the whole frame. */
+  frameBytes: number;
 }
 
 /** Errors: FRAME_TRUNCATED when there is not even a header. */
@@ -17,8 +20,10 @@ export function readFrameTimes(frame: Buffer): FrameTimes {
   }
   return {
     firstLsn: frame.readBigUInt64LE(64),
+    lastLsn: frame.readBigUInt64LE(72),
     firstTimeNs: frame.readBigUInt64LE(80),
     lastTimeNs: frame.readBigUInt64LE(88),
     era: frame.readUInt32LE(96),
+    frameBytes: frame.readUInt32LE(120),
   };
 }

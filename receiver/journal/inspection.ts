@@ -8,17 +8,15 @@
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { SegmentInfo, SegmentScan } from '../../native/index.js';
-import { AfterimageError } from '../../proto/errors.js';
+import { constants } from 'node:os';
+import { toAfterimageError } from '../../proto/errors.js';
 import type { SegmentRow } from '../catalog/segments.js';
 import { runFile, segmentFirstLsn } from '../store.js';
+import { holesBetween, type Hole, type Range } from './holes.js';
 import { segmentInfo } from './segment_row.js';
 
-/** Records that were acknowledged and are not there any more. */
-export interface Hole {
-  firstLsn: bigint;
-  lastLsn: bigint;
-  reason: string;
-}
+const { EIO } = constants.errno;
+
 export interface Inspection {
   /** Every segment with at least one valid frame, ascending, each up to its last valid frame. */
   segments: SegmentInfo[];
@@ -37,18 +35,21 @@ export interface InspectionOptions {
   /** A lower bound of what was acknowledged. */
   ackedLsn: bigint;
   scan: (file: string, checkPayload: boolean) => Promise<SegmentScan>;
+  isRunOf: (segment: SegmentInfo, runFile: string) => Promise<boolean>;
 }
 
 interface Found {
   info: SegmentInfo | null;
   /** Why the valid frames end before the file does, "" if they do not. */
   reason: string;
+  /** Whole and of this very segment. */
+  hasRun: boolean;
 }
 
 /** Errors: IO_ERROR, SEGMENT_VERSION (never taken for damage: a newer program wrote it). */
 export async function inspectJournal(options: InspectionOptions): Promise<Inspection> {
-  const { directory, known, ackedLsn, scan } = options;
-  const names = (await readdir(directory)).sort();
+  const { directory, known, ackedLsn } = options;
+  const names = new Set((await readdir(directory)).sort());
   const rows = new Map(known.map((row) => [row.firstLsn, row]));
   const segments: SegmentInfo[] = [];
   const runs = new Set<bigint>();
@@ -58,11 +59,12 @@ export async function inspectJournal(options: InspectionOptions): Promise<Inspec
     const firstLsn = segmentFirstLsn(name);
     if (firstLsn === null) continue;
     const file = path.join(directory, name);
-    const { info, reason } = await inspectSegment(file, rows.get(firstLsn) ?? null, scan);
+    const run = names.has(path.basename(runFile(file))) ? runFile(file) : null;
+    const { info, reason, hasRun } = await inspectSegment(file, run, rows.get(firstLsn) ?? null, options);
     if (reason !== '') reasons.set(firstLsn, reason);
     if (info === null) empty.push({ firstLsn, file });
     else segments.push(info);
-    if (names.includes(path.basename(runFile(file)))) runs.add(firstLsn);
+    if (hasRun) runs.add(firstLsn);
   }
   const holes = holesBetween(required(segments, known, ackedLsn), segments, reasons);
   const last = segments.at(-1);
@@ -80,25 +82,39 @@ export async function inspectJournal(options: InspectionOptions): Promise<Inspec
 
 async function inspectSegment(
   file: string,
+  run: string | null,
   row: SegmentRow | null,
-  scan: InspectionOptions['scan'],
+  { scan, isRunOf }: InspectionOptions,
 ): Promise<Found> {
-  // A sealed segment never changes again: its size says that it is whole, its checksums are met when it is read.
+  const isIts = async (info: SegmentInfo): Promise<boolean> => run !== null && (await isRunOf(info, run));
+  // A sealed segment never changes again: its size says that it is whole, and a run that it was read in full. Damage
+  // since then is met when it is read (damage_watch.ts).
   if (row?.sealed === true && BigInt((await stat(file)).size) === row.bytes) {
-    return { info: segmentInfo(row, file), reason: '' };
+    const info = segmentInfo(row, file);
+    if (await isIts(info)) return { info, reason: '', hasRun: true };
   }
+  const { info, reason } = await readSegment(file, scan);
+  return { info, reason, hasRun: info?.sealed === true && (await isIts(info)) };
+}
+
+/** A segment up to its last valid frame, read in full; null when there is none. Errors: as inspectJournal. */
+export async function readSegment(
+  file: string,
+  scan: InspectionOptions['scan'],
+): Promise<Pick<Found, 'info' | 'reason'>> {
   try {
     const { info, stopReason } = await scan(file, true);
     return { info: info.frames === 0 ? null : info, reason: stopReason };
   } catch (thrown) {
-    if (!(thrown instanceof AfterimageError) || thrown.code !== 'SEGMENT_CORRUPT') throw thrown;
-    return { info: null, reason: thrown.message };
+    if (!isDamage(thrown)) throw thrown;
+    return { info: null, reason: toAfterimageError(thrown).message };
   }
 }
 
-interface Range {
-  firstLsn: bigint;
-  lastLsn: bigint;
+/** Whether an error says that the medium does not give what was written: EIO too, after all that the kernel tried. */
+export function isDamage(thrown: unknown): boolean {
+  const { code, cause } = toAfterimageError(thrown);
+  return code === 'SEGMENT_CORRUPT' || (code === 'IO_ERROR' && (cause as { errno?: unknown })?.errno === EIO);
 }
 
 /** What must be there: all that the catalog saw, all that was acknowledged, and a generation without interruption. */
@@ -115,41 +131,4 @@ function required(segments: readonly SegmentInfo[], known: readonly SegmentRow[]
   const last = lastFound > lastKnown ? lastFound : lastKnown;
   if (ackedLsn > last) ranges.push({ firstLsn: last + 1n, lastLsn: ackedLsn });
   return ranges.filter(({ firstLsn, lastLsn }) => firstLsn <= lastLsn);
-}
-
-/** `ranges` less what `segments` hold, ascending, neighbours joined. */
-function holesBetween(
-  ranges: readonly Range[],
-  segments: readonly SegmentInfo[],
-  reasons: ReadonlyMap<bigint, string>,
-): Hole[] {
-  const missing: Range[] = [];
-  for (const range of ranges) {
-    let next = range.firstLsn;
-    for (const { firstLsn, lastLsn } of segments) {
-      if (lastLsn < next) continue;
-      if (firstLsn > range.lastLsn) break;
-      if (firstLsn > next) missing.push({ firstLsn: next, lastLsn: firstLsn - 1n });
-      next = lastLsn + 1n;
-    }
-    if (next <= range.lastLsn) missing.push({ firstLsn: next, lastLsn: range.lastLsn });
-  }
-  missing.sort((left, right) => (left.firstLsn < right.firstLsn ? -1 : 1));
-  const holes: Hole[] = [];
-  for (const { firstLsn, lastLsn } of missing) {
-    const last = holes.at(-1);
-    if (last !== undefined && firstLsn <= last.lastLsn + 1n) {
-      if (lastLsn > last.lastLsn) last.lastLsn = lastLsn;
-      continue;
-    }
-    holes.push({ firstLsn, lastLsn, reason: reasonAt(firstLsn, reasons) });
-  }
-  return holes;
-}
-
-/** What the scan said of the segment in which the hole begins. */
-function reasonAt(lsn: bigint, reasons: ReadonlyMap<bigint, string>): string {
-  let reason = 'a segment is missing';
-  for (const [firstLsn, text] of reasons) if (firstLsn <= lsn) reason = text;
-  return reason;
 }

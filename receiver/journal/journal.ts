@@ -3,11 +3,13 @@
  * catalog learns of sealed segments at once and of the growing one about once a second (persist()).
  */
 import type { Appended, JournalWriter, PointTile, SegmentInfo, SegmentVolume } from '../../native/index.js';
-import { toAfterimageError, type ErrorCode } from '../../proto/errors.js';
+import { AfterimageError, toAfterimageError, type ErrorCode } from '../../proto/errors.js';
 import type { EraRow } from '../catalog/eras.js';
-import type { MemberRow } from '../catalog/members.js';
+import { NOT_COVERED, type Coverage, type MemberRow } from '../catalog/members.js';
+import { NUMBER_MAX } from '../session_limits.js';
+import type { SegmentRow } from '../catalog/segments.js';
 import { runFile } from '../store.js';
-import { readFrameTimes } from './frame_times.js';
+import { readFrameTimes, type FrameTimes } from './frame_times.js';
 import { openJournal, type OpeningParts } from './opening.js';
 import type { RunBuilds } from './runs.js';
 import { segmentInfo, segmentRow } from './segment_row.js';
@@ -22,9 +24,13 @@ export class MemberJournal {
   /** Sealed segments and begun eras that the catalog does not have yet: what could not be written is not forgotten. */
   private sealed: SegmentInfo[] = [];
   private begunEras: EraRow[] = [];
+  /** Frames handed to the writer and not known to be durable, in order. */
+  private readonly queued: FrameTimes[] = [];
+  /** Segments that were damaged since they were written, by first LSN: the catalog has what is left of them. */
+  private readonly cutSegments = new Set<bigint>();
   private isDirty = false;
   private ackedLsn: bigint;
-  private coveredTimeNs: bigint;
+  private coverage: Coverage;
   private era: number;
   private lastTimeNs: bigint;
   private faultCode: ErrorCode | null = null;
@@ -36,16 +42,18 @@ export class MemberJournal {
     last: SegmentInfo | null,
   ) {
     this.ackedLsn = member.ackedLsn;
-    this.coveredTimeNs = member.coveredTimeNs;
+    this.coverage = member.coverage;
     this.era = parts.catalog.eras.eras(member.uuid).at(-1)?.era ?? 0;
     this.lastTimeNs = last?.lastTimeNs ?? 0n;
   }
 
   /** As openJournal. Errors: JOURNAL_IO, STORE_INVALID, SEGMENT_VERSION. */
   static async open(parts: JournalParts, member: MemberRow): Promise<MemberJournal> {
-    const { writer, last } = await openJournal(parts, member);
+    const { writer, last, begun } = await openJournal(parts, member);
+    const journal = new MemberJournal(parts, member, writer, last);
+    if (begun !== null) journal.follow(begun);
     parts.runs.wake();
-    return new MemberJournal(parts, member, writer, last);
+    return journal;
   }
 
   /** The code of the last append, if it failed for want of space or of a working disk. */
@@ -59,6 +67,10 @@ export class MemberJournal {
   get link(): number {
     return this.writer.position().link;
   }
+  /** Of the next frame. */
+  get generation(): bigint {
+    return this.writer.position().generation;
+  }
 
   /**
    * Appends a frame; resolves with the durable LSN. `frame` begins at a multiple of 8 in memory and must not change
@@ -66,26 +78,18 @@ export class MemberJournal {
    */
   async append(frame: Buffer): Promise<bigint> {
     const times = readFrameTimes(frame);
+    this.queued.push(times);
     let appended: Appended;
     try {
       appended = await this.writer.append(frame);
     } catch (thrown) {
+      const index = this.queued.indexOf(times);
+      if (index !== -1) this.queued.splice(index, 1);
       const error = toAfterimageError(thrown);
       if (error.code === 'JOURNAL_FULL' || error.code === 'JOURNAL_IO') this.faultCode = error.code;
       throw error;
     }
     this.faultCode = null;
-    if (times.era !== this.era) {
-      this.begunEras.push({
-        member: this.member.uuid,
-        era: times.era,
-        firstLsn: times.firstLsn,
-        firstTimeNs: times.firstTimeNs,
-        previousTimeNs: this.lastTimeNs,
-      });
-      this.era = times.era;
-    }
-    this.lastTimeNs = times.lastTimeNs;
     this.follow(appended);
     return appended.durableLsn;
   }
@@ -105,11 +109,16 @@ export class MemberJournal {
     this.follow(await this.writer.beginGeneration(epoch, generation, firstLsn, volumes));
   }
 
-  /** Everything captured up to `timeNs` is in the journal. */
-  noteCoverage(timeNs: bigint): void {
-    if (timeNs <= this.coveredTimeNs) return;
-    this.coveredTimeNs = timeNs;
-    this.isDirty = true;
+  /** The host's clock shows `nowNs`. Was it set back, then nobody knows what the time covered before it meant. */
+  noteClock(nowNs: bigint): void {
+    if (nowNs < this.coverage.timeNs) this.cover(NOT_COVERED);
+  }
+  /** `coverage.lsn` is durable: everything captured up to `coverage.timeNs` is in the journal. */
+  noteCoverage(coverage: Coverage): void {
+    if (coverage.lsn > NUMBER_MAX || coverage.timeNs > NUMBER_MAX) {
+      throw new AfterimageError('MESSAGE_INVALID', `covered to ${coverage.timeNs}: no clock shows that`);
+    }
+    this.cover(coverage);
   }
 
   /** Brings the catalog up to date, or throws and leaves it for the next call; call it before reading positions from there, and about once a second. */
@@ -120,11 +129,22 @@ export class MemberJournal {
       for (const segment of this.sealed) this.record(segment);
       if (this.active !== null) this.record(this.active);
       for (const era of this.begunEras) catalog.eras.add(era);
-      catalog.members.advance(this.member.uuid, this.ackedLsn, this.coveredTimeNs);
+      catalog.members.advance(this.member.uuid, this.ackedLsn, this.coverage);
     });
     this.sealed = [];
     this.begunEras = [];
     this.isDirty = false;
+  }
+
+  /**
+   * The segment of `row` gives no more than `left` any more, null: nothing. Whatever the writer says of it later.
+   * Belongs into a transaction.
+   */
+  cut(row: SegmentRow, left: SegmentInfo | null): void {
+    const { segments } = this.parts.catalog;
+    this.cutSegments.add(row.firstLsn);
+    if (left === null) segments.delete(this.member.uuid, row.firstLsn);
+    else segments.put(segmentRow({ ...left, sealed: false }, this.member.uuid, false));
   }
 
   /** What lies over a base that includes everything up to `baseLsn`, up to the segment that holds `lsn`. */
@@ -164,12 +184,41 @@ export class MemberJournal {
     const sealed = changed.filter((segment) => segment.sealed);
     this.active = changed.find((segment) => !segment.sealed) ?? (sealed.length > 0 ? null : this.active);
     this.sealed.push(...sealed);
-    // An era before the acknowledgement: after a crash it cannot be told where between two frames it began.
+    this.followEras(durableLsn);
+    // An era before the acknowledgement of any of its frames.
     if (this.sealed.length + this.begunEras.length > 0) this.persist();
     if (sealed.length > 0) this.parts.runs.wake();
   }
 
+  /** One answer covers all frames of a group commit: their eras are recorded with it. */
+  private followEras(durableLsn: bigint): void {
+    for (
+      let [times] = this.queued;
+      times !== undefined && times.lastLsn <= durableLsn;
+      [times] = this.queued
+    ) {
+      this.queued.shift();
+      if (times.era !== this.era) {
+        this.begunEras.push({
+          member: this.member.uuid,
+          era: times.era,
+          firstLsn: times.firstLsn,
+          firstTimeNs: times.firstTimeNs,
+          previousTimeNs: this.lastTimeNs,
+        });
+        this.era = times.era;
+      }
+      this.lastTimeNs = times.lastTimeNs;
+    }
+  }
+
+  private cover(coverage: Coverage): void {
+    this.coverage = coverage;
+    this.isDirty = true;
+  }
+
   private record(segment: SegmentInfo): void {
+    if (this.cutSegments.has(segment.firstLsn)) return;
     this.parts.catalog.segments.put(segmentRow(segment, this.member.uuid, false));
   }
 }

@@ -1,21 +1,23 @@
 /** Opens a member's journal at the start: inspects it, sets the catalog right, and places the native writer. */
 import { unlink } from 'node:fs/promises';
-import type { JournalWriter, SegmentInfo, SegmentVolume } from '../../native/index.js';
+import type { Appended, JournalWriter, SegmentInfo, SegmentVolume } from '../../native/index.js';
 import type * as native from '../../native/index.js';
-import { AfterimageError } from '../../proto/errors.js';
+import { AfterimageError, toAfterimageError } from '../../proto/errors.js';
 import { parseUuid } from '../../proto/uuid.js';
 import type { Log } from '../../service/log.js';
 import type { Catalog } from '../catalog/catalog.js';
 import type { GenerationRow } from '../catalog/generations.js';
 import type { MemberRow } from '../catalog/members.js';
 import type { Store } from '../store.js';
-import { inspectJournal, type Hole, type Inspection } from './inspection.js';
+import { recordDamage } from './damage_record.js';
+import { inspectJournal, type Inspection } from './inspection.js';
+import { segmentEras } from './segment_eras.js';
 import { segmentRow } from './segment_row.js';
 
 export interface OpeningParts {
   catalog: Catalog;
   store: Store;
-  native: Pick<typeof native, 'openJournal' | 'scanSegment' | 'timeAtLsn'>;
+  native: Pick<typeof native, 'openJournal' | 'scanSegment' | 'timeAtLsn' | 'isRunOf'>;
   log: Log;
   segmentBytes: bigint;
 }
@@ -24,6 +26,8 @@ export interface OpenJournal {
   writer: JournalWriter;
   /** The last segment, up to its last valid frame; null in an empty journal. */
   last: SegmentInfo | null;
+  /** What beginning the generation has changed, that a crash had interrupted; null: there was none. */
+  begun: Appended | null;
 }
 
 /**
@@ -39,13 +43,13 @@ export async function openJournal(parts: OpeningParts, member: MemberRow): Promi
     known: catalog.segments.segments(member.uuid),
     ackedLsn: ackedRecord(member, catalog.generations.generations(member.uuid)),
     scan: parts.native.scanSegment,
+    isRunOf: parts.native.isRunOf,
   });
   for (const file of inspection.abandoned) await unlink(file);
   reconcile(parts, member, catalog.generations.newest(member.uuid), inspection);
   const last = inspection.segments.at(-1) ?? null;
-  await noteLastEra(parts, member, last);
-  const writer = await openWriter(parts, member, directory, inspection);
-  return { writer, last };
+  await noteEras(parts, member, inspection.segments);
+  return { ...(await openWriter(parts, member, directory, inspection)), last };
 }
 
 /**
@@ -81,56 +85,54 @@ function reconcile(
     for (const segment of segments) {
       catalog.segments.put(segmentRow(segment, member.uuid, runs.has(segment.firstLsn)));
     }
-    const known = catalog.damage.damage(member.uuid);
-    const found = holes.filter(
-      (hole) => !known.some((row) => row.firstLsn <= hole.firstLsn && hole.lastLsn <= row.lastLsn),
-    );
-    if (newest === null || found.length === 0) return;
-    for (const hole of found) recordHole(hole, newest);
-    const lastLsn = [last?.lastLsn ?? 0n, member.ackedLsn, holes.at(-1)?.lastLsn ?? 0n].reduce(larger);
-    const endNs = larger(last?.lastTimeNs ?? 0n, member.coveredTimeNs);
-    catalog.generations.end(member.uuid, newest.generation, lastLsn, endNs, 'SEGMENT_CORRUPT');
+    const end = { lastLsn: last?.lastLsn ?? 0n, lastTimeNs: last?.lastTimeNs ?? 0n };
+    recordDamage({ catalog, log }, member.uuid, holes, end);
   });
+}
 
-  function recordHole({ firstLsn, lastLsn, reason }: Hole, { generation }: GenerationRow): void {
-    log.error(
-      { code: 'SEGMENT_CORRUPT', member: member.uuid, firstLsn, lastLsn, reason },
-      'acknowledged records are missing from the journal: instants from there on are graded damaged',
-    );
-    catalog.damage.add({ member: member.uuid, firstLsn, lastLsn, foundGeneration: generation, reason });
+/** Frames that were durable when the receiver was killed may have begun eras that the catalog never heard of. */
+async function noteEras(
+  { catalog }: OpeningParts,
+  member: MemberRow,
+  segments: readonly SegmentInfo[],
+): Promise<void> {
+  const known = catalog.eras.eras(member.uuid).at(-1);
+  const from = known?.firstLsn ?? 0n;
+  // The catalog learns of eras whenever a segment is sealed: what is missing lies at the end.
+  const unknown = segments.findIndex(({ lastLsn, lastEra }) => lastLsn >= from && lastEra !== known?.era);
+  if (unknown === -1) return;
+  let era = known?.era;
+  let previousTimeNs = segments[unknown - 1]?.lastTimeNs ?? 0n;
+  for (const segment of segments.slice(unknown)) {
+    for (const { first, previousTimeNs: within } of await segmentEras(segment)) {
+      const { firstLsn, firstTimeNs } = first;
+      const isNew = firstLsn > from && first.era !== era;
+      era = first.era;
+      if (!isNew) continue;
+      catalog.eras.add({
+        ...{ member: member.uuid, era, firstLsn, firstTimeNs },
+        previousTimeNs: within ?? previousTimeNs,
+      });
+    }
+    previousTimeNs = segment.lastTimeNs;
   }
 }
 
-/** Frames that were durable and not yet acknowledged at a crash may have begun an era: after what was acknowledged. */
-async function noteLastEra(
-  { catalog, native: { timeAtLsn } }: OpeningParts,
-  member: MemberRow,
-  last: SegmentInfo | null,
-): Promise<void> {
-  const known = catalog.eras.eras(member.uuid).at(-1)?.era ?? 0;
-  if (last === null || last.lastEra === known) return;
-  const firstLsn = larger(last.firstLsn, member.ackedLsn + 1n);
-  if (firstLsn > last.lastLsn) return;
-  catalog.eras.add({
-    member: member.uuid,
-    era: last.lastEra,
-    firstLsn,
-    firstTimeNs: await timeAtLsn(last, firstLsn),
-    previousTimeNs: firstLsn > last.firstLsn ? await timeAtLsn(last, firstLsn - 1n) : 0n,
-  });
-}
-
 async function openWriter(
-  { catalog, native, segmentBytes }: OpeningParts,
+  { catalog, native, segmentBytes, log }: OpeningParts,
   member: MemberRow,
   directory: string,
   { segments, tail }: Inspection,
-): Promise<JournalWriter> {
+): Promise<Pick<OpenJournal, 'writer' | 'begun'>> {
   const newest = catalog.generations.newest(member.uuid);
   const last = segments.at(-1);
+  let begun: Appended | null = null;
   // Where an ended generation lost its end, numbers up to there stay used.
   const lastLsn = larger(last?.lastLsn ?? 0n, newest?.lastLsn ?? 0n);
   const isBegun = newest === null || newest.lastLsn !== null || last?.generation === newest.generation;
+  const generation = isBegun ? (newest?.generation ?? 0n) : (last?.generation ?? 0n);
+  // Damage may have ended a generation that has no segment yet: the tail is then of the one before.
+  const isTail = tail !== null && tail.lastLsn === lastLsn && tail.generation === generation;
   const writer = await native.openJournal({
     directory,
     group: parseUuid(member.group),
@@ -138,18 +140,27 @@ async function openWriter(
     segmentBytes,
     position: {
       epoch: member.epoch,
-      generation: isBegun ? (newest?.generation ?? 0n) : (last?.generation ?? 0n),
+      generation,
       lastLsn,
       link: last?.link ?? 0,
     },
-    tail: tail !== null && tail.lastLsn === lastLsn ? tail : null,
+    tail: isTail ? tail : null,
   });
   if (!isBegun) {
     // Recorded in the catalog, and interrupted before its first frame.
-    const volumes = segmentVolumes(catalog, member.uuid, newest.generation);
-    await writer.beginGeneration(member.epoch, newest.generation, newest.firstLsn, volumes);
+    try {
+      const volumes = segmentVolumes(catalog, member.uuid, newest.generation);
+      begun = await writer.beginGeneration(member.epoch, newest.generation, newest.firstLsn, volumes);
+    } catch (thrown) {
+      // What is there can be recovered all the same. The next session begins it, or is refused with the reason.
+      const { generation } = newest;
+      log.error(
+        { err: toAfterimageError(thrown), member: member.uuid, generation },
+        'a generation did not begin',
+      );
+    }
   }
-  return writer;
+  return { writer, begun };
 }
 
 /** The volumes of a generation as its first segment lists them. */

@@ -1,6 +1,7 @@
 /**
  * Builds the runs of sealed segments in the background, one at a time. A run only makes opening a point faster: where
- * one is missing its segment is scanned instead, so a failure is logged and tried again at the next start.
+ * one is missing its segment is scanned instead, so a failure is logged and tried again when the next segment is
+ * sealed: a full disk is so for a while, and a damaged segment leaves the list (damage_watch.ts).
  */
 import type { SegmentInfo } from '../../native/index.js';
 import type { Log } from '../../service/log.js';
@@ -10,8 +11,8 @@ import type { SegmentRow } from '../catalog/segments.js';
 import { runFile, type Store } from '../store.js';
 import { segmentInfo } from './segment_row.js';
 
-/** Segments whose run could not be built; beyond this the disk is the problem and building stops. */
-const FAILED_MAX = 64;
+/** Segments of one round whose run could not be built; beyond this the disk is the problem, and the round ends. */
+const FAILED_MAX = 16;
 
 export interface RunBuildsOptions {
   catalog: Catalog;
@@ -21,6 +22,7 @@ export interface RunBuildsOptions {
 }
 
 export class RunBuilds {
+  /** In the present round. */
   private readonly failed = new Set<string>();
   private working: Promise<void> | null = null;
   private isClosing = false;
@@ -40,6 +42,11 @@ export class RunBuilds {
       });
   }
 
+  /** Whether a round is under way. */
+  get isBusy(): boolean {
+    return this.working !== null;
+  }
+
   /** Waits for the build under way. */
   async close(): Promise<void> {
     this.isClosing = true;
@@ -47,6 +54,7 @@ export class RunBuilds {
   }
 
   private async buildAll(): Promise<void> {
+    this.failed.clear();
     for (let row = this.next(); row !== null && !this.isClosing; row = this.next()) await this.build(row);
   }
 

@@ -58,3 +58,17 @@ t.test(
     });
   },
 );
+
+t.test('blocks that no segment can name are refused where the backing is opened', async (t) => {
+  // The receiver took them, wrote down the generation, and could never open the journal again.
+  const file = path.join(t.testdir({ 'a.img': Buffer.alloc(1 << 20) }), 'a.img');
+  const known = { size: 1n << 20n, blockSize: 4096 };
+  for (const wrong of [{ blockSize: 1024 }, { blockSize: 2048 }, { size: 2n ** 49n + 4096n }]) {
+    let isClosed = false;
+    const close = (): Promise<void> => Promise.resolve(void (isClosed = true));
+    const device = { ...known, ...wrong, close } as BlockDevice;
+    const opened = openBacking(volume(file), null, '/', () => Promise.resolve(device));
+    await t.rejects(opened, { code: 'BACKING_INVALID' });
+    t.ok(isClosed);
+  }
+});

@@ -295,6 +295,11 @@ TEST_CASE("frame: a header whose CRC is right but whose counts lie is refused") 
   CHECK(refused([](FrameHeader& h) { h.codec = 2; }) == "FRAME_VERSION");
   CHECK(refused([](FrameHeader& h) { h.record_count = 0; }) == "FRAME_CORRUPT");
   CHECK(refused([](FrameHeader& h) { h.record_count = 2; }) == "FRAME_CORRUPT");
+  const auto begins_at = [&](uint64_t lsn) {
+    return refused([=](FrameHeader& h) { h.first_lsn = lsn, h.last_lsn = lsn + h.record_count - 1; });
+  };
+  CHECK(begins_at(INT64_MAX - 2) == "");  // three records: the last one can be
+  CHECK(begins_at(INT64_MAX - 1) == "FRAME_CORRUPT");
   CHECK(refused([](FrameHeader& h) { h.record_count = 0xffffffff; }) == "FRAME_CORRUPT");
   CHECK(refused([](FrameHeader& h) { h.chunk_count = 0; }) == "FRAME_CORRUPT");
   CHECK(refused([](FrameHeader& h) { h.chunk_count = 0x10000001; }) == "FRAME_CORRUPT");
@@ -308,6 +313,13 @@ TEST_CASE("frame: a header whose CRC is right but whose counts lie is refused") 
   CHECK(refused([](FrameHeader& h) { h.first_lsn = UINT64_MAX, h.last_lsn = 1; }) == "FRAME_CORRUPT");
   CHECK(refused([](FrameHeader& h) { h.first_time_ns = 9; }) == "FRAME_CORRUPT");
   CHECK(refused([](FrameHeader& h) { h.last_time_ns = 13; }) == "FRAME_CORRUPT");
+  const auto ends_at = [&](uint64_t time_ns) {
+    return refused([=](FrameHeader& h) {
+      reinterpret_cast<RecordEntry*>(&h + 1)[h.record_count - 1].time_ns = h.last_time_ns = time_ns;
+    });
+  };
+  CHECK(ends_at(INT64_MAX) == "");
+  CHECK(ends_at(1ull << 63) == "FRAME_CORRUPT");
 }
 
 TEST_CASE("frame: tables whose CRC is right but whose entries lie are refused") {

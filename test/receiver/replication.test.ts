@@ -1,129 +1,31 @@
 import { execFile } from 'node:child_process';
-import { createHash, randomBytes, createHmac } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { truncate, readdir, readFile, stat, symlink, writeFile, open } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import type { Hello } from '../../proto/replication.js';
 import { formatUuid } from '../../proto/uuid.js';
 import { isRoot, skipUnless } from '../prerequisite.js';
-import { RunningReceiver } from './running_receiver.js';
-import { newIdentity, ScriptedAgent, ScriptedStream } from './scripted_agent.js';
+import type { RunningReceiver } from './running_receiver.js';
+import { ScriptedStream } from './scripted_agent.js';
+import {
+  grades,
+  journalDirectory,
+  lastSegment,
+  offsetOf,
+  recovered,
+  resync,
+  rfc3339,
+  SIZE,
+  synced,
+  writeMore,
+} from './synced_scene.js';
 
 const run = promisify(execFile);
 const KIB = 1024;
 const MIB = 1024 * KIB;
-const SIZE = 4 * MIB;
-
-interface Scene {
-  receiver: RunningReceiver;
-  agent: ScriptedAgent;
-  stream: ScriptedStream;
-}
-
-/** A receiver, and an agent whose volume was synced while it was written to. */
-async function synced(test: Test): Promise<Scene> {
-  const receiver = await RunningReceiver.start(test);
-  const agent = await ScriptedAgent.create(receiver.directory, newIdentity(), SIZE);
-  test.teardown(() => agent.close());
-  const stream = new ScriptedStream(receiver.address);
-  test.teardown(() => stream.close());
-  stream.say({ hello: agent.hello() });
-  await stream.hear('welcome');
-  stream.say({ generationBegin: { generation: 1n, firstLsn: 1n, reason: 'NEW', volumes: [agent.info] } });
-  await stream.hear('generationAccepted');
-  agent.begin(1n, 1n);
-  await agent.write(0, randomBytes(4 * KIB));
-  agent.sendBase(stream);
-  await agent.write(8 * KIB, randomBytes(512));
-  const fence = await agent.fence();
-  for (const frame of await agent.framesUpTo(fence)) stream.ship(frame);
-  stream.say({ syncDone: { volume: 0, lsn: fence } });
-  await stream.hear('syncComplete');
-  return { receiver, agent, stream };
-}
-
-/** Writes `count` times here and there, ships it, and waits until it is durable. */
-async function writeMore(
-  { agent, stream }: Pick<Scene, 'agent' | 'stream'>,
-  count: number,
-): Promise<bigint[]> {
-  const lsns: bigint[] = [];
-  for (let index = 0; index < count; index += 1) {
-    const length = 512 * (1 + (index % 40));
-    const offset = ((index * 37) % 200) * 16 * KIB;
-    lsns.push(await agent.write(offset, index % 7 === 3 ? Buffer.alloc(length) : randomBytes(length)));
-  }
-  const last = lsns.at(-1) ?? 0n;
-  for (const frame of await agent.framesUpTo(last)) stream.ship(frame);
-  await stream.hearAck(last);
-  return lsns;
-}
-
-function journalDirectory({ receiver, agent }: Pick<Scene, 'receiver' | 'agent'>): string {
-  const { group, member } = agent.identity;
-  return path.join(receiver.store, 'groups', formatUuid(group), formatUuid(member), 'journal');
-}
-async function lastSegment(scene: Pick<Scene, 'receiver' | 'agent'>): Promise<string> {
-  const directory = journalDirectory(scene);
-  const names = (await readdir(directory)).filter((name) => name.endsWith('.seg')).sort();
-  return path.join(directory, names.at(-1) ?? '');
-}
-async function recovered(
-  { receiver }: Pick<Scene, 'receiver'>,
-  point: string,
-  name = 'out',
-): Promise<Buffer> {
-  const target = path.join(receiver.directory, `${name}-${randomBytes(3).toString('hex')}`);
-  await receiver.recover({ point, target, force: false });
-  return readFile(target);
-}
-async function grades({ receiver }: Pick<Scene, 'receiver'>): Promise<string[]> {
-  const { spans } = await receiver.call('timeline', { group: 'db' });
-  return spans.map(({ grade, firstLsn, lastLsn }) => `${grade} ${firstLsn}-${lastLsn}`);
-}
-
-/**
- * The agent comes back as a new process and begins a generation, compared block by block with what the receiver still
- * has. Returns how many blocks differed.
- */
-async function resync(test: Test, { receiver, agent }: Scene, last: bigint): Promise<number> {
-  const stream = new ScriptedStream(receiver.address);
-  test.teardown(() => stream.close());
-  const epoch = agent.identity.epoch + 1n;
-  stream.say({
-    hello: agent.hello({ epoch, instance: randomBytes(16), generation: 1n, durableLsn: last }),
-  });
-  const welcome = await stream.hear('welcome');
-  test.equal(welcome.durableLsn, last, 'no number is used twice');
-  agent.endStream();
-  await agent.end();
-  agent.identity.epoch = epoch;
-  const firstLsn = last + 1n;
-  stream.say({
-    generationBegin: { generation: 2n, firstLsn, reason: 'SEGMENT_CORRUPT', volumes: [agent.info] },
-  });
-  await stream.hear('generationAccepted');
-  agent.begin(2n, firstLsn);
-  stream.say({ syncBegin: { volume: 0, kind: 'SYNC_RESYNC', offset: 0n } });
-  stream.say({ hashRequest: { id: 1, volume: 0, offset: 0n, length: SIZE, blockBytes: 64 * KIB } });
-  const { hashes } = await stream.hear('hashReply');
-  let different = 0;
-  for (let block = 0; block * 64 * KIB < SIZE; block += 1) {
-    const content = agent.present.subarray(block * 64 * KIB, (block + 1) * 64 * KIB);
-    const mine = createHmac('sha256', welcome.hashKey).update(content).digest();
-    if (mine.equals(hashes.subarray(block * 32, block * 32 + 32))) continue;
-    different += 1;
-    await agent.republish(block * 64 * KIB, 64 * KIB);
-  }
-  if (different === 0) throw new Error('the receiver has everything: nothing is to be resynced');
-  const fence = await agent.fence();
-  for (const frame of await agent.framesUpTo(fence)) stream.ship(frame);
-  stream.say({ syncDone: { volume: 0, lsn: fence } });
-  test.match(await stream.hear('syncComplete'), { lsn: fence });
-  return different;
-}
 
 t.test('any write of the history comes back, recovered and exported alike', async (t) => {
   const scene = await synced(t);
@@ -520,25 +422,6 @@ function exportOf(point: string) {
     volumes: [],
     force: false,
   };
-}
-function rfc3339(timeNs: bigint): string {
-  const seconds = new Date(Number(timeNs / 1_000_000n)).toISOString().slice(0, 19);
-  return `${seconds}.${(timeNs % 1_000_000_000n).toString().padStart(9, '0')}Z`;
-}
-
-/** Offset of the frame that begins with `lsn`, found by docs/FORMAT.md. */
-function offsetOf(bytes: Buffer, lsn: bigint): number {
-  let at = 4096;
-  while (bytes.toString('latin1', at, at + 8) === 'AFTFRAME') {
-    const first = bytes.readBigUInt64LE(at + 64);
-    const last = bytes.readBigUInt64LE(at + 72);
-    if (first <= lsn && lsn <= last) {
-      if (first !== lsn) throw new Error(`LSN ${lsn} lies within a frame`);
-      return at;
-    }
-    at += bytes.readUInt32LE(at + 120);
-  }
-  throw new Error(`no frame holds LSN ${lsn}`);
 }
 /** Where the used bytes of a segment end. */
 async function usedBytes(file: Awaited<ReturnType<typeof open>>): Promise<number> {

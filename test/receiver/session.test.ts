@@ -149,6 +149,10 @@ t.test('a Hello that cannot be is refused before anything is looked up', (t) => 
     [{ volumes: [{ ...info, size: 1000n }] }, 'MESSAGE_INVALID'],
     [{ volumes: [{ ...info, blockSize: 0 }] }, 'MESSAGE_INVALID'],
     [{ volumes: [{ ...info, blockSize: 768 }] }, 'MESSAGE_INVALID'],
+    // The journal knows no such blocks: the catalog took them, and no receiver started on that store again.
+    [{ volumes: [{ ...info, blockSize: 1024 }] }, 'MESSAGE_INVALID'],
+    [{ volumes: [{ ...info, blockSize: 2048 }] }, 'MESSAGE_INVALID'],
+    [{ volumes: [{ ...info, size: 2n ** 49n + 512n }] }, 'MESSAGE_INVALID'],
   ] as const) {
     const script = new Script();
     script.hear({ hello: { ...HELLO, ...wrong } as Hello });
@@ -186,6 +190,23 @@ t.test('frames that do not continue the stream exactly are refused', (t) => {
     t.equal(script.refusal, code);
     t.notOk(script.get('append'));
   }
+  t.end();
+});
+
+t.test('numbers that the catalog cannot hold are refused before anything is done with them', (t) => {
+  const number = 2n ** 63n;
+  const beat = { shippedLsn: 100n, capturedLsn: 100n, capturedTimeNs: 1n, oldestTimeNs: 1n, nowNs: 1n };
+  for (const wrong of [{ nowNs: number }, { capturedTimeNs: number }, { capturedLsn: number }]) {
+    const script = Script.welcomed();
+    const ring = { ringUsedBytes: 0n, ringBytes: 1n, state: 'protected' };
+    script.hear({ heartbeat: { ...beat, ...ring, ...wrong } });
+    t.equal(script.refusal, 'MESSAGE_INVALID', Object.keys(wrong).join());
+    t.notOk(script.get('noteHeartbeat'));
+  }
+  const script = Script.welcomed();
+  script.hear({ checkpoint: { requestId: '1', name: 'late', lsn: 100n, timeNs: number } });
+  t.same(script.said, ['checkpointDone']);
+  t.notOk(script.get('keepCheckpoint'));
   t.end();
 });
 

@@ -35,9 +35,14 @@ interface Journal {
   files: (SegmentScan | { firstLsn: bigint; error: AfterimageError })[];
   known: SegmentRow[];
   ackedLsn: bigint;
+  /** Whether every segment has a run that is its own. */
+  hasRuns?: boolean;
 }
 
-async function inspect(test: Test, { files, known, ackedLsn }: Journal): Promise<Inspection> {
+async function inspect(
+  test: Test,
+  { files, known, ackedLsn, hasRuns = false }: Journal,
+): Promise<Inspection> {
   const directory = await mkdtemp(path.join(tmpdir(), 'afterimage-journal-'));
   test.teardown(() => rm(directory, { recursive: true, force: true }));
   const scans = new Map<bigint, Journal['files'][number]>();
@@ -45,13 +50,14 @@ async function inspect(test: Test, { files, known, ackedLsn }: Journal): Promise
     const firstLsn = 'info' in file ? file.info.firstLsn : file.firstLsn;
     scans.set(firstLsn, file);
     await writeFile(path.join(directory, segmentName(firstLsn)), Buffer.alloc(100));
+    if (hasRuns) await writeFile(path.join(directory, segmentName(firstLsn).replace('.seg', '.run')), '');
   }
   const scan = (file: string): Promise<SegmentScan> => {
     const found = scans.get(segmentFirstLsn(path.basename(file)) ?? 0n);
     if (found === undefined) throw new Error(`${file} was never written`);
     return 'error' in found ? Promise.reject(found.error) : Promise.resolve(found);
   };
-  return inspectJournal({ directory, known, ackedLsn, scan });
+  return inspectJournal({ directory, known, ackedLsn, scan, isRunOf: () => Promise.resolve(hasRuns) });
 }
 
 function whole(info: SegmentInfo): SegmentScan {
@@ -126,4 +132,15 @@ t.test('a segment of a newer program is no damage', async (t) => {
   const error = new AfterimageError('SEGMENT_VERSION', 'version 2');
   const files = [{ firstLsn: 1n, error }];
   await t.rejects(inspect(t, { files, known: [], ackedLsn: 0n }), { code: 'SEGMENT_VERSION' });
+});
+
+t.test('a sealed segment is read again unless a run says that it once was, in full', async (t) => {
+  const known = [row(segment(1n, 10n)), row(segment(11n, 20n))];
+  const files = [whole(segment(1n, 10n)), cut(segment(11n, 14n, { bytes: 40n, sealed: false }))];
+  const read = await inspect(t, { files, known, ackedLsn: 20n });
+  t.same(read.holes, [{ firstLsn: 15n, lastLsn: 20n, reason: 'frame: bad CRC' }]);
+  t.same([...read.runs], []);
+  const trusted = await inspect(t, { files, known, ackedLsn: 20n, hasRuns: true });
+  t.same(trusted.holes, []);
+  t.same([...trusted.runs], [1n, 11n]);
 });

@@ -1,0 +1,50 @@
+/** How damage is written down (R5): the instants that it touches, and the end of the generation that was built on them. */
+import type { Log } from '../../service/log.js';
+import type { Catalog } from '../catalog/catalog.js';
+import { coveredTime } from '../coverage.js';
+import { unknownParts, type Hole } from './holes.js';
+
+/** Where a journal ends. */
+export interface JournalEnd {
+  lastLsn: bigint;
+  lastTimeNs: bigint;
+}
+
+/**
+ * Records what of `holes` (ascending) is new, and ends the present generation, so that the next one is compared anew.
+ * Whether anything was new. Belongs into a transaction.
+ */
+export function recordDamage(
+  { catalog, log }: { catalog: Catalog; log: Log },
+  uuid: string,
+  holes: readonly Hole[],
+  end: JournalEnd,
+): boolean {
+  const member = catalog.members.member(uuid);
+  const newest = catalog.generations.newest(uuid);
+  const known = catalog.damage.damage(uuid);
+  const found = holes.flatMap((hole) => unknownParts(hole, known));
+  if (member === null || newest === null || found.length === 0) return false;
+  for (const { firstLsn, lastLsn, reason } of found) {
+    log.error(
+      { code: 'SEGMENT_CORRUPT', member: uuid, firstLsn, lastLsn, reason },
+      'acknowledged records are missing from the journal: instants from there on are graded damaged',
+    );
+    catalog.damage.add({ member: uuid, firstLsn, lastLsn, foundGeneration: newest.generation, reason });
+  }
+  const lastLsn = [
+    end.lastLsn,
+    member.ackedLsn,
+    found.at(-1)?.lastLsn ?? 0n,
+    // It may have no record yet.
+    newest.firstLsn - 1n,
+  ].reduce(larger);
+  const coveredNs = coveredTime(member.coverage, newest.firstLsn, catalog.eras.eras(uuid));
+  const endNs = larger(end.lastTimeNs, coveredNs);
+  catalog.generations.end(uuid, newest.generation, lastLsn, endNs, 'SEGMENT_CORRUPT');
+  return true;
+}
+
+function larger(left: bigint, right: bigint): bigint {
+  return left > right ? left : right;
+}

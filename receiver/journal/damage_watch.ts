@@ -1,0 +1,114 @@
+/**
+ * Damage that is met while the receiver runs (R5): when a point, a run or a look-up cannot read a segment, that segment
+ * is read in full, what is missing is recorded as at the start, and the present generation ends, so that the agent
+ * compares. In the background: whoever met it gets its error at once.
+ *
+ * Not its job: reads of an export or a recovery that is open already; they answer EIO.
+ */
+import type * as native from '../../native/index.js';
+import type { PointOptions, SegmentInfo } from '../../native/index.js';
+import { toAfterimageError } from '../../proto/errors.js';
+import type { Log } from '../../service/log.js';
+import type { Catalog } from '../catalog/catalog.js';
+import type { Member } from '../members.js';
+import { runFile, type Store } from '../store.js';
+import { recordDamage } from './damage_record.js';
+import { isDamage, readSegment } from './inspection.js';
+
+type Reading = Pick<typeof native, 'openPoint' | 'timeAtLsn' | 'lsnAtTime' | 'buildRun'>;
+
+export interface DamageWatchParts {
+  catalog: Catalog;
+  store: Store;
+  native: Reading & Pick<typeof native, 'scanSegment' | 'isRunOf'>;
+  /** An opened member, or null. */
+  member: (uuid: string) => Member | null;
+  log: Log;
+}
+
+export class DamageWatch {
+  /** What reads segments, watched. */
+  readonly native: Reading;
+  /** Segments that are being looked at, by path: damage is met by everybody at once. */
+  private readonly looking = new Map<string, Promise<void>>();
+
+  constructor(private readonly parts: DamageWatchParts) {
+    const { openPoint, timeAtLsn, lsnAtTime, buildRun } = parts.native;
+    this.native = {
+      openPoint: (options) => this.watched(openPoint(options), () => this.lookAtTiles(options)),
+      timeAtLsn: (segment, lsn) => this.watched(timeAtLsn(segment, lsn), () => this.look(segment)),
+      lsnAtTime: (segment, timeNs) => this.watched(lsnAtTime(segment, timeNs), () => this.look(segment)),
+      buildRun: (segment, run) => this.watched(buildRun(segment, run), () => this.look(segment)),
+    };
+  }
+
+  /** Waits for what is being looked at. */
+  async idle(): Promise<void> {
+    while (this.looking.size > 0) await Promise.all(this.looking.values());
+  }
+
+  private async watched<T>(read: Promise<T>, look: () => void): Promise<T> {
+    try {
+      return await read;
+    } catch (thrown) {
+      if (isDamage(thrown)) look();
+      throw thrown;
+    }
+  }
+
+  /** A point reads the last segment, and those whose run does not help. */
+  private lookAtTiles({ tiles }: PointOptions): void {
+    tiles.forEach(({ segment, run }, index) => {
+      if (run === null || index === tiles.length - 1) this.look(segment);
+      else
+        this.start(run, async () => {
+          if (await this.parts.native.isRunOf(segment, run)) return;
+          const owner = this.parts.store.ownerOf(segment.path);
+          if (owner !== null) this.parts.catalog.segments.setRun(owner.member, segment.firstLsn, false);
+          this.look(segment);
+        });
+    });
+  }
+
+  private look(segment: SegmentInfo): void {
+    this.start(segment.path, () => this.check(segment));
+  }
+
+  private start(path: string, work: () => Promise<void>): void {
+    if (this.looking.has(path)) return;
+    const done = work()
+      .catch((thrown: unknown) => {
+        this.parts.log.error({ err: toAfterimageError(thrown), path }, 'damage could not be looked at');
+      })
+      .finally(() => this.looking.delete(path));
+    this.looking.set(path, done);
+  }
+
+  private async check({ path, firstLsn }: SegmentInfo): Promise<void> {
+    const { catalog, store, native, log } = this.parts;
+    const owner = store.ownerOf(path);
+    const member = owner === null ? null : this.parts.member(owner.member);
+    if (owner === null || member === null) return;
+    const { journal } = member;
+    // What was durable before it is read: an append may be under way behind that.
+    journal.persist();
+    const row = catalog.segments.atOrBefore(owner.member, firstLsn);
+    if (row?.firstLsn !== firstLsn) return;
+    const { info, reason } = await readSegment(path, native.scanSegment);
+    const lastLsn = info?.lastLsn ?? firstLsn - 1n;
+    if (lastLsn >= row.lastLsn) return;
+    log.error({ segment: path, run: runFile(path), reason }, 'a segment was damaged since it was written');
+    // A session in the generation that ends would go on appending to it.
+    while (member.live !== null) await member.live.displace(null);
+    journal.persist();
+    const end = catalog.segments.last(owner.member);
+    catalog.atomically(() => {
+      const hole = { firstLsn: lastLsn + 1n, lastLsn: row.lastLsn, reason };
+      recordDamage({ catalog, log }, owner.member, [hole], {
+        lastLsn: journal.durableLsn,
+        lastTimeNs: end?.lastTimeNs ?? 0n,
+      });
+      journal.cut(row, info);
+    });
+  }
+}

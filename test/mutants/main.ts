@@ -15,11 +15,12 @@ type Verdict = { isCaught: boolean; by: string };
 
 function verdict(mutant: Mutant, run: Run, isOurs: (failure: string) => boolean): Verdict {
   if (run.ended === 'passed') return { isCaught: false, by: 'SURVIVED' };
-  if (run.ended === 'crash' || run.ended === 'time-out')
-    return { isCaught: mutant.mayEnd === run.ended, by: `${run.ended} after ${run.seconds.toFixed(0)} s` };
+  // Also of a run that did not end by itself: what failed before had failed.
   const failure = run.failures.find(isOurs);
   if (failure !== undefined) return { isCaught: true, by: failure };
-  const others = run.failures.length > 0 ? run.failures.join('; ') : run.output.slice(-2000);
+  if (run.ended === 'crash' || run.ended === 'time-out')
+    return { isCaught: mutant.mayEnd === run.ended, by: `${run.ended} after ${run.seconds.toFixed(0)} s` };
+  const others = (run.failures.length > 0 ? run.failures.join('; ') : run.output).slice(-2000);
   return { isCaught: false, by: `only other things failed: ${others}` };
 }
 

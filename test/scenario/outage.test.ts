@@ -82,6 +82,14 @@ t.test(
     const outageNs = BigInt(Date.now()) * 1_000_000n;
     await write(3, 4);
     await site.receiver.start();
+    await site.waitFor(
+      'in a stream again',
+      60,
+      ({ generation, state }) => generation !== before.generation || state === 'protected',
+    );
+    const early = await imageAt(`lsn:${before.durableLsn}`).catch(String);
+    const isKept = t.equal(early, beforeImage, 'a new generation takes nothing away (R6)');
+    if (!isKept) return; // nothing that follows can go well
     const after = await site.settled();
     t.not(after.generation, before.generation, 'continuity could not be proven: a new generation');
 

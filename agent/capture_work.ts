@@ -6,9 +6,10 @@ import { toAfterimageError } from '../proto/errors.js';
 import type { AgentMessage } from '../proto/replication.js';
 import type * as native from '../native/index.js';
 import type { Clock } from './clock.js';
+import type { Deliveries } from './deliveries.js';
 import type { LagHistogram } from './lag.js';
 import type { AgentAction, AgentEvent, RingView } from './session_events.js';
-import { Shipper } from './shipper.js';
+import { Shipper, type FrameSource } from './shipper.js';
 import { Sync, type Piece, type PieceCodec } from './sync.js';
 
 const CAPTURE_ACTIONS = [
@@ -40,6 +41,8 @@ export type Feed = (event: AgentEvent, bulk: Bulk) => void;
 
 export interface CapturedVolumes {
   group: native.CaptureGroup;
+  /** Of the group; they outlive this session. */
+  deliveries: Deliveries;
   /** By number. */
   volumes: ReadonlyMap<number, { device: native.CapturedVolume; title: string }>;
 }
@@ -60,8 +63,16 @@ export class CaptureWork {
     clock: Clock,
     failed: (error: unknown) => void,
   ) {
-    const { group } = captured;
-    this.shipper = new Shipper(group, send, clock, lag, {
+    const { group, deliveries } = captured;
+    const source: FrameSource = {
+      next: () => deliveries.next(),
+      startShipping: (durableLsn, link) => group.startShipping(durableLsn, link),
+      stopShipping: () => group.stopShipping(),
+      abandonStream: () => group.abandonStream(),
+      release: (lsn) => group.release(lsn),
+      stats: () => group.stats(),
+    };
+    this.shipper = new Shipper(source, send, clock, lag, {
       pulled: (delivery) => this.pulled(delivery),
       sent: (bytes) => feed({ type: 'sent', bytes }, null),
       failed,
@@ -129,6 +140,13 @@ export class CaptureWork {
   async quiesce(): Promise<void> {
     this.stoppingSync.abort();
     await Promise.all(this.steps);
+  }
+
+  /** Its session is over and the group goes on: nothing is shipped, synced or awaited for it any more. */
+  forsake(): void {
+    this.stoppingSync.abort();
+    this.captured.deliveries.forsake();
+    this.shipper.stopShipping();
   }
 
   private pulled(delivery: native.CapturedFrame | native.CapturedEnd): void {

@@ -11,19 +11,23 @@ import type * as native from '../native/index.js';
 import type { CapturedVolumes } from './capture_work.js';
 import type { Clock } from './clock.js';
 import type { GroupConfig } from './config.js';
+import { Deliveries } from './deliveries.js';
 import type { StartedGroup } from './groups.js';
 import { groupStatus } from './group_status.js';
 import { LagHistogram } from './lag.js';
 import { ReceiverLink } from './link.js';
 import { Member, type MemberPort, type OpenAction } from './member.js';
 import { AgentSession } from './session.js';
-import type { StoredState } from './session_events.js';
+import type { MemberIdentity, StoredState } from './session_events.js';
 import { StopPatience } from './stop_patience.js';
 import { MemberState, type VolumeMemory } from './state.js';
 import type { PieceCodec } from './sync.js';
 import { ProtectedVolume, type Places, type VolumeDoor } from './volume.js';
 
 const DRAIN_POLL_MS = 50;
+/** A session that failed is replaced after so long; twice as long each time, since the defect may come again. */
+const RESTART_MS_MIN = 30_000;
+const RESTART_MS_MAX = 3_600_000;
 const VOLUME_NUMBERS = 64;
 const UUID_BYTES = 16;
 
@@ -44,14 +48,18 @@ export interface GroupSurroundings {
 }
 
 export class ProtectionGroup implements MemberPort, StartedGroup {
-  readonly member: Member;
+  private present: Member;
   readonly lag: LagHistogram;
-  private readonly link: ReceiverLink;
+  private link: ReceiverLink;
   private captureGroup: native.CaptureGroup | null = null;
   private onServed: (error: AfterimageError | null) => void = () => undefined;
   /** Resolves when the session has ended, which it may do by itself: with what it says of the next start. */
   private readonly ended: Promise<boolean>;
   private onStopped!: (clean: boolean) => void;
+  private deliveries: Deliveries | null = null;
+  private isServed = false;
+  private readonly stopping = new AbortController();
+  private restartMs = RESTART_MS_MIN;
   private isStopped = false;
   private readonly startedNs: bigint;
 
@@ -65,8 +73,12 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     this.ended = new Promise((resolve) => (this.onStopped = resolve));
     this.startedNs = clock.nowNs();
     this.lag = new LagHistogram(() => clock.monotonicMs());
-    this.member = new Member(new AgentSession(), this, around.door, this.lag, clock, log);
-    this.link = new ReceiverLink(around.receiver, clock, this.member);
+    this.present = new Member(new AgentSession(), this, around.door, this.lag, clock, log);
+    this.link = new ReceiverLink(around.receiver, clock, this.present);
+  }
+
+  get member(): Member {
+    return this.present;
   }
 
   /**
@@ -94,6 +106,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
    * receiver, if it can be in time. Tells whether the next start can go on where this one ended.
    */
   async stop(): Promise<boolean> {
+    this.stopping.abort();
     try {
       if (this.member.requestStop()) return await this.ended;
       await this.quiesce();
@@ -105,10 +118,6 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
 
   get isConnected(): boolean {
     return this.member.report.isConnected;
-  }
-
-  fail(error: unknown): void {
-    this.member.fail(error);
   }
 
   status(): GroupStatus {
@@ -144,7 +153,17 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     }
   }
 
-  capture({ lastTimeNs, era, resume }: OpenAction): CapturedVolumes {
+  capture(action: OpenAction): CapturedVolumes {
+    const group = this.captureGroup ?? this.createCaptureGroup(action);
+    // What a session before has left of its stream: the new one compares, and begins a generation of its own.
+    if (group === this.captureGroup) group.abandonStream();
+    this.captureGroup = group;
+    this.deliveries ??= new Deliveries(group);
+    const volumes = this.volumes.map((each) => [each.info.number, each] as const);
+    return { group, deliveries: this.deliveries, volumes: new Map(volumes) };
+  }
+
+  private createCaptureGroup({ lastTimeNs, era, resume }: OpenAction): native.CaptureGroup {
     const { ringBytes, lingerUs } = this.config;
     const { group: uuid, member } = this.state.memory;
     const group = this.around.door.createCaptureGroup({
@@ -155,19 +174,19 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
       lastTimeNs,
       era,
     });
-    this.captureGroup = group;
     for (const volume of this.volumes) volume.capture(group);
     if (resume !== null) group.beginGeneration(resume);
-    const volumes = this.volumes.map((each) => [each.info.number, each] as const);
-    return { group, volumes: new Map(volumes) };
+    return group;
   }
 
   async serve(): Promise<void> {
+    if (this.isServed) return; // by the session before, and ever since
     const { places, clock, log } = this.around;
     for (const volume of this.volumes) {
       await volume.attach(this.config.name, places, clock, log);
       log.info({ volume: volume.config.name, device: volume.attachedAs }, 'serving');
     }
+    this.isServed = true;
   }
 
   served(error: AfterimageError | null): void {
@@ -185,22 +204,47 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     this.onStopped(clean);
   }
 
+  failed(): void {
+    if (this.stopping.signal.aborted) this.stopped(false);
+    else void this.restart();
+  }
+
   /** The epoch rises and is on stable storage before anything else happens; then production is served. */
   private async begin(): Promise<void> {
-    const { group, member, stream } = this.state.memory;
+    const { stream } = this.state.memory;
     const isUntouched = this.volumes.every((volume) => volume.isUntouched);
-    const { host, software, instance, log } = this.around;
+    const { log } = this.around;
     if (stream?.clean === true && !isUntouched) {
       log.warn('a backing was changed since the agent stopped: its volumes are compared in full');
     }
     const stored = stream === null ? null : { ...stream, clean: stream.clean && isUntouched };
-    const volumes = this.volumes.map(({ info }) => info);
-    const groupName = this.config.name;
-    const identity = { software, group, groupName, member, host, instance, volumes };
     await new Promise<void>((resolve, reject) => {
       this.onServed = (error) => (error === null ? resolve() : reject(error));
-      this.member.start({ type: 'started', stored, identity }, this.link);
+      this.member.start({ type: 'started', stored, identity: this.identity() }, this.link);
     });
+  }
+
+  private identity(): MemberIdentity {
+    const { group, member } = this.state.memory;
+    const { host, software, instance } = this.around;
+    const volumes = this.volumes.map(({ info }) => info);
+    return { software, group, groupName: this.config.name, member, host, instance, volumes };
+  }
+
+  /** Another session in the place of the one that failed, as a start after a crash. Never rejects. */
+  private async restart(): Promise<void> {
+    const { clock, log, door, receiver } = this.around;
+    const pauseMs = this.restartMs;
+    this.restartMs = Math.min(pauseMs * 2, RESTART_MS_MAX);
+    await clock.sleep(pauseMs, this.stopping.signal).catch(() => undefined);
+    if (this.stopping.signal.aborted) return;
+    log.warn('a new session begins in the place of the one that failed: it compares with the receiver');
+    this.link.close();
+    this.present = new Member(new AgentSession(), this, door, this.lag, clock, log);
+    this.link = new ReceiverLink(receiver, clock, this.present);
+    const { stream } = this.state.memory;
+    const stored = stream === null ? null : { ...stream, clean: false };
+    this.present.start({ type: 'started', stored, identity: this.identity() }, this.link);
   }
 
   /** Ends the wait for the receiver when its time is over. Never rejects. */

@@ -17,8 +17,6 @@ export interface StartedGroup {
   readonly isConnected: boolean;
   status(): GroupStatus;
   createCheckpoint(name: string): Promise<CheckpointInfo>;
-  /** A defect of this program came up: its session is not to be trusted any more. */
-  fail(error: unknown): void;
   /** Tells whether the next start can go on where this one ended. */
   stop(): Promise<boolean>;
 }
@@ -87,11 +85,6 @@ export class ProtectionGroups {
     const found = this.started.get(group);
     if (found !== undefined) return found.createCheckpoint(name);
     throw this.failed.get(group) ?? new AfterimageError('GROUP_UNKNOWN', `this agent has no group ${group}`);
-  }
-
-  /** A defect that could be anybody's. */
-  fail(error: unknown): void {
-    for (const group of this.started.values()) group.fail(error);
   }
 
   /** Stops every group, whatever happens to the others. Errors: the first that one had. */

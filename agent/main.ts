@@ -56,11 +56,9 @@ export async function runAgent(
     (group) => ProtectionGroup.start(group, { ...surroundings, log: log.child({ group: group.name }) }),
     { host: head.host, clock: systemClock, log, drain: signals.drain },
   );
-  // An exception that nobody caught would end the process, and with it the threads that serve production (R7).
-  const onDefect = (error: unknown): void => {
-    log.fatal({ err: error }, 'a defect: please report it');
-    groups.fail(error);
-  };
+  // An exception that nobody caught would end the process, and with it the threads that serve production (R7). It is not
+  // one of a group's session: those are caught where they are thrown, and cost the session (member.ts).
+  const onDefect = (error: unknown): void => log.fatal({ err: error }, 'a defect: please report it');
   process.on('uncaughtException', onDefect);
   const control = new AgentControl(head, groups, systemClock, () => process.memoryUsage.rss());
   try {

@@ -38,6 +38,8 @@ export interface MemberPort {
   /** Ends production's way in. */
   quiesce(): Promise<void>;
   stopped(clean: boolean): void;
+  /** Its session is over, by a defect. */
+  failed(): void;
 }
 export interface MemberLink {
   connect(attempt: number): void;
@@ -115,26 +117,39 @@ export class Member implements LinkListener {
   }
 
   /**
-   * A defect of this program, or a backing that cannot even be flushed: the session is over. Production goes on; the
-   * ring fills and the native group then only tracks.
+   * A defect of this program, or a backing that cannot even be flushed: the session is over, and this member with it.
+   * Production goes on; the ring fills and the native group then only tracks.
    */
   fail(thrown: unknown): void {
     if (this.isDefunct) return;
     const error = toAfterimageError(thrown);
     this.report.failed({ code: error.code, message: error.message, final: true });
-    this.log.error({ err: error }, 'the session has failed; the volumes are served and no longer protected');
+    this.log.error(
+      { err: error },
+      'the session has failed; until another begins the volumes are served and not protected',
+    );
     this.isDefunct = true;
     this.ending.abort();
+    try {
+      this.work?.forsake();
+    } catch (again) {
+      this.log.error({ err: again }, 'after the failure');
+    }
     this.link?.disconnect(error);
-    this.port.stopped(false);
+    this.port.failed();
   }
 
   opened(): void {
     this.feed({ type: 'connected' }, null);
   }
   received(message: ReceiverMessage): void {
-    this.report.received(message);
-    if ('ack' in message) this.work?.shipper.acknowledge(message.ack.durableLsn);
+    if (this.isDefunct) return;
+    try {
+      this.report.received(message);
+      if ('ack' in message) this.work?.shipper.acknowledge(message.ack.durableLsn);
+    } catch (thrown) {
+      return this.fail(thrown);
+    }
     this.feed({ type: 'message', message }, null);
   }
   closed({ code, message }: AfterimageError): void {
@@ -244,10 +259,14 @@ export class Member implements LinkListener {
         return;
       }
       if (this.ending.signal.aborted) return;
-      const work = this.captureWork();
-      this.throughput.add(Number(work.shipper.shippedBytes - this.countedBytes));
-      this.countedBytes = work.shipper.shippedBytes;
-      this.feed({ type: 'tick', nowNs: this.clock.nowNs(), ring: work.ring() }, null);
+      try {
+        const work = this.captureWork();
+        this.throughput.add(Number(work.shipper.shippedBytes - this.countedBytes));
+        this.countedBytes = work.shipper.shippedBytes;
+        this.feed({ type: 'tick', nowNs: this.clock.nowNs(), ring: work.ring() }, null);
+      } catch (thrown) {
+        return this.fail(thrown);
+      }
     }
   }
 

@@ -111,14 +111,16 @@ export class Shipper {
     this.lastLsn = frame.lastLsn;
     this.totalBytes += BigInt(bytes);
     this.unacknowledged.push({ lastLsn: frame.lastLsn, firstTimeNs: frame.firstTimeNs });
-    this.send({ frame: { buffer: frame.buffer, headroom: frame.headroom } }).then(
-      () => {
-        frame.release();
-        this.listener.sent(bytes);
-      },
-      // The link reports the loss; the next session sends it again from the ring.
-      () => frame.release(),
-    );
+    this.send({ frame: { buffer: frame.buffer, headroom: frame.headroom } })
+      .then(
+        () => {
+          frame.release();
+          this.listener.sent(bytes);
+        },
+        // The link reports the loss; the next session sends it again from the ring.
+        () => frame.release(),
+      )
+      .catch((error: unknown) => this.listener.failed(error));
   }
 
   /** The receiver has everything up to `durableLsn` on stable storage. */
@@ -157,13 +159,13 @@ export class Shipper {
       this.answer(end);
     } else if (!this.isOwed && this.restart === null) {
       this.isOwed = true;
-      this.source.next().then(
-        (delivery) => {
+      this.source
+        .next()
+        .then((delivery) => {
           this.isOwed = false;
           if (delivery !== null) this.deliver(delivery);
-        },
-        (error: unknown) => this.listener.failed(error),
-      );
+        })
+        .catch((error: unknown) => this.listener.failed(error));
     }
   }
 

@@ -30,6 +30,7 @@ export class ProtectedVolume {
   private captured: native.CapturedVolume | null = null;
   private attachment: Attachment | null = null;
   private use: VolumeUse | null = null;
+  private detaching: Promise<void> | null = null;
 
   private constructor(
     readonly config: VolumeConfig,
@@ -103,7 +104,8 @@ export class ProtectedVolume {
 
   /** Ends production's way in, once nobody uses it or `end` aborts. */
   async detach(end: AbortSignal): Promise<void> {
-    await this.attachment?.detach(end);
+    this.detaching ??= this.attachment?.detach(end) ?? null;
+    await this.detaching;
     this.attachment = null;
   }
 

@@ -1,6 +1,7 @@
 import t from 'tap';
 import { CaptureWork } from '../../agent/capture_work.js';
 import { systemClock } from '../../agent/clock.js';
+import { Deliveries } from '../../agent/deliveries.js';
 import { LagHistogram } from '../../agent/lag.js';
 import type { AgentEvent } from '../../agent/session_events.js';
 import * as native from '../../native/index.js';
@@ -15,6 +16,7 @@ function scene() {
   const work = new CaptureWork(
     {
       group: { stats } as unknown as native.CaptureGroup,
+      deliveries: new Deliveries({ next: broken }),
       volumes: new Map([
         [
           3,

@@ -1,16 +1,18 @@
 /** A protection group whose surroundings fail it, without a receiver. */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { backingFingerprint } from '../../agent/backing_fingerprint.js';
-import { systemClock } from '../../agent/clock.js';
+import { systemClock, type Clock } from '../../agent/clock.js';
 import { ProtectionGroup, type GroupSurroundings } from '../../agent/group.js';
 import { MemberState } from '../../agent/state.js';
 import * as native from '../../native/index.js';
 import { AfterimageError } from '../../proto/errors.js';
 import { createLog } from '../../service/log.js';
-import { configOf, scratchDirectory, socketVolume } from './running_agent.js';
+import { MemoryReceiver } from './memory_receiver.js';
+import { configOf, qemuIo, scratchDirectory, socketVolume } from './running_agent.js';
 
 const MIB = 1 << 20;
 
@@ -38,7 +40,7 @@ function scene(t: Test, door: Partial<typeof native> = {}) {
   };
   const [config] = groups;
   if (config === undefined) throw new Error('there is a group');
-  return { config, around, lines, end };
+  return { directory, config, around, lines, end };
 }
 
 /** Makes the state say that the agent stopped cleanly, whatever it did. */
@@ -100,4 +102,49 @@ t.test('a flush that fails at the end names the volume', async (t) => {
   t.equal(await group.stop(), false);
   const { backing } = here.config.volumes[0] ?? { backing: '' };
   t.ok(JSON.stringify(here.lines).includes(`volume data (${backing}) at its flush: Input/output error`));
+});
+
+t.test('after a defect a new session takes over, and production never notices', async (t) => {
+  // Protection was over until production could be stopped.
+  const here = scene(t);
+  const receiver = new MemoryReceiver(path.join(here.directory, 'receiver'));
+  t.teardown(() => receiver.close());
+  const clock: Clock = {
+    ...systemClock,
+    sleep: (ms, signal) => systemClock.sleep(ms === 30_000 ? 300 : ms, signal),
+  };
+  const port = await receiver.listen(0);
+  const around = { ...here.around, clock, receiver: { host: '127.0.0.1' as const, port } };
+  const group = await ProtectionGroup.start(here.config, around);
+  const settled = async (): Promise<void> => {
+    for (;;) {
+      const { state, durableLsn, capturedLsn } = group.status();
+      if (state === 'protected' && durableLsn === capturedLsn) return;
+      await sleep(20);
+    }
+  };
+  const socket = path.join(around.places.runDir, 'db-data.sock');
+  await settled();
+  await qemuIo(socket, 'write -P 1 0 64k', 'flush');
+  await settled();
+  group.member.fail(new Error('a defect'));
+  t.equal(group.status().state, 'tracking');
+  await qemuIo(socket, 'write -P 2 128k 64k', 'flush');
+  await settled();
+  t.equal(receiver.begun.at(-1)?.reason, 'AGENT_RESTARTED');
+  t.strictSame(receiver.syncs, ['SYNC_INITIAL 0', 'SYNC_RESYNC 0']);
+  await qemuIo(socket, 'write -P 3 256k 64k', 'flush');
+  await settled();
+  const [{ backing } = { backing: '' }] = here.config.volumes;
+  t.ok((await receiver.contentAt(0, receiver.durableLsn)).equals(readFileSync(backing)));
+  const epochs = receiver.hellos.map(({ epoch }) => epoch);
+  t.strictSame(epochs, [1n, 2n]);
+  t.equal(await group.stop(), true, 'and its stop is as clean as any');
+});
+
+t.test('a group whose session has failed is stopped without waiting for another', async (t) => {
+  const here = scene(t);
+  const group = await ProtectionGroup.start(here.config, here.around);
+  group.member.fail(new Error('a defect'));
+  t.equal(await group.stop(), false);
 });

@@ -33,7 +33,6 @@ class CannedGroup implements StartedGroup {
     return { ...failedStatus(this.config, 'h', new AfterimageError('CLOSED', '')), state: 'protected' };
   }
   createCheckpoint = (name: string) => Promise.resolve({ name } as never);
-  fail = (): void => undefined;
   async stop(): Promise<boolean> {
     await this.ended;
     this.isClosed = true;

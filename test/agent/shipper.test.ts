@@ -49,7 +49,7 @@ class HandFedSource implements FrameSource {
   }
 }
 
-function stage() {
+function stage(failed = (error: unknown): void => void t.fail(String(error))) {
   const source = new HandFedSource();
   const released: bigint[] = [];
   const pulled: string[] = [];
@@ -66,7 +66,7 @@ function stage() {
       if (delivery.kind === 'frame') frames.push(delivery);
     },
     sent: (bytes) => sent.push(bytes),
-    failed: (error) => t.fail(String(error)),
+    failed,
   });
   const frame = (firstLsn: bigint, lastLsn: bigint): CapturedFrame => ({
     kind: 'frame',
@@ -203,4 +203,18 @@ t.test('the lag of a frame is the age of its first record when it is acknowledge
   t.ok(samples >= 4_000_000n && samples < 4_500_000n, `${samples}`);
   shipper.acknowledge(6n);
   t.ok(lag.lastMinute(0.5) >= 4_000_000n);
+});
+
+t.test("an exception of whoever takes a frame is the session's, not the process'", async (t) => {
+  const failures: unknown[] = [];
+  const { source, shipper, frame, frames } = stage((error) => void failures.push(error));
+  frames.push = () => {
+    throw new Error('a defect');
+  };
+  shipper.startShipping(0n, 0);
+  shipper.pull();
+  await immediate();
+  source.give(frame(1n, 4n));
+  await immediate();
+  t.match(failures, [{ message: 'a defect' }]);
 });

@@ -1,0 +1,48 @@
+/**
+ * What a capture group delivers, to one taker after the other. The group takes one call at a time, and a call that waits
+ * outlives the session that made it: the next session takes it over.
+ */
+import type { CapturedEnd, CapturedFrame, CaptureGroup } from '../native/index.js';
+
+type Delivery = CapturedFrame | CapturedEnd | null;
+
+interface Taker {
+  resolve(delivery: Delivery): void;
+  reject(error: unknown): void;
+}
+
+export class Deliveries {
+  private taker: Taker | null = null;
+  private isOwed = false;
+
+  constructor(private readonly group: Pick<CaptureGroup, 'next'>) {}
+
+  /** As CaptureGroup.next(). One call at a time. */
+  next(): Promise<Delivery> {
+    return new Promise((resolve, reject) => {
+      this.taker = { resolve, reject };
+      if (this.isOwed) return;
+      this.isOwed = true;
+      this.group.next().then(
+        (delivery) => {
+          const taker = this.answered();
+          if (taker !== null) taker.resolve(delivery);
+          else if (delivery?.kind === 'frame') delivery.release();
+        },
+        (error: unknown) => this.answered()?.reject(error),
+      );
+    });
+  }
+
+  /** Whoever called next() wants nothing any more. */
+  forsake(): void {
+    this.taker = null;
+  }
+
+  private answered(): Taker | null {
+    const { taker } = this;
+    this.taker = null;
+    this.isOwed = false;
+    return taker;
+  }
+}

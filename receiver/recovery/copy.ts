@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import type { BlockDevice, CopyResult } from '../../native/index.js';
 import { AfterimageError } from '../../proto/errors.js';
 import type { Target } from './target.js';
-import { writeProgress } from './progress_file.js';
+import { removeProgress, writeProgress } from './progress_file.js';
 
 export interface CopyParts {
   copyRange: (
@@ -56,12 +56,12 @@ export async function* copyVolume(
 }
 
 /**
- * Reads source and target, a step a piece; returns the SHA-256 of both, hex. Errors: VERIFY_FAILED, INTERRUPTED,
- * IO_ERROR.
+ * Reads source and target, a step a piece; returns the SHA-256 of both, hex. Errors: VERIFY_FAILED, after which there is
+ * nothing to go on with; INTERRUPTED, IO_ERROR.
  */
 export async function* verifyVolume(
   source: BlockDevice,
-  { path, device, progress }: Target,
+  { path, device, progress, progressFile }: Target,
   signal: AbortSignal,
 ): AsyncGenerator<bigint, string> {
   const hash = createHash('sha256');
@@ -74,6 +74,8 @@ export async function* verifyVolume(
     const [left, right] = [wanted.subarray(0, length), found.subarray(0, length)];
     await Promise.all([source.read(offset, left), device.read(offset, right)]);
     if (!left.equals(right)) {
+      // What is in the target is worth nothing: to go on from there would fail for ever.
+      await removeProgress(progressFile);
       throw new AfterimageError('VERIFY_FAILED', `${path} differs within ${length} bytes from ${offset}`);
     }
     hash.update(right);

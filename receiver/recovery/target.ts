@@ -15,6 +15,7 @@ import {
   type RecoveryIdentity,
   type RecoveryProgress,
 } from './progress_file.js';
+import { targetIdentity } from './target_identity.js';
 
 export interface Target {
   path: string;
@@ -62,15 +63,18 @@ export async function openTarget(
   const loops = found === null ? [] : await loopDevicesOver(await realpath(file));
   if (loops.length > 0) throw new AfterimageError('TARGET_BUSY', `${file} is in use as ${loops.join(', ')}`);
   const progressFile = isDevice ? deviceProgressFile(parts, file) : `${file}${PROGRESS_SUFFIX}`;
-  const earlier = found === null ? null : await readProgress(progressFile, identity);
+  const earlier = found === null ? null : await readProgress(progressFile, identity, await identityOf(file));
   const isSameFile = isDevice || BigInt(found?.size ?? 0) === identity.size;
-  const progress =
-    earlier !== null && isSameFile ? earlier : { ...identity, offset: 0n, isSparse: !isDevice };
-  if (progress !== earlier) {
+  // Whoever overwrites does not want what is complete already, and may have seen it fail its verification.
+  const isResumed = earlier !== null && isSameFile && !(overwrite && earlier.offset === identity.size);
+  if (!isResumed) {
     const isEmpty = !isDevice && (found === null || found.size === 0);
     if (!isEmpty && !overwrite) throw new AfterimageError('TARGET_NOT_EMPTY', `${file} is not empty`);
     if (!isDevice) await emptyFile(parts, file, found, identity.size);
   }
+  const progress = isResumed
+    ? earlier
+    : { ...identity, target: await identityOf(file), offset: 0n, isSparse: !isDevice };
   const device = await openExclusively(parts, file, isDevice);
   if (device.size < identity.size) {
     await device.close();
@@ -100,12 +104,14 @@ export async function checkDirectory(
   if (found === null) return;
   if (!found.isDirectory()) throw new AfterimageError('TARGET_INVALID', `${directory} is not a directory`);
   for (const name of await readdir(directory)) {
-    const image = name.endsWith(PROGRESS_SUFFIX) ? name.slice(0, -PROGRESS_SUFFIX.length) : name;
-    const identity = images.get(image);
+    // Progress alone is nothing to lose: without its image it begins anew.
+    if (name.endsWith(PROGRESS_SUFFIX) && images.has(name.slice(0, -PROGRESS_SUFFIX.length))) continue;
+    const file = path.join(directory, name);
+    const identity = images.get(name);
     const progress =
       identity === undefined
         ? null
-        : await readProgress(path.join(directory, `${image}${PROGRESS_SUFFIX}`), identity);
+        : await readProgress(`${file}${PROGRESS_SUFFIX}`, identity, await identityOf(file));
     if (progress === null) {
       throw new AfterimageError('TARGET_NOT_EMPTY', `${directory} is not empty: it holds ${name}`);
     }
@@ -133,6 +139,15 @@ async function realPlace(file: string): Promise<string> {
     const isRoot = path.dirname(file) === file;
     if (isRoot || (thrown as NodeJS.ErrnoException).code !== 'ENOENT') throw targetError(thrown, file);
     return path.join(await realPlace(path.dirname(file)), path.basename(file));
+  }
+}
+
+/** Of a file that is there. */
+async function identityOf(file: string): Promise<string> {
+  try {
+    return (await targetIdentity(file)) ?? '';
+  } catch (thrown) {
+    throw targetError(thrown, file);
   }
 }
 

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import pino from 'pino';
@@ -132,6 +132,45 @@ t.test('what the target gives back is not what was written: it is said, not hidd
   bytes.writeUInt8(bytes.readUInt8(MIB) ^ 1, MIB);
   await writeFile(target, bytes);
   await t.rejects(all(here.recovery.run(request(target), never)), { code: 'VERIFY_FAILED' });
+  // The progress stayed at the end of the volume: every further run, with --yes too, verified the same bytes again.
+  await t.rejects(all(here.recovery.run(request(target), never)), { code: 'TARGET_NOT_EMPTY' });
+  await all(here.recovery.run(request(target, { overwrite: true }), never));
+  t.ok(here.content.equals(await readFile(target)));
+});
+
+t.test('overwriting goes on with what is half done, and copies anew what is complete', async (t) => {
+  const here = await scene(t);
+  const { recovery, directory, content } = here;
+  const target = path.join(directory, 'out');
+  await t.rejects(interrupt(here, target), { code: 'INTERRUPTED' });
+  const abort = new AbortController();
+  const run = async (): Promise<bigint | undefined> => {
+    let first;
+    for await (const { bytesDone, phase } of recovery.run(
+      request(target, { overwrite: true }),
+      abort.signal,
+    )) {
+      first ??= bytesDone;
+      if (phase === 'verify') abort.abort();
+    }
+    return first;
+  };
+  await t.rejects(run(), { code: 'INTERRUPTED' });
+  await writeFile(target, randomBytes(SIZE));
+  const messages = await all(recovery.run(request(target, { overwrite: true }), never));
+  t.equal(messages[0]?.bytesDone, 0n);
+  t.ok(content.equals(await readFile(target)));
+});
+
+t.test('another file under the same name is not gone on with', async (t) => {
+  const here = await scene(t);
+  const target = path.join(here.directory, 'out');
+  await t.rejects(interrupt(here, target), { code: 'INTERRUPTED' });
+  const mine = randomBytes(SIZE);
+  await writeFile(`${target}.mine`, mine);
+  await rename(`${target}.mine`, target);
+  await t.rejects(all(here.recovery.run(request(target), never)), { code: 'TARGET_NOT_EMPTY' });
+  t.ok(mine.equals(await readFile(target)));
 });
 
 t.test('a group that is interrupted keeps what is done, and nothing else is taken for it', async (t) => {
@@ -166,6 +205,37 @@ t.test('a device gets every byte, zeroes too, and only when told to', isRoot, as
   await t.rejects(all(recovery.run(request(target), never)), { code: 'TARGET_NOT_EMPTY' });
   await all(recovery.run(request(target, { overwrite: true }), never));
   t.ok(content.equals((await readFile(target)).subarray(0, SIZE)));
+});
+
+t.test('another disk under the name of an interrupted one is not written to', isRoot, async (t) => {
+  // Its progress was known by the name alone: the command without --yes went on over the other disk.
+  const here = await scene(t);
+  const { directory, recovery } = here;
+  const attach = async (name: string): Promise<string> => {
+    await writeFile(path.join(directory, name), randomBytes(SIZE));
+    return native.attachLoop(path.join(directory, name), 512, false);
+  };
+  const target = await attach('first');
+  const abort = new AbortController();
+  const first = async (): Promise<void> => {
+    for await (const { bytesDone } of recovery.run(request(target, { overwrite: true }), abort.signal)) {
+      if (bytesDone >= BigInt(SIZE / 2)) abort.abort();
+    }
+  };
+  await t.rejects(first(), { code: 'INTERRUPTED' });
+  await t.rejects(
+    all(recovery.run(request(target), AbortSignal.abort())),
+    { code: 'INTERRUPTED' },
+    'the same disk is gone on with',
+  );
+  await native.detachLoop(target);
+  // The kernel gives the lowest free number, unless somebody else was faster.
+  const second = await attach('second');
+  t.teardown(() => native.detachLoop(second));
+  if (second !== target) return t.comment(`the other disk became ${second}, not ${target}`);
+  const before = await readFile(second);
+  await t.rejects(all(recovery.run(request(second), never)), { code: 'TARGET_NOT_EMPTY' });
+  t.ok(before.equals(await readFile(second)));
 });
 
 t.test('a device that is too small', isRoot, async (t) => {

@@ -83,14 +83,7 @@ export async function runReceiver(
   });
   const control = new RpcServer();
 
-  const persisting = setInterval(() => {
-    try {
-      members.persistAll();
-    } catch (thrown) {
-      // The catalog may lag behind: frames are the truth, and the next second tries again.
-      log.error({ err: thrown }, 'the catalog could not be written');
-    }
-  }, PERSIST_MS);
+  const persisting = setInterval(() => members.refreshAll(), PERSIST_MS);
   try {
     await clearExportLeftovers(config.runDirectory, native.detachLoop, log);
     await members.openAll();

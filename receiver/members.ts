@@ -1,6 +1,7 @@
 /** The members that this receiver serves: their journals, open as long as it runs, and their live sessions. */
 import type { PointTile } from '../native/index.js';
 import type { Heartbeat } from '../proto/replication.js';
+import { toCatalogError } from './catalog/database.js';
 import type { MemberRow } from './catalog/members.js';
 import { MemberJournal, type JournalParts } from './journal/journal.js';
 import type { Journals } from './points.js';
@@ -64,21 +65,39 @@ export class Members implements Journals {
     return this.opened.get(uuid) ?? null;
   }
 
-  persist(uuid: string): void {
-    this.opened.get(uuid)?.journal.persist();
+  refresh(uuid: string): void {
+    const member = this.opened.get(uuid);
+    if (member !== undefined) this.persist(member);
   }
-  persistAll(): void {
-    for (const { journal } of this.opened.values()) journal.persist();
+  refreshAll(): void {
+    for (const member of this.opened.values()) this.persist(member);
   }
   tiles(uuid: string, baseLsn: bigint, lsn: bigint): PointTile[] {
     return this.opened.get(uuid)?.journal.tiles(baseLsn, lsn) ?? [];
   }
 
-  /** Completes and closes every journal. Sessions must have ended. */
+  /** Completes and closes every journal; what fails is named in the log. Sessions must have ended. */
   async close(): Promise<void> {
-    for (const { journal } of this.opened.values()) await journal.close();
+    for (const [member, { journal }] of this.opened) {
+      try {
+        await journal.close();
+      } catch (thrown) {
+        // The next start finds in the segments what the catalog did not take.
+        this.parts.log.error({ err: toCatalogError(thrown), member }, 'a journal did not close cleanly');
+      }
+    }
     this.opened.clear();
     this.members.clear();
+  }
+
+  private persist({ journal }: Member): void {
+    try {
+      journal.persist();
+    } catch (thrown) {
+      // The catalog may lag behind: frames are the truth, and the next second tries again.
+      const member = journal.member.uuid;
+      this.parts.log.error({ err: toCatalogError(thrown), member }, 'the catalog could not be written');
+    }
   }
 
   private async create(row: MemberRow): Promise<Member> {

@@ -26,8 +26,8 @@ export interface VolumePoint {
 
 /** The journal's side of it. */
 export interface Journals {
-  /** Brings the catalog up to date for a member. */
-  persist(member: string): void;
+  /** Brings the catalog up to date for a member. In a full store it stays behind, and readers see what it had. */
+  refresh(member: string): void;
   /** What lies over a base that includes everything up to `baseLsn`, up to the segment that holds `lsn`. */
   tiles(member: string, baseLsn: bigint, lsn: bigint): PointTile[];
 }
@@ -53,7 +53,7 @@ export class Points {
     const syntax = parsePoint(text);
     const group = groupNamed(this.parts.catalog, name);
     const members = this.parts.catalog.members.members(group.uuid);
-    for (const member of members) this.parts.journals.persist(member.uuid);
+    for (const member of members) this.parts.journals.refresh(member.uuid);
     const first = await this.named(group, members, syntax);
     const positions: ResolvedPoint['positions'] = [first];
     for (const member of members) {

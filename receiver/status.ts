@@ -22,7 +22,7 @@ export interface StatusParts {
 export async function receiverStatus(parts: StatusParts): Promise<ReceiverStatus> {
   const { version, listen, store, catalog, members, exports } = parts;
   const { bavail, bsize } = await statfs(store.directory, { bigint: true });
-  members.persistAll();
+  members.refreshAll();
   return {
     version,
     store: store.directory,

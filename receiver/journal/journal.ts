@@ -6,6 +6,7 @@ import type { Appended, JournalWriter, PointTile, SegmentInfo, SegmentVolume } f
 import { toAfterimageError, type ErrorCode } from '../../proto/errors.js';
 import type { EraRow } from '../catalog/eras.js';
 import type { MemberRow } from '../catalog/members.js';
+import type { SegmentRow } from '../catalog/segments.js';
 import { runFile } from '../store.js';
 import { readFrameTimes } from './frame_times.js';
 import { openJournal, type OpeningParts } from './opening.js';
@@ -127,12 +128,14 @@ export class MemberJournal {
     this.isDirty = false;
   }
 
-  /** What lies over a base that includes everything up to `baseLsn`, up to the segment that holds `lsn`. */
+  /**
+   * What lies over a base that includes everything up to `baseLsn`, up to the segment that holds `lsn`. Writes nothing:
+   * a full store can be read.
+   */
   tiles(baseLsn: bigint, lsn: bigint): PointTile[] {
-    this.persist();
     const { catalog, store } = this.parts;
     const damage = catalog.damage.damage(this.member.uuid);
-    return catalog.segments.between(this.member.uuid, baseLsn, lsn).map((row) => {
+    return this.segmentsBetween(baseLsn, lsn).map((row) => {
       const file = store.segmentFile(this.member.group, this.member.uuid, row.firstLsn);
       const before = row.firstLsn - 1n;
       return {
@@ -145,9 +148,8 @@ export class MemberJournal {
 
   /** The time of the record with this LSN; null when there is none. Errors: SEGMENT_CORRUPT, IO_ERROR. */
   async timeAt(lsn: bigint): Promise<bigint | null> {
-    this.persist();
-    const row = this.parts.catalog.segments.atOrBefore(this.member.uuid, lsn);
-    if (row === null || row.lastLsn < lsn) return null;
+    const row = this.segmentsBetween(lsn - 1n, lsn).at(-1);
+    if (row === undefined || row.lastLsn < lsn) return null;
     const file = this.parts.store.segmentFile(this.member.group, this.member.uuid, row.firstLsn);
     return this.parts.native.timeAtLsn(segmentInfo(row, file), lsn);
   }
@@ -167,6 +169,19 @@ export class MemberJournal {
     // An era before the acknowledgement: after a crash it cannot be told where between two frames it began.
     if (this.sealed.length + this.begunEras.length > 0) this.persist();
     if (sealed.length > 0) this.parts.runs.wake();
+  }
+
+  /** Those with records in (afterLsn, lsn], ascending: as the catalog has them, or newer. */
+  private segmentsBetween(afterLsn: bigint, lsn: bigint): SegmentRow[] {
+    const { uuid } = this.member;
+    const found = this.parts.catalog.segments.between(uuid, afterLsn, lsn);
+    if (!this.isDirty) return found;
+    const rows = new Map(found.map((row) => [row.firstLsn, row]));
+    for (const segment of this.active === null ? this.sealed : [...this.sealed, this.active]) {
+      if (segment.lastLsn <= afterLsn || segment.firstLsn > lsn) continue;
+      rows.set(segment.firstLsn, segmentRow(segment, uuid, false));
+    }
+    return [...rows.values()].sort((left, right) => (left.firstLsn < right.firstLsn ? -1 : 1));
   }
 
   private record(segment: SegmentInfo): void {

@@ -305,7 +305,7 @@ export const openOverlay = (lower: BlockDevice, scratchDirectory: string): Promi
   coded(addon.openOverlay(lower, scratchDirectory));
 /** One volume as it was at one LSN. Errors: POINT_UNKNOWN, SEGMENT_CORRUPT, BASE_MISSING, IO_ERROR. */
 export const openPoint = (options: PointOptions): Promise<BlockDevice> => coded(addon.openPoint(options));
-/** Copies at most 8 MiB natively; with skipZero, zero blocks of 4 KiB are not written. Errors: IO_ERROR. */
+/** Copies at most 8 MiB natively; with skipZero, zero blocks of 4 KiB are not written. Errors: IO_ERROR, of either side. */
 export const copyRange = (
   source: BlockDevice,
   target: BlockDevice,

@@ -65,6 +65,7 @@ export const ERRORS = {
     false,
     'Look at the kernel log; the disk or file system under the named path failed.',
   ),
+  DISK_FULL: entry(EXIT.full, false, 'Free space in the file system of the named path, or choose another.'),
   WATERMARK_INVALID: entry(
     EXIT.failure,
     false,

@@ -9,6 +9,7 @@ import type { Log } from '../service/log.js';
 import { formatTime } from './point_syntax.js';
 import type { Points, ResolvedPoint, VolumePoint } from './points.js';
 import { nbdListen, serveDevices, serveNbd, type Serving, type ServingNative } from './serving.js';
+import { named } from './system_errors.js';
 
 export interface ExportsParts {
   points: Points;
@@ -117,7 +118,7 @@ export class Exports {
         served.push({ name: volume.name, device: await this.openVolume(options, request.writable, devices) });
       }
       const openedInUs = BigInt(Math.round(elapsedUs() - beginUs));
-      await mkdir(runDirectory, { recursive: true, mode: 0o700 });
+      await named(mkdir(runDirectory, { recursive: true, mode: 0o700 }), runDirectory);
       const serving =
         listen === null
           ? await serveDevices(this.parts.native, path.join(runDirectory, `export-${id}`), served)

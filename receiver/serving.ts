@@ -7,6 +7,7 @@ import type { ExportVolume } from '../proto/control.js';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import { SERVED_FILE_NAME } from '../service/loop_devices.js';
 import { formatAddress, parseLoopback } from '../service/settings.js';
+import { named } from './system_errors.js';
 
 /** A volume as it is exported. */
 export interface ServedVolume {
@@ -80,7 +81,7 @@ export async function serveDevices(
   directory: string,
   volumes: readonly ServedVolume[],
 ): Promise<Serving> {
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await named(mkdir(directory, { recursive: true, mode: 0o700 }), directory);
   const serving = new DeviceServing(parts, directory);
   try {
     for (const volume of volumes) await serving.add(volume);
@@ -113,7 +114,7 @@ class DeviceServing implements Serving {
   async add({ name, device }: ServedVolume): Promise<void> {
     const { parts } = this;
     const mountPoint = path.join(this.directory, name);
-    await mkdir(mountPoint, { recursive: true, mode: 0o700 });
+    await named(mkdir(mountPoint, { recursive: true, mode: 0o700 }), mountPoint);
     const attached: Attached = { name, mountPoint, stopServer: null, loop: null };
     this.attached.push(attached);
     const { readOnly } = device;
@@ -137,9 +138,9 @@ class DeviceServing implements Serving {
     for (const attached of this.attached) await this.detach(attached);
     for (let attached = this.attached.pop(); attached !== undefined; attached = this.attached.pop()) {
       await attached.stopServer?.();
-      await rmdir(attached.mountPoint);
+      await named(rmdir(attached.mountPoint), attached.mountPoint);
     }
-    await rmdir(this.directory);
+    await named(rmdir(this.directory), this.directory);
   }
 
   private async detach(attached: Attached): Promise<void> {

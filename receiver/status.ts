@@ -7,6 +7,7 @@ import type { VolumeRow } from './catalog/volumes.js';
 import type { Exports } from './exports.js';
 import type { Member, Members } from './members.js';
 import type { Store } from './store.js';
+import { named } from './system_errors.js';
 import { readHistory, spansOf, type Span } from './timeline.js';
 
 export interface StatusParts {
@@ -21,7 +22,7 @@ export interface StatusParts {
 
 export async function receiverStatus(parts: StatusParts): Promise<ReceiverStatus> {
   const { version, listen, store, catalog, members, exports } = parts;
-  const { bavail, bsize } = await statfs(store.directory, { bigint: true });
+  const { bavail, bsize } = await named(statfs(store.directory, { bigint: true }), store.directory);
   members.refreshAll();
   return {
     version,

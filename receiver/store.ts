@@ -14,6 +14,7 @@ import path from 'node:path';
 import { z } from 'zod';
 import { AfterimageError } from '../proto/errors.js';
 import { syncDirectory, writeDurably } from './durable_file.js';
+import { named, systemError } from './system_errors.js';
 
 export const STORE_VERSION = 1;
 /** Decimal digits of a first LSN in a segment's name: enough for every u64, so that names sort as numbers do. */
@@ -34,7 +35,7 @@ export class Store {
 
   /**
    * Makes a new, empty store with mode 0700. Errors: STORE_EXISTS when the directory is not empty or a file, PERMISSION_DENIED,
-   * IO_ERROR.
+   * DISK_FULL, IO_ERROR.
    */
   static async init(directory: string, uuid: string): Promise<Store> {
     try {
@@ -54,10 +55,6 @@ export class Store {
       const { code } = thrown as NodeJS.ErrnoException;
       if (code === 'EEXIST' || code === 'ENOTDIR') {
         throw new AfterimageError('STORE_EXISTS', `${directory}: a file is in the way`, { cause: thrown });
-      }
-      if (code === 'ENOSPC' || code === 'EROFS' || code === 'EIO') {
-        const message = `${directory} cannot be made: ${(thrown as Error).message}`;
-        throw new AfterimageError('IO_ERROR', message, { cause: thrown });
       }
       throw storeError(thrown, directory);
     }
@@ -105,15 +102,18 @@ export class Store {
     return path.join(this.directory, 'groups', group, member, 'base', `${volume}.img`);
   }
 
-  /** Makes the directories of a member, durably. They may exist. */
+  /** Makes the directories of a member, durably. They may exist. Errors: JOURNAL_FULL, PERMISSION_DENIED, IO_ERROR. */
   async createMember(group: string, member: string): Promise<void> {
     const groups = path.join(this.directory, 'groups');
     const memberDirectory = path.join(groups, group, member);
-    await mkdir(path.join(memberDirectory, 'journal'), { recursive: true, mode: OWNER_ONLY });
-    await mkdir(path.join(memberDirectory, 'base'), { recursive: true, mode: OWNER_ONLY });
-    for (const directory of [memberDirectory, path.dirname(memberDirectory), groups]) {
-      await syncDirectory(directory);
-    }
+    const make = async (): Promise<void> => {
+      await mkdir(path.join(memberDirectory, 'journal'), { recursive: true, mode: OWNER_ONLY });
+      await mkdir(path.join(memberDirectory, 'base'), { recursive: true, mode: OWNER_ONLY });
+      for (const directory of [memberDirectory, path.dirname(memberDirectory), groups]) {
+        await syncDirectory(directory);
+      }
+    };
+    await named(make(), memberDirectory, 'JOURNAL_FULL');
   }
 }
 
@@ -142,7 +142,7 @@ function parseIdentity(text: string, file: string): z.output<typeof identity> {
   return parsed.data;
 }
 
-function storeError(thrown: unknown, directory: string): unknown {
+function storeError(thrown: unknown, directory: string): AfterimageError {
   const code = (thrown as NodeJS.ErrnoException).code ?? '';
   if (code === 'ENOENT' || code === 'ENOTDIR') {
     return new AfterimageError('STORE_MISSING', `${directory} holds no store`, { cause: thrown });
@@ -151,5 +151,5 @@ function storeError(thrown: unknown, directory: string): unknown {
     const message = `${directory} may not be used by this user`;
     return new AfterimageError('PERMISSION_DENIED', message, { cause: thrown });
   }
-  return thrown;
+  return systemError(thrown, directory);
 }

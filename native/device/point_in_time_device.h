@@ -38,7 +38,7 @@ class PointInTimeDevice final : public BlockDevice {
  public:
   /// Errors: POINT_UNKNOWN, SEGMENT_CORRUPT, SEGMENT_VERSION, BASE_MISSING, IO_ERROR. A corrupt, stale or
   /// missing run is not an error: its segment is scanned instead. Reads that meet a damaged chunk, frame or
-  /// page of a run answer EIO, never wrong bytes.
+  /// page of a run answer EBADMSG (front ends: EIO), never wrong bytes.
   static Result<std::unique_ptr<PointInTimeDevice>> open(const PointSource& source);
 
   uint64_t size() const override { return size_; }

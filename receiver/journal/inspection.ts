@@ -11,6 +11,7 @@ import type { SegmentInfo, SegmentScan } from '../../native/index.js';
 import { AfterimageError } from '../../proto/errors.js';
 import type { SegmentRow } from '../catalog/segments.js';
 import { runFile, segmentFirstLsn } from '../store.js';
+import { named } from '../system_errors.js';
 import { segmentInfo } from './segment_row.js';
 
 /** Records that were acknowledged and are not there any more. */
@@ -48,7 +49,7 @@ interface Found {
 /** Errors: IO_ERROR, SEGMENT_VERSION (never taken for damage: a newer program wrote it). */
 export async function inspectJournal(options: InspectionOptions): Promise<Inspection> {
   const { directory, known, ackedLsn, scan } = options;
-  const names = (await readdir(directory)).sort();
+  const names = (await named(readdir(directory), directory)).sort();
   const rows = new Map(known.map((row) => [row.firstLsn, row]));
   const segments: SegmentInfo[] = [];
   const runs = new Set<bigint>();
@@ -84,7 +85,7 @@ async function inspectSegment(
   scan: InspectionOptions['scan'],
 ): Promise<Found> {
   // A sealed segment never changes again: its size says that it is whole, its checksums are met when it is read.
-  if (row?.sealed === true && BigInt((await stat(file)).size) === row.bytes) {
+  if (row?.sealed === true && BigInt((await named(stat(file), file)).size) === row.bytes) {
     return { info: segmentInfo(row, file), reason: '' };
   }
   try {

@@ -6,8 +6,9 @@ import { open, readdir, realpath, stat, truncate } from 'node:fs/promises';
 import type { Stats } from 'node:fs';
 import path from 'node:path';
 import type { BlockDevice, FileDeviceOptions } from '../../native/index.js';
-import { AfterimageError, toAfterimageError } from '../../proto/errors.js';
+import { AfterimageError } from '../../proto/errors.js';
 import { loopDevicesOver } from '../../service/loop_devices.js';
+import { named, systemError } from '../system_errors.js';
 import {
   PROGRESS_SUFFIX,
   readProgress,
@@ -46,7 +47,7 @@ const TARGET_FAULTS = [
 /**
  * Opens `file` exclusively for a volume. A new or empty file becomes sparse of the volume's size; what is there already
  * is taken only to go on with the same recovery, or to be overwritten.
- * Errors: TARGET_INVALID, TARGET_NOT_EMPTY, TARGET_TOO_SMALL, TARGET_BUSY, PERMISSION_DENIED.
+ * Errors: TARGET_INVALID, TARGET_NOT_EMPTY, TARGET_TOO_SMALL, TARGET_BUSY, PERMISSION_DENIED, DISK_FULL, IO_ERROR.
  */
 export async function openTarget(
   parts: TargetParts,
@@ -60,7 +61,7 @@ export async function openTarget(
   if (found !== null && !isDevice && !found.isFile()) {
     throw new AfterimageError('TARGET_INVALID', `${file} is neither a file nor a block device`);
   }
-  const loops = found === null ? [] : await loopDevicesOver(await realpath(file));
+  const loops = found === null ? [] : await loopDevicesOver(await realPlace(file));
   if (loops.length > 0) throw new AfterimageError('TARGET_BUSY', `${file} is in use as ${loops.join(', ')}`);
   const progressFile = isDevice ? deviceProgressFile(parts, file) : `${file}${PROGRESS_SUFFIX}`;
   const earlier = found === null ? null : await readProgress(progressFile, identity, await identityOf(file));
@@ -103,7 +104,7 @@ export async function checkDirectory(
   const found = await statOrNull(directory);
   if (found === null) return;
   if (!found.isDirectory()) throw new AfterimageError('TARGET_INVALID', `${directory} is not a directory`);
-  for (const name of await readdir(directory)) {
+  for (const name of await named(readdir(directory), directory)) {
     // Progress alone is nothing to lose: without its image it begins anew.
     if (name.endsWith(PROGRESS_SUFFIX) && images.has(name.slice(0, -PROGRESS_SUFFIX.length))) continue;
     const file = path.join(directory, name);
@@ -126,7 +127,10 @@ export async function assertOutsideStore(
   { storeDirectory }: Pick<TargetParts, 'storeDirectory'>,
   file: string,
 ): Promise<void> {
-  const fromStore = path.relative(await realpath(storeDirectory), await realPlace(file));
+  const fromStore = path.relative(
+    await named(realpath(storeDirectory), storeDirectory),
+    await realPlace(file),
+  );
   const isOutside = fromStore === '..' || fromStore.startsWith(`..${path.sep}`);
   if (!isOutside) throw new AfterimageError('TARGET_INVALID', `${file} lies in the receiver's store`);
 }
@@ -193,17 +197,15 @@ async function statOrNull(file: string): Promise<Stats | null> {
   }
 }
 
+/** A fault of the path is the user's, the others are the system's. */
 export function targetError(thrown: unknown, file: string): AfterimageError {
   const code = (thrown as { code?: unknown }).code;
   const options = { cause: thrown };
-  if (code === 'EACCES' || code === 'EPERM') {
-    return new AfterimageError('PERMISSION_DENIED', `${file} may not be written by the receiver`, options);
-  }
   if (TARGET_FAULTS.includes(String(code))) {
     return new AfterimageError('TARGET_INVALID', `${file}: ${(thrown as Error).message}`, options);
   }
   if (code === 'BACKING_BUSY') {
     return new AfterimageError('TARGET_BUSY', `${file} is mounted or in use`, options);
   }
-  return toAfterimageError(thrown);
+  return systemError(thrown, file);
 }

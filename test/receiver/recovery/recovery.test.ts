@@ -1,18 +1,23 @@
+import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { promisify } from 'node:util';
 import pino from 'pino';
 import t, { type Test } from 'tap';
 import * as native from '../../../native/index.js';
 import type { RecoverProgress, RecoverRequest } from '../../../proto/control.js';
+import { AfterimageError, toAfterimageError } from '../../../proto/errors.js';
 import { formatUuid } from '../../../proto/uuid.js';
 import type { ResolvedPoint, VolumePoint } from '../../../receiver/points.js';
-import { Recovery } from '../../../receiver/recovery/recovery.js';
+import { Recovery, type RecoveryParts } from '../../../receiver/recovery/recovery.js';
 
 const MIB = 1024 * 1024;
 const SIZE = 24 * MIB;
 const never = new AbortController().signal;
+const run = promisify(execFile);
+const isRoot = process.getuid?.() === 0 ? {} : { skip: 'needs root for mounts and loop devices' };
 
 interface Scene {
   directory: string;
@@ -23,7 +28,7 @@ interface Scene {
 }
 
 /** A volume of SIZE bytes at a point, read from a file: half of it is zero. */
-async function scene(test: Test): Promise<Scene> {
+async function scene(test: Test, replaced: Partial<RecoveryParts['native']> = {}): Promise<Scene> {
   const directory = await mkdtemp(path.join(tmpdir(), 'afterimage-recovery-'));
   test.teardown(() => rm(directory, { recursive: true, force: true }));
   const content = randomBytes(SIZE);
@@ -47,7 +52,7 @@ async function scene(test: Test): Promise<Scene> {
         } as unknown as VolumePoint,
       ],
     },
-    native: { ...native, openPoint: openSource },
+    native: { ...native, openPoint: openSource, ...replaced },
     storeDirectory: await made(directory, 'store'),
     runDirectory: path.join(directory, 'run'),
     elapsedMs: () => (elapsedMs += 1000),
@@ -173,6 +178,53 @@ t.test('another file under the same name is not gone on with', async (t) => {
   t.ok(mine.equals(await readFile(target)));
 });
 
+t.test('a target that fills up says so, and by its name', isRoot, async (t) => {
+  // It was "IO_ERROR: copy at N": of what, and on which side, nobody knew.
+  const { directory, recovery } = await scene(t);
+  const small = await made(directory, 'small');
+  await run('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'none', small]);
+  t.teardown(() => run('umount', [small]));
+  const target = path.join(small, 'out');
+  await t.rejects(all(recovery.run(request(target), never)), {
+    code: 'DISK_FULL',
+    message: new RegExp(`${target}.*write the target at \\d+: No space left`),
+  });
+  await run('mount', ['-o', 'remount,ro', small]);
+  const other = path.join(small, 'other');
+  await t.rejects(all(recovery.run(request(other), never)), {
+    code: 'PERMISSION_DENIED',
+    message: new RegExp(other),
+  });
+});
+
+t.test('a journal that is damaged is not taken for a target that fails', async (t) => {
+  const damaged = { errno: 74, message: 'read the source at 0: Bad message', code: 'IO_ERROR' };
+  const { directory, recovery } = await scene(t, {
+    copyRange: () => Promise.reject(toAfterimageError(Object.assign(new Error(damaged.message), damaged))),
+  });
+  await t.rejects(all(recovery.run(request(path.join(directory, 'out')), never)), {
+    code: 'SEGMENT_CORRUPT',
+  });
+});
+
+t.test('the first error counts, not the one of clearing up after it', async (t) => {
+  const { directory, recovery } = await scene(t, {
+    copyRange: () => {
+      const fault = Object.assign(new Error('write the target at 0: no space'), {
+        errno: 28,
+        code: 'IO_ERROR',
+      });
+      return Promise.reject(toAfterimageError(fault));
+    },
+    openFileDevice: async (options) => {
+      const device = await native.openFileDevice(options);
+      const flush = () => Promise.reject(new AfterimageError('IO_ERROR', 'flush'));
+      return { size: device.size, flush, close: () => device.close() } as unknown as native.BlockDevice;
+    },
+  });
+  await t.rejects(all(recovery.run(request(path.join(directory, 'out')), never)), { code: 'DISK_FULL' });
+});
+
 t.test('a group that is interrupted keeps what is done, and nothing else is taken for it', async (t) => {
   const here = await scene(t);
   const directory = path.join(here.directory, 'group');
@@ -195,7 +247,6 @@ t.test('a file that somebody holds is not cut', async (t) => {
   await held.close();
 });
 
-const isRoot = process.getuid?.() === 0 ? {} : { skip: 'needs root for a loop device' };
 t.test('a device gets every byte, zeroes too, and only when told to', isRoot, async (t) => {
   const { directory, content, recovery } = await scene(t);
   const file = path.join(directory, 'disk');

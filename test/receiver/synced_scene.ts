@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Test } from 'tap';
 import { RunningReceiver } from './running_receiver.js';
-import { newIdentity, ScriptedAgent, ScriptedStream } from './scripted_agent.js';
+import { newIdentity, ScriptedAgent, ScriptedStream, type Identity } from './scripted_agent.js';
 
 const KIB = 1024;
 /** Of the volume, bytes. */
@@ -17,13 +17,25 @@ export interface Scene {
 /** A receiver, and an agent whose volume was synced while it was written to. */
 export async function synced(test: Test): Promise<Scene> {
   const receiver = await RunningReceiver.start(test);
-  const agent = await ScriptedAgent.create(receiver.directory, newIdentity(), SIZE);
+  return join(test, receiver, newIdentity(), 'host1', 'data');
+}
+
+/** A member with one volume, synced while it was written to. */
+export async function join(
+  test: Test,
+  receiver: RunningReceiver,
+  identity: Identity,
+  host: string,
+  name: string,
+): Promise<Scene> {
+  const agent = await ScriptedAgent.create(receiver.directory, identity, SIZE);
+  const volumes = [{ ...agent.info, name }];
   test.teardown(() => agent.close());
   const stream = new ScriptedStream(receiver.address);
   test.teardown(() => stream.close());
-  stream.say({ hello: agent.hello() });
+  stream.say({ hello: agent.hello({ host, volumes }) });
   await stream.hear('welcome');
-  stream.say({ generationBegin: { generation: 1n, firstLsn: 1n, reason: 'NEW', volumes: [agent.info] } });
+  stream.say({ generationBegin: { generation: 1n, firstLsn: 1n, reason: 'NEW', volumes } });
   await stream.hear('generationAccepted');
   agent.begin(1n, 1n);
   await agent.write(0, randomBytes(4 * KIB));

@@ -65,12 +65,13 @@ export async function* copyVolume(
 }
 
 /**
- * Reads source and target, a step a piece; returns the SHA-256 of both, hex. Errors: VERIFY_FAILED, after which there is
+ * Reads source and `device`, the target as its disk holds it, a step a piece; returns the SHA-256 of both, hex. Errors: VERIFY_FAILED, after which there is
  * nothing to go on with; INTERRUPTED, IO_ERROR, SEGMENT_CORRUPT.
  */
 export async function* verifyVolume(
   source: BlockDevice,
-  { path, device, progress, progressFile }: Target,
+  { path, progress, progressFile }: Target,
+  device: BlockDevice,
   signal: AbortSignal,
 ): AsyncGenerator<bigint, string> {
   const hash = createHash('sha256');

@@ -15,6 +15,7 @@ import { removeProgress, type RecoveryIdentity } from './progress_file.js';
 import {
   assertOutsideStore,
   checkDirectory,
+  openReadBack,
   openTarget,
   targetError,
   type Target,
@@ -164,13 +165,18 @@ export class Recovery {
       ({ bytesDone, bytesWritten } = step);
       if (isTime()) yield { ...message, bytesDone, bytesWritten, phase: 'copy', sha256: '' };
     }
-    const verification = verifyVolume(source, target, signal);
-    let step = await verification.next();
-    for (; step.done !== true; step = await verification.next()) {
-      bytesDone = step.value;
-      if (isTime()) yield { ...message, bytesDone, bytesWritten, phase: 'verify', sha256: '' };
+    const readBack = await openReadBack(this.parts.native, target.path);
+    try {
+      const verification = verifyVolume(source, target, readBack, signal);
+      let step = await verification.next();
+      for (; step.done !== true; step = await verification.next()) {
+        bytesDone = step.value;
+        if (isTime()) yield { ...message, bytesDone, bytesWritten, phase: 'verify', sha256: '' };
+      }
+      yield { ...message, bytesDone, bytesWritten, phase: 'done', sha256: step.value };
+    } finally {
+      await readBack.close();
     }
-    yield { ...message, bytesDone, bytesWritten, phase: 'done', sha256: step.value };
   }
 
   private throttle(): () => boolean {

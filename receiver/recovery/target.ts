@@ -180,9 +180,21 @@ async function openExclusively(
   isDevice: boolean,
 ): Promise<BlockDevice> {
   try {
-    // Verification has to read what the device holds, not what the page cache does.
+    // A device's pages would push out everything else, and stay behind for whoever reads it next.
     const cache = isDevice ? 'direct' : 'buffered';
     return await openFileDevice({ path: file, cache, readOnly: false, exclusive: true });
+  } catch (thrown) {
+    throw targetError(thrown, file);
+  }
+}
+
+/** The target as its disk holds it: verification must not read what the page cache still has. Errors: as openTarget. */
+export async function openReadBack(
+  { openFileDevice }: Pick<TargetParts, 'openFileDevice'>,
+  file: string,
+): Promise<BlockDevice> {
+  try {
+    return await openFileDevice({ path: file, cache: 'direct', readOnly: true, exclusive: false });
   } catch (thrown) {
     throw targetError(thrown, file);
   }

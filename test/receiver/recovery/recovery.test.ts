@@ -143,6 +143,19 @@ t.test('what the target gives back is not what was written: it is said, not hidd
   t.ok(here.content.equals(await readFile(target)));
 });
 
+t.test('what is verified comes from the disk', async (t) => {
+  // A file was read back from the page cache, where it is as it was written whatever the disk made of it.
+  const opened: native.FileDeviceOptions[] = [];
+  const { directory, recovery } = await scene(t, {
+    openFileDevice: (options) => {
+      opened.push(options);
+      return native.openFileDevice(options);
+    },
+  });
+  await all(recovery.run(request(path.join(directory, 'out')), never));
+  t.match(opened.at(-1), { path: path.join(directory, 'out'), cache: 'direct', readOnly: true });
+});
+
 t.test('overwriting goes on with what is half done, and copies anew what is complete', async (t) => {
   const here = await scene(t);
   const { recovery, directory, content } = here;

@@ -300,7 +300,7 @@ function codedSync<T>(call: () => T): T {
 /** Errors: BACKING_MISSING, BACKING_BUSY, BACKING_INVALID, IO_ERROR. */
 export const openFileDevice = (options: FileDeviceOptions): Promise<BlockDevice> =>
   coded(addon.openFileDevice(options));
-/** A writable, copy-on-write view of `lower`; gone when closed. Errors: SCRATCH_UNAVAILABLE. */
+/** A writable, copy-on-write view of `lower`; gone when closed. Leaves a reserve of its disk. Errors: SCRATCH_UNAVAILABLE. */
 export const openOverlay = (lower: BlockDevice, scratchDirectory: string): Promise<BlockDevice> =>
   coded(addon.openOverlay(lower, scratchDirectory));
 /** One volume as it was at one LSN. Errors: POINT_UNKNOWN, SEGMENT_CORRUPT, BASE_MISSING, IO_ERROR. */

@@ -252,7 +252,11 @@ export const ERRORS = {
   CHECKPOINT_UNKNOWN: entry(EXIT.notFound, false, '`afterimage checkpoint list` shows them.'),
   CHECKPOINT_INVALID: entry(EXIT.usage, false, 'A name has 1 to 64 letters, digits, ".", "_" or "-".'),
   BASE_MISSING: entry(EXIT.notFound, true, 'The volume has no complete copy yet; wait for its initial sync.'),
-  SCRATCH_UNAVAILABLE: entry(EXIT.failure, false, 'The scratch directory of the store cannot be written.'),
+  SCRATCH_UNAVAILABLE: entry(
+    EXIT.failure,
+    false,
+    'The scratch directory (scratch_dir, or scratch/ in the store) cannot be written.',
+  ),
   EXPORT_UNKNOWN: entry(EXIT.notFound, false, '`afterimage export list` shows them.'),
   EXPORT_BUSY: entry(EXIT.busy, true, 'Unmount the exported device first.'),
   EXPORT_LIMIT: entry(EXIT.busy, true, 'Close exports that are not needed any more.'),

@@ -55,7 +55,7 @@ export async function runReceiver(
   const exports = new Exports({
     points,
     native,
-    scratchDirectory: store.scratchDirectory,
+    scratchDirectory: config.scratchDirectory,
     runDirectory: config.runDirectory,
     nowNs,
     elapsedUs: () => performance.now() * 1000,

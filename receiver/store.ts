@@ -89,9 +89,6 @@ export class Store {
   get catalogFile(): string {
     return path.join(this.directory, 'catalog.sqlite');
   }
-  get scratchDirectory(): string {
-    return path.join(this.directory, 'scratch');
-  }
   journalDirectory(group: string, member: string): string {
     return path.join(this.directory, 'groups', group, member, 'journal');
   }

@@ -45,9 +45,10 @@ export class RunningReceiver {
     return receiver;
   }
 
-  async run(): Promise<void> {
+  /** `more`: lines of its configuration. */
+  async run(more = ''): Promise<void> {
     const config = parseConfig(
-      `store = "${this.store}"\nlisten = "127.0.0.1:0"\nrun_dir = "${this.directory}/run"\nsegment_bytes = ${4 * MIB}`,
+      `store = "${this.store}"\nlisten = "127.0.0.1:0"\nrun_dir = "${this.directory}/run"\nsegment_bytes = ${4 * MIB}\n${more}`,
       'receiver.toml',
       receiverConfigSchema,
     );

@@ -173,12 +173,7 @@ export class ReceiverSession {
     } else if (this.#begin !== null && (this.#sync?.isIdle ?? true)) {
       this.#isWaiting = true;
       this.#checkpoints.refuseWaiting();
-      this.#out.push({
-        type: 'beginGeneration',
-        epoch: this.#who.epoch,
-        begin: this.#begin,
-        resetBases: this.#volumes.withBase('BASE_SYNCING'),
-      });
+      this.#out.push({ type: 'beginGeneration', epoch: this.#who.epoch, begin: this.#begin });
     }
   }
 
@@ -188,9 +183,7 @@ export class ReceiverSession {
     sync.advance();
     if (!sync.mark(this.#intake.marks.durable)) return;
     const volume = sync.volume.info.number;
-    const lsn = this.#syncedLsn(sync);
-    const orderedFromLsn = this.#volumes.orderedFromLsnWith(volume, lsn);
-    this.#out.push({ type: 'markSynced', volume, kind: sync.kind, lsn, orderedFromLsn });
+    this.#out.push({ type: 'markSynced', volume, lsn: this.#syncedLsn(sync) });
   }
 
   /** A generation without a record yet has no LSN to name; it is consistent from its first one on all the same. */

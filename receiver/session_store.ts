@@ -9,6 +9,7 @@ import { isName } from '../service/settings.js';
 import type { Catalog } from './catalog/catalog.js';
 import type { MemberRow } from './catalog/members.js';
 import type { VolumeRow } from './catalog/volumes.js';
+import { fence } from './hello.js';
 import type { StoredVolume, StoredWriter } from './session_events.js';
 
 /** The largest number that the catalog can hold: SQLite's integers are signed. */
@@ -57,12 +58,7 @@ export class SessionStore {
     const group = formatUuid(hello.group);
     const uuid = formatUuid(hello.member);
     return catalog.atomically(() => {
-      const known = catalog.members.member(uuid);
-      const isOutdated =
-        known !== null &&
-        (known.epoch > hello.epoch ||
-          (known.epoch === hello.epoch && !known.instance.equals(hello.instance)));
-      if (isOutdated) return false;
+      if (fence(hello, catalog.members.member(uuid)) !== null) return false;
       if (catalog.members.group(group) === null)
         catalog.members.addGroup({ uuid: group, name: hello.groupName });
       catalog.members.putMember({

@@ -142,7 +142,7 @@ function checkpointsOf(
   });
 }
 
-/** Asks every member of the group; each marks its own position. */
+/** The first member of the group marks its position; the others join it by its time, as they do any point. */
 async function createCheckpoint(
   parts: ControlParts,
   { group: groupName, name }: CheckpointCreateRequest,

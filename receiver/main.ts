@@ -88,7 +88,7 @@ export async function runReceiver(
     await clearExportLeftovers(config.runDirectory, native.detachLoop, log);
     await members.openAll();
     const listen = formatAddress(await replication.listen(config.listen));
-    const status = { version, listen, store, catalog, members, exports };
+    const status = { version, listen, store, catalog, members, exports, nowNs };
     control.add(
       receiverControlService,
       controlHandlers({ ...status, points, recovery, stopping: signals.drain }),

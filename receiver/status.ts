@@ -1,6 +1,7 @@
 /** What `afterimage status` shows of a receiver. */
 import { statfs } from 'node:fs/promises';
 import type { GroupStatus, ProtectionState, ReceiverStatus, VolumeStatus } from '../proto/control.js';
+import type { Heartbeat } from '../proto/replication.js';
 import type { Catalog } from './catalog/catalog.js';
 import type { GroupRow, MemberRow } from './catalog/members.js';
 import type { VolumeRow } from './catalog/volumes.js';
@@ -18,6 +19,7 @@ export interface StatusParts {
   catalog: Catalog;
   members: Members;
   exports: Exports;
+  nowNs: () => bigint;
 }
 
 export async function receiverStatus(parts: StatusParts): Promise<ReceiverStatus> {
@@ -36,14 +38,17 @@ export async function receiverStatus(parts: StatusParts): Promise<ReceiverStatus
   };
 }
 
-function memberStatus({ catalog, members }: StatusParts, group: GroupRow, row: MemberRow): GroupStatus {
+function memberStatus(
+  { catalog, members, nowNs }: StatusParts,
+  group: GroupRow,
+  row: MemberRow,
+): GroupStatus {
   const member = members.get(row.uuid);
   const heartbeat = member?.heartbeat ?? null;
   const spans = spansOf(readHistory(catalog, row.uuid));
   const ordered = spans.filter(({ grade }) => grade === 'ordered');
   const { state, detail } = stateOf(member, spans);
   const totals = catalog.segments.totals(row.uuid);
-  const oldestNs = heartbeat?.oldestTimeNs ?? 0n;
   return {
     name: group.name,
     uuid: group.uuid,
@@ -55,7 +60,7 @@ function memberStatus({ catalog, members }: StatusParts, group: GroupRow, row: M
     capturedLsn: heartbeat?.capturedLsn ?? 0n,
     shippedLsn: heartbeat?.shippedLsn ?? 0n,
     durableLsn: member?.journal.durableLsn ?? row.ackedLsn,
-    rpoLagNs: heartbeat === null || oldestNs === 0n ? 0n : positive(heartbeat.nowNs - oldestNs),
+    rpoLagNs: lagNs(heartbeat, row.coveredTimeNs, nowNs),
     rpoLagP50Ns: 0n,
     rpoLagP99Ns: 0n,
     ringUsedBytes: heartbeat?.ringUsedBytes ?? 0n,
@@ -119,6 +124,12 @@ function stateOf(member: Member | null, spans: readonly Span[]): { state: Protec
     case 'damaged':
       return { state: 'tracking', detail: fault === '' ? last.reason : fault };
   }
+}
+
+/** While the agent is away, nothing after what was covered last is known to be here: the lag grows. */
+function lagNs(heartbeat: Heartbeat | null, coveredTimeNs: bigint, nowNs: () => bigint): bigint {
+  if (heartbeat === null) return coveredTimeNs === 0n ? 0n : positive(nowNs() - coveredTimeNs);
+  return heartbeat.oldestTimeNs === 0n ? 0n : positive(heartbeat.nowNs - heartbeat.oldestTimeNs);
 }
 
 function positive(ns: bigint): bigint {

@@ -149,6 +149,11 @@ export const ERRORS = {
     'The agent keeps trying. Look at the receiver and the link.',
   ),
   SESSION_LOST: entry(EXIT.unavailable, true, 'The agent reconnects by itself.'),
+  SESSION_LIMIT: entry(
+    EXIT.busy,
+    true,
+    'Too many agents are connected at once. This one tries again by itself.',
+  ),
   SESSION_ORDER: entry(
     EXIT.failure,
     true,

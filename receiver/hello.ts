@@ -12,6 +12,8 @@ export interface Refusal {
 
 const UUID_BYTES = 16;
 const NAME_CHARACTERS_MAX = 255;
+/** Of a reason: a code, as a rule. It goes into the catalog. */
+export const REASON_CHARACTERS_MAX = 255;
 const BLOCK_BYTES_MAX = 65_536;
 
 /** Null: it is well-formed. Nothing in it is trusted before. */

@@ -23,6 +23,7 @@ import { Store } from './store.js';
 
 /** How often positions are written to the catalog. */
 const PERSIST_MS = 1000;
+const HELLO_MS = 10_000;
 /** How long calls under way may take when the receiver drains. */
 const GRACE_MS = 5000;
 const NS_PER_MS = 1_000_000n;
@@ -30,6 +31,7 @@ const NS_PER_MS = 1_000_000n;
 /** What a test may replace. */
 export interface ReceiverOverrides {
   log?: Log;
+  helloMs?: number;
 }
 
 /**
@@ -80,6 +82,7 @@ export async function runReceiver(
     members,
     log,
     newMachine: () => new ReceiverSession(`afterimage ${version}`),
+    helloMs: overrides.helloMs ?? HELLO_MS,
   });
   const control = new RpcServer();
 

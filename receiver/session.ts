@@ -23,7 +23,7 @@ import type {
 import { assertWatermarks } from '../proto/watermarks.js';
 import type { Watermarks } from '../proto/watermarks.js';
 import { CheckpointWaits } from './checkpoint_waits.js';
-import { fence, helloFault, sameVolumes } from './hello.js';
+import { fence, helloFault, REASON_CHARACTERS_MAX, sameVolumes } from './hello.js';
 import { Intake } from './intake.js';
 import { MemberVolumes } from './member_volumes.js';
 import type {
@@ -311,6 +311,8 @@ export class ReceiverSession {
 
   #streamEnd(end: StreamEnd): void {
     const { generation, marks } = this.#intake;
+    if (end.reason.length > REASON_CHARACTERS_MAX)
+      return this.#refuse('MESSAGE_INVALID', 'a reason too long');
     if (end.generation !== generation || end.lastLsn !== marks.received || this.#begin !== null) {
       return this.#refuse('SESSION_ORDER', `the end of ${end.generation} at ${end.lastLsn}, not where it is`);
     }
@@ -322,6 +324,8 @@ export class ReceiverSession {
 
   #generationBegin(begin: GenerationBegin): void {
     const { generation, marks } = this.#intake;
+    if (begin.reason.length > REASON_CHARACTERS_MAX)
+      return this.#refuse('MESSAGE_INVALID', 'a reason too long');
     if (begin.generation <= generation || begin.firstLsn <= marks.received || this.#begin !== null) {
       return this.#refuse('SESSION_ORDER', `generation ${begin.generation} from ${begin.firstLsn} on`);
     }

@@ -275,6 +275,18 @@ t.test('a generation that goes back, overlaps, or has other volumes is refused',
   t.end();
 });
 
+t.test('a reason that nobody would give is refused before it is in the catalog', (t) => {
+  const reason = 'x'.repeat(256);
+  const { volumes } = HELLO;
+  const begun = Script.welcomed({});
+  begun.hear({ generationBegin: { generation: 2n, firstLsn: 111n, reason, volumes } });
+  t.equal(begun.refusal, 'MESSAGE_INVALID');
+  const ended = Script.welcomed({});
+  ended.hear({ streamEnd: { generation: 1n, lastLsn: 100n, reason, timeNs: 3n } });
+  t.equal(ended.refusal, 'MESSAGE_INVALID');
+  t.end();
+});
+
 t.test('a base that recovery points rest on is never written directly', (t) => {
   for (const stored of [volume({}), volume({ syncedLsn: 0n })]) {
     const script = Script.welcomed({ volumes: [stored] });

@@ -53,6 +53,8 @@ export class CaptureWork {
   private readonly stoppingSync = new AbortController();
   /** Sync steps under way; the session has at most one per volume. */
   private readonly steps = new Set<Promise<void>>();
+  /** Of the generation that was begun last. */
+  private firstLsn = 0n;
 
   constructor(
     private readonly captured: CapturedVolumes,
@@ -114,6 +116,7 @@ export class CaptureWork {
       case 'raiseCeiling':
         return group.raiseCeiling(action.lsn);
       case 'beginGeneration':
+        this.firstLsn = action.start.firstLsn;
         return group.beginGeneration(action.start);
       case 'abandonStream':
         return this.shipper.abandon(action.reason);
@@ -127,12 +130,8 @@ export class CaptureWork {
         return this.compare(action);
       case 'fence':
         return this.fence(action);
-      case 'readPosition': {
-        const { requestId, name } = action;
-        const { lsn, timeNs } = group.position();
-        const marked = this.stats.streaming ? lsn : null;
-        return this.feed({ type: 'positionRead', requestId, name, lsn: marked, timeNs }, null);
-      }
+      case 'readPosition':
+        return this.readPosition(action);
     }
   }
 
@@ -147,6 +146,18 @@ export class CaptureWork {
     this.stoppingSync.abort();
     this.captured.deliveries.forsake();
     this.shipper.stopShipping();
+  }
+
+  private readPosition({ requestId, name }: Extract<AgentAction, { type: 'readPosition' }>): void {
+    const tell = (): void => {
+      const { lsn, timeNs } = this.captured.group.position();
+      const marked = this.stats.streaming && lsn >= this.firstLsn ? lsn : null;
+      this.feed({ type: 'positionRead', requestId, name, lsn: marked, timeNs }, null);
+    };
+    const [volume] = this.captured.volumes.values();
+    if (volume === undefined || this.captured.group.position().lsn >= this.firstLsn) return tell();
+    // Nothing was written in this generation yet, so that no record of it names the present: a flush is one.
+    this.own(volume.device.flush().then(tell, tell));
   }
 
   private pulled(delivery: native.CapturedFrame | native.CapturedEnd): void {
@@ -209,6 +220,11 @@ export class CaptureWork {
       const failed = `${this.volume(volume).title} ${at}: ${message}`;
       this.feed({ type: 'syncFailed', turn, code, message: failed }, null);
     });
+    this.own(step);
+  }
+
+  /** quiesce() waits for it. */
+  private own(step: Promise<void>): void {
     this.steps.add(step);
     void step.finally(() => this.steps.delete(step));
   }

@@ -299,7 +299,7 @@ const addon = load();
 /** Errors: BACKING_MISSING, BACKING_BUSY, BACKING_INVALID, PERMISSION_DENIED, IO_ERROR. */
 export const openFileDevice = (options: FileDeviceOptions): Promise<BlockDevice> =>
   coded(async () => new CodedDevice(await addon.openFileDevice(options)));
-/** A writable, copy-on-write view of `lower`; gone when closed. Errors: SCRATCH_UNAVAILABLE. */
+/** A writable, copy-on-write view of `lower`; gone when closed. Leaves a reserve of its disk. Errors: SCRATCH_UNAVAILABLE. */
 export const openOverlay = (lower: BlockDevice, scratchDirectory: string): Promise<BlockDevice> =>
   coded(async () => new CodedDevice(await addon.openOverlay(addonDevice(lower), scratchDirectory)));
 /**
@@ -308,7 +308,7 @@ export const openOverlay = (lower: BlockDevice, scratchDirectory: string): Promi
  */
 export const openPoint = (options: PointOptions): Promise<BlockDevice> =>
   coded(async () => new CodedDevice(await addon.openPoint(options)));
-/** Copies at most 8 MiB natively; with skipZero, zero blocks of 4 KiB are not written. Errors: IO_ERROR. */
+/** Copies at most 8 MiB natively; with skipZero, zero blocks of 4 KiB are not written. Errors: IO_ERROR, of either side. */
 export const copyRange = (
   source: BlockDevice,
   target: BlockDevice,

@@ -71,6 +71,7 @@ export const ERRORS = {
     false,
     'Look at the kernel log: the disk or file system under the named path failed, or is full.',
   ),
+  DISK_FULL: entry(EXIT.full, false, 'Free space in the file system of the named path, or choose another.'),
   WATERMARK_INVALID: entry(
     EXIT.failure,
     false,
@@ -162,6 +163,11 @@ export const ERRORS = {
     'The agent keeps trying. Look at the receiver and the link.',
   ),
   SESSION_LOST: entry(EXIT.unavailable, true, 'The agent reconnects by itself.'),
+  SESSION_LIMIT: entry(
+    EXIT.busy,
+    true,
+    'Too many agents are connected at once. This one tries again by itself.',
+  ),
   SESSION_ORDER: entry(
     EXIT.failure,
     true,
@@ -302,7 +308,7 @@ export const ERRORS = {
   SCRATCH_UNAVAILABLE: entry(
     EXIT.failure,
     false,
-    'Make the scratch directory of the store writable for the receiver, and see that it has space.',
+    'Make the scratch directory (scratch_dir, or scratch/ in the store) writable for the receiver, and see that it has space.',
   ),
   EXPORT_UNKNOWN: entry(EXIT.notFound, false, 'Name one of those that `afterimage export list` shows.'),
   EXPORT_BUSY: entry(EXIT.busy, true, 'Unmount the exported device first.'),

@@ -5,12 +5,13 @@
  * Nothing here decides: the session machine says when to begin, write and sync, and the caller keeps that order per
  * volume. Descriptors stay open from the first write to close().
  */
-import { open, statfs } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import path from 'node:path';
 import type { BlockDevice, FileDeviceOptions } from '../native/index.js';
-import { AfterimageError, toAfterimageError } from '../proto/errors.js';
+import { AfterimageError } from '../proto/errors.js';
 import type { SyncData } from '../proto/replication.js';
 import { syncDirectory } from '../service/durable_file.js';
+import { named } from './system_errors.js';
 
 export interface BaseImagesParts {
   openFileDevice(options: FileDeviceOptions): Promise<BlockDevice>;
@@ -23,17 +24,10 @@ export class BaseImages {
 
   constructor(private readonly parts: BaseImagesParts) {}
 
-  /** Makes `file` an empty image of `size` bytes, durably, whatever it held. */
+  /** Makes `file` an empty image of `size` bytes, durably, whatever it held. Errors: JOURNAL_FULL, IO_ERROR. */
   async begin(file: string, size: bigint): Promise<void> {
     await this.release(file);
-    const handle = await open(file, 'w', 0o600);
-    try {
-      await handle.truncate(Number(size));
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await syncDirectory(path.dirname(file));
+    await named(makeEmpty(file, size), file, 'JOURNAL_FULL');
   }
 
   /** Checks, expands and writes one piece. Errors: MESSAGE_INVALID, BACKING_*, JOURNAL_FULL, IO_ERROR. */
@@ -50,12 +44,12 @@ export class BaseImages {
       );
     }
     const device = await this.device(file);
-    await named(file, BigInt(rawBytes), device.write(offset, bytes));
+    await named(device.write(offset, bytes), file, 'JOURNAL_FULL');
   }
 
   /** Makes everything written so far durable. Errors: JOURNAL_FULL, IO_ERROR. */
   async sync(file: string): Promise<void> {
-    await named(file, 0n, (await this.device(file)).flush());
+    await named((await this.device(file)).flush(), file, 'JOURNAL_FULL');
   }
 
   /** Closes one image, if it is open. */
@@ -83,14 +77,13 @@ export class BaseImages {
   }
 }
 
-/** Errors that name `file`: JOURNAL_FULL where its file system has no room for `bytes`, else as they came. */
-async function named(file: string, bytes: bigint, work: Promise<void>): Promise<void> {
+async function makeEmpty(file: string, size: bigint): Promise<void> {
+  const handle = await open(file, 'w', 0o600);
   try {
-    await work;
-  } catch (cause) {
-    const { code, message } = toAfterimageError(cause);
-    const { bavail, bsize } = await statfs(path.dirname(file), { bigint: true });
-    const isFull = code === 'IO_ERROR' && bavail * bsize <= bytes;
-    throw new AfterimageError(isFull ? 'JOURNAL_FULL' : code, `${file}: ${message}`, { cause });
+    await handle.truncate(Number(size));
+    await handle.sync();
+  } finally {
+    await handle.close();
   }
+  await syncDirectory(path.dirname(file));
 }

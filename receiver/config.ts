@@ -22,9 +22,10 @@ export const receiverConfigSchema = z
     run_dir: absolutePath.prefault('/run/afterimage'),
     control: socketPath.optional(),
     log_level: logLevel.prefault('info'),
+    scratch_dir: absolutePath.optional(),
     segment_bytes: byteSize(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).prefault('64MiB'),
   })
-  .transform(({ store, listen, run_dir, control, log_level, segment_bytes }) => ({
+  .transform(({ store, listen, run_dir, control, log_level, scratch_dir, segment_bytes }) => ({
     /** Directory made by `afterimage receiver init`. */
     store,
     listen,
@@ -32,6 +33,8 @@ export const receiverConfigSchema = z
     /** The control socket. */
     control: control ?? path.join(run_dir, 'receiver.sock'),
     logLevel: log_level,
+    /** For the overlays of writable exports. */
+    scratchDirectory: scratch_dir ?? path.join(store, 'scratch'),
     /** Size of a journal segment, bytes. */
     segmentBytes: segment_bytes,
   }));

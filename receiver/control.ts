@@ -20,8 +20,9 @@ import type {
   TimelineSpan,
 } from '../proto/control.js';
 import { AfterimageError } from '../proto/errors.js';
-import { serverStream, unary } from '../service/rpc.js';
+import { serverStream, unary, type CallContext } from '../service/rpc.js';
 import type { CheckpointRow } from './catalog/checkpoints.js';
+import { toCatalogError } from './catalog/database.js';
 import type { GroupRow, MemberRow } from './catalog/members.js';
 import { groupNamed, type Points } from './points.js';
 import type { Recovery } from './recovery/recovery.js';
@@ -42,36 +43,58 @@ const CHECKPOINT_TIMEOUT_MS = 30_000;
 export function controlHandlers(parts: ControlParts): UntypedServiceImplementation {
   const { points, exports, recovery, stopping } = parts;
   return {
-    status: unary<Empty, ReceiverStatus>(() => receiverStatus(parts)),
-    timeline: unary<TimelineRequest, Timeline>((request) => Promise.resolve(timeline(parts, request))),
-    point: unary<PointRequest, PointInfo>(async ({ group, point }) => {
+    status: answer<Empty, ReceiverStatus>(() => receiverStatus(parts)),
+    timeline: answer<TimelineRequest, Timeline>((request) => Promise.resolve(timeline(parts, request))),
+    point: answer<PointRequest, PointInfo>(async ({ group, point }) => {
       // To say what a point is, its grade does not matter.
       const { positions, grade } = await points.resolve(group, point, true);
       const [{ lsn, timeNs, member }] = positions;
       return { group, lsn, timeNs, grade, member: member.uuid };
     }),
-    checkpointCreate: unary<CheckpointCreateRequest, CheckpointInfo>((request) =>
+    checkpointCreate: answer<CheckpointCreateRequest, CheckpointInfo>((request) =>
       createCheckpoint(parts, request),
     ),
-    checkpointList: unary<CheckpointListRequest, CheckpointList>((request) =>
+    checkpointList: answer<CheckpointListRequest, CheckpointList>((request) =>
       Promise.resolve({ checkpoints: listCheckpoints(parts, request.group) }),
     ),
-    exportOpen: unary<ExportOpenRequest, ExportInfo>((request, { signal }) => exports.start(request, signal)),
-    exportList: unary<Empty, ExportList>(() => Promise.resolve({ exports: exports.list() })),
-    exportClose: unary<ExportCloseRequest, Empty>(async ({ id }) => {
+    exportOpen: answer<ExportOpenRequest, ExportInfo>((request, { signal }) =>
+      exports.start(request, signal),
+    ),
+    exportList: answer<Empty, ExportList>(() => Promise.resolve({ exports: exports.list() })),
+    exportClose: answer<ExportCloseRequest, Empty>(async ({ id }) => {
       await exports.stop(id);
       return {};
     }),
     recover: serverStream<RecoverRequest, RecoverProgress>((request, { signal }) =>
-      recovery.run(request, AbortSignal.any([signal, stopping])),
+      codedStream(recovery.run(request, AbortSignal.any([signal, stopping]))),
     ),
   };
+}
+
+/** A call whose errors all have a code, those of the catalog too. */
+function answer<Request, Response>(
+  handler: (request: Request, context: CallContext) => Promise<Response>,
+): ReturnType<typeof unary<Request, Response>> {
+  return unary<Request, Response>(async (request, context) => {
+    try {
+      return await handler(request, context);
+    } catch (thrown) {
+      throw toCatalogError(thrown);
+    }
+  });
+}
+async function* codedStream<Message>(messages: AsyncGenerator<Message, void>): AsyncGenerator<Message, void> {
+  try {
+    yield* messages;
+  } catch (thrown) {
+    throw toCatalogError(thrown);
+  }
 }
 
 function timeline({ catalog, members }: ControlParts, request: TimelineRequest): Timeline {
   const group = groupNamed(catalog, request.group);
   const rows = catalog.members.members(group.uuid);
-  for (const row of rows) members.persist(row.uuid);
+  for (const row of rows) members.refresh(row.uuid);
   const histories = rows.map((row) => ({ row, spans: spansOf(readHistory(catalog, row.uuid)) }));
   return {
     group: group.name,
@@ -121,7 +144,7 @@ function checkpointsOf(
   });
 }
 
-/** Asks every member of the group; each marks its own position. */
+/** The first member of the group marks its position; the others join it by its time, as they do any point. */
 async function createCheckpoint(
   parts: ControlParts,
   { group: groupName, name }: CheckpointCreateRequest,

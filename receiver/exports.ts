@@ -9,6 +9,7 @@ import { formatTime } from '../proto/time.js';
 import type { Log } from '../service/log.js';
 import type { Points, ResolvedPoint, VolumePoint } from './points.js';
 import { nbdListen, serveDevices, serveNbd, type Serving, type ServingNative } from './serving.js';
+import { named } from './system_errors.js';
 
 export interface ExportsParts {
   points: Points;
@@ -114,14 +115,14 @@ export class Exports {
     try {
       const served = [];
       for (const { volume, options } of points.volumes(point, request.volumes)) {
-        served.push({ name: volume.name, device: await this.openVolume(options, request.writable, devices) });
+        served.push({ name: volume.name, device: await this.openVolume(options, request, devices) });
       }
-      const openedInUs = BigInt(Math.round(elapsedUs() - beginUs));
-      await mkdir(runDirectory, { recursive: true, mode: 0o700 });
+      await named(mkdir(runDirectory, { recursive: true, mode: 0o700 }), runDirectory);
       const serving =
         listen === null
           ? await serveDevices(this.parts.native, path.join(runDirectory, `export-${id}`), served)
           : await serveNbd(this.parts.native, listen, describe(point), served);
+      const openedInUs = BigInt(Math.round(elapsedUs() - beginUs));
       const info = this.describeExport(id, request, point, serving, openedInUs);
       this.open.set(id, { info, serving, devices, closing: null });
       this.parts.log.info({ export: id, group: request.group, lsn: info.lsn, openedInUs }, 'export opened');
@@ -135,18 +136,20 @@ export class Exports {
   /** Opens one volume and reads its first bytes; what is to be closed later goes to `devices`, uppermost first. */
   private async openVolume(
     options: VolumePoint['options'],
-    isWritable: boolean,
+    { writable, force }: ExportOpenRequest,
     devices: BlockDevice[],
   ): Promise<BlockDevice> {
     const { openPoint, openOverlay } = this.parts.native;
     let device = await openPoint(options);
     devices.unshift(device);
-    if (isWritable) {
+    if (writable) {
       device = await openOverlay(device, this.parts.scratchDirectory);
       devices.unshift(device);
     }
     const bytes = device.size < BigInt(FIRST_READ_BYTES) ? Number(device.size) : FIRST_READ_BYTES;
-    await device.read(0n, Buffer.allocUnsafe(bytes));
+    const read = device.read(0n, Buffer.allocUnsafe(bytes));
+    // Whoever takes damage as it is may find the first block damaged, and wants the others.
+    await (force ? read.catch(() => undefined) : read);
     return device;
   }
 

@@ -15,6 +15,8 @@ const NAME_CHARACTERS_MAX = 255;
 /** What a segment's header can say of a volume: docs/FORMAT.md, "Volume entry". The journal refuses anything else. */
 const BLOCK_BYTES: readonly number[] = [512, 4096];
 const VOLUME_BYTES_MAX = 2n ** 49n;
+/** Of a reason: a code, as a rule. It goes into the catalog. */
+export const REASON_CHARACTERS_MAX = 255;
 
 /** Null: it is well-formed. Nothing in it is trusted before. */
 export function helloFault(hello: Hello): Refusal | null {

@@ -12,6 +12,7 @@ import { formatUuid } from '../proto/uuid.js';
 import type { Log } from '../service/log.js';
 import { toCatalogError } from './catalog/database.js';
 import { FlowGate } from './flow.js';
+import { fence } from './hello.js';
 import { Lanes } from './lanes.js';
 import type { LiveSession, Members } from './members.js';
 import type { ReceiverAction, ReceiverEvent } from './session_events.js';
@@ -26,6 +27,8 @@ export interface SessionMachine {
 export interface IngestParts extends SessionWorkParts {
   members: Members;
   newMachine: () => SessionMachine;
+  /** How long a stream may be without a Hello. */
+  helloMs: number;
 }
 
 const HASH_KEY_BYTES = 32;
@@ -51,6 +54,7 @@ export class Ingest implements LiveSession {
   /** Checkpoints that somebody here asked for, by request. */
   private readonly asked = new Map<string, Waiting>();
   private log: Log;
+  private readonly helloTimer: NodeJS.Timeout;
 
   constructor(
     private readonly parts: IngestParts,
@@ -60,6 +64,10 @@ export class Ingest implements LiveSession {
     this.machine = parts.newMachine();
     this.gate = new FlowGate(stream);
     this.ended = new Promise((resolve) => (this.settleEnded = resolve));
+    this.helloTimer = setTimeout(() => {
+      const message = `no Hello within ${parts.helloMs} ms`;
+      this.handle({ type: 'failed', code: 'SESSION_LOST', message }, null);
+    }, parts.helloMs);
     stream.on('data', (message: AgentMessage) => this.receive(message));
     stream.on('drain', () => this.gate.block(false));
     stream.on('end', () => this.lost());
@@ -168,6 +176,7 @@ export class Ingest implements LiveSession {
       case 'writeBase': {
         if (message === null || !('syncData' in message)) throw missing('sync data');
         const { syncData } = message;
+        this.known.member.received.add(syncData.data.length);
         return this.start(
           `base ${action.volume}`,
           () => this.known.writeBase(action, syncData),
@@ -186,7 +195,6 @@ export class Ingest implements LiveSession {
   /** Runs `work` in its lane and hands its answer back; `bytes` count as taken in until then. */
   private start(lane: string, work: () => Promise<ReceiverEvent>, bytes = 0): void {
     this.gate.enter(bytes);
-    if (bytes > 0) this.work?.member.received.add(bytes);
     this.lanes.run(lane, async () => {
       try {
         // After the end only what was begun is finished.
@@ -217,6 +225,7 @@ export class Ingest implements LiveSession {
 
   private find(hello: Hello): void {
     this.hello = hello;
+    clearTimeout(this.helloTimer);
     this.log = this.parts.log.child({ group: hello.groupName, host: hello.host });
     try {
       const writer = this.parts.sessions.find(hello);
@@ -228,15 +237,18 @@ export class Ingest implements LiveSession {
   }
 
   private async storeEpoch(hello: Hello): Promise<ReceiverEvent> {
+    const { members, sessions } = this.parts;
+    const uuid = formatUuid(hello.member);
     // Two streams may have found the member free at the same time.
-    for (let other = this.other(); other !== null; other = this.other()) {
-      await other.displace(other.epoch < hello.epoch ? 'FENCED' : null);
-    }
+    if (!(await this.displaceOlder(hello))) return { type: 'epochOutdated' };
     if (!(await storeWriter(this.parts, hello))) return { type: 'epochOutdated' };
-    const member = await this.parts.members.open(this.parts.sessions.member(formatUuid(hello.member)));
-    if (this.isClosed || member.live !== null) {
-      throw new AfterimageError('SESSION_LOST', 'another stream of the member came first');
-    }
+    const member = await members.open(sessions.member(uuid));
+    // Meanwhile one of them may have gone live, and the other have stored its epoch.
+    do {
+      if (!(await this.displaceOlder(hello))) return { type: 'epochOutdated' };
+    } while (this.other() !== null);
+    if (fence(hello, sessions.member(uuid)) !== null) return { type: 'epochOutdated' };
+    if (this.isClosed) throw new AfterimageError('SESSION_LOST', 'the stream has ended');
     member.live = this;
     member.lastEnd = '';
     member.journal.resume(hello.epoch);
@@ -244,6 +256,15 @@ export class Ingest implements LiveSession {
     this.work = new SessionWork(this.parts, hello, member, hashKey);
     this.log.info({ epoch: hello.epoch, generation: hello.generation }, 'agent connected');
     return { type: 'epochStored', position: await this.work.position(hello.epoch), hashKey };
+  }
+
+  /** Ends the member's live sessions of the same or an older epoch. False: there is a newer one. */
+  private async displaceOlder({ epoch }: Hello): Promise<boolean> {
+    for (let other = this.other(); other !== null; other = this.other()) {
+      if (other.epoch > epoch) return false;
+      await other.displace(other.epoch < epoch ? 'FENCED' : null);
+    }
+    return true;
   }
 
   private send(message: ReceiverMessage): void {
@@ -254,6 +275,7 @@ export class Ingest implements LiveSession {
   private close(code: string, message: string): void {
     if (this.isClosed) return;
     this.isClosed = true;
+    clearTimeout(this.helloTimer);
     if (this.work !== null) this.log.info({ code, reason: message }, 'session ended');
     else this.log.warn({ code, reason: message }, 'session refused');
     if (!this.stream.writableEnded) this.stream.end();

@@ -24,6 +24,7 @@ import { Store } from './store.js';
 
 /** How often positions are written to the catalog. */
 const PERSIST_MS = 1000;
+const HELLO_MS = 10_000;
 /** How long calls under way may take when the receiver drains. */
 const GRACE_MS = 5000;
 const NS_PER_MS = 1_000_000n;
@@ -31,6 +32,7 @@ const NS_PER_MS = 1_000_000n;
 /** What a test may replace. */
 export interface ReceiverOverrides {
   log?: Log;
+  helloMs?: number;
 }
 
 /**
@@ -59,7 +61,7 @@ export async function runReceiver(
   const exports = new Exports({
     points,
     native: watched,
-    scratchDirectory: store.scratchDirectory,
+    scratchDirectory: config.scratchDirectory,
     runDirectory: config.runDirectory,
     nowNs,
     elapsedUs: () => performance.now() * 1000,
@@ -84,15 +86,16 @@ export async function runReceiver(
     members,
     log,
     newMachine: () => new ReceiverSession(`afterimage ${version}`),
+    helloMs: overrides.helloMs ?? HELLO_MS,
   });
   const control = new RpcServer();
 
-  const persisting = setInterval(() => members.persistAll(), PERSIST_MS);
+  const persisting = setInterval(() => members.refreshAll(), PERSIST_MS);
   try {
     await clearExportLeftovers(config.runDirectory, native.detachLoop, log);
     await members.openAll();
     const listen = formatAddress(await replication.listen(config.listen));
-    const status = { version, listen, store, catalog, members, exports };
+    const status = { version, listen, store, catalog, members, exports, nowNs };
     control.add(
       receiverControlService,
       controlHandlers({ ...status, points, recovery, stopping: signals.drain }),

@@ -1,5 +1,5 @@
 /** The volumes of a member as the receiver has them: what is in their bases, and from where on they are consistent. */
-import type { BaseState, VolumeState } from '../proto/replication.js';
+import type { VolumeState } from '../proto/replication.js';
 import type { StoredVolume } from './session_events.js';
 
 export class MemberVolumes {
@@ -11,9 +11,6 @@ export class MemberVolumes {
 
   get(number: number): StoredVolume | undefined {
     return this.#volumes.find(({ info }) => info.number === number);
-  }
-  withBase(base: BaseState): number[] {
-    return this.#volumes.filter((volume) => volume.base === base).map(({ info }) => info.number);
   }
   /** For Welcome and GenerationAccepted. */
   get states(): VolumeState[] {

@@ -82,22 +82,15 @@ export class Members implements Journals {
     return this.opened.get(uuid) ?? null;
   }
 
-  /** Errors: those with which the journal could not be opened, or the catalog not be written. */
-  persist(uuid: string): void {
+  /** Errors: those with which the journal could not be opened. */
+  refresh(uuid: string): void {
     const failed = this.failed.get(uuid);
     if (failed !== undefined) throw failed;
-    this.opened.get(uuid)?.journal.persist();
+    const member = this.opened.get(uuid);
+    if (member !== undefined) this.persist(member);
   }
-  /** As far as it goes: frames are the truth, and the next second tries again. */
-  persistAll(): void {
-    for (const { journal } of this.opened.values()) {
-      try {
-        journal.persist();
-      } catch (thrown) {
-        const what = { err: toCatalogError(thrown), member: journal.member.uuid };
-        this.parts.log.error(what, 'the catalog could not be written');
-      }
-    }
+  refreshAll(): void {
+    for (const member of this.opened.values()) this.persist(member);
   }
   /** Errors: those with which the journal could not be opened. Without it a point would be the bare base. */
   tiles(uuid: string, baseLsn: bigint, lsn: bigint): PointTile[] {
@@ -106,11 +99,28 @@ export class Members implements Journals {
     throw this.failed.get(uuid) ?? new AfterimageError('INTERNAL', `the journal of ${uuid} is not open`);
   }
 
-  /** Completes and closes every journal. Sessions must have ended. */
+  /** Completes and closes every journal; what fails is named in the log. Sessions must have ended. */
   async close(): Promise<void> {
-    for (const { journal } of this.opened.values()) await journal.close();
+    for (const [member, { journal }] of this.opened) {
+      try {
+        await journal.close();
+      } catch (thrown) {
+        // The next start finds in the segments what the catalog did not take.
+        this.parts.log.error({ err: toCatalogError(thrown), member }, 'a journal did not close cleanly');
+      }
+    }
     this.opened.clear();
     this.members.clear();
+  }
+
+  private persist({ journal }: Member): void {
+    try {
+      journal.persist();
+    } catch (thrown) {
+      // The catalog may lag behind: frames are the truth, and the next second tries again.
+      const member = journal.member.uuid;
+      this.parts.log.error({ err: toCatalogError(thrown), member }, 'the catalog could not be written');
+    }
   }
 
   private async create(row: MemberRow): Promise<Member> {

@@ -11,6 +11,7 @@ import type { GroupRow, MemberRow } from './catalog/members.js';
 import type { VolumeRow } from './catalog/volumes.js';
 import { MemberPoints, type MemberPointsParts, type MemberPosition } from './member_points.js';
 import { parsePoint, type PointSyntax } from './point_syntax.js';
+import { readHistory, spansOf } from './timeline.js';
 
 export interface ResolvedPoint {
   group: GroupRow;
@@ -27,14 +28,20 @@ export interface VolumePoint {
 
 /** The journal's side of it. */
 export interface Journals {
-  /** Brings the catalog up to date for a member. */
-  persist(member: string): void;
+  /** Brings the catalog up to date for a member. In a full store it stays behind, and readers see what it had. */
+  refresh(member: string): void;
   /** What lies over a base that includes everything up to `baseLsn`, up to the segment that holds `lsn`. */
   tiles(member: string, baseLsn: bigint, lsn: bigint): PointTile[];
 }
 export interface PointsParts extends MemberPointsParts {
   journals: Journals;
   nowNs: () => bigint;
+}
+
+/** What a point names: a position in one member, and the instant at which the others join it. */
+interface NamedPoint {
+  position: MemberPosition;
+  timeNs: bigint;
 }
 
 const GRADES: readonly Grade[] = ['ordered', 'syncing', 'gap', 'damaged'];
@@ -54,13 +61,11 @@ export class Points {
     const syntax = parsePoint(text);
     const group = groupNamed(this.parts.catalog, name);
     const members = this.parts.catalog.members.members(group.uuid);
-    for (const member of members) this.parts.journals.persist(member.uuid);
-    const first = await this.named(group, members, syntax);
+    for (const member of members) this.parts.journals.refresh(member.uuid);
+    const { position: first, timeNs } = await this.named(group, members, syntax);
     const positions: ResolvedPoint['positions'] = [first];
     for (const member of members) {
-      if (member.uuid !== first.member.uuid) {
-        positions.push(await this.members.atTime(member, first.timeNs));
-      }
+      if (member.uuid !== first.member.uuid) positions.push(await this.members.atTime(member, timeNs));
     }
     const worst = positions.reduce((left, right) =>
       GRADES.indexOf(right.grade) > GRADES.indexOf(left.grade) ? right : left,
@@ -123,29 +128,42 @@ export class Points {
     };
   }
 
-  private named(group: GroupRow, members: MemberRow[], syntax: PointSyntax): Promise<MemberPosition> {
+  private async named(group: GroupRow, members: MemberRow[], syntax: PointSyntax): Promise<NamedPoint> {
     switch (syntax.kind) {
       case 'latest':
         return this.latest(group, members);
       case 'lsn':
-        return this.members.atLsn(memberNamed(group, members, syntax.member), syntax.lsn);
+        return atRecord(await this.members.atLsn(memberNamed(group, members, syntax.member), syntax.lsn));
       case 'time':
-        return this.members.atTime(anyOf(group, members), syntax.timeNs);
+        return this.atTime(anyOf(group, members), syntax.timeNs);
       case 'ago':
-        return this.members.atTime(anyOf(group, members), this.parts.nowNs() - syntax.ns);
+        return this.atTime(anyOf(group, members), this.parts.nowNs() - syntax.ns);
       case 'checkpoint':
-        return this.checkpoint(group, members, syntax.name);
+        return atRecord(await this.checkpoint(group, members, syntax.name));
     }
   }
 
-  /** With several members: the newest that all of them have reached. */
-  private async latest(group: GroupRow, members: MemberRow[]): Promise<MemberPosition> {
-    let oldest = await this.members.latest(anyOf(group, members));
+  private async atTime(member: MemberRow, timeNs: bigint): Promise<NamedPoint> {
+    return { position: await this.members.atTime(member, timeNs), timeNs };
+  }
+
+  /** With several members: the newest instant up to which all of them are known, whoever wrote last. */
+  private async latest(group: GroupRow, members: MemberRow[]): Promise<NamedPoint> {
+    const position = await this.members.latest(anyOf(group, members));
+    if (members.length === 1) return atRecord(position);
+    let named = { member: position.member, timeNs: this.orderedUntilNs(position) };
     for (const member of members.slice(1)) {
-      const latest = await this.members.latest(member);
-      if (latest.timeNs < oldest.timeNs) oldest = latest;
+      const timeNs = this.orderedUntilNs(await this.members.latest(member));
+      if (timeNs < named.timeNs) named = { member, timeNs };
     }
-    return oldest;
+    return this.atTime(named.member, named.timeNs);
+  }
+
+  /** The end of the ordered span that `position` is the last LSN of. */
+  private orderedUntilNs({ member, timeNs }: MemberPosition): bigint {
+    const spans = spansOf(readHistory(this.parts.catalog, member.uuid));
+    const endNs = spans.findLast(({ grade }) => grade === 'ordered')?.endNs ?? 0n;
+    return endNs > timeNs ? endNs : timeNs;
   }
 
   private checkpoint(group: GroupRow, members: MemberRow[], name: string): Promise<MemberPosition> {
@@ -168,6 +186,10 @@ export class Points {
       return volume === undefined ? [] : [{ volume, size, position }];
     });
   }
+}
+
+function atRecord(position: MemberPosition): NamedPoint {
+  return { position, timeNs: position.timeNs };
 }
 
 /** Errors: GROUP_UNKNOWN. */

@@ -1,4 +1,5 @@
 /** The replication server: takes streams from agents, on loopback only as long as there is no TLS. */
+import { AfterimageError } from '../proto/errors.js';
 import { MESSAGE_BYTES_MAX, replicationService } from '../proto/replication.js';
 import { RpcServer } from '../service/rpc.js';
 import type { LoopbackAddress } from '../service/settings.js';
@@ -42,12 +43,23 @@ export class ReplicationServer {
   }
 
   private serve(stream: ReplicationStream): void {
-    if (this.isStopping || this.sessions.size >= SESSIONS_MAX) {
-      stream.end();
-      return;
-    }
+    if (this.isStopping) return void stream.end();
+    if (this.sessions.size >= SESSIONS_MAX) return this.refuse(stream);
     const session = new Ingest(this.parts, stream);
     this.sessions.add(session);
     void session.ended.then(() => this.sessions.delete(session));
+  }
+
+  private refuse(stream: ReplicationStream): void {
+    const { code, message, retryable } = new AfterimageError(
+      'SESSION_LIMIT',
+      `${SESSIONS_MAX} agents are here`,
+    );
+    this.parts.log.warn({ code, peer: stream.getPeer() }, 'session refused');
+    // What it says meanwhile is nobody's.
+    stream.on('error', () => undefined);
+    stream.resume();
+    stream.write({ sequence: 0, refused: { code, message, retryable } });
+    stream.end();
   }
 }

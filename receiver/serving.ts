@@ -1,12 +1,13 @@
 /** How an export's volumes are served: by an NBD server, or each as a loop device over a FUSE file. */
-import { mkdir, rmdir } from 'node:fs/promises';
+import { mkdir, realpath, rmdir } from 'node:fs/promises';
 import path from 'node:path';
 import type { BlockDevice } from '../native/index.js';
 import type * as native from '../native/index.js';
 import type { ExportVolume } from '../proto/control.js';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
-import { SERVED_FILE_NAME } from '../service/loop_devices.js';
+import { detachFrom, isClaimed, loopDevicesOver, SERVED_FILE_NAME } from '../service/loop_devices.js';
 import { formatAddress, parseLoopback } from '../service/settings.js';
+import { named } from './system_errors.js';
 
 /** A volume as it is exported. */
 export interface ServedVolume {
@@ -80,7 +81,7 @@ export async function serveDevices(
   directory: string,
   volumes: readonly ServedVolume[],
 ): Promise<Serving> {
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await named(mkdir(directory, { recursive: true, mode: 0o700 }), directory);
   const serving = new DeviceServing(parts, directory);
   try {
     for (const volume of volumes) await serving.add(volume);
@@ -95,6 +96,8 @@ export async function serveDevices(
 interface Attached {
   name: string;
   mountPoint: string;
+  /** The served one, its path without links: what the kernel says is behind the loop device. */
+  file: string;
   /** Null while there is none to stop. */
   stopServer: (() => Promise<void>) | null;
   /** "/dev/loopN"; null once it is detached. */
@@ -113,8 +116,9 @@ class DeviceServing implements Serving {
   async add({ name, device }: ServedVolume): Promise<void> {
     const { parts } = this;
     const mountPoint = path.join(this.directory, name);
-    await mkdir(mountPoint, { recursive: true, mode: 0o700 });
-    const attached: Attached = { name, mountPoint, stopServer: null, loop: null };
+    await named(mkdir(mountPoint, { recursive: true, mode: 0o700 }), mountPoint);
+    const file = path.join(await named(realpath(mountPoint), mountPoint), SERVED_FILE_NAME);
+    const attached: Attached = { name, mountPoint, file, stopServer: null, loop: null };
     this.attached.push(attached);
     const { readOnly } = device;
     const server = await parts.startFuseServer({
@@ -125,34 +129,38 @@ class DeviceServing implements Serving {
       threads: FUSE_THREADS,
     });
     attached.stopServer = () => server.stop();
-    attached.loop = await parts.attachLoop(
-      path.join(mountPoint, SERVED_FILE_NAME),
-      device.blockSize,
-      readOnly,
-    );
+    attached.loop = await parts.attachLoop(file, device.blockSize, readOnly);
     this.volumes.push({ name, size: device.size, uri: '', device: attached.loop });
   }
 
   async stop(): Promise<void> {
+    // All are asked before one is taken away: a volume in use keeps the others of its export.
+    for (const { name, file, loop } of this.attached) {
+      if (loop !== null && (await loopDevicesOver(file)).includes(loop) && (await isClaimed(loop))) {
+        throw inUse(loop, name);
+      }
+    }
     for (const attached of this.attached) await this.detach(attached);
     for (let attached = this.attached.pop(); attached !== undefined; attached = this.attached.pop()) {
       await attached.stopServer?.();
-      await rmdir(attached.mountPoint);
+      await named(rmdir(attached.mountPoint), attached.mountPoint);
     }
-    await rmdir(this.directory);
+    await named(rmdir(this.directory), this.directory);
   }
 
   private async detach(attached: Attached): Promise<void> {
-    if (attached.loop === null) return;
+    const { name, file, loop } = attached;
+    if (loop === null) return;
     try {
-      await this.parts.detachLoop(attached.loop);
+      await detachFrom(file, loop, this.parts.detachLoop);
       attached.loop = null;
     } catch (thrown) {
       const error = toAfterimageError(thrown);
-      if (error.code !== 'LOOP_BUSY') throw error;
-      throw new AfterimageError('EXPORT_BUSY', `${attached.loop} (${attached.name}) is in use`, {
-        cause: error,
-      });
+      throw error.code === 'LOOP_BUSY' ? inUse(loop, name, error) : error;
     }
   }
+}
+
+function inUse(loop: string, name: string, cause?: AfterimageError): AfterimageError {
+  return new AfterimageError('EXPORT_BUSY', `${loop} (${name}) is in use`, { cause });
 }

@@ -24,7 +24,7 @@ import { sameVolumes } from '../proto/replication.js';
 import { assertWatermarks } from '../proto/watermarks.js';
 import type { Watermarks } from '../proto/watermarks.js';
 import { CheckpointWaits } from './checkpoint_waits.js';
-import { fence, helloFault } from './hello.js';
+import { fence, helloFault, REASON_CHARACTERS_MAX } from './hello.js';
 import { Intake } from './intake.js';
 import { MemberVolumes } from './member_volumes.js';
 import type {
@@ -174,12 +174,7 @@ export class ReceiverSession {
     } else if (this.#begin !== null && (this.#sync?.isIdle ?? true)) {
       this.#isWaiting = true;
       this.#checkpoints.refuseWaiting();
-      this.#out.push({
-        type: 'beginGeneration',
-        epoch: this.#who.epoch,
-        begin: this.#begin,
-        resetBases: this.#volumes.withBase('BASE_SYNCING'),
-      });
+      this.#out.push({ type: 'beginGeneration', epoch: this.#who.epoch, begin: this.#begin });
     }
   }
 
@@ -189,9 +184,7 @@ export class ReceiverSession {
     sync.advance();
     if (!sync.mark(this.#intake.marks.durable)) return;
     const volume = sync.volume.info.number;
-    const lsn = this.#syncedLsn(sync);
-    const orderedFromLsn = this.#volumes.orderedFromLsnWith(volume, lsn);
-    this.#out.push({ type: 'markSynced', volume, kind: sync.kind, lsn, orderedFromLsn });
+    this.#out.push({ type: 'markSynced', volume, lsn: this.#syncedLsn(sync) });
   }
 
   /** A generation without a record yet has no LSN to name; it is consistent from its first one on all the same. */
@@ -322,6 +315,8 @@ export class ReceiverSession {
 
   #streamEnd(end: StreamEnd): void {
     const { generation, marks } = this.#intake;
+    if (end.reason.length > REASON_CHARACTERS_MAX)
+      return this.#refuse('MESSAGE_INVALID', 'a reason too long');
     if (end.generation !== generation || end.lastLsn !== marks.received || this.#begin !== null) {
       return this.#refuse('SESSION_ORDER', `the end of ${end.generation} at ${end.lastLsn}, not where it is`);
     }
@@ -333,6 +328,8 @@ export class ReceiverSession {
 
   #generationBegin(begin: GenerationBegin): void {
     const { generation, marks } = this.#intake;
+    if (begin.reason.length > REASON_CHARACTERS_MAX)
+      return this.#refuse('MESSAGE_INVALID', 'a reason too long');
     if (begin.generation <= generation || begin.firstLsn <= marks.received || this.#begin !== null) {
       return this.#refuse('SESSION_ORDER', `generation ${begin.generation} from ${begin.firstLsn} on`);
     }

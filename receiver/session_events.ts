@@ -22,7 +22,6 @@ import type {
   Hello,
   ReceiverMessage,
   StreamEnd,
-  SyncKind,
   VolumeInfo,
 } from '../proto/replication.js';
 
@@ -112,11 +111,11 @@ export type ReceiverAction =
   /** Record the generation's end (`ended`), and a gap from `end.timeNs` on. All its frames are durable. */
   | { type: 'endGeneration'; end: StreamEnd }
   /**
-   * In one transaction: end the generation before at its durable LSN if nobody did, record the new one, mark the bases
-   * of `resetBases` BASE_EMPTY with their oldest LSN raised to `begin.firstLsn`, and no volume synced. Then begin in
+   * In one transaction: end the generation before at its durable LSN if nobody did, record the new one, mark every
+   * base that is not complete BASE_EMPTY with its oldest LSN raised to `begin.firstLsn`, and no volume synced. Then begin in
    * the journal. After a crash in between, do the latter at the next start. All earlier frames are durable.
    */
-  | { type: 'beginGeneration'; epoch: bigint; begin: GenerationBegin; resetBases: number[] }
+  | { type: 'beginGeneration'; epoch: bigint; begin: GenerationBegin }
   /** Empty the base file, make that durable, and only then mark it BASE_SYNCING at offset 0. */
   | { type: 'beginBase'; volume: number }
   /** Check, expand and write the SyncData of this event into the base. */
@@ -124,10 +123,10 @@ export type ReceiverAction =
   /** Make the base durable (all writes answered so far), then record that it is complete below `offset`. */
   | { type: 'syncBase'; volume: number; offset: bigint }
   /**
-   * In one transaction: the base is BASE_COMPLETE, the volume consistent from `lsn` on, and, if `orderedFromLsn` is
-   * not null, the member's timeline `ordered` from there on.
+   * In one transaction: the base is BASE_COMPLETE, and the volume consistent from `lsn` on. The member's timeline is
+   * `ordered` from the highest of these on, once all its volumes have one.
    */
-  | { type: 'markSynced'; volume: number; kind: SyncKind; lsn: bigint; orderedFromLsn: bigint | null }
+  | { type: 'markSynced'; volume: number; lsn: bigint }
   /** Hash the volume as the records before `beforeLsn` left it, block by block: HMAC-SHA-256 with the session's key. */
   | {
       type: 'hash';

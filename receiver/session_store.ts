@@ -10,6 +10,7 @@ import type { Catalog } from './catalog/catalog.js';
 import { NOT_COVERED, type MemberRow } from './catalog/members.js';
 import type { VolumeRow } from './catalog/volumes.js';
 import { coveredTime } from './coverage.js';
+import { fence } from './hello.js';
 import type { StoredVolume, StoredWriter } from './session_events.js';
 import { NUMBER_MAX } from './session_limits.js';
 
@@ -56,12 +57,7 @@ export class SessionStore {
     const group = formatUuid(hello.group);
     const uuid = formatUuid(hello.member);
     return catalog.atomically(() => {
-      const known = catalog.members.member(uuid);
-      const isOutdated =
-        known !== null &&
-        (known.epoch > hello.epoch ||
-          (known.epoch === hello.epoch && !known.instance.equals(hello.instance)));
-      if (isOutdated) return false;
+      if (fence(hello, catalog.members.member(uuid)) !== null) return false;
       if (catalog.members.group(group) === null)
         catalog.members.addGroup({ uuid: group, name: hello.groupName });
       catalog.members.putMember({

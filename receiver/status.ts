@@ -1,12 +1,14 @@
 /** What `afterimage status` shows of a receiver. */
 import { statfs } from 'node:fs/promises';
 import type { GroupStatus, ProtectionState, ReceiverStatus, VolumeStatus } from '../proto/control.js';
+import type { Heartbeat } from '../proto/replication.js';
 import type { Catalog } from './catalog/catalog.js';
 import type { GroupRow, MemberRow } from './catalog/members.js';
 import type { VolumeRow } from './catalog/volumes.js';
 import type { Exports } from './exports.js';
 import type { Member, Members } from './members.js';
 import type { Store } from './store.js';
+import { named } from './system_errors.js';
 import { readHistory, spansOf, type Span } from './timeline.js';
 
 export interface StatusParts {
@@ -17,12 +19,13 @@ export interface StatusParts {
   catalog: Catalog;
   members: Members;
   exports: Exports;
+  nowNs: () => bigint;
 }
 
 export async function receiverStatus(parts: StatusParts): Promise<ReceiverStatus> {
   const { version, listen, store, catalog, members, exports } = parts;
-  const { bavail, bsize } = await statfs(store.directory, { bigint: true });
-  members.persistAll();
+  const { bavail, bsize } = await named(statfs(store.directory, { bigint: true }), store.directory);
+  members.refreshAll();
   return {
     version,
     store: store.directory,
@@ -35,14 +38,17 @@ export async function receiverStatus(parts: StatusParts): Promise<ReceiverStatus
   };
 }
 
-function memberStatus({ catalog, members }: StatusParts, group: GroupRow, row: MemberRow): GroupStatus {
+function memberStatus(
+  { catalog, members, nowNs }: StatusParts,
+  group: GroupRow,
+  row: MemberRow,
+): GroupStatus {
   const member = members.get(row.uuid);
   const heartbeat = member?.heartbeat ?? null;
   const spans = spansOf(readHistory(catalog, row.uuid));
   const ordered = spans.filter(({ grade }) => grade === 'ordered');
   const { state, detail } = stateOf(member, members.fault(row.uuid) ?? '', spans);
   const totals = catalog.segments.totals(row.uuid);
-  const oldestNs = heartbeat?.oldestTimeNs ?? 0n;
   return {
     name: group.name,
     uuid: group.uuid,
@@ -54,7 +60,7 @@ function memberStatus({ catalog, members }: StatusParts, group: GroupRow, row: M
     capturedLsn: heartbeat?.capturedLsn ?? 0n,
     shippedLsn: heartbeat?.shippedLsn ?? 0n,
     durableLsn: member?.journal.durableLsn ?? row.ackedLsn,
-    rpoLagNs: heartbeat === null || oldestNs === 0n ? 0n : positive(heartbeat.nowNs - oldestNs),
+    rpoLagNs: lagNs(heartbeat, row.coverage.timeNs, nowNs),
     rpoLagP50Ns: 0n,
     rpoLagP99Ns: 0n,
     ringUsedBytes: heartbeat?.ringUsedBytes ?? 0n,
@@ -123,6 +129,12 @@ function stateOf(
     case 'damaged':
       return { state: 'tracking', detail: fault === '' ? last.reason : fault };
   }
+}
+
+/** While the agent is away, nothing after what was covered last is known to be here: the lag grows. */
+function lagNs(heartbeat: Heartbeat | null, coveredTimeNs: bigint, nowNs: () => bigint): bigint {
+  if (heartbeat === null) return coveredTimeNs === 0n ? 0n : positive(nowNs() - coveredTimeNs);
+  return heartbeat.oldestTimeNs === 0n ? 0n : positive(heartbeat.nowNs - heartbeat.oldestTimeNs);
 }
 
 function positive(ns: bigint): bigint {

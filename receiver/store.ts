@@ -15,6 +15,7 @@ import { z } from 'zod';
 import { AfterimageError } from '../proto/errors.js';
 import { syncDirectory, writeDurably } from '../service/durable_file.js';
 import { fileError, isForbidden } from '../service/file_error.js';
+import { named, systemError } from './system_errors.js';
 
 export const STORE_VERSION = 1;
 /** Decimal digits of a first LSN in a segment's name: enough for every u64, so that names sort as numbers do. */
@@ -35,7 +36,7 @@ export class Store {
 
   /**
    * Makes a new, empty store with mode 0700. Errors: STORE_EXISTS when the directory is not empty or a file, PERMISSION_DENIED,
-   * IO_ERROR.
+   * DISK_FULL, IO_ERROR.
    */
   static async init(directory: string, uuid: string): Promise<Store> {
     try {
@@ -56,7 +57,6 @@ export class Store {
       if (code === 'EEXIST' || code === 'ENOTDIR') {
         throw new AfterimageError('STORE_EXISTS', `${directory}: a file is in the way`, { cause: thrown });
       }
-      if (code === 'ENOSPC' || code === 'EIO') throw fileError(thrown, `${directory} cannot be made`);
       throw storeError(thrown, directory);
     }
   }
@@ -90,9 +90,6 @@ export class Store {
   get catalogFile(): string {
     return path.join(this.directory, 'catalog.sqlite');
   }
-  get scratchDirectory(): string {
-    return path.join(this.directory, 'scratch');
-  }
   journalDirectory(group: string, member: string): string {
     return path.join(this.directory, 'groups', group, member, 'journal');
   }
@@ -110,15 +107,18 @@ export class Store {
     return { group, member };
   }
 
-  /** Makes the directories of a member, durably. They may exist. */
+  /** Makes the directories of a member, durably. They may exist. Errors: JOURNAL_FULL, PERMISSION_DENIED, IO_ERROR. */
   async createMember(group: string, member: string): Promise<void> {
     const groups = path.join(this.directory, 'groups');
     const memberDirectory = path.join(groups, group, member);
-    await mkdir(path.join(memberDirectory, 'journal'), { recursive: true, mode: OWNER_ONLY });
-    await mkdir(path.join(memberDirectory, 'base'), { recursive: true, mode: OWNER_ONLY });
-    for (const directory of [memberDirectory, path.dirname(memberDirectory), groups]) {
-      await syncDirectory(directory);
-    }
+    const make = async (): Promise<void> => {
+      await mkdir(path.join(memberDirectory, 'journal'), { recursive: true, mode: OWNER_ONLY });
+      await mkdir(path.join(memberDirectory, 'base'), { recursive: true, mode: OWNER_ONLY });
+      for (const directory of [memberDirectory, path.dirname(memberDirectory), groups]) {
+        await syncDirectory(directory);
+      }
+    };
+    await named(make(), memberDirectory, 'JOURNAL_FULL');
   }
 }
 
@@ -147,11 +147,11 @@ function parseIdentity(text: string, file: string): z.output<typeof identity> {
   return parsed.data;
 }
 
-function storeError(thrown: unknown, directory: string): unknown {
+function storeError(thrown: unknown, directory: string): AfterimageError {
   const code = (thrown as NodeJS.ErrnoException).code ?? '';
   if (code === 'ENOENT' || code === 'ENOTDIR') {
     return new AfterimageError('STORE_MISSING', `${directory} holds no store`, { cause: thrown });
   }
   if (isForbidden(thrown)) return fileError(thrown, `${directory} may not be used by this user`);
-  return thrown;
+  return systemError(thrown, directory);
 }

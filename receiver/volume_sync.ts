@@ -53,9 +53,6 @@ export class VolumeSync {
   get volume(): StoredVolume {
     return this.#volume;
   }
-  get kind(): SyncBegin['kind'] {
-    return this.#kind;
-  }
   /** From here on the volume will be consistent; null before SyncDone. */
   get doneLsn(): bigint | null {
     return this.#doneLsn;

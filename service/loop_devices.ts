@@ -2,7 +2,8 @@
  * The machine's loop devices: which of them lie over a file, and what a killed daemon left behind of a volume that it
  * served as one (a loop device over the one file of a FUSE file system).
  */
-import { readdir, readFile, realpath } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { open, readdir, readFile, realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import type { Log } from './log.js';
@@ -33,6 +34,30 @@ export async function tryDetach(device: string, detachLoop: DetachLoop): Promise
   } catch (thrown) {
     if (toAfterimageError(thrown).code === 'LOOP_BUSY') return false;
     throw thrown;
+  }
+}
+
+/** Whether something claims the device: a mount, device-mapper, swap. One that merely has it open cannot be seen. */
+export async function isClaimed(device: string): Promise<boolean> {
+  try {
+    await (await open(device, constants.O_RDONLY | constants.O_EXCL)).close();
+    return false;
+  } catch (thrown) {
+    return (thrown as NodeJS.ErrnoException).code === 'EBUSY';
+  }
+}
+
+/**
+ * Detaches `device` from `file` (an absolute path without links). Somebody may have detached it already, and the kernel
+ * have given its number to somebody else: that one is left alone. Errors: LOOP_BUSY, LOOP_DETACH.
+ */
+export async function detachFrom(file: string, device: string, detachLoop: DetachLoop): Promise<void> {
+  if (!(await loopDevicesOver(file)).includes(device)) return;
+  try {
+    await detachLoop(device);
+  } catch (thrown) {
+    const isOurs = (await loopDevicesOver(file)).includes(device);
+    if (isOurs) throw thrown;
   }
 }
 

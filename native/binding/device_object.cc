@@ -54,13 +54,7 @@ Napi::Value copy_between(const Napi::CallbackInfo& info) {
   const uint32_t length = to_u32(info[3], "length");
   const bool skip_zero = info[4].ToBoolean().Value();
   return run_async<uint64_t>(
-      info.Env(),
-      [=]() -> Result<uint64_t> {
-        uint64_t written = 0;
-        const Errno error = copy_range(*source, *target, offset, length, skip_zero, &written);
-        if (error != 0) return system_error("IO_ERROR", "copy at " + std::to_string(offset), error);
-        return written;
-      },
+      info.Env(), [=] { return copy_range(*source, *target, offset, length, skip_zero); },
       [](Napi::Env env, uint64_t& written) -> Napi::Value {
         auto result = Napi::Object::New(env);
         result.Set("bytesWritten", big(env, written));

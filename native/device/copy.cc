@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <string>
 
 namespace afterimage {
 namespace {
@@ -31,25 +32,31 @@ Errno write_data(BlockDevice& target, uint64_t offset, uint64_t length, const st
   return 0;
 }
 
+Errno write_all(BlockDevice& target, uint64_t offset, uint64_t length, const std::byte* data,
+                uint64_t* written) {
+  if (const Errno error = target.write(offset, length, data, {})) return error;
+  *written += length;
+  return 0;
+}
+
 }  // namespace
 
-Errno copy_range(BlockDevice& source, BlockDevice& target, uint64_t offset, uint64_t length, bool skip_zero,
-                 uint64_t* written) {
-  if (length > kCopyBytesMax) return EINVAL;
-  *written = 0;
+Result<uint64_t> copy_range(BlockDevice& source, BlockDevice& target, uint64_t offset, uint64_t length,
+                            bool skip_zero) {
+  if (length > kCopyBytesMax) return system_error("IO_ERROR", "copy " + std::to_string(length), EINVAL);
+  uint64_t written = 0;
   const auto piece = std::make_unique_for_overwrite<std::byte[]>(std::min(kPieceBytes, length));
   for (uint64_t done = 0; done < length;) {
     const uint64_t bytes = std::min(kPieceBytes, length - done);
-    if (const Errno error = source.read(offset + done, bytes, piece.get())) return error;
-    if (skip_zero) {
-      if (const Errno error = write_data(target, offset + done, bytes, piece.get(), written)) return error;
-    } else {
-      if (const Errno error = target.write(offset + done, bytes, piece.get(), {})) return error;
-      *written += bytes;
-    }
+    const uint64_t at = offset + done;
+    if (const Errno error = source.read(at, bytes, piece.get()))
+      return system_error("IO_ERROR", "read the source at " + std::to_string(at), error);
+    const Errno error = skip_zero ? write_data(target, at, bytes, piece.get(), &written)
+                                  : write_all(target, at, bytes, piece.get(), &written);
+    if (error != 0) return system_error("IO_ERROR", "write the target at " + std::to_string(at), error);
     done += bytes;
   }
-  return 0;
+  return written;
 }
 
 }  // namespace afterimage

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/statvfs.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -34,12 +35,14 @@ Result<std::unique_ptr<OverlayDevice>> OverlayDevice::create(std::shared_ptr<Blo
   // The descriptor's own link still reaches a file that has no name.
   auto scratch = FileDevice::open("/proc/self/fd/" + std::to_string(file->get()), {.exclusive = false});
   if (!scratch.ok()) return Error{"SCRATCH_UNAVAILABLE", scratch.error().message, scratch.error().sys};
-  return std::unique_ptr<OverlayDevice>(new OverlayDevice(std::move(lower), std::move(*scratch)));
+  return std::unique_ptr<OverlayDevice>(
+      new OverlayDevice(std::move(lower), std::move(*scratch), std::move(*file)));
 }
 
-OverlayDevice::OverlayDevice(std::shared_ptr<BlockDevice> lower, std::unique_ptr<FileDevice> scratch)
+OverlayDevice::OverlayDevice(std::shared_ptr<BlockDevice> lower, std::unique_ptr<FileDevice> scratch, Fd file)
     : lower_(std::move(lower)),
       scratch_(std::move(scratch)),
+      file_(std::move(file)),
       size_(lower_->size()),
       copied_((size_ + kOverlayBlockBytes * kWordBlocks - 1) / (kOverlayBlockBytes * kWordBlocks)) {}
 
@@ -65,6 +68,19 @@ uint64_t OverlayDevice::stretch(uint64_t offset, uint64_t length, bool* copied) 
   do ++block;
   while (block * kOverlayBlockBytes < end && is_copied(block) == *copied);
   return std::min(end, block * kOverlayBlockBytes) - offset;
+}
+
+Errno OverlayDevice::take_space(uint64_t bytes) {
+  if (unchecked_bytes_.fetch_add(bytes, std::memory_order_relaxed) + bytes < kOverlayReserveCheckBytes)
+    return 0;
+  struct statvfs found {};
+  if (::fstatvfs(file_.get(), &found) != 0) return errno;
+  if (found.f_blocks == 0) return 0;  // one that knows no limit
+  const uint64_t free_bytes = uint64_t{found.f_bavail} * found.f_frsize;
+  // Not counted as asked: the next write asks again.
+  if (free_bytes < overlay_reserve(uint64_t{found.f_blocks} * found.f_frsize) + bytes) return ENOSPC;
+  unchecked_bytes_.store(0, std::memory_order_relaxed);
+  return 0;
 }
 
 Errno OverlayDevice::copy_up(uint64_t block) {
@@ -118,6 +134,7 @@ Errno OverlayDevice::read(uint64_t offset, uint64_t length, std::byte* into) {
 
 Errno OverlayDevice::write(uint64_t offset, uint64_t length, const std::byte* from, const RequestOptions&) {
   if (const Errno error = check_range(size_, offset, length, ENOSPC)) return error;
+  if (const Errno error = take_space(length)) return error;
   return modify(offset, length, [&](uint64_t at, uint64_t piece) {
     return scratch_->write(at, piece, from + (at - offset), {});
   });
@@ -127,6 +144,8 @@ Errno OverlayDevice::zero(uint64_t offset, uint64_t length, const RequestOptions
   if (const Errno error = check_range(size_, offset, length, ENOSPC)) return error;
   // Refused before anything is copied up; past this point the pieces may as well be written.
   if (options.fast_only && !can_fast_zero()) return ENOTSUP;
+  const bool is_written = options.no_hole || !can_fast_zero();
+  if (const Errno error = is_written ? take_space(length) : 0) return error;
   return modify(offset, length, [&](uint64_t at, uint64_t piece) {
     return scratch_->zero(at, piece, {.no_hole = options.no_hole});
   });

@@ -15,6 +15,9 @@ namespace {
 /// allocation() looks at this much at a time, so that its memory does not grow with the request.
 constexpr uint64_t kAllocationSectors = (64ull << 20) / kSectorBytes;
 
+/// What a disk said, or that what it gave fails its checksums: `recover` tells the two apart.
+Errno errno_of(const Error& error) { return error.sys != 0 ? error.sys : EBADMSG; }
+
 /// The tiles up to the one that holds `lsn`. Within a generation they must follow each other without a gap,
 /// or what is shown would not be a prefix (R3), but for holes that the caller knows of.
 Result<size_t> tiles_until(const PointSource& source, uint64_t lsn) {
@@ -82,7 +85,8 @@ Errno PointInTimeDevice::resolve(uint64_t start, uint64_t length, Resolved* reso
     still_open.clear();
     for (const Stretch& stretch : open) {
       found.clear();
-      if (!segments_[segment]->lookup(stretch.start, stretch.length, &found).ok()) return EIO;
+      const Outcome looked = segments_[segment]->lookup(stretch.start, stretch.length, &found);
+      if (!looked.ok()) return errno_of(looked.error());
       uint64_t at = stretch.start;
       for (RunEntry& entry : found) {
         if (entry.start > at) still_open.push_back({at, entry.start - at});
@@ -132,23 +136,23 @@ Errno PointInTimeDevice::read_entry(const RunEntry& entry, uint64_t from, uint64
                                 .offset = entry.frame_offset,
                                 .end = segment.bytes};
   const auto tables = cache_.tables(place);
-  if (!tables.ok()) return EIO;
+  if (!tables.ok()) return errno_of(tables.error());
   const FrameView& view = (*tables)->view;
   // The index is only a claim about the frame, which is checked here: a wrong one must not show wrong bytes.
   if (view.header->generation != segment.generation || view.header->first_lsn < segment.first_lsn ||
       entry.record >= view.records.size() || view.header->first_lsn + entry.record > lsn_)
-    return EIO;
+    return EBADMSG;
   const RecordEntry& record = view.records[entry.record];
   const uint64_t within = uint64_t{entry.record_sector} * kSectorBytes;
   if (static_cast<RecordKind>(record.kind) != RecordKind::kWrite || record.volume != volume_ ||
       record.offset + within != entry.start * kSectorBytes ||
       within + uint64_t{entry.length} * kSectorBytes > record.length)
-    return EIO;
+    return EBADMSG;
 
   auto at = static_cast<uint32_t>(record.payload_offset + within + from);
   for (size_t index = chunk_at(view, at); length > 0; ++index) {
     const auto chunk = cache_.chunk(place, **tables, index);
-    if (!chunk.ok()) return EIO;
+    if (!chunk.ok()) return errno_of(chunk.error());
     const uint32_t skipped = at - view.chunks[index].raw_offset;
     const uint64_t bytes = std::min<uint64_t>(length, (*chunk)->size() - skipped);
     std::memcpy(into, (*chunk)->data() + skipped, bytes);

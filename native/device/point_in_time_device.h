@@ -44,7 +44,7 @@ class PointInTimeDevice final : public BlockDevice {
   /// Errors: POINT_UNKNOWN, POINT_TOO_LONG, SEGMENT_CORRUPT, SEGMENT_VERSION, BASE_MISSING, FILE_LIMIT,
   /// IO_ERROR. A corrupt, stale or missing run is not an error, nor is one of which a page is damaged or
   /// cannot be read, now or later: its segment is scanned instead. Reads that meet a damaged chunk or frame
-  /// answer EIO, never wrong bytes.
+  /// answer EBADMSG (front ends: EIO), never wrong bytes.
   static Result<std::unique_ptr<PointInTimeDevice>> open(const PointSource& source);
 
   uint64_t size() const override { return size_; }

@@ -70,11 +70,14 @@ function migrate(database: CatalogDatabase, file: string, migrations: readonly s
   }
 }
 
+/** What SQLite says where the disk, not this program, is at fault. */
+const DISK_FAULTS = /^SQLITE_(IOERR|READONLY|CANTOPEN)/;
+
 /** Anything thrown, as an AfterimageError: what SQLite says of a full or failing disk is no defect of this program. */
 export function toCatalogError(thrown: unknown): AfterimageError {
   if (!(thrown instanceof Database.SqliteError)) return toAfterimageError(thrown);
   const isFull = thrown.code === 'SQLITE_FULL';
-  if (!isFull && !thrown.code.startsWith('SQLITE_IOERR')) return toAfterimageError(thrown);
-  const message = `the catalog could not be written: ${thrown.message} (${thrown.code})`;
+  if (!isFull && !DISK_FAULTS.test(thrown.code)) return toAfterimageError(thrown);
+  const message = `the catalog: ${thrown.message} (${thrown.code})`;
   return new AfterimageError(isFull ? 'JOURNAL_FULL' : 'JOURNAL_IO', message, { cause: thrown });
 }

@@ -12,6 +12,7 @@ import { constants } from 'node:os';
 import { toAfterimageError } from '../../proto/errors.js';
 import type { SegmentRow } from '../catalog/segments.js';
 import { runFile, segmentFirstLsn } from '../store.js';
+import { named } from '../system_errors.js';
 import { holesBetween, type Hole, type Range } from './holes.js';
 import { segmentInfo } from './segment_row.js';
 
@@ -49,7 +50,7 @@ interface Found {
 /** Errors: IO_ERROR, SEGMENT_VERSION (never taken for damage: a newer program wrote it). */
 export async function inspectJournal(options: InspectionOptions): Promise<Inspection> {
   const { directory, known, ackedLsn } = options;
-  const names = new Set((await readdir(directory)).sort());
+  const names = new Set((await named(readdir(directory), directory)).sort());
   const rows = new Map(known.map((row) => [row.firstLsn, row]));
   const segments: SegmentInfo[] = [];
   const runs = new Set<bigint>();
@@ -89,7 +90,7 @@ async function inspectSegment(
   const isIts = async (info: SegmentInfo): Promise<boolean> => run !== null && (await isRunOf(info, run));
   // A sealed segment never changes again: its size says that it is whole, and a run that it was read in full. Damage
   // since then is met when it is read (damage_watch.ts).
-  if (row?.sealed === true && BigInt((await stat(file)).size) === row.bytes) {
+  if (row?.sealed === true && BigInt((await named(stat(file), file)).size) === row.bytes) {
     const info = segmentInfo(row, file);
     if (await isIts(info)) return { info, reason: '', hasRun: true };
   }

@@ -147,12 +147,14 @@ export class MemberJournal {
     else segments.put(segmentRow({ ...left, sealed: false }, this.member.uuid, false));
   }
 
-  /** What lies over a base that includes everything up to `baseLsn`, up to the segment that holds `lsn`. */
+  /**
+   * What lies over a base that includes everything up to `baseLsn`, up to the segment that holds `lsn`. Writes nothing:
+   * a full store can be read.
+   */
   tiles(baseLsn: bigint, lsn: bigint): PointTile[] {
-    this.persist();
     const { catalog, store } = this.parts;
     const damage = catalog.damage.damage(this.member.uuid);
-    return catalog.segments.between(this.member.uuid, baseLsn, lsn).map((row) => {
+    return this.segmentsBetween(baseLsn, lsn).map((row) => {
       const file = store.segmentFile(this.member.group, this.member.uuid, row.firstLsn);
       const before = row.firstLsn - 1n;
       return {
@@ -165,9 +167,8 @@ export class MemberJournal {
 
   /** The time of the record with this LSN; null when there is none. Errors: SEGMENT_CORRUPT, IO_ERROR. */
   async timeAt(lsn: bigint): Promise<bigint | null> {
-    this.persist();
-    const row = this.parts.catalog.segments.atOrBefore(this.member.uuid, lsn);
-    if (row === null || row.lastLsn < lsn) return null;
+    const row = this.segmentsBetween(lsn - 1n, lsn).at(-1);
+    if (row === undefined || row.lastLsn < lsn) return null;
     const file = this.parts.store.segmentFile(this.member.group, this.member.uuid, row.firstLsn);
     return this.parts.native.timeAtLsn(segmentInfo(row, file), lsn);
   }
@@ -215,6 +216,20 @@ export class MemberJournal {
   private cover(coverage: Coverage): void {
     this.coverage = coverage;
     this.isDirty = true;
+  }
+
+  /** Those with records in (afterLsn, lsn], ascending: as the catalog has them, or newer. */
+  private segmentsBetween(afterLsn: bigint, lsn: bigint): SegmentRow[] {
+    const { uuid } = this.member;
+    const found = this.parts.catalog.segments.between(uuid, afterLsn, lsn);
+    if (!this.isDirty) return found;
+    const rows = new Map(found.map((row) => [row.firstLsn, row]));
+    for (const segment of this.active === null ? this.sealed : [...this.sealed, this.active]) {
+      if (segment.lastLsn <= afterLsn || segment.firstLsn > lsn || this.cutSegments.has(segment.firstLsn))
+        continue;
+      rows.set(segment.firstLsn, segmentRow(segment, uuid, false));
+    }
+    return [...rows.values()].sort((left, right) => (left.firstLsn < right.firstLsn ? -1 : 1));
   }
 
   private record(segment: SegmentInfo): void {

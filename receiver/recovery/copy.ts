@@ -2,8 +2,9 @@
 import { createHash } from 'node:crypto';
 import type { BlockDevice, CopyResult } from '../../native/index.js';
 import { AfterimageError } from '../../proto/errors.js';
+import { named, systemError, systemErrorName } from '../system_errors.js';
 import type { Target } from './target.js';
-import { writeProgress } from './progress_file.js';
+import { removeProgress, writeProgress } from './progress_file.js';
 
 export interface CopyParts {
   copyRange: (
@@ -28,7 +29,7 @@ const VERIFY_BYTES = MIB;
 
 /**
  * Copies from where the target's progress stands, a step a piece, and flushes at the end. Ended early, by return or
- * throw, it records how far it came. Errors: INTERRUPTED (aborted), IO_ERROR.
+ * throw, it records how far it came. Errors: INTERRUPTED (aborted), DISK_FULL, IO_ERROR, SEGMENT_CORRUPT.
  */
 export async function* copyVolume(
   { copyRange }: CopyParts,
@@ -39,29 +40,38 @@ export async function* copyVolume(
   const { device, progress } = target;
   let bytesDone = progress.offset;
   let bytesWritten = 0n;
+  let isBroken = false;
   try {
     while (bytesDone < progress.size) {
       assertWanted(signal, target);
       const length = pieceAt(bytesDone, progress.size, PIECE_BYTES);
       // Zeroes may be left out only where nothing else can be.
-      const copied = await copyRange(source, device, bytesDone, length, progress.isSparse);
+      const copied = await copyRange(source, device, bytesDone, length, progress.isSparse).catch(
+        (thrown: unknown) => {
+          isBroken = true;
+          throw copyError(thrown, target.path);
+        },
+      );
       bytesDone += BigInt(length);
       bytesWritten += copied.bytesWritten;
       if (bytesDone - progress.offset >= RECORD_BYTES) await record(target, bytesDone);
       yield { bytesDone, bytesWritten };
     }
   } finally {
-    await record(target, bytesDone);
+    const recorded = record(target, bytesDone);
+    // Of a disk that failed already this would only say so again, and less.
+    await (isBroken ? recorded.catch(() => undefined) : recorded);
   }
 }
 
 /**
- * Reads source and target, a step a piece; returns the SHA-256 of both, hex. Errors: VERIFY_FAILED, INTERRUPTED,
- * IO_ERROR.
+ * Reads source and `device`, the target as its disk holds it, a step a piece; returns the SHA-256 of both, hex. Errors: VERIFY_FAILED, after which there is
+ * nothing to go on with; INTERRUPTED, IO_ERROR, SEGMENT_CORRUPT.
  */
 export async function* verifyVolume(
   source: BlockDevice,
-  { path, device, progress }: Target,
+  { path, progress, progressFile }: Target,
+  device: BlockDevice,
   signal: AbortSignal,
 ): AsyncGenerator<bigint, string> {
   const hash = createHash('sha256');
@@ -72,8 +82,15 @@ export async function* verifyVolume(
     assertWanted(signal, { path });
     const length = pieceAt(offset, progress.size, VERIFY_BYTES);
     const [left, right] = [wanted.subarray(0, length), found.subarray(0, length)];
-    await Promise.all([source.read(offset, left), device.read(offset, right)]);
+    await Promise.all([
+      source.read(offset, left).catch((thrown: unknown) => {
+        throw copyError(thrown, `reading the point at ${offset} for ${path}`);
+      }),
+      named(device.read(offset, right), `reading ${path} at ${offset}`),
+    ]);
     if (!left.equals(right)) {
+      // What is in the target is worth nothing: to go on from there would fail for ever.
+      await named(removeProgress(progressFile), progressFile);
       throw new AfterimageError('VERIFY_FAILED', `${path} differs within ${length} bytes from ${offset}`);
     }
     hash.update(right);
@@ -84,9 +101,17 @@ export async function* verifyVolume(
 }
 
 async function record(target: Target, offset: bigint): Promise<void> {
-  await target.device.flush();
+  await named(target.device.flush(), target.path);
   target.progress.offset = offset;
-  await writeProgress(target.progressFile, target.progress);
+  await named(writeProgress(target.progressFile, target.progress), target.progressFile);
+}
+
+/** The addon's message says which side failed; EBADMSG is what a point answers where its journal is damaged. */
+function copyError(thrown: unknown, subject: string): AfterimageError {
+  if (systemErrorName(thrown) !== 'EBADMSG') return systemError(thrown, subject);
+  return new AfterimageError('SEGMENT_CORRUPT', `${subject}: ${(thrown as Error).message}`, {
+    cause: thrown,
+  });
 }
 
 function pieceAt(offset: bigint, size: bigint, bytes: number): number {

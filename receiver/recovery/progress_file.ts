@@ -17,11 +17,12 @@ const schema = z.object({
   volume: z.guid(),
   lsn: decimal,
   size: decimal,
+  target: z.string(),
   offset: decimal,
   isSparse: z.boolean(),
 });
 
-/** What is recovered to where. */
+/** What is recovered. */
 export interface RecoveryIdentity {
   /** UUID of the volume. */
   volume: string;
@@ -30,16 +31,19 @@ export interface RecoveryIdentity {
   size: bigint;
 }
 export interface RecoveryProgress extends RecoveryIdentity {
+  /** The file or device that is written to (target_identity.ts). */
+  target: string;
   /** Everything below is on stable storage in the target. */
   offset: bigint;
   /** The target was empty: what was not written is zero. */
   isSparse: boolean;
 }
 
-/** What `file` says, if it is about the same point of the same volume; else null. */
+/** What `file` says, if it is about the same point of the same volume in the same target; else null. */
 export async function readProgress(
   file: string,
   { volume, lsn, size }: RecoveryIdentity,
+  target: string,
 ): Promise<RecoveryProgress | null> {
   let json: unknown;
   try {
@@ -51,12 +55,12 @@ export async function readProgress(
   if (!parsed.success) return null;
   const progress = parsed.data;
   const isSame = progress.volume === volume && progress.lsn === lsn && progress.size === size;
-  return isSame && progress.offset <= size ? progress : null;
+  return isSame && progress.target === target && progress.offset <= size ? progress : null;
 }
 
 export function writeProgress(file: string, progress: RecoveryProgress): Promise<void> {
-  const { volume, lsn, size, offset, isSparse } = progress;
-  const json = { volume, lsn: String(lsn), size: String(size), offset: String(offset), isSparse };
+  const { volume, lsn, size, target, offset, isSparse } = progress;
+  const json = { volume, lsn: String(lsn), size: String(size), target, offset: String(offset), isSparse };
   return writeDurably(file, `${JSON.stringify(json)}\n`);
 }
 

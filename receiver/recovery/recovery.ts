@@ -9,11 +9,13 @@ import type { RecoverProgress, RecoverRequest } from '../../proto/control.js';
 import { AfterimageError } from '../../proto/errors.js';
 import type { Log } from '../../service/log.js';
 import type { Points, ResolvedPoint, VolumePoint } from '../points.js';
+import { named } from '../system_errors.js';
 import { copyVolume, verifyVolume, type CopyParts } from './copy.js';
 import { removeProgress, type RecoveryIdentity } from './progress_file.js';
 import {
   assertOutsideStore,
   checkDirectory,
+  openReadBack,
   openTarget,
   targetError,
   type Target,
@@ -56,8 +58,8 @@ export class Recovery {
 
   /**
    * Recovers and tells how far it is; the last message of each volume has phase `done`. `signal` interrupts it: run
-   * again with the same point it goes on. Errors: those of Points, TARGET_*, VERIFY_FAILED, INTERRUPTED, IO_ERROR,
-   * PERMISSION_DENIED.
+   * again with the same point it goes on. Errors: those of Points, TARGET_*, VERIFY_FAILED, INTERRUPTED, DISK_FULL,
+   * IO_ERROR, PERMISSION_DENIED, SEGMENT_CORRUPT.
    */
   async *run(request: RecoverRequest, signal: AbortSignal): AsyncGenerator<RecoverProgress, void> {
     const { points, log } = this.parts;
@@ -72,7 +74,7 @@ export class Recovery {
       targets.push(progressFile);
     }
     // Only now: a group that is interrupted in its second volume keeps its first.
-    for (const progressFile of targets) await removeProgress(progressFile);
+    for (const progressFile of targets) await named(removeProgress(progressFile), progressFile);
     log.info({ group: request.group, target: request.target, lsn: point.positions[0].lsn }, 'recovered');
   }
 
@@ -107,7 +109,8 @@ export class Recovery {
     const { native } = this.parts;
     const source = await native.openPoint(job.point.options);
     try {
-      await mkdir(this.parts.runDirectory, { recursive: true, mode: 0o700 });
+      const { runDirectory } = this.parts;
+      await named(mkdir(runDirectory, { recursive: true, mode: 0o700 }), runDirectory);
       const targetParts = { ...this.parts, openFileDevice: native.openFileDevice };
       await this.untilGivenUp(job.file);
       const target = await openTarget(targetParts, job.file, job.identity, overwrite);
@@ -162,13 +165,18 @@ export class Recovery {
       ({ bytesDone, bytesWritten } = step);
       if (isTime()) yield { ...message, bytesDone, bytesWritten, phase: 'copy', sha256: '' };
     }
-    const verification = verifyVolume(source, target, signal);
-    let step = await verification.next();
-    for (; step.done !== true; step = await verification.next()) {
-      bytesDone = step.value;
-      if (isTime()) yield { ...message, bytesDone, bytesWritten, phase: 'verify', sha256: '' };
+    const readBack = await openReadBack(this.parts.native, target.path);
+    try {
+      const verification = verifyVolume(source, target, readBack, signal);
+      let step = await verification.next();
+      for (; step.done !== true; step = await verification.next()) {
+        bytesDone = step.value;
+        if (isTime()) yield { ...message, bytesDone, bytesWritten, phase: 'verify', sha256: '' };
+      }
+      yield { ...message, bytesDone, bytesWritten, phase: 'done', sha256: step.value };
+    } finally {
+      await readBack.close();
     }
-    yield { ...message, bytesDone, bytesWritten, phase: 'done', sha256: step.value };
   }
 
   private throttle(): () => boolean {

@@ -6,9 +6,9 @@ import { open, readdir, realpath, stat, truncate } from 'node:fs/promises';
 import type { Stats } from 'node:fs';
 import path from 'node:path';
 import type { BlockDevice, FileDeviceOptions } from '../../native/index.js';
-import { AfterimageError, isErrorCode, toAfterimageError } from '../../proto/errors.js';
-import { fileError, isForbidden } from '../../service/file_error.js';
+import { AfterimageError } from '../../proto/errors.js';
 import { loopDevicesOver } from '../../service/loop_devices.js';
+import { named, systemError } from '../system_errors.js';
 import {
   PROGRESS_SUFFIX,
   readProgress,
@@ -16,6 +16,7 @@ import {
   type RecoveryIdentity,
   type RecoveryProgress,
 } from './progress_file.js';
+import { targetIdentity } from './target_identity.js';
 
 export interface Target {
   path: string;
@@ -46,7 +47,7 @@ const TARGET_FAULTS = [
 /**
  * Opens `file` exclusively for a volume. A new or empty file becomes sparse of the volume's size; what is there already
  * is taken only to go on with the same recovery, or to be overwritten.
- * Errors: TARGET_INVALID, TARGET_NOT_EMPTY, TARGET_TOO_SMALL, TARGET_BUSY, PERMISSION_DENIED.
+ * Errors: TARGET_INVALID, TARGET_NOT_EMPTY, TARGET_TOO_SMALL, TARGET_BUSY, PERMISSION_DENIED, DISK_FULL, IO_ERROR.
  */
 export async function openTarget(
   parts: TargetParts,
@@ -60,18 +61,21 @@ export async function openTarget(
   if (found !== null && !isDevice && !found.isFile()) {
     throw new AfterimageError('TARGET_INVALID', `${file} is neither a file nor a block device`);
   }
-  const loops = found === null ? [] : await loopDevicesOver(await realpath(file));
+  const loops = found === null ? [] : await loopDevicesOver(await realPlace(file));
   if (loops.length > 0) throw new AfterimageError('TARGET_BUSY', `${file} is in use as ${loops.join(', ')}`);
   const progressFile = isDevice ? deviceProgressFile(parts, file) : `${file}${PROGRESS_SUFFIX}`;
-  const earlier = found === null ? null : await readProgress(progressFile, identity);
+  const earlier = found === null ? null : await readProgress(progressFile, identity, await identityOf(file));
   const isSameFile = isDevice || BigInt(found?.size ?? 0) === identity.size;
-  const progress =
-    earlier !== null && isSameFile ? earlier : { ...identity, offset: 0n, isSparse: !isDevice };
-  if (progress !== earlier) {
+  // Whoever overwrites does not want what is complete already, and may have seen it fail its verification.
+  const isResumed = earlier !== null && isSameFile && !(overwrite && earlier.offset === identity.size);
+  if (!isResumed) {
     const isEmpty = !isDevice && (found === null || found.size === 0);
     if (!isEmpty && !overwrite) throw new AfterimageError('TARGET_NOT_EMPTY', `${file} is not empty`);
     if (!isDevice) await emptyFile(parts, file, found, identity.size);
   }
+  const progress = isResumed
+    ? earlier
+    : { ...identity, target: await identityOf(file), offset: 0n, isSparse: !isDevice };
   const device = await openExclusively(parts, file, isDevice);
   if (device.size < identity.size) {
     await device.close();
@@ -100,13 +104,15 @@ export async function checkDirectory(
   const found = await statOrNull(directory);
   if (found === null) return;
   if (!found.isDirectory()) throw new AfterimageError('TARGET_INVALID', `${directory} is not a directory`);
-  for (const name of await readdir(directory)) {
-    const image = name.endsWith(PROGRESS_SUFFIX) ? name.slice(0, -PROGRESS_SUFFIX.length) : name;
-    const identity = images.get(image);
+  for (const name of await named(readdir(directory), directory)) {
+    // Progress alone is nothing to lose: without its image it begins anew.
+    if (name.endsWith(PROGRESS_SUFFIX) && images.has(name.slice(0, -PROGRESS_SUFFIX.length))) continue;
+    const file = path.join(directory, name);
+    const identity = images.get(name);
     const progress =
       identity === undefined
         ? null
-        : await readProgress(path.join(directory, `${image}${PROGRESS_SUFFIX}`), identity);
+        : await readProgress(`${file}${PROGRESS_SUFFIX}`, identity, await identityOf(file));
     if (progress === null) {
       throw new AfterimageError('TARGET_NOT_EMPTY', `${directory} is not empty: it holds ${name}`);
     }
@@ -121,7 +127,10 @@ export async function assertOutsideStore(
   { storeDirectory }: Pick<TargetParts, 'storeDirectory'>,
   file: string,
 ): Promise<void> {
-  const fromStore = path.relative(await realpath(storeDirectory), await realPlace(file));
+  const fromStore = path.relative(
+    await named(realpath(storeDirectory), storeDirectory),
+    await realPlace(file),
+  );
   const isOutside = fromStore === '..' || fromStore.startsWith(`..${path.sep}`);
   if (!isOutside) throw new AfterimageError('TARGET_INVALID', `${file} lies in the receiver's store`);
 }
@@ -134,6 +143,15 @@ async function realPlace(file: string): Promise<string> {
     const isRoot = path.dirname(file) === file;
     if (isRoot || (thrown as NodeJS.ErrnoException).code !== 'ENOENT') throw targetError(thrown, file);
     return path.join(await realPlace(path.dirname(file)), path.basename(file));
+  }
+}
+
+/** Of a file that is there. */
+async function identityOf(file: string): Promise<string> {
+  try {
+    return (await targetIdentity(file)) ?? '';
+  } catch (thrown) {
+    throw targetError(thrown, file);
   }
 }
 
@@ -162,9 +180,21 @@ async function openExclusively(
   isDevice: boolean,
 ): Promise<BlockDevice> {
   try {
-    // Verification has to read what the device holds, not what the page cache does.
+    // A device's pages would push out everything else, and stay behind for whoever reads it next.
     const cache = isDevice ? 'direct' : 'buffered';
     return await openFileDevice({ path: file, cache, readOnly: false, exclusive: true });
+  } catch (thrown) {
+    throw targetError(thrown, file);
+  }
+}
+
+/** The target as its disk holds it: verification must not read what the page cache still has. Errors: as openTarget. */
+export async function openReadBack(
+  { openFileDevice }: Pick<TargetParts, 'openFileDevice'>,
+  file: string,
+): Promise<BlockDevice> {
+  try {
+    return await openFileDevice({ path: file, cache: 'direct', readOnly: true, exclusive: false });
   } catch (thrown) {
     throw targetError(thrown, file);
   }
@@ -179,17 +209,15 @@ async function statOrNull(file: string): Promise<Stats | null> {
   }
 }
 
+/** A fault of the path is the user's, the others are the system's. */
 export function targetError(thrown: unknown, file: string): AfterimageError {
   const code = (thrown as { code?: unknown }).code;
   const options = { cause: thrown };
-  if (isForbidden(thrown)) {
-    return new AfterimageError('PERMISSION_DENIED', `${file} may not be written by the receiver`, options);
-  }
   if (TARGET_FAULTS.includes(String(code))) {
     return new AfterimageError('TARGET_INVALID', `${file}: ${(thrown as Error).message}`, options);
   }
   if (code === 'BACKING_BUSY') {
     return new AfterimageError('TARGET_BUSY', `${file} is mounted or in use`, options);
   }
-  return isErrorCode(code) ? toAfterimageError(thrown) : fileError(thrown, file);
+  return systemError(thrown, file);
 }

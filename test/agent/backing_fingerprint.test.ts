@@ -4,10 +4,11 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
 import { backingFingerprint } from '../../agent/backing_fingerprint.js';
+import { isRoot, skipUnless } from '../prerequisite.js';
 
 const run = promisify(execFile);
 const MIB = 1 << 20;
-const skip = process.getuid?.() === 0 ? false : 'needs root';
+const skip = skipUnless(isRoot, 'root');
 
 t.test('a write to a file changes its fingerprint, reading does not', async (t) => {
   const file = path.join(t.testdir({ 'a.img': 'content' }), 'a.img');

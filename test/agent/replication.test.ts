@@ -11,6 +11,7 @@ import t, { type Test } from 'tap';
 import type { VolumeConfig } from '../../agent/config.js';
 import { MemoryReceiver } from './memory_receiver.js';
 import { qemuIo, RunningAgent, scratchDirectory, socketVolume, type TestSite } from './running_agent.js';
+import { isRoot, skipUnless } from '../prerequisite.js';
 
 const MIB = 1 << 20;
 const run = promisify(execFile);
@@ -172,7 +173,7 @@ t.test('a backing that was written to while the agent was stopped is compared ag
 
 t.test(
   'a block device that was written to while the agent was stopped is compared again, and only then',
-  { skip: process.getuid?.() === 0 ? false : 'needs root' },
+  { skip: skipUnless(isRoot, 'root') },
   async (t) => {
     const here = await scene(t);
     const { stdout } = await run('losetup', ['--find', '--show', here.volume.backing]);

@@ -11,6 +11,7 @@ import { isRoot, skipUnless } from '../prerequisite.js';
 import type { RunningReceiver } from './running_receiver.js';
 import { ScriptedStream } from './scripted_agent.js';
 import {
+  exportOf,
   grades,
   journalDirectory,
   lastSegment,
@@ -411,18 +412,6 @@ t.test('links that lead into the store are no way to overwrite what is recovered
   await t.rejects(receiver.recover({ target: dangling }), { code: 'TARGET_INVALID' });
 });
 
-function exportOf(point: string) {
-  return {
-    group: 'db',
-    point,
-    writable: false,
-    socket: '',
-    tcp: '',
-    device: false,
-    volumes: [],
-    force: false,
-  };
-}
 /** Where the used bytes of a segment end. */
 async function usedBytes(file: Awaited<ReturnType<typeof open>>): Promise<number> {
   const bytes = await file.readFile();

@@ -11,7 +11,7 @@ import {
   type RecoverProgress,
   type RecoverRequest,
 } from '../../proto/control.js';
-import { runReceiver } from '../../receiver/main.js';
+import { runReceiver, type ReceiverOverrides } from '../../receiver/main.js';
 import { Store } from '../../receiver/store.js';
 import { RpcClient } from '../../service/rpc.js';
 import { parseConfig } from '../../service/config.js';
@@ -45,16 +45,17 @@ export class RunningReceiver {
     return receiver;
   }
 
-  async run(): Promise<void> {
+  /** `more`: lines of its configuration. */
+  async run(more = '', overrides: Omit<ReceiverOverrides, 'log'> = {}): Promise<void> {
     const config = parseConfig(
-      `store = "${this.store}"\nlisten = "127.0.0.1:0"\nrun_dir = "${this.directory}/run"\nsegment_bytes = ${4 * MIB}`,
+      `store = "${this.store}"\nlisten = "127.0.0.1:0"\nrun_dir = "${this.directory}/run"\nsegment_bytes = ${4 * MIB}\n${more}`,
       'receiver.toml',
       receiverConfigSchema,
     );
     this.drain = new AbortController();
     const signals = { drain: this.drain.signal, end: new AbortController().signal };
     const log = pino({ level: process.env['TEST_LOG'] ?? 'silent' }, pino.destination(2));
-    this.running = runReceiver(config, signals, '0', { log });
+    this.running = runReceiver(config, signals, '0', { log, ...overrides });
     // Awaited by stop(); a failure to start is told by the socket that never comes.
     this.running.catch(() => undefined);
     const deadline = Date.now() + TIMEOUT_MS;

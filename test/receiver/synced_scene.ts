@@ -5,7 +5,7 @@ import path from 'node:path';
 import type { Test } from 'tap';
 import { formatUuid } from '../../proto/uuid.js';
 import { RunningReceiver } from './running_receiver.js';
-import { newIdentity, ScriptedAgent, ScriptedStream } from './scripted_agent.js';
+import { newIdentity, ScriptedAgent, ScriptedStream, type Identity } from './scripted_agent.js';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -20,13 +20,25 @@ export interface Scene {
 /** A receiver, and an agent whose volume was synced while it was written to. */
 export async function synced(test: Test): Promise<Scene> {
   const receiver = await RunningReceiver.start(test);
-  const agent = await ScriptedAgent.create(receiver.directory, newIdentity(), SIZE);
+  return join(test, receiver, newIdentity(), 'host1', 'data');
+}
+
+/** A member with one volume, synced while it was written to. */
+export async function join(
+  test: Test,
+  receiver: RunningReceiver,
+  identity: Identity,
+  host: string,
+  name: string,
+): Promise<Scene> {
+  const agent = await ScriptedAgent.create(receiver.directory, identity, SIZE);
+  const volumes = [{ ...agent.info, name }];
   test.teardown(() => agent.close());
   const stream = new ScriptedStream(receiver.address);
   test.teardown(() => stream.close());
-  stream.say({ hello: agent.hello() });
+  stream.say({ hello: agent.hello({ host, volumes }) });
   await stream.hear('welcome');
-  stream.say({ generationBegin: { generation: 1n, firstLsn: 1n, reason: 'NEW', volumes: [agent.info] } });
+  stream.say({ generationBegin: { generation: 1n, firstLsn: 1n, reason: 'NEW', volumes } });
   await stream.hear('generationAccepted');
   agent.begin(1n, 1n);
   await agent.write(0, randomBytes(4 * KIB));
@@ -120,6 +132,18 @@ export async function resync(test: Test, { receiver, agent }: Scene, last: bigin
   return different;
 }
 
+export function exportOf(point: string) {
+  return {
+    group: 'db',
+    point,
+    writable: false,
+    socket: '',
+    tcp: '',
+    device: false,
+    volumes: [],
+    force: false,
+  };
+}
 export function rfc3339(timeNs: bigint): string {
   const seconds = new Date(Number(timeNs / 1_000_000n)).toISOString().slice(0, 19);
   return `${seconds}.${(timeNs % 1_000_000_000n).toString().padStart(9, '0')}Z`;

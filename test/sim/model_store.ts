@@ -3,7 +3,8 @@
  * crash loses the latter, wholly or in part.
  */
 import { strict as assert } from 'node:assert';
-import type { Checkpoint, GenerationBegin, Hello, SyncKind } from '../../proto/replication.js';
+import type { Checkpoint, GenerationBegin, Hello } from '../../proto/replication.js';
+import { fence } from '../../receiver/hello.js';
 import type { StoredPosition, StoredVolume, StoredWriter } from '../../receiver/session_events.js';
 import type { ModelFrame, ModelRecord } from './model_capture.js';
 import { apply, BLOCK_BYTES } from './model_host.js';
@@ -71,10 +72,9 @@ export class ModelStore {
   }
 
   /** False: a newer writer was first. */
-  storeEpoch({ epoch, instance, volumes }: Hello): boolean {
-    const { writer } = this;
-    if (writer !== null && writer.epoch > epoch) return false;
-    if (writer?.epoch === epoch && !writer.instance.equals(instance)) return false;
+  storeEpoch(hello: Hello): boolean {
+    const { epoch, instance, volumes } = hello;
+    if (fence(hello, this.writer) !== null) return false;
     this.#durable.writer = { epoch, instance };
     if (this.#durable.volumes.length === 0) {
       this.#durable.volumes = volumes.map((info) => ({
@@ -119,7 +119,7 @@ export class ModelStore {
   endGeneration(): void {
     this.#last().ended = true;
   }
-  beginGeneration({ generation, firstLsn }: GenerationBegin, resetBases: number[]): StoredVolume[] {
+  beginGeneration({ generation, firstLsn }: GenerationBegin): StoredVolume[] {
     assert(this.#appended.length === 0, 'a generation begins when everything before is durable');
     this.#durable.generations.push({
       number: generation,
@@ -131,9 +131,8 @@ export class ModelStore {
     });
     for (const volume of this.#durable.volumes) {
       volume.syncedLsn = 0n;
-      if (volume.base === 'BASE_EMPTY') volume.oldestLsn = firstLsn;
-      if (!resetBases.includes(volume.info.number)) continue;
-      assert(volume.base === 'BASE_SYNCING', 'only a base that nothing rests on is emptied (R6)');
+      // Only a base that nothing rests on is emptied (R6); receiver/session_store.ts does the same.
+      if (volume.base === 'BASE_COMPLETE') continue;
       Object.assign(volume, { base: 'BASE_EMPTY', syncOffset: 0n, oldestLsn: firstLsn });
     }
     return this.position().volumes;
@@ -154,15 +153,19 @@ export class ModelStore {
     this.#durable.bases[number] = [...(this.#cached[number] ?? [])];
     this.#volume(number).syncOffset = offset;
   }
-  markSynced(number: number, kind: SyncKind, lsn: bigint, orderedFromLsn: bigint | null): void {
+  markSynced(number: number, lsn: bigint): void {
     const volume = this.#volume(number);
     assert(
-      kind === 'SYNC_RESYNC' || volume.syncOffset === volume.info.size,
+      volume.base === 'BASE_COMPLETE' || volume.syncOffset === volume.info.size,
       'a base is complete when it is durable',
     );
     volume.base = 'BASE_COMPLETE';
     volume.syncedLsn = lsn;
-    if (orderedFromLsn !== null) this.#last().orderedFromLsn = orderedFromLsn;
+    // As receiver/timeline.ts finds it.
+    const synced = this.#durable.volumes.map(({ syncedLsn }) => syncedLsn);
+    if (synced.every((each) => each > 0n)) {
+      this.#last().orderedFromLsn = synced.reduce((left, right) => (left > right ? left : right));
+    }
   }
   keepCheckpoint(checkpoint: Checkpoint): void {
     const { orderedFromLsn } = this.#last();

@@ -182,7 +182,7 @@ export class ReceiverNode {
           this.around.reached.begin(action.begin.firstLsn);
           return {
             type: 'generationBegun',
-            volumes: store.beginGeneration(action.begin, action.resetBases),
+            volumes: store.beginGeneration(action.begin),
           };
         });
       case 'beginBase':
@@ -207,7 +207,7 @@ export class ReceiverNode {
       case 'markSynced':
         this.#assertDurable(action.lsn);
         return this.#later(live, 'base', () => {
-          store.markSynced(action.volume, action.kind, action.lsn, action.orderedFromLsn);
+          store.markSynced(action.volume, action.lsn);
           return { type: 'syncedMarked', volume: action.volume };
         });
       case 'hash':

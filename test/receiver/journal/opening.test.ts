@@ -63,7 +63,7 @@ t.test('a journal that cannot be opened takes no other with it, and no point of 
   t.equal(members.fault(row.uuid), 'SEGMENT_VERSION');
   t.ok(members.get(other.uuid), 'the other group is served');
   t.throws(() => members.tiles(row.uuid, 0n, last), { code: 'SEGMENT_VERSION' }, 'not the bare base');
-  t.throws(() => members.persist(row.uuid), { code: 'SEGMENT_VERSION' });
+  t.throws(() => members.refresh(row.uuid), { code: 'SEGMENT_VERSION' });
   await t.rejects(members.open(row), { code: 'SEGMENT_VERSION' }, 'and so are its sessions');
   t.same(members.tiles(other.uuid, 0n, 1n), []);
 });
@@ -173,9 +173,9 @@ t.test('a member whose positions cannot be written keeps no other from it', asyn
     throw new Error('datatype mismatch');
   };
   journal.noteCoverage({ lsn: 0n, timeNs: 7n });
-  site.members.persistAll();
+  site.members.refreshAll();
   t.equal(site.catalog.members.member(other.uuid)?.coverage.timeNs, 7n);
   site.member.journal.persist = persist;
-  site.members.persistAll();
+  site.members.refreshAll();
   t.equal(site.row.ackedLsn, last);
 });

@@ -1,19 +1,24 @@
+import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { promisify } from 'node:util';
 import pino from 'pino';
 import t, { type Test } from 'tap';
 import * as native from '../../../native/index.js';
 import type { RecoverProgress, RecoverRequest } from '../../../proto/control.js';
+import { AfterimageError, toAfterimageError } from '../../../proto/errors.js';
 import { formatUuid } from '../../../proto/uuid.js';
 import type { ResolvedPoint, VolumePoint } from '../../../receiver/points.js';
-import { Recovery } from '../../../receiver/recovery/recovery.js';
+import { Recovery, type RecoveryParts } from '../../../receiver/recovery/recovery.js';
 import { isRoot, skipUnless } from '../../prerequisite.js';
 
 const MIB = 1024 * 1024;
 const SIZE = 24 * MIB;
 const never = new AbortController().signal;
+const run = promisify(execFile);
+const skip = skipUnless(isRoot, 'root, for mounts and loop devices');
 
 interface Scene {
   directory: string;
@@ -24,7 +29,7 @@ interface Scene {
 }
 
 /** A volume of SIZE bytes at a point, read from a file: half of it is zero. */
-async function scene(test: Test): Promise<Scene> {
+async function scene(test: Test, replaced: Partial<RecoveryParts['native']> = {}): Promise<Scene> {
   const directory = await mkdtemp(path.join(tmpdir(), 'afterimage-recovery-'));
   test.teardown(() => rm(directory, { recursive: true, force: true }));
   const content = randomBytes(SIZE);
@@ -48,7 +53,7 @@ async function scene(test: Test): Promise<Scene> {
         } as unknown as VolumePoint,
       ],
     },
-    native: { ...native, openPoint: openSource },
+    native: { ...native, openPoint: openSource, ...replaced },
     storeDirectory: await made(directory, 'store'),
     runDirectory: path.join(directory, 'run'),
     elapsedMs: () => (elapsedMs += 1000),
@@ -133,6 +138,105 @@ t.test('what the target gives back is not what was written: it is said, not hidd
   bytes.writeUInt8(bytes.readUInt8(MIB) ^ 1, MIB);
   await writeFile(target, bytes);
   await t.rejects(all(here.recovery.run(request(target), never)), { code: 'VERIFY_FAILED' });
+  // The progress stayed at the end of the volume: every further run, with --yes too, verified the same bytes again.
+  await t.rejects(all(here.recovery.run(request(target), never)), { code: 'TARGET_NOT_EMPTY' });
+  await all(here.recovery.run(request(target, { overwrite: true }), never));
+  t.ok(here.content.equals(await readFile(target)));
+});
+
+t.test('what is verified comes from the disk', async (t) => {
+  // A file was read back from the page cache, where it is as it was written whatever the disk made of it.
+  const opened: native.FileDeviceOptions[] = [];
+  const { directory, recovery } = await scene(t, {
+    openFileDevice: (options) => {
+      opened.push(options);
+      return native.openFileDevice(options);
+    },
+  });
+  await all(recovery.run(request(path.join(directory, 'out')), never));
+  t.match(opened.at(-1), { path: path.join(directory, 'out'), cache: 'direct', readOnly: true });
+});
+
+t.test('overwriting goes on with what is half done, and copies anew what is complete', async (t) => {
+  const here = await scene(t);
+  const { recovery, directory, content } = here;
+  const target = path.join(directory, 'out');
+  await t.rejects(interrupt(here, target), { code: 'INTERRUPTED' });
+  const abort = new AbortController();
+  const run = async (): Promise<bigint | undefined> => {
+    let first;
+    for await (const { bytesDone, phase } of recovery.run(
+      request(target, { overwrite: true }),
+      abort.signal,
+    )) {
+      first ??= bytesDone;
+      if (phase === 'verify') abort.abort();
+    }
+    return first;
+  };
+  await t.rejects(run(), { code: 'INTERRUPTED' });
+  await writeFile(target, randomBytes(SIZE));
+  const messages = await all(recovery.run(request(target, { overwrite: true }), never));
+  t.equal(messages[0]?.bytesDone, 0n);
+  t.ok(content.equals(await readFile(target)));
+});
+
+t.test('another file under the same name is not gone on with', async (t) => {
+  const here = await scene(t);
+  const target = path.join(here.directory, 'out');
+  await t.rejects(interrupt(here, target), { code: 'INTERRUPTED' });
+  const mine = randomBytes(SIZE);
+  await writeFile(`${target}.mine`, mine);
+  await rename(`${target}.mine`, target);
+  await t.rejects(all(here.recovery.run(request(target), never)), { code: 'TARGET_NOT_EMPTY' });
+  t.ok(mine.equals(await readFile(target)));
+});
+
+t.test('a target that fills up says so, and by its name', { skip }, async (t) => {
+  // It was "IO_ERROR: copy at N": of what, and on which side, nobody knew.
+  const { directory, recovery } = await scene(t);
+  const small = await made(directory, 'small');
+  await run('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'none', small]);
+  t.teardown(() => run('umount', [small]));
+  const target = path.join(small, 'out');
+  await t.rejects(all(recovery.run(request(target), never)), {
+    code: 'DISK_FULL',
+    message: new RegExp(`${target}.*write the target at \\d+: No space left`),
+  });
+  await run('mount', ['-o', 'remount,ro', small]);
+  const other = path.join(small, 'other');
+  await t.rejects(all(recovery.run(request(other), never)), {
+    code: 'PERMISSION_DENIED',
+    message: new RegExp(other),
+  });
+});
+
+t.test('a journal that is damaged is not taken for a target that fails', async (t) => {
+  const damaged = { errno: 74, message: 'read the source at 0: Bad message', code: 'IO_ERROR' };
+  const { directory, recovery } = await scene(t, {
+    copyRange: () => Promise.reject(toAfterimageError(Object.assign(new Error(damaged.message), damaged))),
+  });
+  await t.rejects(all(recovery.run(request(path.join(directory, 'out')), never)), {
+    code: 'SEGMENT_CORRUPT',
+  });
+});
+
+t.test('the first error counts, not the one of clearing up after it', async (t) => {
+  const { directory, recovery } = await scene(t, {
+    copyRange: () => {
+      const fault = Object.assign(new Error('write the target at 0: no space'), {
+        errno: 28,
+        code: 'IO_ERROR',
+      });
+      return Promise.reject(toAfterimageError(fault));
+    },
+    openFileDevice: async (options) => {
+      const device = await native.openFileDevice(options);
+      const flush = () => Promise.reject(new AfterimageError('IO_ERROR', 'flush'));
+      return { size: device.size, flush, close: () => device.close() } as unknown as native.BlockDevice;
+    },
+  });
+  await t.rejects(all(recovery.run(request(path.join(directory, 'out')), never)), { code: 'DISK_FULL' });
 });
 
 t.test('a group that is interrupted keeps what is done, and nothing else is taken for it', async (t) => {
@@ -157,7 +261,6 @@ t.test('a file that somebody holds is not cut', async (t) => {
   await held.close();
 });
 
-const skip = skipUnless(isRoot, 'root, for a loop device');
 t.test('a device gets every byte, zeroes too, and only when told to', { skip }, async (t) => {
   const { directory, content, recovery } = await scene(t);
   const file = path.join(directory, 'disk');
@@ -167,6 +270,37 @@ t.test('a device gets every byte, zeroes too, and only when told to', { skip }, 
   await t.rejects(all(recovery.run(request(target), never)), { code: 'TARGET_NOT_EMPTY' });
   await all(recovery.run(request(target, { overwrite: true }), never));
   t.ok(content.equals((await readFile(target)).subarray(0, SIZE)));
+});
+
+t.test('another disk under the name of an interrupted one is not written to', { skip }, async (t) => {
+  // Its progress was known by the name alone: the command without --yes went on over the other disk.
+  const here = await scene(t);
+  const { directory, recovery } = here;
+  const attach = async (name: string): Promise<string> => {
+    await writeFile(path.join(directory, name), randomBytes(SIZE));
+    return native.attachLoop(path.join(directory, name), 512, false);
+  };
+  const target = await attach('first');
+  const abort = new AbortController();
+  const first = async (): Promise<void> => {
+    for await (const { bytesDone } of recovery.run(request(target, { overwrite: true }), abort.signal)) {
+      if (bytesDone >= BigInt(SIZE / 2)) abort.abort();
+    }
+  };
+  await t.rejects(first(), { code: 'INTERRUPTED' });
+  await t.rejects(
+    all(recovery.run(request(target), AbortSignal.abort())),
+    { code: 'INTERRUPTED' },
+    'the same disk is gone on with',
+  );
+  await native.detachLoop(target);
+  // The kernel gives the lowest free number, unless somebody else was faster.
+  const second = await attach('second');
+  t.teardown(() => native.detachLoop(second));
+  if (second !== target) return t.comment(`the other disk became ${second}, not ${target}`);
+  const before = await readFile(second);
+  await t.rejects(all(recovery.run(request(second), never)), { code: 'TARGET_NOT_EMPTY' });
+  t.ok(before.equals(await readFile(second)));
 });
 
 t.test('a device that is too small', { skip }, async (t) => {

@@ -1,0 +1,49 @@
+/** A group of two hosts, one of which has long been quiet. */
+import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import t, { type Test } from 'tap';
+import { RunningReceiver } from './running_receiver.js';
+import { newIdentity } from './scripted_agent.js';
+import { join, rfc3339, writeMore, type Scene } from './synced_scene.js';
+
+const nowNs = (): bigint => BigInt(Date.now()) * 1_000_000n;
+
+async function scene(t: Test): Promise<{ quiet: Scene; busy: Scene }> {
+  const receiver = await RunningReceiver.start(t);
+  const { group } = newIdentity();
+  const quiet = await join(t, receiver, { ...newIdentity(), group }, 'host1', 'data');
+  const busy = await join(t, receiver, { ...newIdentity(), group }, 'host2', 'log');
+  return { quiet, busy };
+}
+/** Everything up to now is covered: returns when the receiver knows. */
+async function beat({ receiver, agent, stream }: Scene, host: string): Promise<bigint> {
+  const { lsn, timeNs: capturedTimeNs } = agent.position();
+  const coveredNs = nowNs();
+  const ring = { oldestTimeNs: 0n, ringUsedBytes: 0n, ringBytes: 1n, state: 'protected' };
+  const marks = { capturedLsn: lsn, shippedLsn: lsn, capturedTimeNs, nowNs: coveredNs };
+  stream.say({ heartbeat: { ...marks, ...ring } });
+  for (;;) {
+    const { spans } = await receiver.call('timeline', { group: 'db' });
+    if (spans.some((span) => span.host === host && span.endNs >= coveredNs)) return coveredNs;
+    await sleep(10);
+  }
+}
+async function holds(t: Test, { receiver, agent }: Scene, volume: string, point: string): Promise<void> {
+  const target = path.join(receiver.directory, randomBytes(4).toString('hex'));
+  await receiver.recover({ volume, point, target });
+  t.ok(agent.present.equals(await readFile(target)), `${volume} at ${point}`);
+}
+
+t.test('a quiet member does not hold the others back', async (t) => {
+  // `latest`, and every time, was that of the quietest member's last record: an hour ago, after an hour of silence.
+  const { quiet, busy } = await scene(t);
+  await writeMore(busy, 5);
+  await beat(busy, 'host2');
+  const coveredNs = await beat(quiet, 'host1');
+  await beat(busy, 'host2');
+  await holds(t, busy, 'log', 'latest');
+  await holds(t, quiet, 'data', 'latest');
+  await holds(t, busy, 'log', rfc3339(coveredNs));
+});

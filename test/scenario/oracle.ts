@@ -68,23 +68,17 @@ export class Oracle {
     }
   }
 
-  /** How many operations overlapped another one on their volume while both were in flight: R2 is tested by these. */
-  overlapsInFlight(): number {
+  /** How many operations overlapped another one on that volume while both were in flight: R2 is tested by these. */
+  overlapsInFlight(volume: number): number {
     let count = 0;
     const open: Operation[] = [];
     for (const operation of this.byOperation.values()) {
-      if (operation.length === 0) continue;
+      if (operation.length === 0 || operation.volume !== volume) continue;
       for (let i = open.length - 1; i >= 0; i -= 1) {
         if ((open[i] as Operation).ackNs < operation.submitNs) open.splice(i, 1);
       }
       const end = operation.offset + operation.length;
-      if (
-        open.some(
-          (o) => o.volume === operation.volume && o.offset < end && operation.offset < o.offset + o.length,
-        )
-      ) {
-        count += 1;
-      }
+      if (open.some((o) => o.offset < end && operation.offset < o.offset + o.length)) count += 1;
       open.push(operation);
     }
     return count;

@@ -194,7 +194,7 @@ t.test(
       control: scratch.path('clone-run', 'agent.sock'),
       log: scratch.path('clone.log'),
     });
-    scratch.defer('second agent', () => second.stop());
+    scratch.defer('second agent', () => second.end());
     await second.start();
     // The newer epoch wins; whoever lost says why, and neither writes into the other's history.
     const fenced = async (control: string): Promise<string> =>

@@ -95,9 +95,8 @@ export class Site {
       scratch.path('state'),
       listen,
     );
-    // A daemon that does not end by itself is ended: the next run must find the machine clean.
-    scratch.defer('receiver', () => receiver.stop(30));
-    scratch.defer('agent', () => agent.stop(30));
+    scratch.defer('receiver', () => receiver.end());
+    scratch.defer('agent', () => agent.end());
     return site;
   }
 

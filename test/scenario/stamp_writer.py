@@ -3,7 +3,7 @@
 
 Every sector of 512 bytes that is written carries who wrote it: magic, volume, sector, operation. Each operation is one
 JSON line: {"op", "volume", "kind", "offset", "length", "submitNs", "ackNs"} with CLOCK_REALTIME in nanoseconds, taken
-just before the request is submitted and just after it was acknowledged. Several writers share each volume, each on a
+just before the request is submitted and just after it was acknowledged. SIGTERM ends it early, in order. Several writers share each volume, each on a
 connection of its own, and a share of the operations is aimed at what another writer has in flight.
 
 A target is an NBD URI or the path of a block device, which is written with O_DIRECT: the operations reach it as they
@@ -18,6 +18,7 @@ import json
 import mmap
 import os
 import random
+import signal
 import struct
 import threading
 import time
@@ -117,11 +118,11 @@ def length_of(rng):
     return SECTOR << rng.choice([0, 0, 1, 2, 3, 3, 3, 3, 4, 5, 6])
 
 
-def writer(number, targets, seed, deadline, in_flight, operations, failures):
+def writer(number, targets, seed, stop, in_flight, operations, failures):
     rng = random.Random(seed * 1000 + number)
     try:
         opened = [open_target(target) for target in targets]
-        while time.time() < deadline and not failures:
+        while not stop.is_set() and not failures:
             volume = rng.randrange(len(opened))
             target = opened[volume]
             size = target.size
@@ -179,11 +180,14 @@ def main():
     operations = Operations()
     in_flight = {}
     failures = []
-    deadline = time.time() + arguments.seconds
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, lambda *_: stop.set())
+    signal.setitimer(signal.ITIMER_REAL, arguments.seconds)
     threads = [
         threading.Thread(
             target=writer,
-            args=(number, arguments.target, arguments.seed, deadline, in_flight, operations, failures),
+            args=(number, arguments.target, arguments.seed, stop, in_flight, operations, failures),
         )
         for number in range(arguments.writers)
     ]

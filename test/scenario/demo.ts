@@ -6,7 +6,7 @@
 import { mkdir, readFile, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { command } from './command.js';
-import { Cluster, type Commit } from './postgres.js';
+import { acknowledgedBy, Cluster, rowOf, type Commit, type LoggedCommit } from './postgres.js';
 import { Scratch } from './scratch.js';
 import { afterimage, Site } from './site.js';
 
@@ -85,7 +85,7 @@ async function demo(scratch: Scratch, interrupted: AbortSignal): Promise<void> {
   await disaster(`${mount}/pg`);
   const endNs = BigInt(Date.now() + 1) * NS_PER_MS;
   await sleep(2000, undefined, { signal: interrupted });
-  const commits = await load.finish();
+  const logged = await load.finish();
   await production.stop().catch(() => undefined);
   check();
 
@@ -126,7 +126,7 @@ async function demo(scratch: Scratch, interrupted: AbortSignal): Promise<void> {
   await recovered.unlock();
   await recovered.start();
   scratch.defer('second PostgreSQL', () => recovered.stop().catch(() => undefined));
-  const kept = await checkLedger(recovered, commits, BigInt(last.timeNs));
+  const kept = await checkLedger(recovered, logged, BigInt(last.timeNs));
   step(
     `${kept.expected} transactions were committed before that instant, ${kept.missing.length} of them are missing`,
   );
@@ -266,15 +266,14 @@ async function closeExport(site: Site, id: string): Promise<void> {
 
 async function checkLedger(
   cluster: Cluster,
-  commits: Commit[],
+  logged: LoggedCommit[],
   timeNs: bigint,
 ): Promise<{ expected: number; missing: string[] }> {
-  const rows = new Set((await cluster.sql("SELECT client || ':' || sequence FROM ledger")).split('\n'));
-  // pgbench rounds its clock down to microseconds: what it logged in that microsecond may be after the point.
-  const expected = commits.filter((commit) => commit.timeNs + 1000n <= timeNs);
-  const missing = expected.filter((commit) => !rows.has(`${commit.client}:${commit.sequence}`));
+  const rows = await cluster.ledger();
+  const expected = acknowledgedBy(logged, rows).filter((commit) => commit.timeNs <= timeNs);
+  const missing = expected.filter(({ client, sequence }) => !rows.has(rowOf(client, sequence)));
   const early = (commit: Commit): string =>
-    `${commit.client}:${commit.sequence} ${(timeNs - commit.timeNs) / 1000n} µs before`;
+    `${rowOf(commit.client, commit.sequence)} ${(timeNs - commit.timeNs) / 1000n} µs before`;
   return { expected: expected.length, missing: missing.map(early) };
 }
 

@@ -1,18 +1,20 @@
 /** Volumes as loop devices, served by an agent that is a process of its own and gets killed. Needs root. */
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { closeSync, existsSync, openSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { agentControlService, type GroupStatus } from '../../proto/control.js';
 import { EXIT } from '../../proto/errors.js';
 import { RpcClient } from '../../service/rpc.js';
 import { isRoot, skipUnless } from '../prerequisite.js';
 import { MemoryReceiver } from './memory_receiver.js';
-import { scratchDirectory } from './running_agent.js';
+import { ended } from '../scenario/command.js';
+import { Scratch } from '../scenario/scratch.js';
 
 const CLI = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
 const MIB = 1 << 20;
@@ -29,16 +31,16 @@ class AgentProcess {
     private readonly output: string[],
   ) {}
 
-  static start(t: Test, config: string, control: string): AgentProcess {
+  static start(scratch: Scratch, config: string, control: string): AgentProcess {
     const child = spawn(process.execPath, [CLI, 'agent', 'run', '--config', config]);
     const output: string[] = [];
     child.stderr.on('data', (chunk: Buffer) => output.push(chunk.toString()));
-    t.teardown(async () => {
-      child.kill('SIGKILL');
-      await agent.exited();
+    // In order, so that it takes its device with it.
+    scratch.defer('agent', () => {
+      child.kill('SIGTERM');
+      return ended(child, 30);
     });
-    const agent = new AgentProcess(child, control, output);
-    return agent;
+    return new AgentProcess(child, control, output);
   }
 
   signal(signal: NodeJS.Signals): void {
@@ -71,12 +73,14 @@ class AgentProcess {
 }
 
 t.test('a loop device, killed agents and what they leave behind', { skip }, async (t) => {
-  const directory = scratchDirectory(t);
+  const scratch = await Scratch.create('loop');
+  t.teardown(() => scratch.clean());
+  const { directory } = scratch;
   const backing = path.join(directory, 'data.img');
   writeFileSync(backing, Buffer.concat([randomBytes(4 * MIB), Buffer.alloc(4 * MIB)]));
   const receiver = new MemoryReceiver(path.join(directory, 'receiver'));
   const port = await receiver.listen(0);
-  t.teardown(() => receiver.close());
+  scratch.defer('receiver', () => receiver.close());
   const group = `looptest-${process.pid}`;
   const control = path.join(directory, 'run', 'agent.sock');
   const config = path.join(directory, 'agent.toml');
@@ -109,7 +113,7 @@ backing = "${backing}"
     t.ok(replica.equals(readFileSync(backing)), message);
   };
 
-  const first = AgentProcess.start(t, config, control);
+  const first = AgentProcess.start(scratch, config, control);
   const { generation } = await first.settled();
   t.match(readlinkSync(link), /^\/dev\/loop\d+$/);
   await write(1);
@@ -118,13 +122,14 @@ backing = "${backing}"
   first.signal('SIGKILL');
   await first.exited();
 
-  const held = openSync(link, 'r');
-  const refused = AgentProcess.start(t, config, control);
+  const held = await open(link, 'r');
+  scratch.defer('opener', () => held.close());
+  const refused = AgentProcess.start(scratch, config, control);
   t.equal(await refused.exited(), EXIT.busy, 'a device of the killed agent that is in use is not taken away');
   t.match(refused.log, /LOOP_BUSY/);
-  closeSync(held);
+  await held.close();
 
-  const second = AgentProcess.start(t, config, control);
+  const second = AgentProcess.start(scratch, config, control);
   const after = await second.settled();
   t.ok(after.generation > generation, 'after a kill the stream is a new one');
   t.ok((receiver.begun.at(-1)?.firstLsn ?? 0n) > 1n << 24n, 'above every LSN that may have been used');
@@ -132,11 +137,12 @@ backing = "${backing}"
   await second.settled();
   await assertEqual('and so is what was written after the restart');
 
-  const user = openSync(link, 'r');
+  const user = await open(link, 'r');
+  scratch.defer('user', () => user.close());
   second.signal('SIGTERM');
   while (!second.log.includes('the volume is in use')) await sleep(50);
   t.ok(existsSync(link), 'production first: a volume in use stays');
-  closeSync(user);
+  await user.close();
   t.equal(await second.exited(), 0);
   t.notOk(existsSync(link));
   const { stdout } = await run('losetup', ['-a']);

@@ -27,6 +27,8 @@ import {
 const run = promisify(execFile);
 const KIB = 1024;
 const MIB = 1024 * KIB;
+/** Of one receiver at once: receiver/exports.ts. */
+const EXPORTS_MAX = 64;
 
 t.test('any write of the history comes back, recovered and exported alike', async (t) => {
   const scene = await synced(t);
@@ -341,6 +343,23 @@ t.test('an export that is closed twice at once, and one whose caller goes while 
     if (Date.now() > deadline) throw new Error('it is open, and nobody knows of it');
     await sleep(20);
   }
+});
+
+t.test('one export more than may be open at once is refused, until another is closed', async (t) => {
+  const { receiver } = await synced(t);
+  const ids: string[] = [];
+  while (ids.length < EXPORTS_MAX) ids.push((await receiver.call('exportOpen', exportOf('latest'))).id);
+  await t.rejects(receiver.call('exportOpen', exportOf('latest')), {
+    code: 'EXPORT_LIMIT',
+    message: new RegExp(String(EXPORTS_MAX)),
+  });
+  t.equal(
+    (await receiver.call('exportList', {})).exports.length,
+    EXPORTS_MAX,
+    'and those that are open stay',
+  );
+  await receiver.call('exportClose', { id: ids[0] ?? '' });
+  await receiver.call('exportOpen', exportOf('latest'));
 });
 
 t.test('a group without its agent, and volumes that are not what they were', async (t) => {

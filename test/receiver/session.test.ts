@@ -3,6 +3,7 @@ import t from 'tap';
 import type { FrameHeader } from '../../proto/frame_header.js';
 import type { AgentBody, Hello } from '../../proto/replication.js';
 import { ReceiverSession } from '../../receiver/session.js';
+import { SESSION_LIMITS } from '../../receiver/session_limits.js';
 import type {
   ReceiverAction,
   ReceiverEvent,
@@ -412,6 +413,34 @@ t.test('a checkpoint is kept where it is durable and ordered, and refused elsewh
   t.notOk(script.session.isClosed, 'a bad name is no reason to end a session');
   t.end();
 });
+
+t.test(
+  'checkpoints beyond what one session may have under way are refused, and those before are kept',
+  (t) => {
+    const { checkpointsMax } = SESSION_LIMITS;
+    const script = Script.welcomed();
+    const name = (index: number): string => `name-${index}`;
+    for (let index = 0; index < checkpointsMax; index += 1) {
+      script.hear({ checkpoint: { requestId: name(index), name: name(index), lsn: 110n, timeNs: 0n } });
+      t.same(script.said, []);
+    }
+    script.hear({ checkpoint: { requestId: 'beyond', name: 'beyond', lsn: 110n, timeNs: 0n } });
+    t.match(script.get('send')?.message, {
+      checkpointDone: { requestId: 'beyond', code: 'CHECKPOINT_BUSY' },
+    });
+    script.frame({});
+    script.feed({ type: 'appended', durableLsn: 110n });
+    t.equal(script.actions.filter(({ type }) => type === 'keepCheckpoint').length, checkpointsMax);
+
+    for (let index = 0; index < checkpointsMax; index += 1) {
+      script.feed({ type: 'checkpointAsked', requestId: `op-${index}`, name: name(index) });
+      t.same(script.said, ['checkpointRequest']);
+    }
+    script.feed({ type: 'checkpointAsked', requestId: 'beyond', name: 'beyond' });
+    t.match(script.get('checkpointResult'), { requestId: 'beyond', code: 'CHECKPOINT_BUSY' });
+    t.end();
+  },
+);
 
 t.test('an operator asks for a checkpoint and hears of its end, whatever happens', (t) => {
   const script = Script.welcomed();

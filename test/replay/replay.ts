@@ -30,36 +30,62 @@ export interface ReplayOptions {
  * Contradiction on anything that the page does not allow, but for a torn tail of the last segment behind lsn.
  */
 export async function replayVolume({ directory, volume, bytes, lsn }: ReplayOptions): Promise<Buffer> {
+  let content: Buffer | undefined;
+  // Nothing is applied behind the last LSN: the content stays what it is.
+  for await (const snapshot of replayAt(directory, [volume], [lsn])) content = snapshot.contents.get(volume);
+  claim(content !== undefined, `volume ${volume} is not there yet at LSN ${String(lsn)}`);
+  claim(
+    content.length === bytes,
+    `volume ${volume} has ${content.length} bytes at LSN ${String(lsn)}, not ${bytes}`,
+  );
+  return content;
+}
+
+export interface Snapshot {
+  lsn: bigint;
+  /** By number of the volume, as far as they are there. Changes when the next snapshot is asked for. */
+  contents: ReadonlyMap<number, Buffer>;
+}
+
+/**
+ * The contents of volumes right after each of some records, in the order of their LSNs, from one reading of the
+ * journal. Checked, and throws, as replayVolume does, once it is read to its end.
+ */
+export async function* replayAt(
+  directory: string,
+  volumes: readonly number[],
+  lsns: readonly bigint[],
+): AsyncGenerator<Snapshot> {
   const sizes = new VolumeSizes();
   const timeline = new Timeline();
-  let image: VolumeImage | null = null;
-  let isUsed = false;
+  const images = new Map<number, VolumeImage>();
+  const wanted = [...new Set(lsns)].sort((a, b) => (a < b ? -1 : 1));
 
   for await (const { header, frames } of readJournal(directory)) {
     sizes.enter(header);
-    const entry = header.volumes.find(({ number }) => number === volume);
-    if (image === null && entry !== undefined)
-      image = await VolumeImage.fromBase(join(directory, 'base', `${entry.uuid}.img`), entry.size);
-
+    for (const { number, uuid, size } of header.volumes) {
+      if (!volumes.includes(number) || images.has(number)) continue;
+      images.set(number, await VolumeImage.fromBase(join(directory, 'base', `${uuid}.img`), size));
+    }
     for (const frame of frames) {
       timeline.follow(frame);
       const payload = frame.readPayload();
       let recordLsn = frame.header.firstLsn;
       for (const record of frame.records) {
         if (hasVolume(record)) sizes.apply(record);
-        if (record.volume === volume && recordLsn <= lsn) image?.apply(record, payload);
-        isUsed ||= recordLsn === lsn;
+        if (record.volume !== null && wanted.length > 0) images.get(record.volume)?.apply(record, payload);
+        if (recordLsn === wanted[0]) {
+          wanted.shift();
+          yield {
+            lsn: recordLsn,
+            contents: new Map([...images].map(([number, { content }]) => [number, content])),
+          };
+        }
         recordLsn++;
       }
     }
   }
 
-  claim(image !== null, `no segment lists volume ${volume}`);
-  claim(isUsed, `LSN ${String(lsn)} is in no frame`);
-  const { content } = image;
-  claim(
-    content.length === bytes,
-    `volume ${volume} has ${content.length} bytes at LSN ${String(lsn)}, not ${bytes}`,
-  );
-  return content;
+  for (const volume of volumes) claim(images.has(volume), `no segment lists volume ${volume}`);
+  claim(wanted.length === 0, `LSN ${String(wanted[0])} is in no frame`);
 }

@@ -65,12 +65,13 @@ t.test('a protected volume and an export serve nbdinfo, nbdcopy, qemu and fio', 
     'read -P 0 3M 4k',
     uri,
   ]);
-  const verify = (target: string, rw: string): Promise<unknown> =>
+  /** Writes stamped blocks and reads them back; or only reads back, what was written with the same seed. */
+  const verify = (target: string, how: '--do_verify=1' | '--verify_only'): Promise<unknown> =>
     command('fio', [
       '--name=verify',
       '--ioengine=nbd',
       `--uri=${target}`,
-      `--rw=${rw}`,
+      '--rw=randwrite',
       '--bsrange=512-256k',
       '--bs_unaligned=0',
       '--blockalign=512',
@@ -81,9 +82,9 @@ t.test('a protected volume and an export serve nbdinfo, nbdcopy, qemu and fio', 
       '--verify_fatal=1',
       '--verify_state_save=0',
       '--randseed=7',
-      ...(rw === 'randread' ? ['--verify_only'] : ['--do_verify=1']),
+      how,
     ]);
-  await verify(uri, 'randwrite');
+  await verify(uri, '--do_verify=1');
 
   const pattern = scratch.path('pattern.img');
   await command('dd', ['if=/dev/urandom', `of=${pattern}`, 'bs=1M', 'count=8', 'status=none']);
@@ -126,13 +127,14 @@ t.test('a protected volume and an export serve nbdinfo, nbdcopy, qemu and fio', 
     map.some((extent) => extent.zero),
     'never written space of a point is reported as zero',
   );
+  await verify(point, '--verify_only');
   const refused = await command('qemu-io', ['-f', 'raw', '-c', 'write 0 4k', point], { accept: [1] });
   t.not(refused.status, 0, 'a read-only export refuses to be written');
   await site.ask('export', 'close', opened.id);
 
   // A writable one takes a full verification run, and is gone with its overlay.
   const writable = await site.ask<Export>('export', GROUP, '--at', `lsn:${before.durableLsn}`, '--writable');
-  await verify(writable.volumes[0]?.uri ?? '', 'randwrite');
+  await verify(writable.volumes[0]?.uri ?? '', '--do_verify=1');
   await site.ask('export', 'close', writable.id);
   const again = await site.ask<Export>(
     'export',

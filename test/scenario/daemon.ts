@@ -20,6 +20,8 @@ export interface DaemonOptions {
 
 export class Daemon {
   private child: ChildProcess | null = null;
+  /** By the scenario, on purpose. */
+  private wasKilled = false;
 
   constructor(private readonly options: DaemonOptions) {}
 
@@ -46,6 +48,7 @@ export class Daemon {
       detached: true, // a Ctrl-C in the terminal is for whoever started it, who then stops it in order
       env: this.options.env ?? process.env,
     });
+    this.wasKilled = false;
     closeSync(output);
     const deadline = Date.now() + secondsMax * 1000;
     for (;;) {
@@ -68,10 +71,19 @@ export class Daemon {
     return ended(child, secondsMax);
   }
 
+  /** As stop(), when the scenario is over. Throws unless it has ended in order, or was killed by the scenario. */
+  async end(): Promise<void> {
+    const status = await this.stop();
+    if (status === 0 || this.wasKilled) return;
+    throw new Error(`the ${this.options.name} ended with ${status}\n${await this.tail()}`);
+  }
+
   async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
     if (this.child === null || !this.running) return;
     this.child.kill(signal);
-    if (signal === 'SIGKILL') await ended(this.child, 30);
+    if (signal !== 'SIGKILL') return;
+    this.wasKilled = true;
+    await ended(this.child, 30);
   }
 
   signal(signal: NodeJS.Signals): void {

@@ -6,7 +6,7 @@
 import { mkdir, readFile, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { command } from './command.js';
-import { Cluster, type Commit } from './postgres.js';
+import { acknowledgedBy, Cluster, rowOf, type Commit, type LoggedCommit } from './postgres.js';
 import { Scratch } from './scratch.js';
 import { afterimage, Site } from './site.js';
 
@@ -17,6 +17,7 @@ const PGBENCH_SCALE = 5;
 const CLIENTS = 4;
 const LOAD_SECONDS = 40;
 const CALM_SECONDS = 12;
+const NS_PER_MS = 1_000_000n;
 
 interface Point {
   lsn: string;
@@ -79,22 +80,37 @@ async function demo(scratch: Scratch, interrupted: AbortSignal): Promise<void> {
   const lag = await site.agentGroup();
 
   step('disaster: the files of the running database are overwritten');
+  const version = await readFile(`${mount}/pg/PG_VERSION`);
+  const beginNs = BigInt(Date.now()) * NS_PER_MS;
   await disaster(`${mount}/pg`);
+  const endNs = BigInt(Date.now() + 1) * NS_PER_MS;
   await sleep(2000, undefined, { signal: interrupted });
-  const commits = await load.finish();
+  const logged = await load.finish();
   await production.stop().catch(() => undefined);
   check();
 
   step('finding the last write before it');
   const afterwards = await site.settled();
+  const isIntact = await prober(site, scratch, version);
   const last = await lastGood(
     site,
-    scratch,
+    isIntact,
     BigInt(checkpoint.lsn),
     BigInt(afterwards.durableLsn),
     interrupted,
   );
   step(`the last intact point is lsn:${last.lsn}, ${utc(last.timeNs)}`);
+  // The same host's clock: the write after it must have been the disaster's own.
+  const first = await site.ask<Point>('timeline', GROUP, '--at', `lsn:${BigInt(last.lsn) + 1n}`);
+  const firstNs = BigInt(first.timeNs);
+  if (firstNs < beginNs || firstNs > endNs || BigInt(last.timeNs) > firstNs) {
+    const when = `${utc(String(beginNs))} to ${utc(String(endNs))}`;
+    throw new Error(
+      `the first write that did harm is of ${utc(first.timeNs)}, the disaster was from ${when}`,
+    );
+  }
+  const intoDisasterMs = Number(firstNs - beginNs) / 1e6;
+  step(`the write after it did the harm, ${intoDisasterMs.toFixed(1)} ms into the disaster`);
 
   step('opening it without copying, and starting a second PostgreSQL on it');
   const point = `lsn:${last.lsn}`;
@@ -110,7 +126,7 @@ async function demo(scratch: Scratch, interrupted: AbortSignal): Promise<void> {
   await recovered.unlock();
   await recovered.start();
   scratch.defer('second PostgreSQL', () => recovered.stop().catch(() => undefined));
-  const kept = await checkLedger(recovered, commits, BigInt(last.timeNs));
+  const kept = await checkLedger(recovered, logged, BigInt(last.timeNs));
   step(
     `${kept.expected} transactions were committed before that instant, ${kept.missing.length} of them are missing`,
   );
@@ -148,7 +164,10 @@ async function demo(scratch: Scratch, interrupted: AbortSignal): Promise<void> {
     journalBytes: receiver.journalBytes,
     rpoLagP50Ms: Number(lag.rpoLagP50Ns) / 1e6,
     rpoLagP99Ms: Number(lag.rpoLagP99Ns) / 1e6,
-    exportOpenMs: plain.openedInUs / 1000,
+    exportOpenMs: opened.openedInUs / 1000,
+    exportOpenAgainMs: plain.openedInUs / 1000,
+    firstHarmAfterMs: intoDisasterMs,
+    disasterMs: Number(endNs - beginNs) / 1e6,
     recoverSeconds,
     transactionsKept: kept.expected,
     transactionsMissing: kept.missing.length,
@@ -162,7 +181,7 @@ async function demo(scratch: Scratch, interrupted: AbortSignal): Promise<void> {
   bytes sent               ${mib(figures.sentBytes)}
   bytes in the journal     ${mib(figures.journalBytes)}
   RPO lag p50 / p99        ${figures.rpoLagP50Ms.toFixed(1)} ms / ${figures.rpoLagP99Ms.toFixed(1)} ms
-  time to open the export  ${figures.exportOpenMs.toFixed(1)} ms
+  time to open the export  ${figures.exportOpenMs.toFixed(1)} ms writable, as a device; ${figures.exportOpenAgainMs.toFixed(1)} ms read-only, over NBD
   time to recover (1 GiB)  ${figures.recoverSeconds.toFixed(1)} s
   transactions             ${figures.transactionsKept} committed before the disaster, ${figures.transactionsMissing} missing
 `);
@@ -186,37 +205,57 @@ async function disaster(data: string): Promise<void> {
   }
 }
 
-/** The highest LSN of [good, bad] at which the database still has its PG_VERSION, by looking at points in between. */
-async function lastGood(
+/** Opens a point, mounts it and looks whether the database still has its PG_VERSION. */
+async function prober(
   site: Site,
   scratch: Scratch,
-  good: bigint,
-  bad: bigint,
-  interrupted: AbortSignal,
-): Promise<Point> {
+  version: Buffer,
+): Promise<(lsn: bigint) => Promise<boolean>> {
   const mount = scratch.path('probe');
   await mkdir(mount);
-  let [low, high] = [good, bad];
-  let probes = 0;
-  while (high - low > 1n) {
-    interrupted.throwIfAborted();
-    const middle = (low + high) / 2n;
-    const probe = await site.ask<Export>('export', GROUP, '--at', `lsn:${middle}`, '--writable', '--device');
-    let intact: boolean;
+  return async (lsn) => {
+    const probe = await site.ask<Export>('export', GROUP, '--at', `lsn:${lsn}`, '--writable', '--device');
     try {
       await command('mount', [probe.volumes[0]?.device ?? '', mount]);
       try {
-        intact = (await readFile(`${mount}/pg/PG_VERSION`, 'utf8')).trim() === '15';
+        return (await readFile(`${mount}/pg/PG_VERSION`)).equals(version);
       } finally {
         await command('umount', [mount]);
       }
     } finally {
       await closeExport(site, probe.id);
     }
+  };
+}
+
+/** The highest intact LSN of [good, bad], by looking at points in between. It and the next are looked into again. */
+async function lastGood(
+  site: Site,
+  isIntact: (lsn: bigint) => Promise<boolean>,
+  good: bigint,
+  bad: bigint,
+  interrupted: AbortSignal,
+): Promise<Point> {
+  let probes = 0;
+  const expect = async (lsn: bigint, expected: boolean): Promise<void> => {
+    interrupted.throwIfAborted();
     probes += 1;
-    if (intact) low = middle;
+    if ((await isIntact(lsn)) !== expected) {
+      throw new Error(`at lsn:${lsn} the database ${expected ? 'is not intact' : 'is intact'}, unexpectedly`);
+    }
+  };
+  await expect(good, true);
+  await expect(bad, false);
+  let [low, high] = [good, bad];
+  while (high - low > 1n) {
+    interrupted.throwIfAborted();
+    const middle = (low + high) / 2n;
+    probes += 1;
+    if (await isIntact(middle)) low = middle;
     else high = middle;
   }
+  await expect(low, true);
+  await expect(low + 1n, false);
   step(`${probes} points were opened and looked into`);
   return site.ask<Point>('timeline', GROUP, '--at', `lsn:${low}`);
 }
@@ -227,15 +266,14 @@ async function closeExport(site: Site, id: string): Promise<void> {
 
 async function checkLedger(
   cluster: Cluster,
-  commits: Commit[],
+  logged: LoggedCommit[],
   timeNs: bigint,
 ): Promise<{ expected: number; missing: string[] }> {
-  const rows = new Set((await cluster.sql("SELECT client || ':' || sequence FROM ledger")).split('\n'));
-  // pgbench rounds its clock down to microseconds: what it logged in that microsecond may be after the point.
-  const expected = commits.filter((commit) => commit.timeNs + 1000n <= timeNs);
-  const missing = expected.filter((commit) => !rows.has(`${commit.client}:${commit.sequence}`));
+  const rows = await cluster.ledger();
+  const expected = acknowledgedBy(logged, rows).filter((commit) => commit.timeNs <= timeNs);
+  const missing = expected.filter(({ client, sequence }) => !rows.has(rowOf(client, sequence)));
   const early = (commit: Commit): string =>
-    `${commit.client}:${commit.sequence} ${(timeNs - commit.timeNs) / 1000n} µs before`;
+    `${rowOf(commit.client, commit.sequence)} ${(timeNs - commit.timeNs) / 1000n} µs before`;
   return { expected: expected.length, missing: missing.map(early) };
 }
 
@@ -243,6 +281,10 @@ function utc(timeNs: string): string {
   const ns = BigInt(timeNs);
   const seconds = new Date(Number(ns / 1_000_000n)).toISOString().slice(0, 19);
   return `${seconds}.${String(ns % 1_000_000_000n).padStart(9, '0')}Z`;
+}
+
+function tell(error: unknown): void {
+  process.stderr.write(`demo: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
 }
 
 const interrupt = new AbortController();
@@ -256,8 +298,12 @@ const scratch = await Scratch.create('demo');
 try {
   await demo(scratch, interrupt.signal);
 } catch (error) {
-  process.exitCode = interrupt.signal.aborted ? 130 : 1;
-  process.stderr.write(`demo: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
-  await scratch.clean();
-  console.log(JSON.stringify({ demo: interrupt.signal.aborted ? 'interrupted' : 'failed' }));
+  tell(error);
+  let outcome = interrupt.signal.aborted ? 'interrupted' : 'failed';
+  await scratch.clean().catch((left: unknown) => {
+    outcome = 'failed';
+    if (left !== error) tell(left);
+  });
+  process.exitCode = outcome === 'interrupted' ? 130 : 1;
+  console.log(JSON.stringify({ demo: outcome }));
 }

@@ -8,7 +8,9 @@
  *    (it would have had to overwrite it).
  * For a point named by LSN there is no T; prefix order (R1, R3) then says: everything that was acknowledged before the
  * latest-submitted operation that is visible anywhere in the set was submitted must be there as well. That is the same
- * test with T = the latest submission that is visible.
+ * test with T = the latest submission that is visible. A trim leaves no stamp: where zeroes cannot be explained up to a
+ * T, the next one that was submitted there must have been visible too, which gives a later T. The set passes when the
+ * least T that explains every sector exists.
  */
 import { readFile } from 'node:fs/promises';
 
@@ -43,12 +45,13 @@ export interface Verdict {
   /** Human-readable, at most a few. Empty: the images are a prefix. */
   violations: string[];
   sectorsWritten: number;
-  /** The latest submission that is visible. */
+  /** The latest submission that is visible, or that the zeroes want. */
   visibleNs: bigint;
 }
 
 const VIOLATIONS_SHOWN = 10;
-const NEVER: Pick<Operation, 'op' | 'submitNs' | 'ackNs'> = { op: 0, submitNs: 0n, ackNs: 0n };
+type Candidate = Pick<Operation, 'op' | 'submitNs' | 'ackNs'>;
+const NEVER: Candidate = { op: 0, submitNs: 0n, ackNs: 0n };
 
 export class Oracle {
   private readonly byOperation = new Map<number, Operation>();
@@ -68,23 +71,17 @@ export class Oracle {
     }
   }
 
-  /** How many operations overlapped another one on their volume while both were in flight: R2 is tested by these. */
-  overlapsInFlight(): number {
+  /** How many operations overlapped another one on that volume while both were in flight: R2 is tested by these. */
+  overlapsInFlight(volume: number): number {
     let count = 0;
     const open: Operation[] = [];
     for (const operation of this.byOperation.values()) {
-      if (operation.length === 0) continue;
+      if (operation.length === 0 || operation.volume !== volume) continue;
       for (let i = open.length - 1; i >= 0; i -= 1) {
         if ((open[i] as Operation).ackNs < operation.submitNs) open.splice(i, 1);
       }
       const end = operation.offset + operation.length;
-      if (
-        open.some(
-          (o) => o.volume === operation.volume && o.offset < end && operation.offset < o.offset + o.length,
-        )
-      ) {
-        count += 1;
-      }
+      if (open.some((o) => o.offset < end && operation.offset < o.offset + o.length)) count += 1;
       open.push(operation);
     }
     return count;
@@ -109,11 +106,30 @@ export class Oracle {
       }
       return sectors;
     });
-    const until = timeNs ?? visibleNs;
+    let until = timeNs ?? visibleNs;
+    if (timeNs === null) {
+      for (let next = this.raised(carried, until); next > until; next = this.raised(carried, until))
+        until = next;
+    }
     carried.forEach((sectors, volume) => {
       sectors.forEach((operation, sector) => this.judgeSector(volume, sector, operation, until, report));
     });
-    return { violations, sectorsWritten, visibleNs };
+    return { violations, sectorsWritten, visibleNs: until };
+  }
+
+  /** The least T from `until` on that trims leave possible, for every sector of zeroes that is unexplained so far. */
+  private raised(carried: readonly (readonly (Operation | null)[])[], until: bigint): bigint {
+    let raised = until;
+    carried.forEach((sectors, volume) => {
+      sectors.forEach((operation, sector) => {
+        if (operation !== null) return;
+        const all = this.bySector[volume]?.[sector] ?? [];
+        if (lostFrom(all, zeroedBy(all, until), until) === undefined) return;
+        const later = zeroedBy(all, null).find(({ submitNs }) => submitNs > until);
+        if (later !== undefined && later.submitNs > raised) raised = later.submitNs;
+      });
+    });
+    return raised;
   }
 
   /** The write whose stamp the sector carries; null for a sector of zeroes. */
@@ -148,22 +164,36 @@ export class Oracle {
     report: (text: string) => void,
   ): void {
     const all = this.bySector[volume]?.[sector] ?? [];
-    // Zeroes may be the beginning's, or any trim's or zero's that had been submitted.
-    const candidates =
-      carried === null ? [NEVER, ...all.filter((o) => o.kind !== 'write' && o.submitNs <= until)] : [carried];
     const where = `volume ${volume} sector ${sector}`;
     if (carried !== null && carried.submitNs > until) {
       report(
         `${where}: operation ${carried.op} was submitted ${carried.submitNs - until} ns after the point`,
       );
     }
-    const missing = (candidate: typeof NEVER): Operation | undefined =>
-      all.find((o) => o.ackNs < until && o.submitNs > candidate.ackNs);
-    if (candidates.every((candidate) => missing(candidate) !== undefined)) {
-      const lost = missing(candidates[candidates.length - 1] ?? NEVER);
+    const lost = lostFrom(all, carried === null ? zeroedBy(all, until) : [carried], until);
+    if (lost !== undefined) {
       report(
-        `${where}: carries ${carried?.op ?? 'zeroes'}, but ${lost?.kind} ${lost?.op} was acknowledged before the point`,
+        `${where}: carries ${carried?.op ?? 'zeroes'}, but ${lost.kind} ${lost.op} was acknowledged before the point`,
       );
     }
   }
+}
+
+/** Whose zeroes a sector may carry: the beginning's, or any trim's or zero's that had been submitted. */
+function zeroedBy(all: readonly Operation[], until: bigint | null): Candidate[] {
+  return [NEVER, ...all.filter((o) => o.kind !== 'write' && (until === null || o.submitNs <= until))];
+}
+
+/** An operation that was acknowledged before `until`, and had to overwrite the last of the candidates; all are so. */
+function lostFrom(
+  all: readonly Operation[],
+  candidates: readonly Candidate[],
+  until: bigint,
+): Operation | undefined {
+  let lost: Operation | undefined;
+  for (const { ackNs } of candidates) {
+    lost = all.find((o) => o.ackNs < until && o.submitNs > ackNs);
+    if (lost === undefined) return undefined;
+  }
+  return lost;
 }

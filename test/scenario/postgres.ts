@@ -30,6 +30,19 @@ export interface Commit {
   timeNs: bigint;
 }
 
+/** As pgbench saw it: its own clock, and how long the transaction took by it. */
+export interface LoggedCommit extends Commit {
+  latencyNs: bigint;
+}
+
+/** Both pgbench and the server cut theirs down to a microsecond. */
+const CLOCK_UNIT_NS = 1000n;
+
+/** A transaction's name in the ledger. */
+export function rowOf(client: number, sequence: number): string {
+  return `${client}:${sequence}`;
+}
+
 export class Cluster {
   private readonly bin = binaries();
 
@@ -98,10 +111,27 @@ export class Cluster {
     return (await this.as([name, '-h', this.sockets, ...args], secondsMax)).stdout;
   }
 
-  /** Makes pgbench's tables, and `ledger`, where each transaction of load() leaves (client, sequence). */
+  /** Makes pgbench's tables, and `ledger`, where each transaction of load() leaves (client, sequence) and its begin. */
   async prepare(scale: number): Promise<void> {
     await this.program('pgbench', ['-i', '-s', String(scale), '-q', 'postgres'], 600);
-    await this.sql('CREATE TABLE ledger (client int, sequence int, PRIMARY KEY (client, sequence))');
+    await this.sql(
+      'CREATE TABLE ledger (client int, sequence int, begun timestamptz NOT NULL DEFAULT CURRENT_TIMESTAMP, ' +
+        'PRIMARY KEY (client, sequence))',
+    );
+  }
+
+  /** The transactions that are there, each with its begin, ns. */
+  async ledger(): Promise<Map<string, bigint>> {
+    const rows = await this.sql(
+      "SELECT client || ':' || sequence, (extract(epoch FROM begun) * 1000000)::bigint FROM ledger",
+    );
+    const lines = rows.split('\n').filter((line) => line !== '');
+    return new Map(
+      lines.map((line) => {
+        const [row = '', begunUs = ''] = line.split('|');
+        return [row, BigInt(begunUs) * 1000n];
+      }),
+    );
   }
 
   /** pgbench under way, each transaction logged below `directory`. */
@@ -119,7 +149,7 @@ export class Cluster {
         'BEGIN;',
         'UPDATE pgbench_accounts SET abalance = abalance + :delta WHERE aid = :aid;',
         'INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (1, 1, :aid, :delta, CURRENT_TIMESTAMP);',
-        'INSERT INTO ledger VALUES (:client_id, :n);',
+        'INSERT INTO ledger (client, sequence) VALUES (:client_id, :n);',
         'COMMIT;',
         '',
       ].join('\n'),
@@ -142,7 +172,8 @@ export class Cluster {
       [
         ...args,
         '-D',
-        'n=-1',
+        // Its log numbers the transactions of a client from 1.
+        'n=0',
         '-D',
         `scale=${scale}`,
         '-f',
@@ -181,38 +212,56 @@ export class Load {
     private readonly seconds: number,
   ) {}
 
-  /** Waits for its end (or ends it) and reads every commit that the server acknowledged. */
-  async finish(stopNow = false): Promise<Commit[]> {
+  /** Waits for its end (or ends it) and reads every commit that the server acknowledged, in its own time. */
+  async finish(stopNow = false): Promise<LoggedCommit[]> {
     // On SIGINT pgbench would drop its buffered log; on the loss of its server it ends by itself and writes it.
     if (stopNow) this.child.kill('SIGKILL');
     await ended(this.child, this.seconds + 60);
-    const commits: Commit[] = [];
+    const commits: LoggedCommit[] = [];
     for (const file of await readdir(this.directory)) {
       if (!file.startsWith('commits.')) continue;
       for (const line of (await readFile(path.join(this.directory, file), 'utf8')).split('\n')) {
-        // client_id transaction_no time script_no time_epoch time_us
+        // client_id transaction_no time (its latency, µs) script_no time_epoch time_us
         const [client, sequence, latency, , epoch, us] = line.split(' ');
         if (us === undefined || !/^\d+$/.test(latency ?? '')) continue;
         commits.push({
           client: Number(client),
           sequence: Number(sequence),
+          latencyNs: BigInt(latency ?? 0) * 1000n,
           timeNs: BigInt(epoch ?? 0) * 1_000_000_000n + BigInt(us) * 1000n,
         });
       }
     }
-    return acknowledgedBy(commits);
+    return commits;
   }
 }
 
 /**
- * pgbench takes the end of a transaction from a clock that it may have read before it sent the COMMIT (one reading
- * serves all that is done without waiting, and on a busy machine the answer is there at once). What is certain is that
- * the client had the answer before it ended its next transaction: that is the time taken here.
+ * When each commit was acknowledged at the latest. What pgbench logs is too early in two ways (pgbench.c):
+ *
+ *  - It counts from its start, where it reads the time of day and then its other clock (epoch_shift). If it had to wait
+ *    in between, and on a busy machine that is milliseconds, everything that it logs is too early by as much. A server
+ *    has the begin of a transaction after its client: the least difference between what both say is a bound.
+ *  - In a stretch of work without waiting it reads its clock once (advanceConnectionState()). Where no answer of a
+ *    whole transaction had to be waited for, that was at its beginning, which is told by a latency of 0. When that one
+ *    was acknowledged, nobody knows.
  */
-function acknowledgedBy(logged: readonly Commit[]): Commit[] {
-  const endOf = new Map(logged.map((commit) => [`${commit.client}:${commit.sequence}`, commit.timeNs]));
-  return logged.flatMap((commit) => {
-    const timeNs = endOf.get(`${commit.client}:${commit.sequence + 1}`);
-    return timeNs === undefined ? [] : [{ ...commit, timeNs }];
-  });
+export function acknowledgedBy(
+  logged: readonly LoggedCommit[],
+  ledger: ReadonlyMap<string, bigint>,
+): Commit[] {
+  const tooEarlyNs = logged.reduce<bigint | null>((least, { client, sequence, timeNs, latencyNs }) => {
+    const begunNs = ledger.get(rowOf(client, sequence));
+    if (begunNs === undefined) return least;
+    const differenceNs = begunNs - (timeNs - latencyNs);
+    return least === null || differenceNs < least ? differenceNs : least;
+  }, null);
+  if (tooEarlyNs === null) throw new Error('the ledger has none of the transactions that were logged');
+  return logged
+    .filter(({ latencyNs }) => latencyNs > 0n)
+    .map(({ client, sequence, timeNs }) => ({
+      client,
+      sequence,
+      timeNs: timeNs + tooEarlyNs + CLOCK_UNIT_NS,
+    }));
 }

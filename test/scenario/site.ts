@@ -1,5 +1,5 @@
 /** A receiver and an agent on this machine, with their configurations in a scratch directory. */
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { CommandResult } from './command.js';
@@ -95,9 +95,8 @@ export class Site {
       scratch.path('state'),
       listen,
     );
-    // A daemon that does not end by itself is ended: the next run must find the machine clean.
-    scratch.defer('receiver', () => receiver.stop(30));
-    scratch.defer('agent', () => agent.stop(30));
+    scratch.defer('receiver', () => receiver.end());
+    scratch.defer('agent', () => agent.end());
     return site;
   }
 
@@ -110,6 +109,14 @@ export class Site {
   async ask<T>(...args: string[]): Promise<T> {
     const result = await afterimage([...args, '--control', this.receiverControl, '--json']);
     return JSON.parse(result.stdout) as T;
+  }
+
+  /** What a volume held at a point: recovered to a file, and read. */
+  async recovered(volume: string, point: string): Promise<Buffer> {
+    const file = this.scratch.path(`recovered-${volume}.img`);
+    await rm(file, { force: true });
+    await this.ask('recover', `${this.group}/${volume}`, '--at', point, '--to', file);
+    return readFile(file);
   }
 
   async agentGroup(): Promise<GroupReport> {
@@ -158,8 +165,13 @@ function agentToml(scratch: Scratch, run: string, receiver: string, options: Sit
   return `${lines.join('\n')}\n`;
 }
 
+/** The address of a volume that is attached as a socket. */
+export function nbdUri(group: GroupReport, index = 0): string {
+  return `nbd+unix:///?socket=${(group.volumes[index]?.device ?? '').replace(/^unix:/, '')}`;
+}
+
 /** `afterimage status --json` prints { agent: …, receiver: … }, either null when it does not run here. */
-function groupOf(status: unknown, daemon: 'agent' | 'receiver', name: string): GroupReport {
+export function groupOf(status: unknown, daemon: 'agent' | 'receiver', name: string): GroupReport {
   const report = (status as Record<string, { groups: GroupReport[] } | null>)[daemon];
   const group = report?.groups.find((one) => one.name === name);
   if (group === undefined)

@@ -1,17 +1,24 @@
 #!/usr/bin/python3
-"""Concurrent writers over the volumes of one group, through libnbd: other people's client.
+"""Concurrent writers over the volumes of one group, through libnbd or a block device: other people's clients.
 
 Every sector of 512 bytes that is written carries who wrote it: magic, volume, sector, operation. Each operation is one
 JSON line: {"op", "volume", "kind", "offset", "length", "submitNs", "ackNs"} with CLOCK_REALTIME in nanoseconds, taken
-just before the request is submitted and just after it was acknowledged. Several writers share each volume, each on a
+just before the request is submitted and just after it was acknowledged. SIGTERM ends it early, in order. Several writers share each volume, each on a
 connection of its own, and a share of the operations is aimed at what another writer has in flight.
 
-stamp_writer.py --uri URI [--uri URI …] --seed N --seconds S --writers N --log FILE
+A target is an NBD URI or the path of a block device, which is written with O_DIRECT: the operations reach it as they
+are, none held back or merged by the page cache.
+
+stamp_writer.py --target TARGET [--target TARGET …] --seed N --seconds S --writers N --log FILE
 """
 
 import argparse
+import fcntl
 import json
+import mmap
+import os
 import random
+import signal
 import struct
 import threading
 import time
@@ -21,6 +28,59 @@ import nbd
 SECTOR = 512
 MAGIC = 0x504D4154534F4741
 STAMP = struct.Struct("<QQQQ")  # magic, volume, sector, operation
+
+
+WRITE_BYTES_MAX = 2 << 20
+BLKGETSIZE64 = 0x80081272
+BLKDISCARD = 0x1277
+BLKZEROOUT = 0x127F
+
+
+class NbdTarget:
+    def __init__(self, uri):
+        self.handle = nbd.NBD()
+        self.handle.connect_uri(uri)
+        self.size = self.handle.get_size()
+        self.flush = self.handle.flush
+        self.close = self.handle.shutdown
+
+    def write(self, data, offset, fua):
+        self.handle.pwrite(data, offset, nbd.CMD_FLAG_FUA if fua else 0)
+
+    def trim(self, length, offset):
+        self.handle.trim(length, offset)
+
+    def zero(self, length, offset):
+        self.handle.zero(length, offset)
+
+
+class DeviceTarget:
+    def __init__(self, path):
+        self.file = os.open(path, os.O_RDWR | os.O_DIRECT)
+        self.size = struct.unpack("=Q", fcntl.ioctl(self.file, BLKGETSIZE64, bytes(8)))[0]
+        self.buffer = mmap.mmap(-1, WRITE_BYTES_MAX)  # aligned, as O_DIRECT wants it
+
+    def write(self, data, offset, fua):
+        self.buffer[: len(data)] = data
+        with memoryview(self.buffer) as view, view[: len(data)] as part:
+            if os.pwritev(self.file, [part], offset, os.RWF_DSYNC if fua else 0) != len(data):
+                raise OSError("a short write")
+
+    def trim(self, length, offset):
+        fcntl.ioctl(self.file, BLKDISCARD, struct.pack("=QQ", offset, length))
+
+    def zero(self, length, offset):
+        fcntl.ioctl(self.file, BLKZEROOUT, struct.pack("=QQ", offset, length))
+
+    def flush(self):
+        os.fsync(self.file)
+
+    def close(self):
+        os.close(self.file)
+
+
+def open_target(target):
+    return DeviceTarget(target) if target.startswith("/") else NbdTarget(target)
 
 
 class Operations:
@@ -52,24 +112,20 @@ def payload(volume, operation, offset, length):
 
 
 def length_of(rng):
-    """512 B to 1 MiB, mostly small, as block traffic is: more would only fill the capture ring."""
+    """512 B to 2 MiB, mostly small, as block traffic is: more would only fill the capture ring."""
     if rng.random() < 0.03:
-        return SECTOR << rng.randrange(7, 12)
+        return SECTOR << rng.randrange(7, 13)
     return SECTOR << rng.choice([0, 0, 1, 2, 3, 3, 3, 3, 4, 5, 6])
 
 
-def writer(number, uris, seed, deadline, in_flight, operations, failures):
+def writer(number, targets, seed, stop, in_flight, operations, failures):
     rng = random.Random(seed * 1000 + number)
     try:
-        handles = []
-        for uri in uris:
-            handle = nbd.NBD()
-            handle.connect_uri(uri)
-            handles.append(handle)
-        while time.time() < deadline and not failures:
-            volume = rng.randrange(len(handles))
-            handle = handles[volume]
-            size = handle.get_size()
+        opened = [open_target(target) for target in targets]
+        while not stop.is_set() and not failures:
+            volume = rng.randrange(len(opened))
+            target = opened[volume]
+            size = target.size
             length = length_of(rng)
             aimed = [extent for who, extent in list(in_flight.items()) if who != number and extent[0] == volume]
             if aimed and rng.random() < 0.4:
@@ -81,19 +137,19 @@ def writer(number, uris, seed, deadline, in_flight, operations, failures):
                 offset = rng.randrange(size // SECTOR) * SECTOR
             offset = max(0, min(offset, size - length))
             kind = rng.choices(["write", "trim", "zero", "flush"], [86, 5, 5, 4])[0]
-            fua = nbd.CMD_FLAG_FUA if rng.random() < 0.05 else 0
+            fua = rng.random() < 0.05
             operation = operations.begin()
             data = payload(volume, operation, offset, length) if kind == "write" else None
             in_flight[number] = (volume, offset, length)
             submit = time.time_ns()
             if kind == "write":
-                handle.pwrite(data, offset, fua)
+                target.write(data, offset, fua)
             elif kind == "trim":
-                handle.trim(length, offset, fua)
+                target.trim(length, offset)
             elif kind == "zero":
-                handle.zero(length, offset, fua)
+                target.zero(length, offset)
             else:
-                handle.flush()
+                target.flush()
             ack = time.time_ns()
             in_flight.pop(number, None)
             operations.end(
@@ -107,15 +163,15 @@ def writer(number, uris, seed, deadline, in_flight, operations, failures):
                     "ackNs": str(ack),
                 }
             )
-        for handle in handles:
-            handle.shutdown()
+        for target in opened:
+            target.close()
     except Exception as error:  # reported by the main thread: a lost writer must fail the test
         failures.append(f"writer {number}: {error}")
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--uri", action="append", required=True)
+    parser.add_argument("--target", action="append", required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--writers", type=int, default=4)
@@ -124,11 +180,14 @@ def main():
     operations = Operations()
     in_flight = {}
     failures = []
-    deadline = time.time() + arguments.seconds
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, lambda *_: stop.set())
+    signal.setitimer(signal.ITIMER_REAL, arguments.seconds)
     threads = [
         threading.Thread(
             target=writer,
-            args=(number, arguments.uri, arguments.seed, deadline, in_flight, operations, failures),
+            args=(number, arguments.target, arguments.seed, stop, in_flight, operations, failures),
         )
         for number in range(arguments.writers)
     ]

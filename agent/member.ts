@@ -261,8 +261,11 @@ export class Member implements LinkListener {
       if (this.ending.signal.aborted) return;
       try {
         const work = this.captureWork();
-        this.throughput.add(Number(work.shipper.shippedBytes - this.countedBytes));
-        this.countedBytes = work.shipper.shippedBytes;
+        const { shippedBytes } = work.shipper;
+        // A new session after a defect counts from zero again.
+        if (shippedBytes < this.countedBytes) this.countedBytes = 0n;
+        this.throughput.add(Number(shippedBytes - this.countedBytes));
+        this.countedBytes = shippedBytes;
         this.feed({ type: 'tick', nowNs: this.clock.nowNs(), ring: work.ring() }, null);
       } catch (thrown) {
         return this.fail(thrown);

@@ -32,12 +32,12 @@ async function stepped(t: Test, secondNs: number, layout: 'a segment each' | 'on
     epoch: 1n,
     instance: Buffer.alloc(16),
     ackedLsn: 20n,
-    coveredTimeNs: timeOf(20n),
+    coverage: { lsn: 20n, timeNs: timeOf(20n) },
   };
   const { uuid } = member;
   catalog.members.addGroup({ uuid: member.group, name: 'db' });
   catalog.members.putMember(member);
-  catalog.members.advance(uuid, member.ackedLsn, member.coveredTimeNs);
+  catalog.members.advance(uuid, member.ackedLsn, member.coverage);
   catalog.volumes.put({
     member: uuid,
     number: 0,

@@ -147,9 +147,13 @@ t.test('an era that the catalog never heard of begins with its first frame', asy
   journal.persist();
   await site.write(1);
   const previousTimeNs = await journal.timeAt(site.agent.position().lsn);
-  const lsn = await site.agent.write(0, Buffer.alloc(512, 1));
+  const lsn = await site.agent.write(0, Buffer.alloc(512));
   const [frame = Buffer.alloc(0)] = await site.agent.framesUpTo(lsn);
+  // Made what announces an era: its one record, a zero without payload, becomes a clock record.
   frame.writeUInt32LE(2, 96);
+  frame.writeUInt8(5, 160);
+  frame.fill(0, 162, 176);
+  frame.writeUInt32LE(native.crc32c(frame.subarray(160, 192)), 128);
   frame.writeUInt32LE(native.crc32c(frame.subarray(0, 156)), 156);
   journal.persist = () => undefined;
   await journal.append(new FrameBuffers().take(frame));

@@ -2,11 +2,17 @@
  * A volume as /dev/loopN: a loop device over the one file of a FUSE file system that the addon serves, with a stable
  * link to it. Also clears away what a killed agent left there. Needs root.
  */
-import { lstat, mkdir, rename, rm, rmdir, symlink } from 'node:fs/promises';
+import { lstat, mkdir, realpath, rename, rm, rmdir, symlink } from 'node:fs/promises';
 import path from 'node:path';
 import { toAfterimageError } from '../proto/errors.js';
 import type { Log } from '../service/log.js';
-import { clearServed, describeUse, SERVED_FILE_NAME, tryDetach } from '../service/loop_devices.js';
+import {
+  clearServed,
+  describeUse,
+  detachFrom,
+  SERVED_FILE_NAME,
+  tryDetach,
+} from '../service/loop_devices.js';
 import type * as native from '../native/index.js';
 import type { Attachment } from './attachment.js';
 import type { VolumeUse } from './volume_use.js';
@@ -34,11 +40,11 @@ export async function attachLoopDevice(
   log: Log,
 ): Promise<Attachment> {
   const { mountPoint, link } = places;
-  const file = path.join(mountPoint, SERVED_FILE_NAME);
   // The caller holds the lock of the run directory: what lies at these places belongs to a predecessor that is dead.
   await clearServed(mountPoint, door.detachLoop, log);
   if (await isSymlink(link)) await rm(link);
   await mkdir(mountPoint, { recursive: true, mode: 0o700 });
+  const file = path.join(await realpath(mountPoint), SERVED_FILE_NAME);
   const server = await door.startFuseServer({
     mountPoint,
     fileName: SERVED_FILE_NAME,
@@ -56,11 +62,12 @@ export async function attachLoopDevice(
     throw toAfterimageError(thrown);
   }
   const attached = loop;
+  const detachOurs = (name: string): Promise<void> => detachFrom(file, name, door.detachLoop);
   return {
     device: attached,
     async detach(end) {
       const usedBy = async (): Promise<string | null> =>
-        (await tryDetach(attached, door.detachLoop)) ? null : describeUse(attached);
+        (await tryDetach(attached, detachOurs)) ? null : describeUse(attached);
       await use.untilNone(usedBy, end);
       await rm(link, { force: true });
       await server.stop();

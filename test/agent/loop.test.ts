@@ -148,4 +148,17 @@ backing = "${backing}"
   const { stdout } = await run('losetup', ['-a']);
   t.notMatch(stdout, directory, 'no loop device is left');
   t.notMatch(readFileSync('/proc/self/mountinfo', 'utf8'), directory, 'no mount is left');
+
+  // Detached by hand, and the kernel gave its number to somebody else: the agent's end took that device away.
+  const third = AgentProcess.start(scratch, config, control);
+  await third.settled();
+  const device = readlinkSync(link);
+  await run('losetup', ['-d', device]);
+  const stranger = path.join(directory, 'stranger.img');
+  writeFileSync(stranger, Buffer.alloc(MIB));
+  await run('losetup', [device, stranger]);
+  scratch.defer('stranger', () => run('losetup', ['-d', device]));
+  third.signal('SIGTERM');
+  t.equal(await third.exited(), 0);
+  t.match((await run('losetup', ['-a'])).stdout, stranger, 'a device of somebody else stays');
 });

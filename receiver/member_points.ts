@@ -88,6 +88,11 @@ export class MemberPoints {
           ? span
           : spans.find(({ firstLsn, lastLsn }) => firstLsn <= found && found <= lastLsn);
       if (own === undefined) throw outside(member, timeNs, spans);
+      // The era may go on in the next generation: what lies behind the coverage of this one was not captured all the same.
+      const behind = spans[spans.indexOf(own) + 1];
+      if (own.endNs !== null && timeNs > own.endNs && behind?.grade === 'gap') {
+        return this.position(member, behind, found);
+      }
       return this.position(member, own, larger(found, own.firstLsn - 1n));
     }
     if (span === undefined) throw outside(member, timeNs, spans);

@@ -87,5 +87,12 @@ t.test('a generation that was covered by a clock ahead: what follows has its own
   const now = agent.position().timeNs;
   t.match(await at(scene, now), { lsn: lsns.at(-1), grade: 'syncing' }, 'half a resync is none');
   t.match(await at(scene, timeNs + YEAR_NS / 2n), { grade: 'syncing' }, 'nobody has seen that time');
-  t.match(await at(scene, timeNs), { lsn: last, grade: 'ordered' }, 'what was ordered stays so');
+  // A moment after the last record nobody can vouch for any more: the clock that did was wrong.
+  const behind = await at(scene, timeNs);
+  t.match(behind, { lsn: last, grade: 'gap' });
+  t.match(
+    await at(scene, behind?.timeNs ?? 0n),
+    { lsn: last, grade: 'ordered' },
+    'what was ordered stays so',
+  );
 });

@@ -274,8 +274,13 @@ t.test('the ring was full: a gap, and every point before it stays', async (t) =>
     'gap 0-0',
     `syncing ${firstLsn}-${firstLsn - 1n}`,
   ]);
-  await t.rejects(receiver.call('exportOpen', exportOf(rfc3339(timeNs + 1n))), { code: 'POINT_GRADE' });
+  const inTheGap = exportOf(rfc3339(timeNs + 1n));
+  await t.rejects(receiver.call('exportOpen', inTheGap), { code: 'POINT_GRADE' });
   t.ok(state.equals(await recovered(scene, 'latest')));
+  // The clock's era goes on in the new generation: the gap was taken for time after the old one's last record.
+  agent.begin(2n, firstLsn);
+  await writeMore(scene, 2);
+  await t.rejects(receiver.call('exportOpen', inTheGap), { code: 'POINT_GRADE' });
 });
 
 t.test('a checkpoint asked for here is marked by the agent and kept', async (t) => {

@@ -14,7 +14,6 @@ import path from 'node:path';
 import { z } from 'zod';
 import { AfterimageError } from '../proto/errors.js';
 import { syncDirectory, writeDurably } from '../service/durable_file.js';
-import { fileError, isForbidden } from '../service/file_error.js';
 import { named, systemError } from './system_errors.js';
 
 export const STORE_VERSION = 1;
@@ -152,6 +151,5 @@ function storeError(thrown: unknown, directory: string): AfterimageError {
   if (code === 'ENOENT' || code === 'ENOTDIR') {
     return new AfterimageError('STORE_MISSING', `${directory} holds no store`, { cause: thrown });
   }
-  if (isForbidden(thrown)) return fileError(thrown, `${directory} may not be used by this user`);
   return systemError(thrown, directory);
 }

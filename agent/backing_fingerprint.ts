@@ -5,7 +5,7 @@
  */
 import { readFile, stat } from 'node:fs/promises';
 import { AfterimageError } from '../proto/errors.js';
-import { fileError } from '../service/file_error.js';
+import { systemError } from '../service/system_errors.js';
 
 /** Where the kernel tells of its boot and its block devices. A test replaces it. */
 export interface KernelTables {
@@ -81,6 +81,6 @@ export async function statOf(path: string) {
     if (code === 'ENOENT' || code === 'ENOTDIR') {
       throw new AfterimageError('BACKING_MISSING', message, { cause });
     }
-    throw fileError(cause, `${path} cannot be looked at`);
+    throw systemError(cause, `${path} cannot be looked at`);
   }
 }

@@ -3,14 +3,14 @@ import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { AfterimageError } from '../proto/errors.js';
 import { syncDirectory } from '../service/durable_file.js';
-import { fileError } from '../service/file_error.js';
+import { systemError } from '../service/system_errors.js';
 import * as native from '../native/index.js';
 
 const OWNER_ONLY = 0o700;
 
 /**
  * Makes `directory` where it is not there yet, with those above it, each on stable storage in the one that holds it: else a
- * power loss could take away what lies in it, however often that was synced. Errors: PERMISSION_DENIED, IO_ERROR.
+ * power loss could take away what lies in it, however often that was synced. Errors: DISK_FULL, PERMISSION_DENIED, IO_ERROR.
  */
 export async function makeDirectory(
   directory: string,
@@ -24,7 +24,7 @@ export async function makeDirectory(
       if (made === path.resolve(first)) return;
     }
   } catch (cause) {
-    throw fileError(cause, `${directory} cannot be made`);
+    throw systemError(cause, `${directory} cannot be made`);
   }
 }
 

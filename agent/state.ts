@@ -8,7 +8,7 @@ import path from 'node:path';
 import { z } from 'zod';
 import { AfterimageError } from '../proto/errors.js';
 import { writeDurably } from '../service/durable_file.js';
-import { fileError } from '../service/file_error.js';
+import { systemError } from '../service/system_errors.js';
 import { makeDirectory } from './directory.js';
 import type { StoredState } from './session_events.js';
 
@@ -85,7 +85,7 @@ export class MemberState {
     return this.present;
   }
 
-  /** Changes some fields. Changes are written one after the other. Errors: PERMISSION_DENIED, IO_ERROR. */
+  /** Changes some fields. Changes are written one after the other. Errors: DISK_FULL, PERMISSION_DENIED, IO_ERROR. */
   async update(change: Partial<MemberMemory>): Promise<void> {
     this.present = { ...this.present, ...change };
     const write = this.pending.then(() => writeMemory(this.file, this.present));
@@ -112,7 +112,7 @@ async function readMemory(file: string): Promise<MemberMemory | null> {
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
     // Never STATE_INVALID: whoever removed a state that could merely not be read would lose who the member is.
-    throw fileError(cause, `${file} cannot be read`);
+    throw systemError(cause, `${file} cannot be read`);
   }
   try {
     const { version, sha256, state } = fileSchema.parse(JSON.parse(text));
@@ -132,7 +132,7 @@ async function writeMemory(file: string, memory: MemberMemory): Promise<void> {
     await makeDirectory(path.dirname(file));
     await writeDurably(file, text);
   } catch (cause) {
-    throw fileError(cause, `${file} cannot be written`);
+    throw systemError(cause, `${file} cannot be written`);
   }
 }
 

@@ -11,7 +11,7 @@ import type { BlockDevice, FileDeviceOptions } from '../native/index.js';
 import { AfterimageError } from '../proto/errors.js';
 import type { SyncData } from '../proto/replication.js';
 import { syncDirectory } from '../service/durable_file.js';
-import { named } from './system_errors.js';
+import { named } from '../service/system_errors.js';
 
 export interface BaseImagesParts {
   openFileDevice(options: FileDeviceOptions): Promise<BlockDevice>;

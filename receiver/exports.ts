@@ -9,7 +9,7 @@ import { formatTime } from '../proto/time.js';
 import type { Log } from '../service/log.js';
 import type { Points, ResolvedPoint, VolumePoint } from './points.js';
 import { nbdListen, serveDevices, serveNbd, type Serving, type ServingNative } from './serving.js';
-import { named } from './system_errors.js';
+import { named } from '../service/system_errors.js';
 
 export interface ExportsParts {
   points: Points;

@@ -7,7 +7,7 @@ import type { ExportVolume } from '../proto/control.js';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import { detachFrom, isClaimed, loopDevicesOver, SERVED_FILE_NAME } from '../service/loop_devices.js';
 import { formatAddress, parseLoopback } from '../service/settings.js';
-import { named } from './system_errors.js';
+import { named } from '../service/system_errors.js';
 
 /** A volume as it is exported. */
 export interface ServedVolume {

@@ -8,7 +8,7 @@ import type { VolumeRow } from './catalog/volumes.js';
 import type { Exports } from './exports.js';
 import type { Member, Members } from './members.js';
 import type { Store } from './store.js';
-import { named } from './system_errors.js';
+import { named } from '../service/system_errors.js';
 import { readHistory, spansOf, type Span } from './timeline.js';
 
 export interface StatusParts {

@@ -14,7 +14,7 @@ import path from 'node:path';
 import { z } from 'zod';
 import { AfterimageError } from '../proto/errors.js';
 import { syncDirectory, writeDurably } from '../service/durable_file.js';
-import { named, systemError } from './system_errors.js';
+import { named, systemError } from '../service/system_errors.js';
 
 export const STORE_VERSION = 1;
 /** Decimal digits of a first LSN in a segment's name: enough for every u64, so that names sort as numbers do. */

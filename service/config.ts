@@ -6,7 +6,7 @@ import { readFile } from 'node:fs/promises';
 import { parse, TomlError } from 'smol-toml';
 import type { z } from 'zod';
 import { AfterimageError, isErrorCode, type ErrorCode } from '../proto/errors.js';
-import { fileError } from './file_error.js';
+import { systemError } from './system_errors.js';
 import { nearMiss } from './near_miss.js';
 import { TomlLines, type KeyPath } from './toml_lines.js';
 
@@ -36,7 +36,7 @@ export async function loadConfig<S extends z.ZodType>(file: string, schema: S): 
       throw new AfterimageError('CONFIG_MISSING', `${file} does not exist`, { cause });
     }
     if (code === 'EISDIR') throw new AfterimageError('CONFIG_INVALID', `${file} is a directory`, { cause });
-    throw fileError(cause, `${file} cannot be read`);
+    throw systemError(cause, `${file} cannot be read`);
   }
   return parseConfig(text, file, schema);
 }

@@ -3,7 +3,7 @@ import { lstat, mkdir, unlink } from 'node:fs/promises';
 import net from 'node:net';
 import path from 'node:path';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
-import { isForbidden } from './file_error.js';
+import { isForbidden } from './system_errors.js';
 import { formatAddress, SOCKET_PATH_BYTES_MAX, type LoopbackAddress } from './settings.js';
 
 /** Reads and writes for the owner only, from the moment that the socket exists. */
@@ -51,7 +51,7 @@ export async function listenLoopback(server: net.Server, address: LoopbackAddres
 export async function probeUnix(socket: string): Promise<void> {
   const code = await connectCode(socket);
   if (code === null) return;
-  if (isForbidden({ code })) {
+  if (isForbidden(code)) {
     throw new AfterimageError('PERMISSION_DENIED', `${socket} may not be used by this user`);
   }
   const reason = code === 'ENOENT' ? 'there is no such socket' : `nobody listens there (${code})`;
@@ -103,7 +103,7 @@ function listenError(thrown: unknown, address: string): AfterimageError {
   if (code === 'EADDRINUSE') {
     return new AfterimageError('LISTEN_BUSY', `${address} is in use by another process`, { cause: thrown });
   }
-  if (isForbidden({ code })) {
+  if (isForbidden(code)) {
     return new AfterimageError('PERMISSION_DENIED', `${address}: ${message}`, { cause: thrown });
   }
   return new AfterimageError('LISTEN_FAILED', `${address}: ${message}`, { cause: thrown });

@@ -12,7 +12,7 @@ import { constants } from 'node:os';
 import { toAfterimageError } from '../../proto/errors.js';
 import type { SegmentRow } from '../catalog/segments.js';
 import { runFile, segmentFirstLsn } from '../store.js';
-import { named } from '../system_errors.js';
+import { named } from '../../service/system_errors.js';
 import { holesBetween, type Hole, type Range } from './holes.js';
 import { segmentInfo } from './segment_row.js';
 

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import type { BlockDevice, CopyResult } from '../../native/index.js';
 import { AfterimageError } from '../../proto/errors.js';
-import { named, systemError, systemErrorName } from '../system_errors.js';
+import { named, systemError, systemErrorName } from '../../service/system_errors.js';
 import type { Target } from './target.js';
 import { removeProgress, writeProgress } from './progress_file.js';
 

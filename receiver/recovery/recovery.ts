@@ -9,7 +9,7 @@ import type { RecoverProgress, RecoverRequest } from '../../proto/control.js';
 import { AfterimageError } from '../../proto/errors.js';
 import type { Log } from '../../service/log.js';
 import type { Points, ResolvedPoint, VolumePoint } from '../points.js';
-import { named } from '../system_errors.js';
+import { named } from '../../service/system_errors.js';
 import { copyVolume, verifyVolume, type CopyParts } from './copy.js';
 import { removeProgress, type RecoveryIdentity } from './progress_file.js';
 import {

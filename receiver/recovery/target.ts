@@ -8,7 +8,7 @@ import path from 'node:path';
 import type { BlockDevice, FileDeviceOptions } from '../../native/index.js';
 import { AfterimageError } from '../../proto/errors.js';
 import { loopDevicesOver } from '../../service/loop_devices.js';
-import { named, systemError } from '../system_errors.js';
+import { named, systemError } from '../../service/system_errors.js';
 import {
   PROGRESS_SUFFIX,
   readProgress,

@@ -2,8 +2,7 @@
 import { open, readFile } from 'node:fs/promises';
 import t from 'tap';
 import { command } from './command.js';
-import { Scratch } from './scratch.js';
-import { Site } from './site.js';
+import { socketSite } from './socket_site.js';
 
 t.setTimeout(600_000);
 
@@ -16,16 +15,8 @@ interface Export {
 }
 
 t.test('a protected volume and an export serve nbdinfo, nbdcopy, qemu and fio', async (t) => {
-  const scratch = await Scratch.create('clients');
-  t.teardown(() => scratch.clean());
-  const backing = scratch.path('volume.img');
-  await command('truncate', ['-s', String(BYTES), backing]);
-  const site = await Site.create(scratch, {
-    group: GROUP,
-    volumes: [{ name: 'disk', backing, attach: 'socket' }],
-  });
-  await site.start();
-  const ready = await site.settled();
+  const { site, backing, ready } = await socketSite(t, 'clients', BYTES, { group: GROUP });
+  const { scratch } = site;
   const socket = (ready.volumes[0]?.device ?? '').replace(/^unix:/, '');
   const uri = `nbd+unix:///disk?socket=${socket}`;
 

@@ -9,10 +9,10 @@ import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
-import { command, ended } from './command.js';
-import { Scratch } from './scratch.js';
+import { ended } from './command.js';
 import { pseudorandom, SEED } from './seed.js';
-import { nbdUri, Site } from './site.js';
+import { nbdUri } from './site.js';
+import { socketSite } from './socket_site.js';
 
 t.setTimeout(600_000);
 
@@ -30,18 +30,10 @@ interface Timeline {
 }
 
 t.test(`daemons that are killed with writes in flight (seed ${SEED})`, async (t) => {
-  const scratch = await Scratch.create('killed');
-  t.teardown(() => scratch.clean());
-  const backing = scratch.path('volume.img');
-  await command('truncate', ['-s', String(BYTES), backing]);
-  const site = await Site.create(scratch, {
-    group: GROUP,
-    volumes: [{ name: 'disk', backing, attach: 'socket' }],
-    ringBytes: RING,
-    segmentBytes: '4MiB',
-  });
-  await site.start();
-  let { generation } = await site.settled();
+  const options = { group: GROUP, ringBytes: RING, segmentBytes: '4MiB' };
+  const { site, backing, ready } = await socketSite(t, 'killed', BYTES, options);
+  const { scratch } = site;
+  let { generation } = ready;
   const random = pseudorandom(SEED);
   /** What ordered points held when they were sampled, by LSN. */
   const samples = new Map<string, string>();

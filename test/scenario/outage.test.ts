@@ -6,8 +6,8 @@
 import { readFile } from 'node:fs/promises';
 import t from 'tap';
 import { command } from './command.js';
-import { Scratch } from './scratch.js';
-import { afterimage, nbdUri, Site } from './site.js';
+import { afterimage } from './site.js';
+import { socketSite, writePattern } from './socket_site.js';
 
 t.setTimeout(600_000);
 
@@ -21,18 +21,8 @@ interface Timeline {
 t.test(
   'an outage longer than the ring: production goes on, the gap is graded, history before it survives',
   async (t) => {
-    const scratch = await Scratch.create('outage');
-    t.teardown(() => scratch.clean());
-    const backing = scratch.path('volume.img');
-    await command('truncate', ['-s', String(BYTES), backing]);
-    const site = await Site.create(scratch, {
-      group: GROUP,
-      volumes: [{ name: 'disk', backing, attach: 'socket' }],
-      ringBytes: '8MiB',
-    });
-    await site.start();
-    const ready = await site.settled();
-    const uri = nbdUri(ready);
+    const options = { group: GROUP, ringBytes: '8MiB' };
+    const { site, backing, uri } = await socketSite(t, 'outage', BYTES, options);
     const write = (seed: number, megabytes: number): Promise<unknown> =>
       command('fio', [
         '--name=load',
@@ -101,17 +91,7 @@ t.test(
 );
 
 t.test('a receiver that comes back before the ring is full leaves no gap', async (t) => {
-  const scratch = await Scratch.create('blink');
-  t.teardown(() => scratch.clean());
-  const backing = scratch.path('volume.img');
-  await command('truncate', ['-s', String(BYTES), backing]);
-  const site = await Site.create(scratch, {
-    group: GROUP,
-    volumes: [{ name: 'disk', backing, attach: 'socket' }],
-    ringBytes: '64MiB',
-  });
-  await site.start();
-  const uri = nbdUri(await site.settled());
+  const { site, backing, uri } = await socketSite(t, 'blink', BYTES, { group: GROUP, ringBytes: '64MiB' });
   // Before anything is written there is no point to name by its LSN.
   await command('qemu-io', ['-f', 'raw', '-c', 'write -P 0x99 4M 1M', '-c', 'flush', uri]);
   const ready = await site.settled();
@@ -147,18 +127,8 @@ t.test('a receiver that comes back before the ring is full leaves no gap', async
 t.test(
   'a clean stop of the agent leaves nothing in doubt, a killed one is compared and resynced',
   async (t) => {
-    const scratch = await Scratch.create('restart');
-    t.teardown(() => scratch.clean());
-    const backing = scratch.path('volume.img');
-    await command('truncate', ['-s', String(BYTES), backing]);
-    const site = await Site.create(scratch, {
-      group: GROUP,
-      volumes: [{ name: 'disk', backing, attach: 'socket' }],
-    });
-    await site.start();
-    const ready = await site.settled();
-    const uri = nbdUri(ready);
-    await command('qemu-io', ['-f', 'raw', '-c', 'write -P 0x33 0 4M', '-c', 'flush', uri]);
+    const { site, backing, uri, ready } = await socketSite(t, 'restart', BYTES, { group: GROUP });
+    await writePattern(uri, '0x33');
 
     t.equal(await site.agent.stop(), 0);
     await site.agent.start();
@@ -166,7 +136,7 @@ t.test(
     t.equal(clean.generation, ready.generation, 'after a clean stop the generation goes on');
     const before = await readFile(backing);
 
-    await command('qemu-io', ['-f', 'raw', '-c', 'write -P 0x44 8M 4M', '-c', 'flush', uri]);
+    await writePattern(uri, '0x44', 8);
     await site.agent.kill();
     await site.agent.start();
     const killed = await site.settled();

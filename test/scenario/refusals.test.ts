@@ -4,32 +4,20 @@ import t, { type Test } from 'tap';
 import { command } from './command.js';
 import { refused, refusedInWords } from './refusal.js';
 import { Scratch } from './scratch.js';
-import { afterimage, nbdUri, Site } from './site.js';
+import { afterimage } from './site.js';
+import { socketSite, writePattern, type SocketSite } from './socket_site.js';
 
 t.setTimeout(600_000);
 
 const GROUP = 'refused';
 const BYTES = 32 << 20;
 
-async function siteWithHistory(t: Test, name: string): Promise<{ site: Site; uri: string; backing: string }> {
-  const scratch = await Scratch.create(name);
-  t.teardown(() => scratch.clean());
-  const backing = scratch.path('volume.img');
-  await command('truncate', ['-s', String(BYTES), backing]);
-  const site = await Site.create(scratch, {
-    group: GROUP,
-    volumes: [{ name: 'disk', backing, attach: 'socket' }],
-  });
-  await site.start();
-  const ready = await site.settled();
-  const uri = nbdUri(ready);
-  await pattern(uri, '0x11');
-  await site.settled();
-  return { site, uri, backing };
+async function siteWithHistory(t: Test, name: string): Promise<SocketSite> {
+  const started = await socketSite(t, name, BYTES, { group: GROUP });
+  await writePattern(started.uri, '0x11');
+  await started.site.settled();
+  return started;
 }
-
-const pattern = (uri: string, byte: string): Promise<unknown> =>
-  command('qemu-io', ['-f', 'raw', '-c', `write -P ${byte} 0 4M`, '-c', 'flush', uri]);
 
 t.test('a configuration that is wrong names its line', async (t) => {
   const scratch = await Scratch.create('config');
@@ -119,7 +107,7 @@ t.test('points, volumes and targets that cannot be', async (t) => {
   await no('TARGET_BUSY', used.device, ...latestTo(used.device), '--yes');
   t.equal(await readFile(`${used.mount}/file`, 'utf8'), 'something of value');
 
-  await pattern(uri, '0x22');
+  await writePattern(uri, '0x22');
   t.equal((await site.settled()).state, 'protected', 'none of it disturbed protection');
   t.ok((await site.recovered('disk', 'latest')).equals(await readFile(site.scratch.path('volume.img'))));
 });

@@ -5,8 +5,8 @@ import t, { type Test } from 'tap';
 import { command } from './command.js';
 import { Daemon } from './daemon.js';
 import { refused } from './refusal.js';
-import { Scratch } from './scratch.js';
-import { afterimage, groupOf, nbdUri, Site, type GroupReport } from './site.js';
+import { afterimage, groupOf, nbdUri, type GroupReport, type Site } from './site.js';
+import { socketSite, writePattern } from './socket_site.js';
 
 t.setTimeout(600_000);
 
@@ -22,23 +22,11 @@ interface Past {
 }
 
 async function siteWithPast(t: Test, name: string): Promise<Past> {
-  const scratch = await Scratch.create(name);
-  t.teardown(() => scratch.clean());
-  const backing = scratch.path('volume.img');
-  await command('truncate', ['-s', String(BYTES), backing]);
-  const site = await Site.create(scratch, {
-    group: GROUP,
-    volumes: [{ name: 'disk', backing, attach: 'socket' }],
-  });
-  await site.start();
-  const uri = nbdUri(await site.settled());
-  await write(uri, '0x11', 0);
+  const { site, backing, uri } = await socketSite(t, name, BYTES, { group: GROUP });
+  await writePattern(uri, '0x11');
   const { durableLsn } = await site.settled();
   return { site, uri, point: `lsn:${durableLsn}`, content: await readFile(backing) };
 }
-
-const write = (uri: string, byte: string, megabyte: number): Promise<unknown> =>
-  command('qemu-io', ['-f', 'raw', '-c', `write -P ${byte} ${megabyte}M 4M`, '-c', 'flush', uri]);
 
 t.test(
   'a second agent is kept out: by the lock, by the backing, and by its epoch at the receiver',
@@ -78,9 +66,9 @@ t.test(
     t.match((await groupAt(site.agentControl)).state, /^(tracking|disconnected)$/);
 
     // Both productions go on; what the one that lost writes is in nobody's history.
-    await write(uri, '0x33', 4);
+    await writePattern(uri, '0x33', 4);
     await command('qemu-io', ['-f', 'raw', '-c', 'read -P 0x33 4M 4M', uri]);
-    await write(nbdUri(await groupAt(control)), '0x55', 8);
+    await writePattern(nbdUri(await groupAt(control)), '0x55', 8);
     const deadline = Date.now() + 60_000;
     let winner = await groupAt(control);
     while (winner.state !== 'protected' || winner.durableLsn !== winner.capturedLsn) {
@@ -109,8 +97,8 @@ t.test('a receiver restored from an older copy is recognised, and compared in fu
   await cp(site.store, scratch.path('older'), { recursive: true });
   await site.receiver.start();
   // Where the older copy has other data, and where it has none.
-  await write(uri, '0x44', 2);
-  await write(uri, '0x66', 24);
+  await writePattern(uri, '0x44', 2);
+  await writePattern(uri, '0x66', 24);
   const before = await site.settled();
   t.equal(await site.receiver.stop(), 0);
   await rm(site.store, { recursive: true });

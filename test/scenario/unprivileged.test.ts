@@ -11,7 +11,8 @@ import { command } from './command.js';
 import { CLI } from './daemon.js';
 import { leftovers } from './leftovers.js';
 import { Scratch } from './scratch.js';
-import { afterimage, Site } from './site.js';
+import { afterimage } from './site.js';
+import { socketSite, writePattern } from './socket_site.js';
 
 t.setTimeout(600_000);
 
@@ -59,28 +60,17 @@ async function asNobody(): Promise<void> {
 }
 
 async function protect(t: Test): Promise<void> {
-  const scratch = await Scratch.create('unprivileged');
-  t.teardown(() => scratch.clean());
   t.not(process.geteuid?.(), 0);
-  const backing = scratch.path('volume.img');
-  await command('truncate', ['-s', String(BYTES), backing]);
-  const site = await Site.create(scratch, {
-    group: GROUP,
-    volumes: [{ name: 'disk', backing, attach: 'socket' }],
-  });
-  await site.start();
-  const ready = await site.settled();
+  const { site, backing, uri } = await socketSite(t, 'unprivileged', BYTES, { group: GROUP });
+  const { scratch } = site;
   for (const socket of [site.agentControl, site.receiverControl])
     t.equal((await stat(socket)).mode & 0o777, 0o600, `${path.basename(socket)} is its owner's alone`);
 
-  const uri = `nbd+unix:///?socket=${(ready.volumes[0]?.device ?? '').replace(/^unix:/, '')}`;
-  const write = (pattern: string): Promise<unknown> =>
-    command('qemu-io', ['-f', 'raw', '-c', `write -P ${pattern} 1M 8M`, '-c', 'flush', uri]);
-  await write('0x61');
+  await writePattern(uri, '0x61', 1);
   await site.settled();
   const before = await readFile(backing);
   await site.ask('checkpoint', 'create', GROUP, 'before');
-  await write('0x62');
+  await writePattern(uri, '0x62', 1);
   await site.settled();
 
   const at = ['--at', 'checkpoint:before'];

@@ -5,10 +5,11 @@ import { AfterimageError, toAfterimageError, type ErrorCode } from '../proto/err
 /** Numbers to names. (util.getSystemErrorName() knows fewer: EDQUOT is not among them.) */
 const NAMES = new Map(Object.entries(constants.errno).map(([name, errno]) => [errno, name]));
 const FULL = ['ENOSPC', 'EDQUOT', 'EFBIG'];
-const DENIED = ['EACCES', 'EPERM', 'EROFS'];
+/** EROFS too: nothing is wrong with the disk, somebody mounted it so. */
+const FORBIDDEN: readonly unknown[] = ['EACCES', 'EPERM', 'EROFS'];
 
 /**
- * `subject`: what it was about, a path as a rule. `full`: the code where there is no room. Errors that have a code
+ * `subject`: what it was about, a path as a rule, and what could not be done with it. `full`: the code where there is no room. Errors that have a code
  * already keep it, but for the addon's IO_ERROR, which is looked into. Codes: `full`, PERMISSION_DENIED, IO_ERROR.
  */
 export function systemError(
@@ -18,8 +19,13 @@ export function systemError(
 ): AfterimageError {
   const name = systemErrorName(thrown);
   if (name === null) return toAfterimageError(thrown);
-  const code = FULL.includes(name) ? full : DENIED.includes(name) ? 'PERMISSION_DENIED' : 'IO_ERROR';
+  const code = FULL.includes(name) ? full : isForbidden(name) ? 'PERMISSION_DENIED' : 'IO_ERROR';
   return new AfterimageError(code, `${subject}: ${(thrown as Error).message}`, { cause: thrown });
+}
+
+/** Whether this user may not do it, in contrast to a disk or file system that failed. `name`: "EACCES" and the like. */
+export function isForbidden(name: unknown): boolean {
+  return FORBIDDEN.includes(name);
 }
 
 /** "ENOSPC" and the like of an error of Node.js, or of an IO_ERROR of the addon; else null. */

@@ -14,7 +14,6 @@ import { MemberState } from '../../agent/state.js';
 import * as native from '../../native/index.js';
 import { openDatabase } from '../../receiver/catalog/database.js';
 import { Store } from '../../receiver/store.js';
-import { isForbidden, fileError } from '../../service/file_error.js';
 import { loadConfig, logLevel } from '../../service/config.js';
 import { createLog } from '../../service/log.js';
 
@@ -90,6 +89,10 @@ t.test('what this user may not touch is PERMISSION_DENIED, not a failed disk', a
     'a state file that may not be read': () => MemberState.open(directory, 'db', 'host', newUuid),
     'a state that may not be written': async () =>
       (await MemberState.open(directory, 'new', 'host', newUuid)).update({ host: 'other' }),
+    'a state in a directory that cannot be made': async () =>
+      (await MemberState.open(path.join(place('run'), 'new'), 'new', 'host', newUuid)).update({
+        host: 'other',
+      }),
     'a store of another user': () => Store.open(place('store'), native.lockFile),
     'a store where this user may not make one': () => Store.init(path.join(locked, 's'), randomUUID()),
     'a catalog of another user': () => Promise.resolve().then(() => openDatabase(image)),
@@ -105,15 +108,4 @@ t.test('a state that cannot be read is no state that is invalid', async (t) => {
   const directory = await scratch(t);
   await mkdir(path.join(directory, 'db.json')); // EISDIR, as good as EIO
   await t.rejects(MemberState.open(directory, 'db', 'host', newUuid), { code: 'IO_ERROR' });
-});
-
-t.test('a file system that is mounted read-only forbids, a disk that fails does not', (t) => {
-  t.ok(isForbidden({ code: 'EROFS' }));
-  t.notOk(isForbidden(null));
-  t.match(fileError(Object.assign(new Error('read-only'), { code: 'EROFS' }), '/srv/a'), {
-    code: 'PERMISSION_DENIED',
-    message: '/srv/a: read-only',
-  });
-  t.match(fileError(Object.assign(new Error('i/o'), { code: 'EIO' }), '/srv/a'), { code: 'IO_ERROR' });
-  t.end();
 });

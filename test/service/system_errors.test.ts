@@ -7,7 +7,7 @@ import { inspectJournal } from '../../receiver/journal/inspection.js';
 import * as native from '../../native/index.js';
 import { serveDevices } from '../../receiver/serving.js';
 import { Store } from '../../receiver/store.js';
-import { systemError } from '../../receiver/system_errors.js';
+import { systemError } from '../../service/system_errors.js';
 
 function fault(code: string, errno: number): Error {
   return Object.assign(new Error(`${code}: it failed`), { code, errno });

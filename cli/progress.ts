@@ -17,6 +17,8 @@ export class Progress {
   private isBarShown = false;
   /** For people: where it is. */
   position = 'before the first byte';
+  /** With what point the same recovery goes on; "" while there is none. */
+  point = '';
 
   /** With `isJson`, lines are objects: `{"progress": {…}}`. */
   constructor(
@@ -27,6 +29,7 @@ export class Progress {
   show(message: RecoverProgress): void {
     const { volume, phase, bytesDone, bytesTotal } = message;
     const share = percent(bytesDone, bytesTotal);
+    this.point = message.point;
     const verb = phase === 'verify' ? 'verifying' : 'copying';
     if (phase !== 'done') this.position = printable(`${verb} ${volume} at ${share} %`);
     if (this.output.isTerminal && !this.isJson) {

@@ -102,14 +102,23 @@ async function copy(
       if (message.phase === 'done') done.push(message);
     }
   } catch (thrown) {
-    if (!(thrown instanceof AfterimageError) || thrown.code !== 'INTERRUPTED') throw thrown;
-    throw new AfterimageError('INTERRUPTED', `the recovery stopped ${progress.position}; it can be resumed`, {
-      cause: thrown,
-    });
+    throw resumable(thrown, progress);
   } finally {
     progress.end();
   }
   return done;
+}
+
+/** Says how to go on, for `latest` is another point by then. */
+function resumable(thrown: unknown, { position, point }: Progress): unknown {
+  if (!(thrown instanceof AfterimageError)) return thrown;
+  const { code } = thrown;
+  const isInterrupted = code === 'INTERRUPTED';
+  // A target that failed its verification is worth nothing.
+  if ((point === '' && !isInterrupted) || code === 'VERIFY_FAILED') return thrown;
+  const what = isInterrupted ? `the recovery stopped ${position}` : thrown.message;
+  const how = point === '' ? '' : `; with --at ${point} it goes on from there`;
+  return new AfterimageError(code, `${what}${how}`, { cause: thrown });
 }
 
 export function renderRecovered(group: string, recovered: readonly RecoverProgress[], paint: Paint): string {

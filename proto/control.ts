@@ -167,6 +167,8 @@ export interface RecoverProgress {
   sha256: string;
   lsn: bigint;
   timeNs: bigint;
+  /** Names this point for good, as `latest` does not: with it a recovery that was interrupted goes on. */
+  point: string;
 }
 
 function method<Request extends object, Response extends object>(

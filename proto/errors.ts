@@ -313,7 +313,11 @@ export const ERRORS = {
   EXPORT_UNKNOWN: entry(EXIT.notFound, false, 'Name one of those that `afterimage export list` shows.'),
   EXPORT_BUSY: entry(EXIT.busy, true, 'Unmount the exported device first.'),
   EXPORT_LIMIT: entry(EXIT.busy, true, 'Close exports that are not needed any more.'),
-  TARGET_NOT_EMPTY: entry(EXIT.refused, false, 'Choose another target, or overwrite it with --yes.'),
+  TARGET_NOT_EMPTY: entry(
+    EXIT.refused,
+    false,
+    'Choose another target, or overwrite it with --yes. An interrupted recovery goes on with the point that is named.',
+  ),
   TARGET_TOO_SMALL: entry(EXIT.refused, false, 'Choose a target that is at least as large as the volume.'),
   TARGET_BUSY: entry(EXIT.busy, false, 'Unmount it or stop what uses it, or choose another target.'),
   TARGET_INVALID: entry(

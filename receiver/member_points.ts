@@ -88,12 +88,10 @@ export class MemberPoints {
           ? span
           : spans.find(({ firstLsn, lastLsn }) => firstLsn <= found && found <= lastLsn);
       if (own === undefined) throw outside(member, timeNs, spans);
-      // The era may go on in the next generation: what lies behind the coverage of this one was not captured all the same.
-      const behind = spans[spans.indexOf(own) + 1];
-      if (own.endNs !== null && timeNs > own.endNs && behind?.grade === 'gap') {
-        return this.position(member, behind, found);
-      }
-      return this.position(member, own, larger(found, own.firstLsn - 1n));
+      // The era may go on in the next generation: what lies behind the end of this span was lost, or never captured.
+      const isBehind = own.endNs !== null && timeNs > own.endNs;
+      const later = isBehind ? spans.slice(spans.indexOf(own) + 1).find(holds) : undefined;
+      return this.position(member, later ?? own, found);
     }
     if (span === undefined) throw outside(member, timeNs, spans);
     // Behind the last record of an era: covered, lost, or a time that never was since the clock was set forward.
@@ -102,12 +100,17 @@ export class MemberPoints {
       ({ firstLsn, endNs }) => endNs < timeNs && (isGap || firstLsn <= span.lastLsn),
     );
     const found = before === undefined ? 0n : await this.lsnWithin(member, before, timeNs);
-    return this.position(member, span, isGap ? found : larger(found, span.firstLsn - 1n));
+    return this.position(member, span, found);
   }
 
-  /** The position's time and, in a damaged span, the last LSN before it whose records are there. */
-  private async position(member: MemberRow, span: Span, wanted: bigint): Promise<MemberPosition> {
+  /**
+   * `last`: the last LSN at the wanted instant; of the span, but where nothing of it was there yet. The position's time
+   * and, in a damaged span, the last LSN before it whose records are there.
+   */
+  private async position(member: MemberRow, span: Span, last: bigint): Promise<MemberPosition> {
     const { generation, grade, reason } = span;
+    // A gap has no numbers of its own: what came before it.
+    const wanted = grade === 'gap' ? last : larger(last, span.firstLsn - 1n);
     const row = this.parts.catalog.segments.atOrBefore(member.uuid, wanted);
     const isHeld = row !== null && wanted <= row.lastLsn;
     const lsn = grade === 'damaged' && row !== null && !isHeld ? row.lastLsn : wanted;

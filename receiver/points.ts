@@ -17,6 +17,8 @@ export interface ResolvedPoint {
   group: GroupRow;
   /** The one that the point was named by comes first. */
   positions: [MemberPosition, ...MemberPosition[]];
+  /** Means the same for ever, as `latest` and `-90s` do not. */
+  text: string;
   /** The worst of the positions. */
   grade: Grade;
 }
@@ -78,7 +80,7 @@ export class Points {
           `LSN ${worst.lsn}, ${formatTime(worst.timeNs)}`,
       );
     }
-    return { group, positions, grade: worst.grade };
+    return { group, positions, text: lastingText(positions, syntax, timeNs), grade: worst.grade };
   }
 
   /**
@@ -186,6 +188,16 @@ export class Points {
       return volume === undefined ? [] : [{ volume, size, position }];
     });
   }
+}
+
+/** How the point is written for good. With several members, those that joined by time join by the same time again. */
+function lastingText(
+  [{ lsn, member }, ...others]: ResolvedPoint['positions'],
+  { kind }: PointSyntax,
+  timeNs: bigint,
+): string {
+  if (others.length === 0) return `lsn:${lsn}`;
+  return kind === 'lsn' || kind === 'checkpoint' ? `lsn:${member.uuid}:${lsn}` : formatTime(timeNs);
 }
 
 function atRecord(position: MemberPosition): NamedPoint {

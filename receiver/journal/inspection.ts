@@ -26,15 +26,22 @@ export interface Inspection {
   /** The last of `segments`, if it is not sealed and nothing acknowledged is missing behind it: append goes on there. */
   tail: SegmentInfo | null;
   holes: Hole[];
-  /** Files without any valid frame, of which nothing was ever acknowledged: an interrupted creation. */
+  /** Files without any valid frame, beyond every number that was used: an interrupted creation. */
   abandoned: string[];
+  /**
+   * Likewise beyond, but the disk does not give them: they may hold the frames of the last second, which only the agent
+   * knows to be acknowledged.
+   */
+  unreadable: string[];
 }
 export interface InspectionOptions {
   directory: string;
   /** Of this member, ascending. */
   known: readonly SegmentRow[];
-  /** A lower bound of what was acknowledged. */
+  /** A lower bound of what was acknowledged: no record up to there may be missing. */
   ackedLsn: bigint;
+  /** Every number up to there has been given away, in whichever generation. */
+  usedLsn: bigint;
   scan: (file: string, checkPayload: boolean) => Promise<SegmentScan>;
   isRunOf: (segment: SegmentInfo, runFile: string) => Promise<boolean>;
 }
@@ -43,41 +50,48 @@ interface Found {
   info: SegmentInfo | null;
   /** Why the valid frames end before the file does, "" if they do not. */
   reason: string;
+  /** The disk, and not what it holds, is why. */
+  isUnreadable: boolean;
   /** Whole and of this very segment. */
   hasRun: boolean;
 }
 
 /** Errors: IO_ERROR, SEGMENT_VERSION (never taken for damage: a newer program wrote it). */
 export async function inspectJournal(options: InspectionOptions): Promise<Inspection> {
-  const { directory, known, ackedLsn } = options;
+  const { directory, known, ackedLsn, usedLsn } = options;
   const names = new Set((await named(readdir(directory), directory)).sort());
   const rows = new Map(known.map((row) => [row.firstLsn, row]));
   const segments: SegmentInfo[] = [];
   const runs = new Set<bigint>();
   const reasons = new Map<bigint, string>();
-  const empty: { firstLsn: bigint; file: string }[] = [];
+  const empty: { firstLsn: bigint; file: string; isUnreadable: boolean }[] = [];
   for (const name of names) {
     const firstLsn = segmentFirstLsn(name);
     if (firstLsn === null) continue;
     const file = path.join(directory, name);
     const run = names.has(path.basename(runFile(file))) ? runFile(file) : null;
-    const { info, reason, hasRun } = await inspectSegment(file, run, rows.get(firstLsn) ?? null, options);
+    const row = rows.get(firstLsn) ?? null;
+    const { info, reason, isUnreadable, hasRun } = await inspectSegment(file, run, row, options);
     if (reason !== '') reasons.set(firstLsn, reason);
-    if (info === null) empty.push({ firstLsn, file });
+    if (info === null) empty.push({ firstLsn, file, isUnreadable });
     else segments.push(info);
     if (hasRun) runs.add(firstLsn);
   }
   const holes = holesBetween(required(segments, known, ackedLsn), segments, reasons);
   const last = segments.at(-1);
   const isIntact = last !== undefined && !last.sealed && !holes.some((hole) => hole.firstLsn > last.lastLsn);
+  // What was acknowledged is never removed, whatever has become of it: its disk may only have trouble today.
+  const beyond = empty.filter(
+    ({ firstLsn }) =>
+      firstLsn > usedLsn && !holes.some((hole) => hole.firstLsn <= firstLsn && firstLsn <= hole.lastLsn),
+  );
   return {
     segments,
     runs,
     tail: isIntact ? last : null,
     holes,
-    abandoned: empty
-      .filter(({ firstLsn }) => !holes.some((hole) => hole.firstLsn <= firstLsn && firstLsn <= hole.lastLsn))
-      .map(({ file }) => file),
+    abandoned: beyond.filter(({ isUnreadable }) => !isUnreadable).map(({ file }) => file),
+    unreadable: beyond.filter(({ isUnreadable }) => isUnreadable).map(({ file }) => file),
   };
 }
 
@@ -92,23 +106,24 @@ async function inspectSegment(
   // since then is met when it is read (damage_watch.ts).
   if (row?.sealed === true && BigInt((await named(stat(file), file)).size) === row.bytes) {
     const info = segmentInfo(row, file);
-    if (await isIts(info)) return { info, reason: '', hasRun: true };
+    if (await isIts(info)) return { info, reason: '', isUnreadable: false, hasRun: true };
   }
-  const { info, reason } = await readSegment(file, scan);
-  return { info, reason, hasRun: info?.sealed === true && (await isIts(info)) };
+  const { info, reason, isUnreadable } = await readSegment(file, scan);
+  return { info, reason, isUnreadable, hasRun: info?.sealed === true && (await isIts(info)) };
 }
 
 /** A segment up to its last valid frame, read in full; null when there is none. Errors: as inspectJournal. */
 export async function readSegment(
   file: string,
   scan: InspectionOptions['scan'],
-): Promise<Pick<Found, 'info' | 'reason'>> {
+): Promise<Omit<Found, 'hasRun'>> {
   try {
     const { info, stopReason } = await scan(file, true);
-    return { info: info.frames === 0 ? null : info, reason: stopReason };
+    return { info: info.frames === 0 ? null : info, reason: stopReason, isUnreadable: false };
   } catch (thrown) {
     if (!isDamage(thrown)) throw thrown;
-    return { info: null, reason: toAfterimageError(thrown).message };
+    const { code, message } = toAfterimageError(thrown);
+    return { info: null, reason: message, isUnreadable: code !== 'SEGMENT_CORRUPT' };
   }
 }
 

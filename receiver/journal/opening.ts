@@ -1,10 +1,11 @@
 /** Opens a member's journal at the start: inspects it, sets the catalog right, and places the native writer. */
-import { unlink } from 'node:fs/promises';
+import { rename, unlink } from 'node:fs/promises';
 import type { Appended, JournalWriter, SegmentInfo, SegmentVolume } from '../../native/index.js';
 import type * as native from '../../native/index.js';
 import { AfterimageError, toAfterimageError } from '../../proto/errors.js';
 import { parseUuid } from '../../proto/uuid.js';
 import type { Log } from '../../service/log.js';
+import { named } from '../../service/system_errors.js';
 import type { Catalog } from '../catalog/catalog.js';
 import type { GenerationRow } from '../catalog/generations.js';
 import type { MemberRow } from '../catalog/members.js';
@@ -36,16 +37,17 @@ export interface OpenJournal {
  * Errors: JOURNAL_IO, STORE_INVALID, SEGMENT_VERSION.
  */
 export async function openJournal(parts: OpeningParts, member: MemberRow): Promise<OpenJournal> {
-  const { catalog, store } = parts;
+  const { catalog, store, log } = parts;
   const directory = store.journalDirectory(member.group, member.uuid);
   const inspection = await inspectJournal({
     directory,
     known: catalog.segments.segments(member.uuid),
     ackedLsn: ackedRecord(member, catalog.generations.generations(member.uuid)),
+    usedLsn: usedNumber(member, catalog),
     scan: parts.native.scanSegment,
     isRunOf: parts.native.isRunOf,
   });
-  for (const file of inspection.abandoned) await unlink(file);
+  await clearTheWay(inspection, log);
   reconcile(parts, member, catalog.generations.newest(member.uuid), inspection);
   const last = inspection.segments.at(-1) ?? null;
   await noteEras(parts, member, inspection.segments);
@@ -62,6 +64,31 @@ function ackedRecord(member: MemberRow, generations: readonly GenerationRow[]): 
     if (end >= firstLsn) return end;
   }
   return 0n;
+}
+
+/** The highest number that was ever given away, as far as the catalog knows. */
+function usedNumber(member: MemberRow, catalog: Catalog): bigint {
+  return [
+    member.ackedLsn,
+    ...catalog.generations.generations(member.uuid).map(({ lastLsn }) => lastLsn ?? 0n),
+    ...catalog.damage.damage(member.uuid).map(({ lastLsn }) => lastLsn),
+    catalog.segments.last(member.uuid)?.lastLsn ?? 0n,
+  ].reduce(larger);
+}
+
+/** The next segments are written where these stand. */
+async function clearTheWay({ abandoned, unreadable }: Inspection, log: Log): Promise<void> {
+  for (const file of abandoned) {
+    log.warn({ file }, 'a segment whose creation was interrupted is removed');
+    await named(unlink(file), file);
+  }
+  for (const file of unreadable) {
+    log.error(
+      { file },
+      'a segment that the disk does not give is put aside, with .unreadable at the end of its name',
+    );
+    await named(rename(file, `${file}.unreadable`), file);
+  }
 }
 
 /** Makes the catalog say what the directory holds. */

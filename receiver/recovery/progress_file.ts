@@ -16,6 +16,7 @@ const schema = z.object({
   // Not uuid(): identities are random in all their bits, those of version and variant too.
   volume: z.guid(),
   lsn: decimal,
+  point: z.string(),
   size: decimal,
   target: z.string(),
   offset: decimal,
@@ -27,6 +28,8 @@ export interface RecoveryIdentity {
   /** UUID of the volume. */
   volume: string;
   lsn: bigint;
+  /** The point that `lsn` was found by, written so that it lasts. */
+  point: string;
   /** Of the volume, bytes. */
   size: bigint;
 }
@@ -39,10 +42,10 @@ export interface RecoveryProgress extends RecoveryIdentity {
   isSparse: boolean;
 }
 
-/** What `file` says, if it is about the same point of the same volume in the same target; else null. */
+/** What `file` says, if it is about the same volume, maybe at another point, in the same target; else null. */
 export async function readProgress(
   file: string,
-  { volume, lsn, size }: RecoveryIdentity,
+  { volume, size }: RecoveryIdentity,
   target: string,
 ): Promise<RecoveryProgress | null> {
   let json: unknown;
@@ -54,13 +57,13 @@ export async function readProgress(
   const parsed = schema.safeParse(json);
   if (!parsed.success) return null;
   const progress = parsed.data;
-  const isSame = progress.volume === volume && progress.lsn === lsn && progress.size === size;
+  const isSame = progress.volume === volume && progress.size === size;
   return isSame && progress.target === target && progress.offset <= size ? progress : null;
 }
 
 export function writeProgress(file: string, progress: RecoveryProgress): Promise<void> {
-  const { volume, lsn, size, target, offset, isSparse } = progress;
-  const json = { volume, lsn: String(lsn), size: String(size), target, offset: String(offset), isSparse };
+  const { lsn, size, offset } = progress;
+  const json = { ...progress, lsn: String(lsn), size: String(size), offset: String(offset) };
   return writeDurably(file, `${JSON.stringify(json)}\n`);
 }
 

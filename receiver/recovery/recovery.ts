@@ -84,7 +84,12 @@ export class Recovery {
     const jobs = volumes.map((each) => ({
       point: each,
       file: volume === '' ? path.join(target, imageName(each)) : target,
-      identity: { volume: each.volume.uuid, lsn: each.options.lsn, size: each.options.size },
+      identity: {
+        volume: each.volume.uuid,
+        lsn: each.options.lsn,
+        point: point.text,
+        size: each.options.size,
+      },
     }));
     if (volume !== '') return jobs;
     await assertOutsideStore(this.parts, target);
@@ -145,7 +150,7 @@ export class Recovery {
 
   private async *copy(
     job: Job,
-    { positions: [{ lsn, timeNs }] }: ResolvedPoint,
+    { positions: [{ lsn, timeNs }], text }: ResolvedPoint,
     source: BlockDevice,
     target: Target,
     signal: AbortSignal,
@@ -156,6 +161,7 @@ export class Recovery {
       bytesTotal: job.identity.size,
       lsn,
       timeNs,
+      point: text,
     };
     const isTime = this.throttle();
     let bytesWritten = 0n;

@@ -64,13 +64,15 @@ export async function openTarget(
   const loops = found === null ? [] : await loopDevicesOver(await realPlace(file));
   if (loops.length > 0) throw new AfterimageError('TARGET_BUSY', `${file} is in use as ${loops.join(', ')}`);
   const progressFile = isDevice ? deviceProgressFile(parts, file) : `${file}${PROGRESS_SUFFIX}`;
-  const earlier = found === null ? null : await readProgress(progressFile, identity, await identityOf(file));
+  const unfinished =
+    found === null ? null : await readProgress(progressFile, identity, await identityOf(file));
+  const earlier = unfinished?.lsn === identity.lsn ? unfinished : null;
   const isSameFile = isDevice || BigInt(found?.size ?? 0) === identity.size;
   // Whoever overwrites does not want what is complete already, and may have seen it fail its verification.
   const isResumed = earlier !== null && isSameFile && !(overwrite && earlier.offset === identity.size);
   if (!isResumed) {
     const isEmpty = !isDevice && (found === null || found.size === 0);
-    if (!isEmpty && !overwrite) throw new AfterimageError('TARGET_NOT_EMPTY', `${file} is not empty`);
+    if (!isEmpty && !overwrite) throw notEmpty(file, unfinished);
     if (!isDevice) await emptyFile(parts, file, found, identity.size);
   }
   const progress = isResumed
@@ -113,10 +115,22 @@ export async function checkDirectory(
       identity === undefined
         ? null
         : await readProgress(`${file}${PROGRESS_SUFFIX}`, identity, await identityOf(file));
+    if (identity !== undefined && progress !== null && progress.lsn !== identity.lsn) {
+      throw notEmpty(file, progress);
+    }
     if (progress === null) {
       throw new AfterimageError('TARGET_NOT_EMPTY', `${directory} is not empty: it holds ${name}`);
     }
   }
+}
+
+/** `latest` is another point by now: whoever repeats the command gets told which one it was. */
+function notEmpty(file: string, unfinished: RecoveryProgress | null): AfterimageError {
+  const what =
+    unfinished === null
+      ? 'is not empty'
+      : `holds a recovery of ${unfinished.point} that was interrupted, and goes on with that point`;
+  return new AfterimageError('TARGET_NOT_EMPTY', `${file} ${what}`);
 }
 
 /**

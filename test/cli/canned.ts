@@ -167,6 +167,7 @@ export function recoverProgress(bytesDone: bigint, phase = 'copy', volume = 'dat
     sha256: phase === 'done' ? 'ab'.repeat(32) : '',
     lsn: LSN,
     timeNs: TIME_NS,
+    point: `lsn:${LSN}`,
   };
 }
 

@@ -117,7 +117,7 @@ t.test('a target that is not empty: a terminal is asked, others are refused', as
   );
 });
 
-t.test('Ctrl-C in the middle: 130, where it stopped, and that it can be resumed', async (t) => {
+t.test('Ctrl-C in the middle: 130, where it stopped, and how it is resumed', async (t) => {
   const runDir = await temporary(t);
   let end: (value: unknown) => void;
   const cleanedUp = new Promise((resolve) => (end = resolve));
@@ -142,7 +142,29 @@ t.test('Ctrl-C in the middle: 130, where it stopped, and that it can be resumed'
   t.strictSame([status, stdout], [130, '']);
   t.match(
     stderr.text,
-    /error INTERRUPTED: the recovery stopped copying data at 42 %; it can be resumed\n {2}→ Run the command again/,
+    `error INTERRUPTED: the recovery stopped copying data at 42 %; with --at lsn:${LSN} it goes on from there\n`,
   );
   await cleanedUp;
 });
+
+t.test(
+  'whatever ends a recovery in the middle, how it is resumed is said, unless it cannot be',
+  async (t) => {
+    for (const [code, isResumable] of [
+      ['DISK_FULL', true],
+      ['VERIFY_FAILED', false],
+    ] as const) {
+      const runDir = await temporary(t);
+      await cannedReceiver(t, runDir, {
+        async *recover() {
+          await Promise.resolve();
+          yield recoverProgress(420n);
+          throw new AfterimageError(code, '/srv/rescue');
+        },
+      });
+      const { stderr } = await invoke(runDir, ARGV);
+      t.match(stderr, `error ${code}: /srv/rescue`);
+      t.equal(stderr.includes(`with --at lsn:${LSN} it goes on`), isResumable, code);
+    }
+  },
+);

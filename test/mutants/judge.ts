@@ -7,6 +7,8 @@ export interface Run {
   ended: 'passed' | 'failed' | 'crash' | 'time-out';
   /** What failed, by name. */
   failures: string[];
+  /** What passed, of a scenario. */
+  passes: string[];
   seconds: number;
   output: string;
 }
@@ -31,10 +33,12 @@ export async function runNative(program: string, testCase: string, limit: number
 export async function runScenario(addon: string, file: string, limit: number): Promise<Run> {
   const args = [`dist/test/scenario/${file}.test.js`];
   const run = await runProgram(process.execPath, args, { AFTERIMAGE_ADDON: addon }, limit);
-  const failures = [...run.output.matchAll(/^ +not ok \d+ - (.*?)(?: # time=.*)?$/gm)];
-  const names = failures.map((match) => match[1] ?? '');
-  const late = names.some((name) => /^timeout!/.test(name));
-  return { ...run, ended: late ? 'time-out' : run.ended, failures: names };
+  const assertions = (result: RegExp): string[] =>
+    [...run.output.matchAll(result)].map((match) => match[1] ?? '');
+  const failures = assertions(/^ +not ok \d+ - (.*?)(?: # time=.*)?$/gm);
+  const passes = assertions(/^ +ok \d+ - (.*?)(?: # time=.*)?$/gm);
+  const late = failures.some((name) => /^timeout!/.test(name));
+  return { ...run, ended: late ? 'time-out' : run.ended, failures, passes };
 }
 
 async function runProgram(
@@ -61,5 +65,5 @@ async function runProgram(
         : status.startsWith('a time-out')
           ? 'time-out'
           : 'crash';
-  return { ended: how, failures: [], seconds: (Date.now() - begin) / 1000, output };
+  return { ended: how, failures: [], passes: [], seconds: (Date.now() - begin) / 1000, output };
 }

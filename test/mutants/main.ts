@@ -57,8 +57,15 @@ for (const name of new Set(chosen.flatMap((mutant) => mutant.native)))
   seconds.set(name, control(name, await runNative(healthyTests, name, CONTROL_SECONDS_MAX)));
 if (endToEnd.length > 0) {
   const healthy = await addon(CONTROL);
-  for (const file of new Set(endToEnd.map((mutant) => mutant.scenario?.file ?? '')))
-    seconds.set(file, control(file, await runScenario(healthy, file, CONTROL_SECONDS_MAX)));
+  for (const file of new Set(endToEnd.map((mutant) => mutant.scenario?.file ?? ''))) {
+    const run = await runScenario(healthy, file, CONTROL_SECONDS_MAX);
+    seconds.set(file, control(file, run));
+    for (const { name, scenario } of endToEnd) {
+      // An assertion that was given another name catches nothing any more.
+      if (scenario?.file === file && !run.passes.some((pass) => scenario.assertion.test(pass)))
+        throw new Error(`control: ${file} asserts nothing that ${name} waits for: ${scenario.assertion}`);
+    }
+  }
 }
 
 const missed: string[] = [];

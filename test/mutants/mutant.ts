@@ -7,14 +7,17 @@ export interface Mutant {
   breaks: 'R1' | 'R2' | 'R3' | 'R4' | 'R5' | 'R6';
   /** Test cases of test/native, by their whole names: each of them has to fail. */
   native: string[];
-  /** A scenario that has to fail when both daemons run the mutated addon; null: it cannot see it. */
+  /**
+   * A scenario that has to fail, in an assertion of that name, when both daemons run the mutated addon; null: it cannot
+   * see it.
+   */
   scenario: { file: string; assertion: RegExp } | null;
   /** How its tests may end besides failing an assertion. Without it a crash or a time-out is no catch. */
   mayEnd?: 'crash' | 'time-out';
 }
 
-/** prefix.test.ts: the oracle's verdict over one point, or the comparison of backing and latest point. */
-const PREFIX = /sectors written$|gives the same$|is what the backing holds$/;
+/** prefix.test.ts: the verdict of the oracle or of the replay over one point, or the comparison of backing and latest. */
+const PREFIX = /, in \d+ sectors$|, says the replay$|is what the backing holds$/;
 
 export const MUTANTS: readonly Mutant[] = [
   {

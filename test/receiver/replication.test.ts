@@ -201,11 +201,16 @@ t.test('an acknowledged frame that rots is damage: named, refused, and healed by
   ]);
   t.ok(state.equals(await recovered(scene, 'latest')), 'latest is the last one that is whole');
   await t.rejects(receiver.call('exportOpen', exportOf(`lsn:${last}`)), { code: 'POINT_GRADE' });
+  const lostNs = agent.position().timeNs;
 
   const different = await resync(t, scene, last);
   t.ok(different > 0 && different <= 10, `${different} blocks differ`);
   t.ok(agent.present.equals(await recovered(scene, 'latest')));
   t.ok(state.equals(await recovered(scene, `lsn:${intact}`)), 'what was whole before stays recoverable');
+  // The era goes on in the new generation: the instants of what was lost were taken for time after the last whole record.
+  for (const timeNs of [lostNs, lostNs + 1n]) {
+    await t.rejects(receiver.call('exportOpen', exportOf(rfc3339(timeNs))), { code: 'POINT_GRADE' });
+  }
 });
 
 t.test(

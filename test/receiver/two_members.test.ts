@@ -30,10 +30,12 @@ async function beat({ receiver, agent, stream }: Scene, host: string): Promise<b
     await sleep(10);
   }
 }
-async function holds(t: Test, { receiver, agent }: Scene, volume: string, point: string): Promise<void> {
+/** Returns the point, as it is named for good. */
+async function holds(t: Test, { receiver, agent }: Scene, volume: string, point: string): Promise<string> {
   const target = path.join(receiver.directory, randomBytes(4).toString('hex'));
-  await receiver.recover({ volume, point, target });
+  const messages = await receiver.recover({ volume, point, target });
   t.ok(agent.present.equals(await readFile(target)), `${volume} at ${point}`);
+  return messages.at(-1)?.point ?? '';
 }
 
 t.test('a quiet member does not hold the others back', async (t) => {
@@ -46,4 +48,23 @@ t.test('a quiet member does not hold the others back', async (t) => {
   await holds(t, busy, 'log', 'latest');
   await holds(t, quiet, 'data', 'latest');
   await holds(t, busy, 'log', rfc3339(coveredNs));
+});
+
+t.test('what was `latest` has a name that stays, for every member', async (t) => {
+  const { quiet, busy } = await scene(t);
+  await writeMore(busy, 5);
+  await beat(busy, 'host2');
+  await beat(quiet, 'host1');
+  const latest = await holds(t, busy, 'log', 'latest');
+  const record = await holds(t, busy, 'log', `lsn:host2:${busy.agent.position().lsn}`);
+  const before = { log: Buffer.from(busy.agent.present), data: Buffer.from(quiet.agent.present) };
+  await writeMore(busy, 5);
+  await writeMore(quiet, 5);
+  for (const point of [latest, record]) {
+    for (const [volume, content] of Object.entries(before)) {
+      const target = path.join(busy.receiver.directory, randomBytes(4).toString('hex'));
+      await busy.receiver.recover({ volume, point, target });
+      t.ok(content.equals(await readFile(target)), `${volume} at ${point}`);
+    }
+  }
 });

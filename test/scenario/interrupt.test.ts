@@ -87,7 +87,7 @@ t.test(
     first.child.kill('SIGINT');
     t.equal(await ended(first.child, 30), 130, 'Ctrl-C ends it with 130');
     const [cut] = objects<{ error: { code: string; message: string } }>(first.stderr(), 'error');
-    t.match(cut?.error, { code: 'INTERRUPTED', message: /can be resumed/ });
+    t.match(cut?.error, { code: 'INTERRUPTED', message: `--at lsn:${durableLsn} it goes on` });
     t.equal(first.stdout(), '', 'and it claims nothing');
     await until('the receiver has noticed', async () => (await recorded()) > 0);
     const reached = await recorded();

@@ -77,6 +77,7 @@ function progress(bytesDone: bigint): RecoverProgress {
     sha256: '',
     lsn: 1n,
     timeNs: 1n,
+  point: 'lsn:1',
   };
 }
 

@@ -35,13 +35,15 @@ interface Journal {
   files: (SegmentScan | { firstLsn: bigint; error: AfterimageError })[];
   known: SegmentRow[];
   ackedLsn: bigint;
+  /** ackedLsn unless given. */
+  usedLsn?: bigint;
   /** Whether every segment has a run that is its own. */
   hasRuns?: boolean;
 }
 
 async function inspect(
   test: Test,
-  { files, known, ackedLsn, hasRuns = false }: Journal,
+  { files, known, ackedLsn, usedLsn = ackedLsn, hasRuns = false }: Journal,
 ): Promise<Inspection> {
   const directory = await mkdtemp(path.join(tmpdir(), 'afterimage-journal-'));
   test.teardown(() => rm(directory, { recursive: true, force: true }));
@@ -57,7 +59,8 @@ async function inspect(
     if (found === undefined) throw new Error(`${file} was never written`);
     return 'error' in found ? Promise.reject(found.error) : Promise.resolve(found);
   };
-  return inspectJournal({ directory, known, ackedLsn, scan, isRunOf: () => Promise.resolve(hasRuns) });
+  const isRunOf = (): Promise<boolean> => Promise.resolve(hasRuns);
+  return inspectJournal({ directory, known, ackedLsn, usedLsn, scan, isRunOf });
 }
 
 function whole(info: SegmentInfo): SegmentScan {
@@ -126,6 +129,38 @@ t.test('a segment that was being created when the power went', async (t) => {
   const hurt = await inspect(t, { files, known, ackedLsn: 12n });
   t.match(hurt.holes, [{ firstLsn: 11n, lastLsn: 12n, reason: 'bad header' }]);
   t.same(hurt.abandoned, [], 'what was acknowledged is never removed');
+});
+
+/**
+ * Symptom: the only segment of a generation's end had lost its header, its damage was recorded and a new generation had
+ * begun; the start after that took the file for an interrupted creation and removed it, with all frames behind the header.
+ */
+t.test('a segment without its header that an earlier generation ended with is kept', async (t) => {
+  const error = new AfterimageError('SEGMENT_CORRUPT', 'bad header');
+  const next = segment(101n, 110n, { ...active, generation: 2n });
+  const files = [whole(segment(1n, 10n)), { firstLsn: 11n, error }, whole(next)];
+  const known = [row(segment(1n, 10n)), row(next)];
+  const found = await inspect(t, { files, known, ackedLsn: 110n });
+  t.same([found.holes, found.abandoned, found.unreadable], [[], [], []]);
+  const ended = [whole(segment(1n, 10n)), { firstLsn: 11n, error }];
+  const before = await inspect(t, {
+    files: ended,
+    known: [row(segment(1n, 10n))],
+    ackedLsn: 10n,
+    usedLsn: 20n,
+  });
+  t.same(before.abandoned, [], 'nor before the next generation has a record');
+});
+
+t.test('a new segment that the disk does not give may hold what the agent knows to be durable', async (t) => {
+  const error = new AfterimageError('IO_ERROR', 'read', { cause: Object.assign(new Error(), { errno: 5 }) });
+  const files = [whole(segment(1n, 10n)), { firstLsn: 11n, error }];
+  const found = await inspect(t, { files, known: [row(segment(1n, 10n))], ackedLsn: 10n });
+  t.same([found.holes, found.abandoned], [[], []]);
+  t.same(
+    found.unreadable.map((file) => path.basename(file)),
+    [segmentName(11n)],
+  );
 });
 
 t.test('a segment of a newer program is no damage', async (t) => {

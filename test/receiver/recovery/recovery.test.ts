@@ -45,7 +45,10 @@ async function scene(test: Test, replaced: Partial<RecoveryParts['native']> = {}
   const recovery = new Recovery({
     points: {
       resolve: () =>
-        Promise.resolve({ positions: [{ lsn: lsn.value, timeNs: 1n }] } as unknown as ResolvedPoint),
+        Promise.resolve({
+          positions: [{ lsn: lsn.value, timeNs: 1n }],
+          text: `lsn:${lsn.value}`,
+        } as unknown as ResolvedPoint),
       volumes: () => [
         {
           volume: { uuid, name: 'data' },
@@ -75,9 +78,9 @@ async function all(messages: AsyncIterable<RecoverProgress>): Promise<RecoverPro
   return list;
 }
 /** Interrupts the recovery once half of it is written. */
-async function interrupt({ recovery }: Scene, target: string): Promise<void> {
+async function interrupt({ recovery }: Scene, target: string, volume = 'data'): Promise<void> {
   const abort = new AbortController();
-  for await (const { bytesDone } of recovery.run(request(target), abort.signal)) {
+  for await (const { bytesDone } of recovery.run(request(target, { volume }), abort.signal)) {
     if (bytesDone >= BigInt(SIZE / 2)) abort.abort();
   }
 }
@@ -97,12 +100,25 @@ t.test('an interrupted recovery goes on where it stopped, to the same point only
   const target = path.join(directory, 'out');
   await t.rejects(interrupt(here, target), { code: 'INTERRUPTED' });
   lsn.value = 8n;
-  await t.rejects(all(recovery.run(request(target), never)), { code: 'TARGET_NOT_EMPTY' });
+  const another = { code: 'TARGET_NOT_EMPTY', message: /out holds a recovery of lsn:7 that was interrupted/ };
+  await t.rejects(all(recovery.run(request(target), never)), another);
   lsn.value = 7n;
   const messages = await all(recovery.run(request(target), never));
   t.ok((messages[0]?.bytesDone ?? 0n) >= BigInt(SIZE / 2), 'nothing is copied twice');
   t.ok(content.equals(await readFile(target)));
   t.notOk((await readdir(directory)).some((name) => name.endsWith('-resume')));
+});
+
+t.test('a directory with a recovery of another point names that point', async (t) => {
+  // `latest` was another point when the command was repeated: all that could be done was to begin anew.
+  const here = await scene(t);
+  const target = await made(here.directory, 'group');
+  await t.rejects(interrupt(here, target, ''), { code: 'INTERRUPTED' });
+  here.lsn.value = 8n;
+  await t.rejects(all(here.recovery.run(request(target, { volume: '' }), never)), {
+    code: 'TARGET_NOT_EMPTY',
+    message: /data\.img holds a recovery of lsn:7 that was interrupted/,
+  });
 });
 
 t.test('a caller that goes away leaves a recovery that can go on', async (t) => {

@@ -4,7 +4,7 @@ import { isName } from '../service/config.js';
 import type { Clock } from './clock.js';
 
 /** Longest wait for the receiver: it has to have everything up to the checkpoint on stable storage first. */
-export const CHECKPOINT_WAIT_MS = 30_000;
+export const CHECKPOINT_WAIT_MS = 100_000;
 
 export interface Position {
   lsn: bigint;
@@ -28,7 +28,7 @@ export class Checkpoints {
 
   /**
    * Resolves with the position that was marked, once the receiver has kept it. Errors: CHECKPOINT_INVALID,
-   * CHECKPOINT_EXISTS, DAEMON_TIMEOUT, and why the session could not ask.
+   * CHECKPOINT_EXISTS, CHECKPOINT_PENDING, and why the session could not ask.
    */
   async create(name: string): Promise<Position> {
     if (!isName(name)) throw new AfterimageError('CHECKPOINT_INVALID', `"${name}" is not a name`);
@@ -64,6 +64,6 @@ export class Checkpoints {
 
   private async timeOut(name: string, answered: AbortSignal): Promise<never> {
     await this.clock.sleep(CHECKPOINT_WAIT_MS, answered);
-    throw new AfterimageError('DAEMON_TIMEOUT', `the receiver has not kept checkpoint ${name} in time`);
+    throw new AfterimageError('CHECKPOINT_PENDING', `checkpoint ${name} is marked, and not durable yet`);
   }
 }

@@ -19,9 +19,6 @@ export async function run(argv: readonly string[], surroundings: Surroundings): 
   } catch (thrown) {
     const error = usageError(thrown);
     if (error === null) return EXIT.ok;
-    // An INTERNAL error without its stack could not be reported usefully.
-    if (error.code === 'INTERNAL' && error.cause instanceof Error)
-      surroundings.stderr.write(`${error.cause.stack}\n`);
     reportFailure(error, argv.includes('--json'), surroundings);
     return error.exit;
   }

@@ -4,11 +4,21 @@ import { jsonLine } from './json.js';
 import type { Surroundings } from './surroundings.js';
 import { painter, printable, type Paint } from './table.js';
 
-/** "error CODE: message" and what to do about it, or the same as one JSON object, on stderr. */
+/**
+ * "error CODE: message" and what to do about it, or the same as one JSON object, on stderr. An INTERNAL error without its
+ * stack could not be reported usefully.
+ */
 export function reportFailure(error: AfterimageError, isJson: boolean, { stderr, env }: Surroundings): void {
-  const { code, message, hint, retryable } = error;
-  if (isJson) stderr.write(jsonLine({ error: { code, message, hint, retryable } }));
-  else stderr.write(renderFailure(error, painter(stderr, env)));
+  const { code, message, hint, retryable, cause } = error;
+  const stack = code === 'INTERNAL' && cause instanceof Error ? cause.stack : undefined;
+  if (isJson) {
+    stderr.write(
+      jsonLine({ error: { code, message, hint, retryable, ...(stack === undefined ? {} : { stack }) } }),
+    );
+    return;
+  }
+  if (stack !== undefined) stderr.write(`${stack}\n`);
+  stderr.write(renderFailure(error, painter(stderr, env)));
 }
 
 /** Messages come from other machines, and some have several lines: those of a configuration's mistakes. */

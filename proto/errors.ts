@@ -293,6 +293,11 @@ export const ERRORS = {
     'Name an LSN: the clock was set back, and that time happened twice.',
   ),
   CHECKPOINT_EXISTS: entry(EXIT.refused, false, 'Choose another name.'),
+  CHECKPOINT_PENDING: entry(
+    EXIT.unavailable,
+    false,
+    'Wait, and do not ask again: it is kept once everything up to it is in the journal, and in `afterimage checkpoint list` then.',
+  ),
   CHECKPOINT_BUSY: entry(EXIT.busy, true, 'Ask again in a moment: too many checkpoints are under way.'),
   CHECKPOINT_UNKNOWN: entry(
     EXIT.notFound,

@@ -1,5 +1,6 @@
 /** Checkpoints of a session that wait for their LSN to be durable and `ordered`. Pure; a part of the session machine. */
 import type { Checkpoint, CheckpointRequest, ReceiverBody } from '../proto/replication.js';
+import { isName } from '../service/settings.js';
 import type { ReceiverAction } from './session_events.js';
 import { NUMBER_MAX } from './session_limits.js';
 
@@ -8,8 +9,6 @@ export interface CheckpointPort {
   emit(action: ReceiverAction): void;
   send(body: ReceiverBody): void;
 }
-
-const NAME = /^[A-Za-z0-9._-]{1,64}$/;
 
 export class CheckpointWaits {
   readonly #waiting: Checkpoint[] = [];
@@ -36,7 +35,7 @@ export class CheckpointWaits {
   /** The agent marks `checkpoint.lsn`. */
   add(checkpoint: Checkpoint, isOpen: boolean): void {
     const { requestId, name, lsn, timeNs } = checkpoint;
-    if (!NAME.test(name)) this.#answer(requestId, 'CHECKPOINT_INVALID', `"${name}" is no name`);
+    if (!isName(name)) this.#answer(requestId, 'CHECKPOINT_INVALID', `"${name}" is no name`);
     else if (timeNs > NUMBER_MAX) this.#answer(requestId, 'CHECKPOINT_INVALID', `no clock shows ${timeNs}`);
     else if (!isOpen || lsn === 0n) this.#answer(requestId, 'POINT_GRADE', 'nothing is captured now');
     else if (this.#waiting.length + this.#keeping.size >= this.countMax) {

@@ -36,8 +36,8 @@ export interface ControlParts extends StatusParts {
   stopping: AbortSignal;
 }
 
-/** How long an agent may take to mark a checkpoint and ship everything before it. */
-const CHECKPOINT_TIMEOUT_MS = 30_000;
+/** How long an agent may take to mark a checkpoint and ship everything before it, until the caller is told to look later. */
+const CHECKPOINT_TIMEOUT_MS = 100_000;
 
 /** The handlers of receiverControlService. */
 export function controlHandlers(parts: ControlParts): UntypedServiceImplementation {
@@ -154,17 +154,20 @@ async function createCheckpoint(
   const row = catalog.members.members(group.uuid)[0];
   const live = row === undefined ? null : (members.get(row.uuid)?.live ?? null);
   if (live === null) throw new AfterimageError('AGENT_AWAY', `no agent of ${groupName} is connected`);
-  await withTimeout(live.askCheckpoint(name), groupName);
+  await withTimeout(live.askCheckpoint(name), name);
   const kept = listCheckpoints(parts, groupName).find((checkpoint) => checkpoint.name === name);
   if (kept === undefined) throw new AfterimageError('CHECKPOINT_UNKNOWN', `${name} was not kept`);
   return kept;
 }
 
-async function withTimeout(asked: Promise<void>, group: string): Promise<void> {
+/** What was asked for goes on. */
+async function withTimeout(asked: Promise<void>, name: string): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(() => {
-      reject(new AfterimageError('DAEMON_TIMEOUT', `the agent of ${group} did not answer in time`));
+      reject(
+        new AfterimageError('CHECKPOINT_PENDING', `checkpoint ${name} is asked for, and not durable yet`),
+      );
     }, CHECKPOINT_TIMEOUT_MS);
   });
   try {

@@ -3,6 +3,7 @@
  * (receiver/session.ts); this carries its actions out in their order and hands every result back. What must keep an
  * order runs in one lane: each volume's base, the hashes, the generations. Frames keep theirs in the journal's writer.
  */
+import { strict as assert } from 'node:assert';
 import { randomBytes, randomUUID } from 'node:crypto';
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import { AfterimageError, isErrorCode, toAfterimageError } from '../proto/errors.js';
@@ -12,10 +13,9 @@ import { formatUuid } from '../proto/uuid.js';
 import type { Log } from '../service/log.js';
 import { toCatalogError } from './catalog/database.js';
 import { FlowGate } from './flow.js';
-import { fence } from './hello.js';
 import { Lanes } from './lanes.js';
 import type { LiveSession, Members } from './members.js';
-import type { ReceiverAction, ReceiverEvent } from './session_events.js';
+import type { ReceiverAction, ReceiverEvent, StoredWriter } from './session_events.js';
 import { missing, SessionWork, storeWriter, type SessionWorkParts } from './session_work.js';
 
 export type ReplicationStream = ServerDuplexStream<AgentMessage, ReceiverMessage>;
@@ -50,6 +50,8 @@ export class Ingest implements LiveSession {
   private isHandling = false;
   private isClosed = false;
   private hello: Hello | null = null;
+  /** The sessions that had claimed the member before. */
+  private earlier: LiveSession[] = [];
   private work: SessionWork | null = null;
   /** Checkpoints that somebody here asked for, by request. */
   private readonly asked = new Map<string, Waiting>();
@@ -75,8 +77,9 @@ export class Ingest implements LiveSession {
     stream.on('error', () => this.lost());
   }
 
-  get epoch(): bigint {
-    return this.hello?.epoch ?? 0n;
+  get writer(): StoredWriter {
+    const { epoch, instance } = this.knownHello;
+    return { epoch, instance };
   }
 
   displace(code: 'FENCED' | null): Promise<void> {
@@ -153,7 +156,7 @@ export class Ingest implements LiveSession {
         return this.find(action.hello);
       case 'closeOther':
         return this.start('session', async () => {
-          await this.other()?.displace(action.code);
+          await Promise.all(this.earlier.map((other) => other.displace(action.code)));
           return { type: 'otherClosed' };
         });
       case 'storeEpoch':
@@ -228,8 +231,10 @@ export class Ingest implements LiveSession {
     clearTimeout(this.helloTimer);
     this.log = this.parts.log.child({ group: hello.groupName, host: hello.host });
     try {
-      const writer = this.parts.sessions.find(hello);
-      this.handle({ type: 'found', writer, otherIsLive: this.other() !== null }, null);
+      const stored = this.parts.sessions.find(hello);
+      this.earlier = this.parts.members.claim(formatUuid(hello.member), this);
+      const writer = newestWriter(stored, this.earlier);
+      this.handle({ type: 'found', writer, otherIsLive: this.earlier.length > 0 }, null);
     } catch (thrown) {
       const { code, message } = toAfterimageError(thrown);
       this.handle({ type: 'foundMismatch', code, message }, null);
@@ -239,16 +244,11 @@ export class Ingest implements LiveSession {
   private async storeEpoch(hello: Hello): Promise<ReceiverEvent> {
     const { members, sessions } = this.parts;
     const uuid = formatUuid(hello.member);
-    // Two streams may have found the member free at the same time.
-    if (!(await this.displaceOlder(hello))) return { type: 'epochOutdated' };
     if (!(await storeWriter(this.parts, hello))) return { type: 'epochOutdated' };
     const member = await members.open(sessions.member(uuid));
-    // Meanwhile one of them may have gone live, and the other have stored its epoch.
-    do {
-      if (!(await this.displaceOlder(hello))) return { type: 'epochOutdated' };
-    } while (this.other() !== null);
-    if (fence(hello, sessions.member(uuid)) !== null) return { type: 'epochOutdated' };
     if (this.isClosed) throw new AfterimageError('SESSION_LOST', 'the stream has ended');
+    // Those that came before have ended, those that come later wait until this one has.
+    assert(member.live === null, 'two sessions hold one member');
     member.live = this;
     member.lastEnd = '';
     member.journal.resume(hello.epoch);
@@ -256,15 +256,6 @@ export class Ingest implements LiveSession {
     this.work = new SessionWork(this.parts, hello, member, hashKey);
     this.log.info({ epoch: hello.epoch, generation: hello.generation }, 'agent connected');
     return { type: 'epochStored', position: await this.work.position(hello.epoch), hashKey };
-  }
-
-  /** Ends the member's live sessions of the same or an older epoch. False: there is a newer one. */
-  private async displaceOlder({ epoch }: Hello): Promise<boolean> {
-    for (let other = this.other(); other !== null; other = this.other()) {
-      if (other.epoch > epoch) return false;
-      await other.displace(other.epoch < epoch ? 'FENCED' : null);
-    }
-    return true;
   }
 
   private send(message: ReceiverMessage): void {
@@ -298,6 +289,7 @@ export class Ingest implements LiveSession {
         member.live = null;
         member.lastEnd = code;
       }
+      if (this.hello !== null) this.parts.members.release(formatUuid(this.hello.member), this);
       this.settleEnded();
     }
   }
@@ -309,14 +301,20 @@ export class Ingest implements LiveSession {
     else waiting?.reject(new AfterimageError(isErrorCode(code) ? code : 'INTERNAL', message));
   }
 
-  /** The member's live session, if it is not this one. */
-  private other(): LiveSession | null {
-    const live = this.hello === null ? null : this.parts.members.get(formatUuid(this.hello.member))?.live;
-    return live === undefined || live === this ? null : live;
+  private get knownHello(): Hello {
+    if (this.hello === null) throw missing('Hello');
+    return this.hello;
   }
-
   private get known(): SessionWork {
     if (this.work === null) throw missing('member');
     return this.work;
   }
+}
+
+/** Whom a new session has to be newer than: who has claimed the member will have stored its epoch. */
+function newestWriter(stored: StoredWriter | null, claims: readonly LiveSession[]): StoredWriter | null {
+  return claims.reduce<StoredWriter | null>(
+    (newest, { writer }) => (newest === null || writer.epoch > newest.epoch ? writer : newest),
+    stored,
+  );
 }

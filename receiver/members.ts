@@ -6,11 +6,12 @@ import { toCatalogError } from './catalog/database.js';
 import type { MemberRow } from './catalog/members.js';
 import { MemberJournal, type JournalParts } from './journal/journal.js';
 import type { Journals } from './points.js';
+import type { StoredWriter } from './session_events.js';
 import { Throughput } from '../service/throughput.js';
 
-/** A session that holds a member: between its stored epoch and its end there is only one. */
+/** A session that has claimed a member. */
 export interface LiveSession {
-  readonly epoch: bigint;
+  readonly writer: StoredWriter;
   /** Ends it; resolves when it has ended, and everything that it asked for. */
   displace(code: 'FENCED' | null): Promise<void>;
   /** Asks the agent to mark a checkpoint. Errors: AGENT_AWAY, SESSION_LOST, CHECKPOINT_*, POINT_GRADE. */
@@ -18,6 +19,7 @@ export interface LiveSession {
 }
 
 export class Member {
+  /** The session that holds it: between its stored epoch and its end there is only one. */
   live: LiveSession | null = null;
   /** What the agent said of itself last, in the present session. */
   heartbeat: Heartbeat | null = null;
@@ -38,6 +40,8 @@ export class Members implements Journals {
   private readonly opened = new Map<string, Member>();
   /** Members whose journal could not be opened, with the reason: everything else is served. */
   private readonly failed = new Map<string, AfterimageError>();
+  /** Sessions that have not ended, by member, in the order in which they came. */
+  private readonly claims = new Map<string, LiveSession[]>();
 
   constructor(
     private readonly parts: JournalParts,
@@ -73,6 +77,20 @@ export class Members implements Journals {
     }
     return member;
   }
+
+  /** Claims the member; returns those who did before and have not ended. They have to end before it is this session's. */
+  claim(uuid: string, session: LiveSession): LiveSession[] {
+    const earlier = this.claims.get(uuid) ?? [];
+    this.claims.set(uuid, [...earlier, session]);
+    return earlier;
+  }
+  /** The session has ended. */
+  release(uuid: string, session: LiveSession): void {
+    const left = (this.claims.get(uuid) ?? []).filter((other) => other !== session);
+    if (left.length > 0) this.claims.set(uuid, left);
+    else this.claims.delete(uuid);
+  }
+
   /** Why the member's journal could not be opened, or null. */
   fault(uuid: string): ErrorCode | null {
     return this.failed.get(uuid)?.code ?? null;

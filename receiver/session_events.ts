@@ -10,8 +10,9 @@
  * - Results of one kind come in the order of their actions.
  * - Actions on the base of a volume are carried out one after the other; once one of them has failed, those behind it
  *   are not carried out: a `syncBase` would claim what a failed `writeBase` left out.
- * - `find` claims the member, in the same turn in which it is answered: `otherIsLive` is whether another session had
- *   claimed it before and has not ended. A session has ended when it is closed and all it asked for was answered.
+ * - `find` claims the member, in the same turn in which it is answered: `otherIsLive` is whether other sessions had
+ *   claimed it before and have not ended, and `writer` the newest of theirs and the catalog's. A session has ended when
+ *   it is closed and all it asked for was answered.
  */
 import type { FrameHeader } from '../proto/frame_header.js';
 import type {
@@ -25,7 +26,7 @@ import type {
   VolumeInfo,
 } from '../proto/replication.js';
 
-/** The member's writer, as the catalog has it. */
+/** The member's writer, as the catalog has it or will have it. */
 export interface StoredWriter {
   epoch: bigint;
   /** 16 bytes: the process that had this epoch. */
@@ -64,7 +65,7 @@ export type ReceiverEvent =
   | { type: 'found'; writer: StoredWriter | null; otherIsLive: boolean }
   /** Answers `find`: the catalog knows the group or a volume as something else (GROUP_MISMATCH, VOLUME_MISMATCH). */
   | { type: 'foundMismatch'; code: string; message: string }
-  /** Answers `closeOther`: it has ended, and so has everything it had asked for. */
+  /** Answers `closeOther`: they have ended, and so has everything they had asked for. */
   | { type: 'otherClosed' }
   /** Answers `storeEpoch`. `hashKey`: 32 random bytes. */
   | { type: 'epochStored'; position: StoredPosition; hashKey: Buffer }
@@ -98,7 +99,7 @@ export type ReceiverEvent =
 export type ReceiverAction =
   /** Look the member up. */
   | { type: 'find'; hello: Hello }
-  /** Hand `displaced` with this code to the member's live session, and wait until it and its work have ended. */
+  /** Hand `displaced` with this code to all who claimed the member before, and wait until they and their work have ended. */
   | { type: 'closeOther'; code: 'FENCED' | null }
   /**
    * Record group, member and volumes, then the writer, on stable storage; resume the journal at its durable end. If the

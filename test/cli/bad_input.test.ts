@@ -34,6 +34,7 @@ const SITUATIONS: Readonly<Record<string, readonly ErrorCode[]>> = {
   'a point outside the window': ['POINT_UNKNOWN', 'CHECKPOINT_UNKNOWN'],
   'a point inside a gap': ['POINT_GRADE'],
   'a point before the first copy': ['BASE_MISSING'],
+  'a checkpoint while the receiver lags': ['CHECKPOINT_PENDING'],
   'a volume that the group lacks': ['VOLUME_UNKNOWN'],
   'a name that is taken': ['CHECKPOINT_EXISTS', 'STORE_EXISTS'],
   'an export that is in use, or not there': ['EXPORT_BUSY', 'EXPORT_LIMIT', 'EXPORT_UNKNOWN'],

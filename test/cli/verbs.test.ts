@@ -408,4 +408,6 @@ t.test('a defect is reported with its stack', async (t) => {
   const { status, stderr } = await invoke('/nowhere', ['agent', 'run'], { daemons });
   t.equal(status, 1);
   t.match(stderr, /TypeError: x is undefined\n +at .*error INTERNAL: x is undefined/s);
+  const json = await invoke('/nowhere', ['agent', 'run', '--json'], { daemons });
+  t.match(JSON.parse(json.stderr), { error: { code: 'INTERNAL', stack: /TypeError: x is undefined\n +at / } });
 });

@@ -1,38 +1,48 @@
 /** Several streams at one receiver: who gets the member, and who does not get to stay. */
 import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import type { Hello } from '../../proto/replication.js';
 import { Store } from '../../receiver/store.js';
 import { RunningReceiver } from './running_receiver.js';
 import { ScriptedStream } from './scripted_agent.js';
 import { synced } from './synced_scene.js';
 
+interface Writer {
+  stream: ScriptedStream;
+  hello: Hello;
+}
+
 /** As in receiver/server.ts. */
 const SESSIONS_MAX = 256;
 
-t.test('of two writers that wait for the same old one the newer has the member', async (t) => {
-  // Both stored their epochs; the older one went live first, and the newer one was sent away.
-  const { receiver, agent } = await synced(t);
-  // Its directories are there already: both wait here until the other does.
-  let waiting = 0;
-  let release = (): void => undefined;
-  const both = new Promise<void>((resolve) => (release = resolve));
-  const createMember = (): Promise<void> => {
-    waiting += 1;
-    if (waiting === 2) release();
-    return both;
-  };
-  t.intercept(Store.prototype, 'createMember', { value: createMember });
-  const streams = [5n, 6n].map((epoch) => {
-    const stream = new ScriptedStream(receiver.address);
-    t.teardown(() => stream.close());
-    stream.say({ hello: agent.hello({ epoch, instance: randomBytes(16) }) });
-    return stream;
+for (const isOlderFirst of [true, false]) {
+  const order = isOlderFirst ? 'the older' : 'the newer';
+  t.test(`of two writers at once the newer has the member, when ${order} came first`, async (t) => {
+    // Both stored their epochs; the older one went live first, and the newer one was sent away.
+    const { receiver, agent } = await synced(t);
+    const [older, newer] = [5n, 6n].map((epoch) => {
+      const stream = new ScriptedStream(receiver.address);
+      t.teardown(() => stream.close());
+      return { stream, hello: agent.hello({ epoch, instance: randomBytes(16) }) };
+    }) as [Writer, Writer];
+    const refused = older.stream.hear('refused');
+    // The first one is about to store its epoch, and gets no further before the other has come.
+    const isStoring = new Promise<void>((resolve) => {
+      const createMember = async (): Promise<void> => {
+        resolve();
+        await refused;
+      };
+      t.intercept(Store.prototype, 'createMember', { value: createMember });
+    });
+    const [first, second] = isOlderFirst ? [older, newer] : [newer, older];
+    first.stream.say({ hello: first.hello });
+    await isStoring;
+    second.stream.say({ hello: second.hello });
+    t.match(await refused, { code: 'FENCED' });
+    await newer.stream.hear('welcome');
   });
-  const [older, newer] = streams as [ScriptedStream, ScriptedStream];
-  await newer.hear('welcome');
-  // Before, it may have been let in for a moment: then it is fenced like any other.
-  t.match(await older.hear('refused'), { code: 'FENCED' });
-});
+}
 
 t.test('a stream that never says Hello is ended, with a code', async (t) => {
   const receiver = await RunningReceiver.start(t);
@@ -62,7 +72,8 @@ t.test('while the agent is away the lag grows', async (t) => {
   stream.say({ heartbeat: { ...marks, ...ring } });
   await stream.hear('ack');
   stream.close();
-  for (;;) {
+  for (const deadline = Date.now() + 10_000; ; await sleep(10)) {
+    if (Date.now() > deadline) throw new Error('the receiver never noticed');
     const [group] = (await receiver.status()).groups;
     if (group?.state !== 'disconnected') continue;
     t.ok(group.rpoLagNs > 0n);

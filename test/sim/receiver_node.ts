@@ -39,8 +39,8 @@ interface Live {
   pending: number;
   /** The disk failed: nothing that was asked for behind it is carried out. */
   hasFailed: boolean;
-  /** It has passed `find`: the member is its own until another session takes over. */
-  hasClaim: boolean;
+  /** It has passed `find`; those who had before, and have not ended. */
+  claim: { hello: Hello; earlier: Live[] } | null;
   onEnded: (() => void)[];
   /** Who wrote when the member was looked up. */
   writer: StoredWriter | null;
@@ -71,7 +71,7 @@ export class ReceiverNode {
       endpoint,
       pending: 0,
       hasFailed: false,
-      hasClaim: false,
+      claim: null,
       writer: null,
       onEnded: [],
       lane,
@@ -152,10 +152,14 @@ export class ReceiverNode {
     switch (action.type) {
       case 'find':
         return this.#later(live, 'catalog', () => {
-          const otherIsLive = this.#live.some((other) => other !== live && other.hasClaim);
-          live.hasClaim = true;
-          live.writer = store.writer;
-          return { type: 'found', writer: store.writer, otherIsLive };
+          const earlier = this.#live.filter(({ claim }) => claim !== null);
+          live.claim = { hello: action.hello, earlier };
+          live.writer = earlier.reduce<StoredWriter | null>(
+            (newest, { claim }) =>
+              claim !== null && (newest === null || claim.hello.epoch > newest.epoch) ? claim.hello : newest,
+            store.writer,
+          );
+          return { type: 'found', writer: live.writer, otherIsLive: earlier.length > 0 };
         });
       case 'closeOther':
         return this.#closeOthers(live, action.code);
@@ -241,7 +245,7 @@ export class ReceiverNode {
   }
 
   #closeOthers(live: Live, code: 'FENCED' | null): void {
-    const others = this.#live.filter((other) => other !== live && other.hasClaim);
+    const others = live.claim?.earlier.filter((other) => this.#live.includes(other)) ?? [];
     let left = others.length;
     const ended = (): void => {
       left -= 1;

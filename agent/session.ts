@@ -164,7 +164,7 @@ export class AgentSession {
       case 'message':
         return this.#message(event.message);
       case 'frameReady':
-        if (this.#shipment.frameReady(event.frame)) this.#numbers.next();
+        if (this.#shipment.frameReady(event.frame)) this.#numbers.frameSent();
         return;
       case 'streamEnded':
         return this.#streamEnded(event);

@@ -1,4 +1,11 @@
-/** The numbers that every message of a session stream carries (replication.proto, `sequence`), of one connection. */
+/**
+ * The numbers that every message of a session stream carries (replication.proto, `sequence`), of one connection: frames
+ * and other messages are counted apart. With one count a message that was lost and one that a frame overtook would make
+ * up for each other.
+ */
+const COUNT_MASK = 0xffff;
+const FRAME = 0x1_0000;
+
 export class MessageNumbers {
   #sent = 0;
   #expected = 0;
@@ -8,21 +15,35 @@ export class MessageNumbers {
     this.#sent = 0;
     this.#expected = 0;
   }
-  /** The number of the message that is sent now. A frame uses one up without carrying it. */
+  /** The number of the message that is sent now. */
   next(): number {
     const sequence = this.#sent;
-    this.#sent = (sequence + 1) >>> 0;
+    this.#sent = afterMessage(sequence);
     return sequence;
   }
-  /** A frame came: it has no number to compare. */
-  frame(): void {
-    this.#expected = (this.#expected + 1) >>> 0;
+  /** A frame is sent now: it carries no number. */
+  frameSent(): void {
+    this.#sent = afterFrame(this.#sent);
+  }
+  /** A frame came. */
+  frameCame(): void {
+    this.#expected = afterFrame(this.#expected);
   }
   /** Null: it is the next one. Else what is wrong. */
   check(sequence: number): string | null {
     const expected = this.#expected;
-    if (sequence !== expected) return `message ${sequence} came where message ${expected} was next`;
-    this.#expected = (expected + 1) >>> 0;
+    if (sequence !== expected) return `message ${named(sequence)} came where ${named(expected)} was next`;
+    this.#expected = afterMessage(expected);
     return null;
   }
+}
+
+function afterMessage(sequence: number): number {
+  return ((sequence & ~COUNT_MASK) | ((sequence + 1) & COUNT_MASK)) >>> 0;
+}
+function afterFrame(sequence: number): number {
+  return (sequence + FRAME) >>> 0;
+}
+function named(sequence: number): string {
+  return `${sequence & COUNT_MASK} behind ${sequence >>> 16} frames`;
 }

@@ -156,7 +156,7 @@ export interface Goodbye {
   reason: string;
 }
 
-/** `sequence`: how many messages, frames included, went before it on the stream, modulo 2^32. */
+/** `sequence`: how many messages went before it on the stream, and how many frames (message_numbers.ts). */
 type Numbered<Body> = Body & { sequence: number };
 
 /** What an agent says, but for frames. Exactly one member is present: `{ hello: … }`. */

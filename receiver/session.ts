@@ -278,7 +278,7 @@ export class ReceiverSession {
   }
 
   #frame(header: FrameHeader): void {
-    this.#numbers.frame();
+    this.#numbers.frameCame();
     if (this.#phase !== 'ready') return this.#refuse('SESSION_ORDER', 'a frame before the Welcome');
     if (this.#stage !== 'open') return this.#refuse('FRAME_GENERATION', 'a frame outside a generation');
     const fault = this.#intake.frame(header);

@@ -72,7 +72,7 @@ export class ScriptedStream {
   }
   /** `frame` is copied. */
   ship(frame: Buffer): void {
-    this.numbers.next();
+    this.numbers.frameSent();
     const headroom = 64;
     this.stream.write({ frame: { buffer: Buffer.concat([Buffer.alloc(headroom), frame]), headroom } });
   }

@@ -66,7 +66,7 @@ class Script {
     return this.feed({ type: 'message', message: { ...body, sequence: this.#sequence - 1 } });
   }
   frame(change: Partial<FrameHeader>): ReceiverAction[] {
-    this.#sequence += 1;
+    this.#sequence += 0x1_0000;
     return this.feed({ type: 'frame', header: frame(change) });
   }
   /** Welcomed, with this in the store. */

@@ -159,6 +159,7 @@ export class AgentNode {
       case 'send':
         assert(!('frame' in action.message), 'frames are sent by sendFrame');
         if ('heartbeat' in action.message) this.#assertHonest(action.message.heartbeat.state);
+        if ('goodbye' in action.message && this.#endpoint !== null) this.#endpoint.isListening = false;
         this.#endpoint?.send({ message: action.message });
         return;
       case 'startShipping':

@@ -29,6 +29,8 @@ interface Held<Out> {
 export class Endpoint<Out, In> {
   onMessage: (message: In) => void = () => undefined;
   onClosed: () => void = () => undefined;
+  /** Until its owner has said Goodbye: what comes then, in whatever order, is looked at no more. */
+  isListening = true;
   #isOpen = true;
   #busyUntil = 0;
   /** Held back so that the next messages overtake them. */
@@ -102,7 +104,7 @@ export class Endpoint<Out, In> {
     const lane = laneOf(message);
     const isNext = number === this.#delivered[lane] + 1;
     this.#delivered[lane] = number;
-    if (isNext) this.onMessage(message);
+    if (isNext || !this.isListening) this.onMessage(message);
     else this.outOfOrder(() => this.onMessage(message));
   }
 }

@@ -190,14 +190,14 @@ export const agentMemory: Measurement = {
     const volume = await BenchVolume.create(scale.volumeBytes);
     try {
       const load = random4k(32)(scale);
-      const value = await volume.protected('socket', async (site, target) => {
-        await onOurs(site, target, load);
+      const sample = await volume.protected('socket', async (site, target) => {
+        const { broken } = await onOurs(site, target, load);
         const { ringBytes } = await site.agentGroup();
         const mib = await proportionalSet(site.agent.pid);
         progress(`${mib.toFixed(0)} MiB; the ring is ${(ringBytes / 2 ** 20).toFixed(0)} MiB of it at most`);
-        return mib;
+        return { value: mib, broken, steal: 0 };
       });
-      return { ours: [{ value, broken: [], steal: 0 }], peer: [] };
+      return { ours: [sample], peer: [] };
     } finally {
       await volume.clean();
     }

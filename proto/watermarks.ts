@@ -31,7 +31,7 @@ export function assertWatermarks(marks: Watermarks): void {
   );
 }
 
-/** The higher of two positions. */
+/** The higher of two positions, or the later of two times. */
 export function higher(a: bigint, b: bigint): bigint {
   return a > b ? a : b;
 }

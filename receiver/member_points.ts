@@ -1,6 +1,7 @@
 /** Finds positions in one member's history: by LSN, by time, or the newest. */
 import type { SegmentInfo } from '../native/index.js';
 import type { Grade } from '../proto/control.js';
+import { higher } from '../proto/watermarks.js';
 import { AfterimageError } from '../proto/errors.js';
 import { formatTime } from '../proto/time.js';
 import type { Catalog } from './catalog/catalog.js';
@@ -110,7 +111,7 @@ export class MemberPoints {
   private async position(member: MemberRow, span: Span, last: bigint): Promise<MemberPosition> {
     const { generation, grade, reason } = span;
     // A gap has no numbers of its own: what came before it.
-    const wanted = grade === 'gap' ? last : larger(last, span.firstLsn - 1n);
+    const wanted = grade === 'gap' ? last : higher(last, span.firstLsn - 1n);
     const row = this.parts.catalog.segments.atOrBefore(member.uuid, wanted);
     const isHeld = row !== null && wanted <= row.lastLsn;
     const lsn = grade === 'damaged' && row !== null && !isHeld ? row.lastLsn : wanted;
@@ -177,10 +178,6 @@ function rangeAt(member: MemberRow, ranges: readonly EraRange[], timeNs: bigint)
 
 function overlaps({ grade, firstLsn, lastLsn }: Span, range: EraRange): boolean {
   return grade !== 'gap' && firstLsn <= range.lastLsn && lastLsn >= range.firstLsn - 1n;
-}
-
-function larger(left: bigint, right: bigint): bigint {
-  return left > right ? left : right;
 }
 
 function outside(member: MemberRow, timeNs: bigint, spans: readonly Span[]): AfterimageError {

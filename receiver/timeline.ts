@@ -8,6 +8,7 @@
  *   damaged   records are missing from the journal, from there to the end of the generation in which this was found
  */
 import type { Grade } from '../proto/control.js';
+import { higher } from '../proto/watermarks.js';
 import type { Catalog } from './catalog/catalog.js';
 import type { DamageRow } from './catalog/damage.js';
 import type { GenerationRow, GenerationVolumeRow } from './catalog/generations.js';
@@ -92,7 +93,7 @@ export function spansOf({ generations, damage, coveredTimeNs }: MemberHistory): 
       firstLsn: 0n,
       lastLsn: 0n,
       beginNs: endNs,
-      endNs: next === null ? null : larger(endNs, beginOf(next)),
+      endNs: next === null ? null : higher(endNs, beginOf(next)),
       reason: generation.endReason === '' ? (next?.reason ?? '') : generation.endReason,
     });
   });
@@ -102,7 +103,7 @@ export function spansOf({ generations, damage, coveredTimeNs }: MemberHistory): 
 /** The spans of one generation, without the gap behind it. */
 function graded(generation: GenerationHistory, endNs: bigint, damage: readonly DamageHistory[]): Span[] {
   const { firstLsn, reason } = generation;
-  const lastLsn = larger(generation.durableLsn, generation.lastLsn ?? 0n);
+  const lastLsn = higher(generation.durableLsn, generation.lastLsn ?? 0n);
   const beginNs = beginOf(generation);
   const ordered = orderedFrom(generation);
   const spans: Span[] = [];
@@ -120,13 +121,13 @@ function graded(generation: GenerationHistory, endNs: bigint, damage: readonly D
     const isLasting = generation.lastLsn === null;
     span('syncing', firstLsn, lastLsn, beginNs, isLasting ? null : endNs, reason);
   } else {
-    const orderedNs = ordered.lsn > firstLsn ? larger(beginNs, ordered.timeNs) : beginNs;
+    const orderedNs = ordered.lsn > firstLsn ? higher(beginNs, ordered.timeNs) : beginNs;
     if (ordered.lsn > firstLsn) span('syncing', firstLsn, ordered.lsn - 1n, beginNs, orderedNs, reason);
-    const from = larger(firstLsn, ordered.lsn);
-    span('ordered', from, lastLsn, orderedNs, larger(orderedNs, endNs), '');
+    const from = higher(firstLsn, ordered.lsn);
+    span('ordered', from, lastLsn, orderedNs, higher(orderedNs, endNs), '');
   }
   const hurt = damage.find(
-    (row) => row.foundGeneration >= generation.generation && row.firstLsn <= larger(lastLsn, firstLsn),
+    (row) => row.foundGeneration >= generation.generation && row.firstLsn <= higher(lastLsn, firstLsn),
   );
   return hurt === undefined ? spans : damagedFrom(hurt, spans);
 }
@@ -136,7 +137,7 @@ function damagedFrom({ firstLsn, intactTimeNs, reason }: DamageHistory, spans: r
   return spans.flatMap((span): Span[] => {
     if (span.firstLsn >= firstLsn) return [{ ...span, grade: 'damaged', reason }];
     if (span.lastLsn < firstLsn) return [span];
-    const cutNs = larger(span.beginNs, intactTimeNs ?? 0n);
+    const cutNs = higher(span.beginNs, intactTimeNs ?? 0n);
     return [
       { ...span, lastLsn: firstLsn - 1n, endNs: cutNs },
       { ...span, grade: 'damaged', firstLsn, beginNs: cutNs, reason },
@@ -150,8 +151,8 @@ function orderedFrom({ volumes }: GenerationHistory): { lsn: bigint; timeNs: big
   let timeNs = 0n;
   for (const volume of volumes) {
     if (volume.orderedLsn === null || volume.orderedTimeNs === null) return null;
-    lsn = larger(lsn, volume.orderedLsn);
-    timeNs = larger(timeNs, volume.orderedTimeNs);
+    lsn = higher(lsn, volume.orderedLsn);
+    timeNs = higher(timeNs, volume.orderedTimeNs);
   }
   return { lsn, timeNs };
 }
@@ -166,12 +167,8 @@ function beginOf(generation: GenerationHistory): bigint {
 
 function endOf(generation: GenerationHistory, coveredTimeNs: bigint, next: GenerationHistory | null): bigint {
   const begin = beginOf(generation);
-  const last = larger(begin, generation.lastTimeNs ?? 0n);
-  const end = larger(last, generation.endNs ?? coveredTimeNs);
+  const last = higher(begin, generation.lastTimeNs ?? 0n);
+  const end = higher(last, generation.endNs ?? coveredTimeNs);
   // The clock was set back: what it showed before the next generation began says nothing of the time in between.
   return next !== null && beginOf(next) < end ? last : end;
-}
-
-function larger(left: bigint, right: bigint): bigint {
-  return left > right ? left : right;
 }

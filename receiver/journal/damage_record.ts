@@ -3,6 +3,7 @@ import type { Log } from '../../service/log.js';
 import type { Catalog } from '../catalog/catalog.js';
 import { coveredTime } from '../coverage.js';
 import { unknownParts, type Hole } from './holes.js';
+import { higher } from '../../proto/watermarks.js';
 
 /** Where a journal ends. */
 export interface JournalEnd {
@@ -38,13 +39,9 @@ export function recordDamage(
     found.at(-1)?.lastLsn ?? 0n,
     // It may have no record yet.
     newest.firstLsn - 1n,
-  ].reduce(larger);
+  ].reduce(higher);
   const coveredNs = coveredTime(member.coverage, newest.firstLsn, catalog.eras.eras(uuid));
-  const endNs = larger(end.lastTimeNs, coveredNs);
+  const endNs = higher(end.lastTimeNs, coveredNs);
   catalog.generations.end(uuid, newest.generation, lastLsn, endNs, 'SEGMENT_CORRUPT');
   return true;
-}
-
-function larger(left: bigint, right: bigint): bigint {
-  return left > right ? left : right;
 }

@@ -3,6 +3,7 @@ import { rename, unlink } from 'node:fs/promises';
 import type { Appended, JournalWriter, SegmentInfo, SegmentVolume } from '../../native/index.js';
 import type * as native from '../../native/index.js';
 import { AfterimageError, toAfterimageError } from '../../proto/errors.js';
+import { higher } from '../../proto/watermarks.js';
 import { parseUuid } from '../../proto/uuid.js';
 import type { Log } from '../../service/log.js';
 import { named } from '../../service/system_errors.js';
@@ -73,7 +74,7 @@ function usedNumber(member: MemberRow, catalog: Catalog): bigint {
     ...catalog.generations.generations(member.uuid).map(({ lastLsn }) => lastLsn ?? 0n),
     ...catalog.damage.damage(member.uuid).map(({ lastLsn }) => lastLsn),
     catalog.segments.last(member.uuid)?.lastLsn ?? 0n,
-  ].reduce(larger);
+  ].reduce(higher);
 }
 
 /** The next segments are written where these stand. */
@@ -155,7 +156,7 @@ async function openWriter(
   const last = segments.at(-1);
   let begun: Appended | null = null;
   // Where an ended generation lost its end, numbers up to there stay used.
-  const lastLsn = larger(last?.lastLsn ?? 0n, newest?.lastLsn ?? 0n);
+  const lastLsn = higher(last?.lastLsn ?? 0n, newest?.lastLsn ?? 0n);
   const isBegun = newest === null || newest.lastLsn !== null || last?.generation === newest.generation;
   const generation = isBegun ? (newest?.generation ?? 0n) : (last?.generation ?? 0n);
   // Damage may have ended a generation that has no segment yet: the tail is then of the one before.
@@ -198,8 +199,4 @@ export function segmentVolumes(catalog: Catalog, member: string, generation: big
     if (volume === undefined) throw new Error(`volume ${number} of a generation is not in the catalog`);
     return { number, blockSize: volume.blockSize, uuid: parseUuid(volume.uuid), size };
   });
-}
-
-function larger(left: bigint, right: bigint): bigint {
-  return left > right ? left : right;
 }

@@ -7,10 +7,11 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import { formatTime } from '../../proto/time.js';
 import type { PointInfo } from '../../proto/control.js';
 import { coveredTime } from '../../receiver/coverage.js';
 import { ScriptedStream } from './scripted_agent.js';
-import { grades, rfc3339, synced, writeMore, type Scene } from './synced_scene.js';
+import { grades, synced, writeMore, type Scene } from './synced_scene.js';
 
 const SECOND_NS = 1_000_000_000n;
 const YEAR_NS = 365n * 86_400n * SECOND_NS;
@@ -23,7 +24,7 @@ function beat({ agent, stream }: Pick<Scene, 'agent' | 'stream'>, shippedLsn: bi
 }
 /** What the time is, "" while it is none that is known. */
 async function at({ receiver }: Pick<Scene, 'receiver'>, timeNs: bigint): Promise<PointInfo | null> {
-  return receiver.call('point', { group: 'db', point: rfc3339(timeNs) }).catch((thrown: unknown) => {
+  return receiver.call('point', { group: 'db', point: formatTime(timeNs) }).catch((thrown: unknown) => {
     if ((thrown as { code?: unknown }).code === 'POINT_UNKNOWN') return null;
     throw thrown;
   });

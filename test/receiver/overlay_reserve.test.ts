@@ -17,17 +17,19 @@ t.test('an export that is written to without end leaves the journal some room', 
   // It took the last byte of the store, and ingest was refused until somebody closed it.
   const small = await mkdtemp(path.join(tmpdir(), 'afterimage-scratch-'));
   await run('mount', ['-t', 'tmpfs', '-o', 'size=64m', 'none', small]);
+  const opened: native.BlockDevice[] = [];
+  t.teardown(async () => {
+    for (const device of opened) await device.close();
+    await run('umount', [small]);
+    await rmdir(small);
+  });
   const file = path.join(t.testdir(), 'lower');
   await writeFile(file, Buffer.alloc(128 * MIB));
   const options = { path: file, cache: 'buffered', readOnly: true, exclusive: false } as const;
   const lower = await native.openFileDevice(options);
+  opened.unshift(lower);
   const overlay = await native.openOverlay(lower, small);
-  t.teardown(async () => {
-    await overlay.close();
-    await lower.close();
-    await run('umount', [small]);
-    await rmdir(small);
-  });
+  opened.unshift(overlay);
   const write = async (from: number, to: number): Promise<void> => {
     for (let at = from; at < to; at += MIB) await overlay.write(BigInt(at), randomBytes(MIB));
   };

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import t from 'tap';
+import { formatTime } from '../../proto/time.js';
 import type { Hello } from '../../proto/replication.js';
 import { formatUuid } from '../../proto/uuid.js';
 import { isRoot, skipUnless } from '../prerequisite.js';
@@ -18,7 +19,6 @@ import {
   offsetOf,
   recovered,
   resync,
-  rfc3339,
   SIZE,
   synced,
   writeMore,
@@ -89,9 +89,9 @@ t.test('a point by time holds what was there, and only while it is known', async
   const before = agent.present;
   const { timeNs } = agent.position();
   await writeMore(scene, 5);
-  t.ok(before.equals(await recovered(scene, rfc3339(timeNs))));
+  t.ok(before.equals(await recovered(scene, formatTime(timeNs))));
   const nowNs = BigInt(Date.now()) * 1_000_000n + 3_600_000_000_000n;
-  const point = rfc3339(nowNs - 1n);
+  const point = formatTime(nowNs - 1n);
   await t.rejects(receiver.call('point', { group: 'db', point }), { code: 'POINT_UNKNOWN' });
   const { lsn, timeNs: capturedTimeNs } = agent.position();
   const heartbeat = {
@@ -209,7 +209,7 @@ t.test('an acknowledged frame that rots is damage: named, refused, and healed by
   t.ok(state.equals(await recovered(scene, `lsn:${intact}`)), 'what was whole before stays recoverable');
   // The era goes on in the new generation: the instants of what was lost were taken for time after the last whole record.
   for (const timeNs of [lostNs, lostNs + 1n]) {
-    await t.rejects(receiver.call('exportOpen', exportOf(rfc3339(timeNs))), { code: 'POINT_GRADE' });
+    await t.rejects(receiver.call('exportOpen', exportOf(formatTime(timeNs))), { code: 'POINT_GRADE' });
   }
 });
 
@@ -279,7 +279,7 @@ t.test('the ring was full: a gap, and every point before it stays', async (t) =>
     'gap 0-0',
     `syncing ${firstLsn}-${firstLsn - 1n}`,
   ]);
-  const inTheGap = exportOf(rfc3339(timeNs + 1n));
+  const inTheGap = exportOf(formatTime(timeNs + 1n));
   await t.rejects(receiver.call('exportOpen', inTheGap), { code: 'POINT_GRADE' });
   t.ok(state.equals(await recovered(scene, 'latest')));
   // The clock's era goes on in the new generation: the gap was taken for time after the old one's last record.

@@ -144,11 +144,6 @@ export function exportOf(point: string) {
     force: false,
   };
 }
-export function rfc3339(timeNs: bigint): string {
-  const seconds = new Date(Number(timeNs / 1_000_000n)).toISOString().slice(0, 19);
-  return `${seconds}.${(timeNs % 1_000_000_000n).toString().padStart(9, '0')}Z`;
-}
-
 /** Offset of the frame that begins with `lsn`, found by docs/FORMAT.md. */
 export function offsetOf(bytes: Buffer, lsn: bigint): number {
   let at = 4096;

@@ -4,9 +4,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import t, { type Test } from 'tap';
+import { formatTime } from '../../proto/time.js';
 import { RunningReceiver } from './running_receiver.js';
 import { newIdentity } from './scripted_agent.js';
-import { join, rfc3339, writeMore, type Scene } from './synced_scene.js';
+import { join, writeMore, type Scene } from './synced_scene.js';
 
 const nowNs = (): bigint => BigInt(Date.now()) * 1_000_000n;
 
@@ -47,7 +48,7 @@ t.test('a quiet member does not hold the others back', async (t) => {
   await beat(busy, 'host2');
   await holds(t, busy, 'log', 'latest');
   await holds(t, quiet, 'data', 'latest');
-  await holds(t, busy, 'log', rfc3339(coveredNs));
+  await holds(t, busy, 'log', formatTime(coveredNs));
 });
 
 t.test('what was `latest` has a name that stays, for every member', async (t) => {

@@ -15,8 +15,8 @@ export function journalFileName(firstLsn: bigint, suffix: '.seg' | '.run'): stri
 }
 
 /**
- * The segments of a member in order, each checked whole and against the one before. Only the last may end in
- * bytes that are no frames; anywhere else they are a Contradiction.
+ * The segments of a member in order, each checked whole and against the one before. One may end in bytes that are
+ * no frames if it is the last, or if the next one goes on where its frames end; else they are a Contradiction.
  */
 export async function* readJournal(directory: string): AsyncGenerator<Segment> {
   const names = await journalFiles(directory, '.seg');
@@ -27,8 +27,6 @@ export async function* readJournal(directory: string): AsyncGenerator<Segment> {
       const segment = await readSegmentFile(directory, name, before);
       if (before !== null) checkNeighbours(before, segment);
       checkUuids(uuids, segment, before);
-      const isLast = name === names.at(-1);
-      claim(isLast || segment.fault === null, segment.fault ?? '');
       yield segment;
       before = segment;
     } catch (error) {
@@ -54,6 +52,8 @@ export async function readSegmentFile(
 
 function checkNeighbours(before: Segment, { header }: Segment): void {
   claim(header.generation >= before.header.generation, 'generation falls');
+  const goesOn = header.generation === before.header.generation && header.firstLsn === before.end.nextLsn;
+  claim(before.fault === null || goesOn, `damage before the segment: ${before.fault ?? ''}`);
   if (header.generation === before.header.generation) {
     claim(header.firstLsn === before.end.nextLsn, 'records are missing before the segment');
     claim(header.link === before.end.link, 'link is not the CRC of the last frame before the segment');

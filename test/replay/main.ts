@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { parseArgs } from 'node:util';
 import { Contradiction, replayVolume, verifyRuns } from './replay.js';
 
-const USAGE = `usage: main.js DIRECTORY VOLUME BYTES LSN > image
+const USAGE = `usage: main.js DIRECTORY VOLUME BYTES LSN [BASE_LSN] > image
        main.js --verify-runs DIRECTORY
 `;
 
@@ -14,7 +14,8 @@ async function main(): Promise<number> {
   });
   const [directory, ...numbers] = positionals;
   const areNumbers = numbers.every((number) => /^\d+$/.test(number));
-  if (directory === undefined || !areNumbers || numbers.length !== (values['verify-runs'] ? 0 : 3)) {
+  const isComplete = values['verify-runs'] ? numbers.length === 0 : [3, 4].includes(numbers.length);
+  if (directory === undefined || !areNumbers || !isComplete) {
     process.stderr.write(USAGE);
     return 2;
   }
@@ -24,12 +25,13 @@ async function main(): Promise<number> {
     for (const difference of differences) process.stdout.write(`${difference}\n`);
     return differences.length === 0 ? 0 : 1;
   }
-  const [volume = '', bytes = '', lsn = ''] = numbers;
+  const [volume = '', bytes = '', lsn = '', baseLsn = '0'] = numbers;
   const content = await replayVolume({
     directory,
     volume: Number(volume),
     bytes: Number(bytes),
     lsn: BigInt(lsn),
+    baseLsn: BigInt(baseLsn),
   });
   if (!process.stdout.write(content)) await once(process.stdout, 'drain');
   return 0;

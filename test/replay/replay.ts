@@ -23,16 +23,26 @@ export interface ReplayOptions {
   bytes: number;
   /** The last record to apply. It must have been used: it lies in a frame. */
   lsn: bigint;
+  /** `base_lsn` of the volume: records up to there are not applied. */
+  baseLsn?: bigint;
 }
 
 /**
  * The content of a volume right after record lsn. The whole journal is checked, also behind lsn. Throws
  * Contradiction on anything that the page does not allow, but for a torn tail of the last segment behind lsn.
  */
-export async function replayVolume({ directory, volume, bytes, lsn }: ReplayOptions): Promise<Buffer> {
+export async function replayVolume({
+  directory,
+  volume,
+  bytes,
+  lsn,
+  baseLsn = 0n,
+}: ReplayOptions): Promise<Buffer> {
   let content: Buffer | undefined;
+  const bases = new Map([[volume, baseLsn]]);
   // Nothing is applied behind the last LSN: the content stays what it is.
-  for await (const snapshot of replayAt(directory, [volume], [lsn])) content = snapshot.contents.get(volume);
+  for await (const snapshot of replayAt(directory, [volume], [lsn], bases))
+    content = snapshot.contents.get(volume);
   claim(content !== undefined, `volume ${volume} is not there yet at LSN ${String(lsn)}`);
   claim(
     content.length === bytes,
@@ -49,12 +59,14 @@ export interface Snapshot {
 
 /**
  * The contents of volumes right after each of some records, in the order of their LSNs, from one reading of the
- * journal. Checked, and throws, as replayVolume does, once it is read to its end.
+ * journal. `baseLsns`: base_lsn by number of the volume, 0 where it is not named. Checked, and throws, as replayVolume
+ * does, once it is read to its end.
  */
 export async function* replayAt(
   directory: string,
   volumes: readonly number[],
   lsns: readonly bigint[],
+  baseLsns: ReadonlyMap<number, bigint> = new Map(),
 ): AsyncGenerator<Snapshot> {
   const sizes = new VolumeSizes();
   const timeline = new Timeline();
@@ -73,7 +85,9 @@ export async function* replayAt(
       let recordLsn = frame.header.firstLsn;
       for (const record of frame.records) {
         if (hasVolume(record)) sizes.apply(record);
-        if (record.volume !== null && wanted.length > 0) images.get(record.volume)?.apply(record, payload);
+        const isInBase = record.volume !== null && recordLsn <= (baseLsns.get(record.volume) ?? 0n);
+        if (record.volume !== null && !isInBase && wanted.length > 0)
+          images.get(record.volume)?.apply(record, payload);
         if (recordLsn === wanted[0]) {
           wanted.shift();
           yield {

@@ -5,6 +5,7 @@
  */
 import { mkdir, readFile, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { formatTime } from '../../proto/time.js';
 import { command } from './command.js';
 import { acknowledgedBy, Cluster, rowOf, type Commit, type LoggedCommit } from './postgres.js';
 import { Scratch } from './scratch.js';
@@ -99,14 +100,14 @@ async function demo(scratch: Scratch, interrupted: AbortSignal): Promise<void> {
     BigInt(afterwards.durableLsn),
     interrupted,
   );
-  step(`the last intact point is lsn:${last.lsn}, ${utc(last.timeNs)}`);
+  step(`the last intact point is lsn:${last.lsn}, ${formatTime(BigInt(last.timeNs))}`);
   // The same host's clock: the write after it must have been the disaster's own.
   const first = await site.ask<Point>('timeline', GROUP, '--at', `lsn:${BigInt(last.lsn) + 1n}`);
   const firstNs = BigInt(first.timeNs);
   if (firstNs < beginNs || firstNs > endNs || BigInt(last.timeNs) > firstNs) {
-    const when = `${utc(String(beginNs))} to ${utc(String(endNs))}`;
+    const when = `${formatTime(beginNs)} to ${formatTime(endNs)}`;
     throw new Error(
-      `the first write that did harm is of ${utc(first.timeNs)}, the disaster was from ${when}`,
+      `the first write that did harm is of ${formatTime(BigInt(first.timeNs))}, the disaster was from ${when}`,
     );
   }
   const intoDisasterMs = Number(firstNs - beginNs) / 1e6;
@@ -275,12 +276,6 @@ async function checkLedger(
   const early = (commit: Commit): string =>
     `${rowOf(commit.client, commit.sequence)} ${(timeNs - commit.timeNs) / 1000n} µs before`;
   return { expected: expected.length, missing: missing.map(early) };
-}
-
-function utc(timeNs: string): string {
-  const ns = BigInt(timeNs);
-  const seconds = new Date(Number(ns / 1_000_000n)).toISOString().slice(0, 19);
-  return `${seconds}.${String(ns % 1_000_000_000n).padStart(9, '0')}Z`;
 }
 
 function tell(error: unknown): void {

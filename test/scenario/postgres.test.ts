@@ -2,6 +2,7 @@
 import { mkdir } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import { formatTime } from '../../proto/time.js';
 import { command } from './command.js';
 import { acknowledgedBy, Cluster, rowOf } from './postgres.js';
 import { Scratch } from './scratch.js';
@@ -63,7 +64,7 @@ t.test(
         'export',
         GROUP,
         '--at',
-        rfc3339(timeNs),
+        formatTime(timeNs),
         '--writable',
         '--device',
       );
@@ -78,7 +79,11 @@ t.test(
           const rows = await cluster.ledger();
           const promised = commits.filter((commit) => commit.timeNs <= timeNs);
           const missing = promised.filter(({ client, sequence }) => !rows.has(rowOf(client, sequence)));
-          t.same(missing, [], `${rfc3339(timeNs)}: ${promised.length} commits promised, ${rows.size} there`);
+          t.same(
+            missing,
+            [],
+            `${formatTime(timeNs)}: ${promised.length} commits promised, ${rows.size} there`,
+          );
           await cluster.program('pg_amcheck', ['--install-missing', '--heapallindexed', '--all', '--jobs=2']);
           t.pass('pg_amcheck finds nothing');
         } finally {
@@ -91,8 +96,3 @@ t.test(
     }
   },
 );
-
-function rfc3339(timeNs: bigint): string {
-  const seconds = new Date(Number(timeNs / 1_000_000n)).toISOString().slice(0, 19);
-  return `${seconds}.${String(timeNs % 1_000_000_000n).padStart(9, '0')}Z`;
-}

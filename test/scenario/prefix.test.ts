@@ -10,6 +10,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { replayAt, verifyRuns } from '../replay/replay.js';
+import { formatTime } from '../../proto/time.js';
 import { command } from './command.js';
 import { Oracle, readOperations, type Operation } from './oracle.js';
 import { Scratch } from './scratch.js';
@@ -111,7 +112,7 @@ t.test(`every point is a prefix of what the writers saw (seed ${SEED})`, async (
   for (let i = 0; i < POINTS; i += 1) {
     const timeNs = i % 2 === 0 ? pick(begin, end) : null;
     const named = timeNs === null ? pick(first, last) : null;
-    const point = timeNs === null ? `lsn:${named}` : rfc3339(timeNs);
+    const point = timeNs === null ? `lsn:${named}` : formatTime(timeNs);
     const { lsn, images } = await recover(point);
     const told = BigInt((await site.ask<Point>('timeline', GROUP, '--at', point)).lsn);
     t.equal(lsn, named ?? told, `${point} is lsn:${lsn}`);
@@ -168,9 +169,4 @@ async function memberDirectory(store: string): Promise<string> {
   const [group] = await readdir(groups);
   const [member] = await readdir(path.join(groups, group ?? ''));
   return path.join(groups, group ?? '', member ?? '');
-}
-
-function rfc3339(timeNs: bigint): string {
-  const seconds = new Date(Number(timeNs / 1_000_000n)).toISOString().slice(0, 19);
-  return `${seconds}.${String(timeNs % 1_000_000_000n).padStart(9, '0')}Z`;
 }

@@ -1,8 +1,10 @@
 /** `afterimage export GROUP --at POINT`, `export list`, `export close ID`: points opened as block devices. */
 import path from 'node:path';
 import { Option, type Command } from 'commander';
-import { receiverControlService, type ExportInfo } from '../proto/control.js';
+import { receiverControlService, type ExportInfo, type ExportOpenRequest } from '../proto/control.js';
+import { AfterimageError } from '../proto/errors.js';
 import { formatTime } from '../proto/time.js';
+import type { RpcClient } from '../service/rpc.js';
 import { ANSWER_MS_MAX, withDaemon, WORK_MS_MAX } from './daemon_client.js';
 import { jsonLine, jsonOf } from './json.js';
 import {
@@ -16,6 +18,9 @@ import {
 import { formatBytes, formatDuration } from './quantity.js';
 import type { Surroundings } from './surroundings.js';
 import { painter, printable, renderTable, stateCell, type Column, type Paint } from './table.js';
+
+/** How long an interrupted opening may still answer. */
+const GIVE_UP_MS = 3_000;
 
 const VOLUME_COLUMNS: readonly Column[] = [
   { heading: 'VOLUME', align: 'left' },
@@ -89,8 +94,8 @@ function addOpen(noun: Command, surroundings: Surroundings): Command {
 }
 
 async function openExport(group: string, options: OpenOptions, surroundings: Surroundings): Promise<void> {
-  const { stdout, env, cwd, stop } = surroundings;
-  const request = {
+  const { stdout, env, cwd } = surroundings;
+  const request: ExportOpenRequest = {
     group,
     point: options.at,
     writable: options.writable ?? false,
@@ -101,13 +106,41 @@ async function openExport(group: string, options: OpenOptions, surroundings: Sur
     force: options.force ?? false,
   };
   const opened = await withDaemon('receiver', options, surroundings, (client) =>
-    client.callUnary(receiverControlService.exportOpen, request, {
-      timeoutMs: WORK_MS_MAX,
-      signal: stop.drain,
-    }),
+    openOrNothing(client, request, surroundings),
   );
   if (options.json === true) stdout.write(jsonLine(jsonOf(opened)));
   else stdout.write(renderExport(opened, painter(stdout, env)));
+}
+
+/**
+ * Opens an export. Ctrl-C may cross with the answer, and then there would be one that nobody knows of: so the answer is
+ * waited for, a little, and what was opened is closed again. Errors: INTERRUPTED, and those of the daemon.
+ */
+async function openOrNothing(
+  client: RpcClient,
+  request: ExportOpenRequest,
+  { stop, sleep }: Surroundings,
+): Promise<ExportInfo> {
+  const answered = new AbortController();
+  const givenUp = new AbortController();
+  const giveUp = async (): Promise<void> => {
+    await sleep(GIVE_UP_MS, AbortSignal.any([answered.signal, stop.end]));
+    givenUp.abort();
+  };
+  const onDrain = (): void => void giveUp();
+  stop.drain.addEventListener('abort', onDrain, { once: true });
+  if (stop.drain.aborted) onDrain();
+  try {
+    const limits = { timeoutMs: WORK_MS_MAX, signal: givenUp.signal };
+    const opened = await client.callUnary(receiverControlService.exportOpen, request, limits);
+    if (!stop.drain.aborted) return opened;
+    const { id } = opened;
+    await client.callUnary(receiverControlService.exportClose, { id }, { timeoutMs: ANSWER_MS_MAX });
+    throw new AfterimageError('INTERRUPTED', `export ${id} was opened, and is closed again`);
+  } finally {
+    stop.drain.removeEventListener('abort', onDrain);
+    answered.abort();
+  }
 }
 
 async function listExports(options: ClientOptions, surroundings: Surroundings): Promise<void> {

@@ -154,6 +154,19 @@ t.test('an interrupted question ends with 130', async (t) => {
   t.match(stderr, /^error INTERRUPTED/);
 });
 
+t.test('Ctrl-C that crosses with the answer leaves no export that nobody knows of', async (t) => {
+  const runDir = await temporary(t);
+  const asked = await cannedReceiver(t, runDir);
+  const stop = { drain: AbortSignal.abort(), end: new AbortController().signal };
+  const { status, stdout, stderr } = await invoke(runDir, ['export', 'db', '--at', 'latest'], { stop });
+  t.strictSame([status, stdout], [130, '']);
+  t.match(stderr, /^error INTERRUPTED: export e1 was opened, and is closed again/);
+  t.match(asked, [
+    ['exportOpen', {}],
+    ['exportClose', { id: 'e1' }],
+  ]);
+});
+
 t.test('timeline: spans, then checkpoints, with times to paste into --at', async (t) => {
   const runDir = await temporary(t);
   const asked = await cannedReceiver(t, runDir);
@@ -409,5 +422,7 @@ t.test('a defect is reported with its stack', async (t) => {
   t.equal(status, 1);
   t.match(stderr, /TypeError: x is undefined\n +at .*error INTERNAL: x is undefined/s);
   const json = await invoke('/nowhere', ['agent', 'run', '--json'], { daemons });
-  t.match(JSON.parse(json.stderr), { error: { code: 'INTERNAL', stack: /TypeError: x is undefined\n +at / } });
+  t.match(JSON.parse(json.stderr), {
+    error: { code: 'INTERNAL', stack: /TypeError: x is undefined\n +at / },
+  });
 });

@@ -262,8 +262,6 @@ export class Member implements LinkListener {
       try {
         const work = this.captureWork();
         const { shippedBytes } = work.shipper;
-        // A new session after a defect counts from zero again.
-        if (shippedBytes < this.countedBytes) this.countedBytes = 0n;
         this.throughput.add(Number(shippedBytes - this.countedBytes));
         this.countedBytes = shippedBytes;
         this.feed({ type: 'tick', nowNs: this.clock.nowNs(), ring: work.ring() }, null);

@@ -120,7 +120,8 @@ export interface CapturedVolume extends BlockDevice {
 export interface CaptureGroup {
   addVolume(number: number, backing: BlockDevice): CapturedVolume;
   beginGeneration(start: GenerationStart): void;
-  closeStream(reason: string): void;
+  /** Ends the stream: reason CLOSED. */
+  closeStream(): void;
   /** Closes the stream and forgets what the ring holds, without an end: beginGeneration() may follow at once. */
   abandonStream(): void;
   raiseCeiling(lsn: bigint): void;

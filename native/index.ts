@@ -167,6 +167,11 @@ export interface FuseServerOptions {
 export interface FuseServer {
   stop(): Promise<void>;
 }
+/** A file, whatever has become of its path: `dev` and `ino` of stat(). */
+export interface FileIdentity {
+  device: bigint;
+  inode: bigint;
+}
 
 // --- journal ---
 
@@ -268,6 +273,7 @@ interface Addon {
   startNbdServer(options: NbdServerOptions): Promise<NbdServer>;
   startFuseServer(options: FuseServerOptions): Promise<FuseServer>;
   attachLoop(file: string, blockSize: number, readOnly: boolean): Promise<string>;
+  isLoopOver(device: string, file: FileIdentity): Promise<boolean>;
   detachLoop(device: string): Promise<void>;
   protectIoProcess(): string[];
   openJournal(options: JournalOptions): Promise<JournalWriter>;
@@ -336,6 +342,9 @@ export const startFuseServer = (options: FuseServerOptions): Promise<FuseServer>
 /** Resolves with "/dev/loopN". Errors: LOOP_UNAVAILABLE, LOOP_ATTACH. */
 export const attachLoop = (file: string, blockSize: number, readOnly: boolean): Promise<string> =>
   coded(() => addon.attachLoop(file, blockSize, readOnly));
+/** Whether the loop device is attached to that file. Errors: LOOP_DETACH when that cannot be told. */
+export const isLoopOver = (device: string, file: FileIdentity): Promise<boolean> =>
+  coded(() => addon.isLoopOver(device, file));
 /** Errors: LOOP_BUSY, LOOP_DETACH. */
 export const detachLoop = (device: string): Promise<void> => coded(() => addon.detachLoop(device));
 /** Exempts the process from what could stall or kill it on the I/O path; returns what was not permitted. */

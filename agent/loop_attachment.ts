@@ -59,8 +59,10 @@ export async function attachLoopDevice(
     loop = await door.attachLoop(file, device.blockSize, false);
     await placeLink(link, loop);
   } catch (thrown) {
-    if (loop !== null) await door.detachLoop(loop);
-    await server.stop();
+    // Why it failed is the better answer than what is left of it; and a server without a volume must not stay.
+    const left = (error: unknown): void => log.error({ err: error, loop }, 'after a failed attachment');
+    if (loop !== null) await door.detachLoop(loop).catch(left);
+    await server.stop().catch(left);
     throw toAfterimageError(thrown);
   }
   const attached = loop;

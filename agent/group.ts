@@ -18,6 +18,7 @@ import { LagHistogram } from './lag.js';
 import { ReceiverLink } from './link.js';
 import { Member, type MemberPort, type OpenAction } from './member.js';
 import { AgentSession } from './session.js';
+import { Serving } from './serving.js';
 import type { MemberIdentity, StoredState } from './session_events.js';
 import { StopPatience } from './stop_patience.js';
 import { MemberState, type VolumeMemory } from './state.js';
@@ -57,7 +58,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   private readonly ended: Promise<boolean>;
   private onStopped!: (clean: boolean) => void;
   private deliveries: Deliveries | null = null;
-  private isServed = false;
+  private readonly serving: Serving;
   private readonly stopping = new AbortController();
   private restartMs = RESTART_MS_MIN;
   private isStopped = false;
@@ -69,7 +70,8 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     readonly volumes: readonly ProtectedVolume[],
     private readonly around: GroupSurroundings,
   ) {
-    const { clock, log } = around;
+    const { clock, log, places } = around;
+    this.serving = new Serving(config.name, volumes, places, clock, log);
     this.ended = new Promise((resolve) => (this.onStopped = resolve));
     this.startedNs = clock.nowNs();
     this.lag = new LagHistogram(() => clock.monotonicMs());
@@ -148,7 +150,8 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
       for (const volume of this.volumes) volumes[volume.config.name] = await volume.remember(stream.clean);
       await this.state.update({ stream, volumes });
     } catch (thrown) {
-      this.onServed(toAfterimageError(thrown)); // without an epoch there is no start
+      // Without an epoch there is no start. Later it costs history only.
+      if (this.captureGroup === null) this.onServed(toAfterimageError(thrown));
       throw thrown;
     }
   }
@@ -179,14 +182,8 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     return group;
   }
 
-  async serve(): Promise<void> {
-    if (this.isServed) return; // by the session before, and ever since
-    const { places, clock, log } = this.around;
-    for (const volume of this.volumes) {
-      await volume.attach(this.config.name, places, clock, log);
-      log.info({ volume: volume.config.name, device: volume.attachedAs }, 'serving');
-    }
-    this.isServed = true;
+  serve(): Promise<void> {
+    return this.serving.begin();
   }
 
   served(error: AfterimageError | null): void {
@@ -194,7 +191,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   }
 
   async quiesce(): Promise<void> {
-    await Promise.all(this.volumes.map((volume) => volume.detach(this.around.end)));
+    await this.serving.end(this.around.end);
     await Promise.all(this.volumes.map((volume) => volume.flush()));
     void this.expireStop();
   }
@@ -263,8 +260,8 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     this.isStopped = true;
     this.member.end();
     this.link.close();
-    // After a failed start some may still be attached; nobody can use them yet.
-    await Promise.all(this.volumes.map((volume) => volume.detach(this.around.end)));
+    // A session that has failed did not take production's way in away.
+    await this.serving.end(this.around.end);
     await Promise.all(this.volumes.map((volume) => volume.close()));
     await this.captureGroup?.close();
   }

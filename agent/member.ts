@@ -241,11 +241,9 @@ export class Member implements LinkListener {
       return this.port.served(toAfterimageError(thrown));
     }
     this.feed({ type: 'opened' }, null);
+    void this.tick(); // now, since one volume may be in use long before the last is served
     this.port.serve().then(
-      () => {
-        this.port.served(null);
-        void this.tick();
-      },
+      () => this.port.served(null),
       (thrown: unknown) => this.port.served(toAfterimageError(thrown)),
     );
   }

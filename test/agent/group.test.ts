@@ -1,6 +1,7 @@
 /** A protection group whose surroundings fail it, without a receiver. */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
@@ -16,12 +17,12 @@ import { configOf, qemuIo, scratchDirectory, socketVolume } from './running_agen
 
 const MIB = 1 << 20;
 
-/** A group of one volume, its surroundings, and what it logs. */
-function scene(t: Test, door: Partial<typeof native> = {}) {
+/** A group, its surroundings, and what it logs. */
+function scene(t: Test, door: Partial<typeof native> = {}, ...names: string[]) {
   const directory = scratchDirectory(t);
-  const volume = socketVolume(directory);
-  writeFileSync(volume.backing, Buffer.alloc(MIB));
-  const { groups, receiver, stateDir, runDir } = configOf({ directory, receiverPort: 1, volumes: [volume] });
+  const volumes = (names.length === 0 ? ['data'] : names).map((name) => socketVolume(directory, name));
+  for (const { backing } of volumes) writeFileSync(backing, Buffer.alloc(MIB));
+  const { groups, receiver, stateDir, runDir } = configOf({ directory, receiverPort: 1, volumes });
   for (const made of [stateDir, runDir]) mkdirSync(made);
   const lines: Record<string, unknown>[] = [];
   const write = (line: string): void => void lines.push(JSON.parse(line) as Record<string, unknown>);
@@ -140,6 +141,94 @@ t.test('after a defect a new session takes over, and production never notices', 
   const epochs = receiver.hellos.map(({ epoch }) => epoch);
   t.strictSame(epochs, [1n, 2n]);
   t.equal(await group.stop(), true, 'and its stop is as clean as any');
+});
+
+/** The system's clock, on which the pauses in `shortened` take a moment. Those of a second and more are noted. */
+function quickClock(...shortened: number[]) {
+  const pauses: number[] = [];
+  const sleep = (ms: number, signal: AbortSignal): Promise<void> => {
+    if (ms >= 1_000) pauses.push(ms);
+    return systemClock.sleep(shortened.includes(ms) ? 50 : ms, signal);
+  };
+  const clock: Clock = { ...systemClock, sleep };
+  return { clock, pauses };
+}
+
+async function until(is: () => boolean): Promise<void> {
+  while (!is()) await sleep(10);
+}
+
+/** Fails unless the backing can be had. */
+async function takeBacking(backing: string): Promise<void> {
+  const options = { path: backing, cache: 'buffered', readOnly: false, exclusive: true } as const;
+  await (await native.openFileDevice(options)).close();
+}
+
+// Symptom: the start of a group of which one volume could not be served ended with taking away those that were. With a
+// user on one of these it never ended: no group after it was started, and nothing told why.
+t.test('a volume that cannot be served takes no other of its group away', async (t) => {
+  const here = scene(t, {}, 'data', 'log');
+  const { clock } = quickClock(5_000);
+  const busy = net.createServer().listen(path.join(here.around.places.runDir, 'db-log.sock'));
+  t.teardown(() => busy.close());
+  const group = await ProtectionGroup.start(here.config, { ...here.around, clock });
+  await qemuIo(path.join(here.around.places.runDir, 'db-data.sock'), 'write -P 1 0 64k', 'flush');
+  const { state, detail, volumes } = group.status();
+  t.equal(state, 'failed');
+  t.match(detail, /volume log is not served: LISTEN_BUSY: .*\. \w/);
+  t.match(volumes, [
+    { name: 'data', state: 'tracking', device: /^unix:/ },
+    { name: 'log', state: 'failed', device: '' },
+  ]);
+  t.match(
+    here.lines.find(({ level }) => level === 'error'),
+    { volume: 'log', err: { code: 'LISTEN_BUSY' } },
+  );
+  await new Promise((resolve) => busy.close(resolve));
+  await until(() => group.status().volumes[1]?.device !== '');
+  t.match(group.status(), { state: 'tracking', volumes: [{ state: 'tracking' }, { state: 'tracking' }] });
+  t.notMatch(group.status().detail, 'LISTEN_BUSY');
+  await group.stop();
+});
+
+t.test('a group of which no volume can be served is not started', async (t) => {
+  const here = scene(t);
+  const busy = net.createServer().listen(path.join(here.around.places.runDir, 'db-data.sock'));
+  t.teardown(() => busy.close());
+  await t.rejects(ProtectionGroup.start(here.config, here.around), { code: 'LISTEN_BUSY' });
+  await takeBacking(here.config.volumes[0]?.backing ?? '');
+});
+
+// Symptom: while one volume was not served yet, the others, in use, had no heartbeats and no LSNs beyond the first
+// reserve; and a state that could not be written meanwhile made an error of the start.
+t.test('a group protects what it serves already, while others are still to be served', async (t) => {
+  const receiver = new MemoryReceiver(path.join(scratchDirectory(t), 'receiver'));
+  t.teardown(() => receiver.close());
+  const port = await receiver.listen(0);
+  let serveLog!: () => void;
+  const served = new Promise<void>((resolve) => (serveLog = resolve));
+  const startNbdServer: typeof native.startNbdServer = async (options) => {
+    if (options.unix?.includes('log') === true) {
+      renameSync(stateDir, `${stateDir}.away`);
+      writeFileSync(stateDir, '');
+      await served;
+    }
+    return native.startNbdServer(options);
+  };
+  const here = scene(t, { startNbdServer }, 'data', 'log');
+  const { stateDir } = here.around;
+  const { clock, pauses } = quickClock(1_000);
+  const around = { ...here.around, clock, receiver: { host: '127.0.0.1' as const, port } };
+  const starting = ProtectionGroup.start(here.config, around);
+  starting.catch(() => undefined);
+  await until(() => pauses.filter((ms) => ms === 1_000).length > 2);
+  await until(() => JSON.stringify(here.lines).includes(`${stateDir}/db.json cannot be written`));
+  rmSync(stateDir);
+  renameSync(`${stateDir}.away`, stateDir);
+  serveLog();
+  const group = await starting;
+  await until(() => group.status().state === 'protected');
+  t.equal(await group.stop(), true);
 });
 
 t.test('a group whose session has failed is stopped without waiting for another', async (t) => {

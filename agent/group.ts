@@ -12,6 +12,7 @@ import type { CapturedVolumes } from './capture_work.js';
 import type { Clock } from './clock.js';
 import type { GroupConfig } from './config.js';
 import { Deliveries } from './deliveries.js';
+import { endAll } from './endings.js';
 import type { StartedGroup } from './groups.js';
 import { groupStatus } from './group_status.js';
 import { LagHistogram } from './lag.js';
@@ -260,10 +261,14 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     this.isStopped = true;
     this.member.end();
     this.link.close();
-    // A session that has failed did not take production's way in away.
-    await this.serving.end(this.around.end);
-    await Promise.all(this.volumes.map((volume) => volume.close()));
-    await this.captureGroup?.close();
+    const { captureGroup } = this;
+    // Whatever becomes of one: a backing that stayed open would keep the next attempt out. A session that has failed did
+    // not take production's way in away.
+    await endAll(
+      () => [this.serving.end(this.around.end)],
+      () => this.volumes.map((volume) => volume.close()),
+      () => (captureGroup === null ? [] : [captureGroup.close()]),
+    );
   }
 }
 

@@ -12,6 +12,7 @@ import { openBacking } from './backing.js';
 import { backingFingerprint } from './backing_fingerprint.js';
 import type { Clock } from './clock.js';
 import type { VolumeConfig } from './config.js';
+import { endAll } from './endings.js';
 import { attachLoopDevice, type LoopDoor } from './loop_attachment.js';
 import { attachSocket } from './socket_attachment.js';
 import type { VolumeMemory } from './state.js';
@@ -134,8 +135,10 @@ export class ProtectedVolume {
   async close(): Promise<void> {
     const { captured } = this;
     this.captured = null; // a status that is asked for meanwhile finds it gone
-    await captured?.close();
-    await this.backing.close();
+    await endAll(
+      () => (captured === null ? [] : [captured.close()]),
+      () => [this.backing.close()],
+    );
   }
 
   private attachFrontEnd(group: string, places: Places, use: VolumeUse, log: Log): Promise<Attachment> {

@@ -231,6 +231,36 @@ t.test('a group protects what it serves already, while others are still to be se
   t.equal(await group.stop(), true);
 });
 
+// Symptom: a front end that could not be taken away left every backing of its group open and locked, so that each later
+// attempt to start it met BACKING_BUSY of the agent's own.
+t.test('an end that fails leaves nothing open', async (t) => {
+  const refuse = (): Promise<never> => Promise.reject(new AfterimageError('IO_ERROR', 'not stopped'));
+  const startNbdServer: typeof native.startNbdServer = async (options) => {
+    const server = await native.startNbdServer(options);
+    const stop = server.stop.bind(server);
+    return Object.defineProperty(server, 'stop', { value: () => stop().then(refuse) });
+  };
+  const here = scene(t, { startNbdServer }, 'data', 'log');
+  const group = await ProtectionGroup.start(here.config, here.around);
+  await t.rejects(group.stop(), { message: 'not stopped' });
+  for (const { backing } of here.config.volumes) await takeBacking(backing);
+});
+
+t.test('an end that fails once is asked for again', async (t) => {
+  let failures = 0;
+  const startNbdServer: typeof native.startNbdServer = async (options) => {
+    const server = await native.startNbdServer(options);
+    const stop = server.stop.bind(server);
+    const stopAgain = (): Promise<void> =>
+      failures++ === 0 ? Promise.reject(new AfterimageError('IO_ERROR', 'not stopped')) : stop();
+    return Object.defineProperty(server, 'stop', { value: stopAgain });
+  };
+  const here = scene(t, { startNbdServer });
+  const group = await ProtectionGroup.start(here.config, here.around);
+  t.equal(await group.stop(), false, 'the first failure cost the session');
+  await takeBacking(here.config.volumes[0]?.backing ?? '');
+});
+
 t.test('a group whose session has failed is stopped without waiting for another', async (t) => {
   const here = scene(t);
   const group = await ProtectionGroup.start(here.config, here.around);

@@ -173,15 +173,20 @@ export class Member implements LinkListener {
   }
 
   private handle(event: AgentEvent, bulk: Bulk): void {
+    let untaken = bulk;
     try {
       if (event.type === 'positionRead') this.checkpoints.located(event.requestId, event.lsn, event.timeNs);
       for (const action of this.session.handle(event)) {
-        if (isCaptureAction(action)) this.captureWork().carryOut(action, bulk);
-        else this.carryOut(action);
+        if (!isCaptureAction(action)) this.carryOut(action);
+        else {
+          this.captureWork().carryOut(action, bulk);
+          if (action.type === 'sendFrame' || action.type === 'dropFrame') untaken = null;
+        }
       }
       if (this.session.state === 'protected') this.report.synced(this.session.generation);
     } catch (thrown) {
       this.fail(thrown);
+      releaseBulk(untaken); // the next session needs the buffer
     }
   }
 

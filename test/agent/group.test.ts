@@ -261,6 +261,63 @@ t.test('an end that fails once is asked for again', async (t) => {
   await takeBacking(here.config.volumes[0]?.backing ?? '');
 });
 
+/** A group at a receiver, whose sessions begin again at once, with every frame that its capture group lends. */
+async function replicated(t: Test) {
+  const frames = { lent: 0, released: 0 };
+  const createCaptureGroup = (options: native.CaptureGroupOptions): native.CaptureGroup => {
+    const group = native.createCaptureGroup(options);
+    const next = group.next.bind(group);
+    return Object.defineProperty(group, 'next', {
+      value: async () => {
+        const delivery = await next();
+        if (delivery?.kind !== 'frame') return delivery;
+        frames.lent += 1;
+        const { release } = delivery;
+        delivery.release = () => {
+          release();
+          frames.released += 1;
+        };
+        return delivery;
+      },
+    });
+  };
+  const here = scene(t, { createCaptureGroup });
+  const receiver = new MemoryReceiver(path.join(here.directory, 'receiver'));
+  t.teardown(() => receiver.close());
+  const port = await receiver.listen(0);
+  const { clock, pauses } = quickClock(30_000, 60_000, 120_000, 240_000);
+  const around = { ...here.around, clock, receiver: { host: '127.0.0.1' as const, port } };
+  const group = await ProtectionGroup.start(here.config, around);
+  const settled = (): Promise<void> =>
+    until(() => {
+      const { state, durableLsn, capturedLsn } = group.status();
+      return state === 'protected' && durableLsn === capturedLsn;
+    });
+  const write = (): Promise<void> =>
+    qemuIo(path.join(around.places.runDir, 'db-data.sock'), 'write -P 1 0 64k', 'flush');
+  await settled();
+  return { group, frames, pauses, settled, write };
+}
+
+// Symptom: each defect met at a frame cost one of the 16 buffers of the group; with the last of them nothing was shipped.
+t.test('a defect met at a frame costs no buffer', async (t) => {
+  const { group, frames, settled, write } = await replicated(t);
+  const { session } = group.member;
+  const handle = session.handle.bind(session);
+  Object.defineProperty(session, 'handle', {
+    value: (event: Parameters<typeof handle>[0]) => {
+      if (event.type === 'frameReady') throw new Error('a defect');
+      return handle(event);
+    },
+  });
+  await write();
+  await until(() => group.member.session !== session);
+  await settled();
+  t.ok(frames.lent > 1);
+  t.equal(await group.stop(), true);
+  t.equal(frames.released, frames.lent);
+});
+
 t.test('a group whose session has failed is stopped without waiting for another', async (t) => {
   const here = scene(t);
   const group = await ProtectionGroup.start(here.config, here.around);

@@ -27,7 +27,10 @@ import type { PieceCodec } from './sync.js';
 import { ProtectedVolume, type Places, type VolumeDoor } from './volume.js';
 
 const DRAIN_POLL_MS = 50;
-/** A session that failed is replaced after so long; twice as long each time, since the defect may come again. */
+/**
+ * A session that failed is replaced after so long; twice as long each time, since the defect may come again. A session
+ * that protected its volumes, or lived for the longest pause, did what one is for: the next defect is another one.
+ */
 const RESTART_MS_MIN = 30_000;
 const RESTART_MS_MAX = 3_600_000;
 const VOLUME_NUMBERS = 64;
@@ -62,6 +65,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   private readonly serving: Serving;
   private readonly stopping = new AbortController();
   private restartMs = RESTART_MS_MIN;
+  private sessionBegunMs: number;
   private isStopped = false;
   private readonly startedNs: bigint;
 
@@ -75,6 +79,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     this.serving = new Serving(config.name, volumes, places, clock, log);
     this.ended = new Promise((resolve) => (this.onStopped = resolve));
     this.startedNs = clock.nowNs();
+    this.sessionBegunMs = clock.monotonicMs();
     this.lag = new LagHistogram(() => clock.monotonicMs());
     this.present = new Member(new AgentSession(), this, around.door, this.lag, clock, log);
     this.link = new ReceiverLink(around.receiver, clock, this.present);
@@ -232,12 +237,15 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   /** Another session in the place of the one that failed, as a start after a crash. Never rejects. */
   private async restart(): Promise<void> {
     const { clock, log, door, receiver } = this.around;
+    const livedMs = clock.monotonicMs() - this.sessionBegunMs;
+    if (this.member.wasProtected || livedMs >= RESTART_MS_MAX) this.restartMs = RESTART_MS_MIN;
     const pauseMs = this.restartMs;
     this.restartMs = Math.min(pauseMs * 2, RESTART_MS_MAX);
     await clock.sleep(pauseMs, this.stopping.signal).catch(() => undefined);
     if (this.stopping.signal.aborted) return;
     log.warn('a new session begins in the place of the one that failed: it compares with the receiver');
     this.link.close();
+    this.sessionBegunMs = clock.monotonicMs();
     this.present = new Member(new AgentSession(), this, door, this.lag, clock, log);
     this.link = new ReceiverLink(receiver, clock, this.present);
     const { stream } = this.state.memory;

@@ -58,6 +58,7 @@ export class Member implements LinkListener {
   private work: CaptureWork | null = null;
   private isDefunct = false;
   private stopRequested = false;
+  private hasProtected = false;
   private isEnded = false;
   private isHandling = false;
   private readonly queue: { event: AgentEvent; bulk: Bulk }[] = [];
@@ -87,6 +88,10 @@ export class Member implements LinkListener {
   /** Whether a defect ended its session: it is served, and nothing replicates it. */
   get hasFailed(): boolean {
     return this.isDefunct;
+  }
+  /** Whether all was synced once. */
+  get wasProtected(): boolean {
+    return this.hasProtected;
   }
   /** Whether its end was asked for. */
   get isStopping(): boolean {
@@ -183,11 +188,16 @@ export class Member implements LinkListener {
           if (action.type === 'sendFrame' || action.type === 'dropFrame') untaken = null;
         }
       }
-      if (this.session.state === 'protected') this.report.synced(this.session.generation);
+      if (this.session.state === 'protected') this.protects();
     } catch (thrown) {
       this.fail(thrown);
       releaseBulk(untaken); // the next session needs the buffer
     }
+  }
+
+  private protects(): void {
+    this.hasProtected = true;
+    this.report.synced(this.session.generation);
   }
 
   private carryOut(action: Exclude<AgentAction, CaptureAction>): void {

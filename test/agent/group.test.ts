@@ -318,6 +318,30 @@ t.test('a defect met at a frame costs no buffer', async (t) => {
   t.equal(frames.released, frames.lent);
 });
 
+// Symptom: after a few defects in the course of a year, each was followed by an hour without protection.
+t.test(
+  'the pause after a defect grows with those that come at once, and is short again after a good time',
+  async (t) => {
+    const { group, pauses, settled } = await replicated(t);
+    const restarts = (): number[] => pauses.filter((ms) => ms >= 30_000);
+    const fail = async (): Promise<void> => {
+      const { member } = group;
+      member.fail(new Error('a defect'));
+      // Not later: the next one shall come before all is synced.
+      while (group.member === member) await new Promise(setImmediate);
+    };
+    await fail();
+    await fail();
+    await fail();
+    t.strictSame(restarts(), [30_000, 60_000, 120_000]);
+    await settled();
+    await fail();
+    t.strictSame(restarts(), [30_000, 60_000, 120_000, 30_000]);
+    await settled();
+    await group.stop();
+  },
+);
+
 t.test('a group whose session has failed is stopped without waiting for another', async (t) => {
   const here = scene(t);
   const group = await ProtectionGroup.start(here.config, here.around);

@@ -192,6 +192,11 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     return this.serving.begin();
   }
 
+  ticked(): void {
+    const { clock, log } = this.around;
+    for (const volume of this.volumes) volume.tellErrors(log, clock.monotonicMs());
+  }
+
   served(error: AfterimageError | null): void {
     this.onServed(error);
   }

@@ -134,10 +134,11 @@ function stopDetail(member: Member, volumes: readonly ProtectedVolume[]): string
 }
 
 /** What a volume's state does not say of it. */
-function volumeDetails({ config, failure }: ProtectedVolume): string[] {
+function volumeDetails({ config, failure, title, counters }: ProtectedVolume): string[] {
   const details: string[] = [];
   if (failure !== null)
     details.push(`volume ${config.name} is not served: ${failure.code}: ${failure.message}. ${failure.hint}`);
+  if (counters.errors > 0n) details.push(`BACKING_FAILED: failed requests of ${title}: ${counters.errors}`);
   return details;
 }
 

@@ -37,6 +37,8 @@ export interface MemberPort {
   served(error: AfterimageError | null): void;
   /** Ends production's way in. */
   quiesce(): Promise<void>;
+  /** A second has passed. */
+  ticked(): void;
   stopped(clean: boolean): void;
   /** Its session is over, by a defect. */
   failed(): void;
@@ -277,6 +279,7 @@ export class Member implements LinkListener {
         const { shippedBytes } = work.shipper;
         this.throughput.add(Number(shippedBytes - this.countedBytes));
         this.countedBytes = shippedBytes;
+        this.port.ticked();
         this.feed({ type: 'tick', nowNs: this.clock.nowNs(), ring: work.ring() }, null);
       } catch (thrown) {
         return this.fail(thrown);

@@ -9,6 +9,7 @@ import type { Log } from '../service/log.js';
 import type * as native from '../native/index.js';
 import type { Attachment } from './attachment.js';
 import { openBacking } from './backing.js';
+import { BackingErrors } from './backing_errors.js';
 import { backingFingerprint } from './backing_fingerprint.js';
 import type { Clock } from './clock.js';
 import type { VolumeConfig } from './config.js';
@@ -33,6 +34,7 @@ export class ProtectedVolume {
   private use: VolumeUse | null = null;
   private detaching: Promise<void> | null = null;
   private unserved: AfterimageError | null = null;
+  private readonly errors = new BackingErrors();
 
   private constructor(
     readonly config: VolumeConfig,
@@ -73,6 +75,10 @@ export class ProtectedVolume {
   /** Requests since the start. */
   get counters(): native.DeviceCounters {
     return this.captured?.counters() ?? { reads: 0n, readBytes: 0n, writes: 0n, writeBytes: 0n, errors: 0n };
+  }
+  /** Tells the log of requests that the backing failed. Ask again and again; `nowMs` never goes backwards. */
+  tellErrors(log: Log, nowMs: number): void {
+    this.errors.tell(this.counters.errors, this.title, log, nowMs);
   }
   /** What the host uses, "" while nothing is attached. */
   get attachedAs(): string {

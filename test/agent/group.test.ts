@@ -1,6 +1,6 @@
 /** A protection group whose surroundings fail it, without a receiver. */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -341,6 +341,26 @@ t.test(
     await group.stop();
   },
 );
+
+// Symptom: a backing failed every flush, and status said `protected` of it, the log nothing at all.
+t.test('what a backing fails is in the log and in the status', async (t) => {
+  const { clock } = quickClock(1_000);
+  const here = scene(t);
+  const group = await ProtectionGroup.start(here.config, { ...here.around, clock });
+  const [{ backing } = { backing: '' }] = here.config.volumes;
+  t.notMatch(group.status().detail, 'BACKING_FAILED');
+  truncateSync(backing, MIB / 2);
+  await t.rejects(qemuIo(path.join(here.around.places.runDir, 'db-data.sock'), 'read 768k 4k'));
+  await until(() => here.lines.some(({ code }) => code === 'BACKING_FAILED'));
+  const told = `failed requests of volume data (${backing}): 1`;
+  t.match(
+    here.lines.find(({ code }) => code === 'BACKING_FAILED'),
+    { level: 'error', msg: told },
+  );
+  t.ok(group.status().detail.endsWith(`BACKING_FAILED: ${told}`), group.status().detail);
+  truncateSync(backing, MIB);
+  await group.stop();
+});
 
 t.test('a group whose session has failed is stopped without waiting for another', async (t) => {
   const here = scene(t);

@@ -12,12 +12,14 @@ import type { CapturedVolumes } from './capture_work.js';
 import type { Clock } from './clock.js';
 import type { GroupConfig } from './config.js';
 import { Deliveries } from './deliveries.js';
+import { endAll } from './endings.js';
 import type { StartedGroup } from './groups.js';
 import { groupStatus } from './group_status.js';
 import { LagHistogram } from './lag.js';
 import { ReceiverLink } from './link.js';
 import { Member, type MemberPort, type OpenAction } from './member.js';
 import { AgentSession } from './session.js';
+import { Serving } from './serving.js';
 import type { MemberIdentity, StoredState } from './session_events.js';
 import { StopPatience } from './stop_patience.js';
 import { MemberState, type VolumeMemory } from './state.js';
@@ -25,7 +27,10 @@ import type { PieceCodec } from './sync.js';
 import { ProtectedVolume, type Places, type VolumeDoor } from './volume.js';
 
 const DRAIN_POLL_MS = 50;
-/** A session that failed is replaced after so long; twice as long each time, since the defect may come again. */
+/**
+ * A session that failed is replaced after so long; twice as long each time, since the defect may come again. A session
+ * that protected its volumes, or lived for the longest pause, did what one is for: the next defect is another one.
+ */
 const RESTART_MS_MIN = 30_000;
 const RESTART_MS_MAX = 3_600_000;
 const VOLUME_NUMBERS = 64;
@@ -57,9 +62,10 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   private readonly ended: Promise<boolean>;
   private onStopped!: (clean: boolean) => void;
   private deliveries: Deliveries | null = null;
-  private isServed = false;
+  private readonly serving: Serving;
   private readonly stopping = new AbortController();
   private restartMs = RESTART_MS_MIN;
+  private sessionBegunMs: number;
   private isStopped = false;
   private readonly startedNs: bigint;
 
@@ -69,9 +75,11 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     readonly volumes: readonly ProtectedVolume[],
     private readonly around: GroupSurroundings,
   ) {
-    const { clock, log } = around;
+    const { clock, log, places } = around;
+    this.serving = new Serving(config.name, volumes, places, clock, log);
     this.ended = new Promise((resolve) => (this.onStopped = resolve));
     this.startedNs = clock.nowNs();
+    this.sessionBegunMs = clock.monotonicMs();
     this.lag = new LagHistogram(() => clock.monotonicMs());
     this.present = new Member(new AgentSession(), this, around.door, this.lag, clock, log);
     this.link = new ReceiverLink(around.receiver, clock, this.present);
@@ -148,7 +156,8 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
       for (const volume of this.volumes) volumes[volume.config.name] = await volume.remember(stream.clean);
       await this.state.update({ stream, volumes });
     } catch (thrown) {
-      this.onServed(toAfterimageError(thrown)); // without an epoch there is no start
+      // Without an epoch there is no start. Later it costs history only.
+      if (this.captureGroup === null) this.onServed(toAfterimageError(thrown));
       throw thrown;
     }
   }
@@ -179,14 +188,13 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     return group;
   }
 
-  async serve(): Promise<void> {
-    if (this.isServed) return; // by the session before, and ever since
-    const { places, clock, log } = this.around;
-    for (const volume of this.volumes) {
-      await volume.attach(this.config.name, places, clock, log);
-      log.info({ volume: volume.config.name, device: volume.attachedAs }, 'serving');
-    }
-    this.isServed = true;
+  serve(): Promise<void> {
+    return this.serving.begin();
+  }
+
+  ticked(): void {
+    const { clock, log } = this.around;
+    for (const volume of this.volumes) volume.tellErrors(log, clock.monotonicMs());
   }
 
   served(error: AfterimageError | null): void {
@@ -194,7 +202,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   }
 
   async quiesce(): Promise<void> {
-    await Promise.all(this.volumes.map((volume) => volume.detach(this.around.end)));
+    await this.serving.end(this.around.end);
     await Promise.all(this.volumes.map((volume) => volume.flush()));
     void this.expireStop();
   }
@@ -234,12 +242,15 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   /** Another session in the place of the one that failed, as a start after a crash. Never rejects. */
   private async restart(): Promise<void> {
     const { clock, log, door, receiver } = this.around;
+    const livedMs = clock.monotonicMs() - this.sessionBegunMs;
+    if (this.member.wasProtected || livedMs >= RESTART_MS_MAX) this.restartMs = RESTART_MS_MIN;
     const pauseMs = this.restartMs;
     this.restartMs = Math.min(pauseMs * 2, RESTART_MS_MAX);
     await clock.sleep(pauseMs, this.stopping.signal).catch(() => undefined);
     if (this.stopping.signal.aborted) return;
     log.warn('a new session begins in the place of the one that failed: it compares with the receiver');
     this.link.close();
+    this.sessionBegunMs = clock.monotonicMs();
     this.present = new Member(new AgentSession(), this, door, this.lag, clock, log);
     this.link = new ReceiverLink(receiver, clock, this.present);
     const { stream } = this.state.memory;
@@ -263,10 +274,14 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     this.isStopped = true;
     this.member.end();
     this.link.close();
-    // After a failed start some may still be attached; nobody can use them yet.
-    await Promise.all(this.volumes.map((volume) => volume.detach(this.around.end)));
-    await Promise.all(this.volumes.map((volume) => volume.close()));
-    await this.captureGroup?.close();
+    const { captureGroup } = this;
+    // Whatever becomes of one: a backing that stayed open would keep the next attempt out. A session that has failed did
+    // not take production's way in away.
+    await endAll(
+      () => [this.serving.end(this.around.end)],
+      () => this.volumes.map((volume) => volume.close()),
+      () => (captureGroup === null ? [] : [captureGroup.close()]),
+    );
   }
 }
 

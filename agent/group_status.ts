@@ -26,15 +26,21 @@ export function groupStatus(source: StatusSource): GroupStatus {
   const capture = member.capture;
   const stats = capture?.stats ?? null;
   const { marks, generation } = member.session;
-  const state = protectionState(member);
+  const protection = protectionState(member);
+  const isWhole = volumes.every(({ failure }) => failure === null);
   const lagNs = stats === null ? clock.nowNs() - startedNs : rpoLagNs(stats, clock.nowNs(), startedNs);
   return {
     name,
     uuid: formatUuid(memory.group),
     member: formatUuid(memory.member),
     host: memory.host,
-    state,
-    detail: stopDetail(member, volumes) ?? (state === 'protected' ? '' : member.report.detail),
+    state: isWhole ? protection : 'failed',
+    detail: [
+      stopDetail(member, volumes) ?? (protection === 'protected' ? '' : member.report.detail),
+      ...volumes.flatMap(volumeDetails),
+    ]
+      .filter((text) => text !== '')
+      .join('; '),
     generation,
     capturedLsn: stats?.capturedLsn ?? 0n,
     shippedLsn: capture?.shipper.shippedLsn ?? 0n,
@@ -51,7 +57,7 @@ export function groupStatus(source: StatusSource): GroupStatus {
     windowEndNs: 0n,
     throughputBytesPerSecond: member.throughput.bytesPerSecond(),
     records: stats?.records ?? 0n,
-    volumes: volumes.map((volume) => volumeStatus(volume, state, member)),
+    volumes: volumes.map((volume) => volumeStatus(volume, protection, member)),
   };
 }
 
@@ -127,18 +133,28 @@ function stopDetail(member: Member, volumes: readonly ProtectedVolume[]): string
   return `stopping: in use by ${used.map(({ config, usedBy }) => `${usedBy} (volume ${config.name})`).join(', ')}`;
 }
 
+/** What a volume's state does not say of it. */
+function volumeDetails({ config, failure, title, counters }: ProtectedVolume): string[] {
+  const details: string[] = [];
+  if (failure !== null)
+    details.push(`volume ${config.name} is not served: ${failure.code}: ${failure.message}. ${failure.hint}`);
+  if (counters.errors > 0n) details.push(`BACKING_FAILED: failed requests of ${title}: ${counters.errors}`);
+  return details;
+}
+
 function volumeStatus(volume: ProtectedVolume, group: ProtectionState, member: Member): VolumeStatus {
   const { name, number, uuid, size } = volume.info;
   const { active } = member.session.sync;
   const isSynced = member.report.syncedVolumes.has(number);
   const isActive = active?.volume === number;
   const { reads, readBytes, writes, writeBytes } = volume.counters;
+  // While the group syncs another volume, this one is done or waits for its turn.
+  const isProtected = group !== 'tracking' && group !== 'disconnected' && isSynced && !isActive;
   return {
     name,
     uuid: formatUuid(uuid),
     size,
-    // While the group syncs another volume, this one is done or waits for its turn.
-    state: group !== 'tracking' && group !== 'disconnected' && isSynced && !isActive ? 'protected' : group,
+    state: volume.failure !== null ? 'failed' : isProtected ? 'protected' : group,
     device: volume.attachedAs,
     backing: volume.config.backing,
     syncBytesDone: isActive ? active.offset : isSynced ? size : 0n,

@@ -1,16 +1,16 @@
 /**
- * The protection groups of this host. One that cannot start takes no other down: the rest is served, and it is tried
- * again until it can. Only when none starts there is nothing to do here.
+ * The protection groups of this host. One that cannot start takes no other down, nor keeps it waiting: the rest is served,
+ * and it is tried again until it can. Only when none starts there is nothing to do here.
  */
 import type { CheckpointInfo, GroupStatus } from '../proto/control.js';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import type { Log } from '../service/log.js';
+import { aborted } from '../service/signals.js';
 import type { Clock } from './clock.js';
 import type { GroupConfig } from './config.js';
+import { endAll } from './endings.js';
 import { failedStatus } from './group_status.js';
-
-const RETRY_MS_MIN = 5_000;
-const RETRY_MS_MAX = 60_000;
+import { retry } from './retry.js';
 
 /** A group that was started. */
 export interface StartedGroup {
@@ -34,7 +34,8 @@ export class ProtectionGroups {
   private onReady!: (error: AfterimageError | null) => void;
   private readonly started = new Map<string, StartedGroup>();
   private readonly failed = new Map<string, AfterimageError>();
-  private readonly retries: Promise<void>[] = [];
+  /** By group: over when it is started, or is not to be any more. They never reject. */
+  private readonly attempts = new Map<string, Promise<void>>();
   private readonly stopping = new AbortController();
 
   constructor(
@@ -48,22 +49,20 @@ export class ProtectionGroups {
     this.ready.catch(() => undefined); // perhaps nobody asks
   }
 
-  /** Tries every group once, one after the other. Errors: the first that a group had, if none starts. */
+  /**
+   * Tries every group once, all at the same time, and goes on trying those that cannot be started. Returns when that is
+   * done, or as soon as `drain` aborts: an attempt may wait for a disk. Errors: the first that a group had, if none starts.
+   */
   async start(): Promise<void> {
     const { drain } = this.around;
-    let first: AfterimageError | null = null;
-    for (const config of this.configs) {
-      if (drain.aborted) break;
-      const error = await this.attempt(config);
-      if (error !== null) this.logOf(config).error({ err: error }, 'the group cannot be started');
-      first ??= error;
-    }
-    if (first !== null && this.started.size === 0) {
+    const attempts = drain.aborted ? [] : this.configs.map((config) => this.begin(config));
+    const interrupted = aborted(drain).then((): null[] => []);
+    const errors: (AfterimageError | null)[] = await Promise.race([Promise.all(attempts), interrupted]);
+    const [first] = errors.filter((error) => error !== null);
+    if (first !== undefined && this.started.size === 0) {
       this.onReady(first);
       throw first;
     }
-    for (const config of this.configs)
-      if (this.failed.has(config.name)) this.retries.push(this.retry(config));
     this.onReady(null);
   }
 
@@ -90,19 +89,28 @@ export class ProtectionGroups {
   /** Stops every group, whatever happens to the others. Errors: the first that one had. */
   async stop(): Promise<void> {
     this.stopping.abort();
-    await Promise.all(this.retries);
-    const ends = await Promise.allSettled([...this.started].map(([name, group]) => this.end(name, group)));
-    for (const end of ends) if (end.status === 'rejected') throw toAfterimageError(end.reason);
+    await endAll(() => this.configs.map((config) => this.end(config)));
   }
 
-  private async end(name: string, group: StartedGroup): Promise<void> {
-    const log = this.around.log.child({ group: name });
+  private async end(config: GroupConfig): Promise<void> {
+    await this.attempts.get(config.name);
+    const group = this.started.get(config.name);
+    if (group === undefined) return;
+    const log = this.logOf(config);
     try {
       if (await group.stop()) log.info('stopped');
       else log.warn('stopped; the next start compares with the receiver');
     } finally {
-      this.started.delete(name); // what is closed cannot be asked for its status
+      this.started.delete(config.name); // what is closed cannot be asked for its status
     }
+  }
+
+  /** The first attempt; those that follow from its failure are owned here. */
+  private begin(config: GroupConfig): Promise<AfterimageError | null> {
+    const first = this.attempt(config);
+    const last = first.then((error) => (error === null ? undefined : this.tryAgain(config, error)));
+    this.attempts.set(config.name, last);
+    return first;
   }
 
   /** Null: it is started. */
@@ -119,17 +127,15 @@ export class ProtectionGroups {
   }
 
   /** Until it is started, or everything stops. Never rejects. */
-  private async retry(config: GroupConfig): Promise<void> {
+  private async tryAgain(config: GroupConfig, error: AfterimageError): Promise<void> {
     const { clock, drain } = this.around;
     const log = this.logOf(config);
+    log.error({ err: error }, 'the group cannot be started');
+    const failed = ({ code, message }: AfterimageError): void =>
+      log.warn({ code }, `the group still cannot be started: ${message}`);
     const enough = AbortSignal.any([drain, this.stopping.signal]);
-    for (let pauseMs = RETRY_MS_MIN; ; pauseMs = Math.min(pauseMs * 2, RETRY_MS_MAX)) {
-      await clock.sleep(pauseMs, enough).catch(() => undefined);
-      if (enough.aborted) return;
-      const error = await this.attempt(config);
-      if (error === null) return log.info('the group is started after all');
-      log.warn({ code: error.code }, `the group still cannot be started: ${error.message}`);
-    }
+    if (await retry(() => this.attempt(config), failed, clock, enough))
+      log.info('the group is started after all');
   }
 
   private logOf({ name }: GroupConfig): Log {

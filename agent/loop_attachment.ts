@@ -2,14 +2,14 @@
  * A volume as /dev/loopN: a loop device over the one file of a FUSE file system that the addon serves, with a stable
  * link to it. Also clears away what a killed agent left there. Needs root.
  */
-import { lstat, mkdir, realpath, rename, rm, rmdir, symlink } from 'node:fs/promises';
+import { lstat, mkdir, realpath, rename, rm, rmdir, stat, symlink } from 'node:fs/promises';
 import path from 'node:path';
 import { toAfterimageError } from '../proto/errors.js';
 import type { Log } from '../service/log.js';
 import {
   clearServed,
   describeUse,
-  detachFrom,
+  detachOurs,
   SERVED_FILE_NAME,
   tryDetach,
 } from '../service/loop_devices.js';
@@ -17,7 +17,7 @@ import type * as native from '../native/index.js';
 import type { Attachment } from './attachment.js';
 import type { VolumeUse } from './volume_use.js';
 
-export type LoopDoor = Pick<typeof native, 'startFuseServer' | 'attachLoop' | 'detachLoop'>;
+export type LoopDoor = Pick<typeof native, 'startFuseServer' | 'attachLoop' | 'isLoopOver' | 'detachLoop'>;
 
 /** Where the parts of one loop attachment lie. */
 export interface LoopPlaces {
@@ -53,24 +53,28 @@ export async function attachLoopDevice(
     threads,
   });
   let loop: string | null = null;
+  let identity: native.FileIdentity;
   try {
+    identity = await identityOf(file);
     loop = await door.attachLoop(file, device.blockSize, false);
     await placeLink(link, loop);
   } catch (thrown) {
-    if (loop !== null) await door.detachLoop(loop);
-    await server.stop();
+    // Why it failed is the better answer than what is left of it; and a server without a volume must not stay.
+    const left = (error: unknown): void => log.error({ err: error, loop }, 'after a failed attachment');
+    if (loop !== null) await door.detachLoop(loop).catch(left);
+    await server.stop().catch(left);
     throw toAfterimageError(thrown);
   }
   const attached = loop;
-  const detachOurs = (name: string): Promise<void> => detachFrom(file, name, door.detachLoop);
+  const isOurs = (): Promise<boolean> => door.isLoopOver(attached, identity);
+  const detach = (name: string): Promise<void> => detachOurs(name, isOurs, door.detachLoop);
   return {
     device: attached,
     async detach(end) {
       const usedBy = async (): Promise<string | null> =>
-        (await tryDetach(attached, detachOurs)) ? null : describeUse(attached);
+        (await tryDetach(attached, detach)) ? null : describeUse(attached);
       await use.untilNone(usedBy, end);
-      await rm(link, { force: true });
-      await server.stop();
+      await rm(link, { force: true }).finally(() => server.stop());
       // Directories that others still use stay.
       for (const directory of [path.dirname(link), mountPoint]) await rmdir(directory).catch(() => undefined);
     },
@@ -84,6 +88,12 @@ async function placeLink(link: string, device: string): Promise<void> {
   await rm(temporary, { force: true });
   await symlink(device, temporary);
   await rename(temporary, link);
+}
+
+/** Holds whatever becomes of its path: an unmount that is lazy leaves the file without one. */
+async function identityOf(file: string): Promise<native.FileIdentity> {
+  const { dev, ino } = await stat(file, { bigint: true });
+  return { device: dev, inode: ino };
 }
 
 async function isSymlink(file: string): Promise<boolean> {

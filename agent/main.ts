@@ -13,6 +13,7 @@ import { systemClock } from './clock.js';
 import type { AgentConfig } from './config.js';
 import { AgentControl } from './control.js';
 import { lockDirectory } from './directory.js';
+import { endAll } from './endings.js';
 import { ProtectionGroup, type GroupSurroundings } from './group.js';
 import { ProtectionGroups } from './groups.js';
 
@@ -71,9 +72,13 @@ export async function runAgent(
     await aborted(signals.drain);
     log.info('stopping');
   } finally {
-    await groups.stop();
-    await control.stop();
-    for (const lock of locks) closeSync(lock);
-    process.off('uncaughtException', onDefect);
+    // What stays open keeps the process from ending, and the next agent out of its directories.
+    await endAll(
+      () => [groups.stop()],
+      () => [control.stop()],
+    ).finally(() => {
+      for (const lock of locks) closeSync(lock);
+      process.off('uncaughtException', onDefect);
+    });
   }
 }

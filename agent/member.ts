@@ -37,6 +37,8 @@ export interface MemberPort {
   served(error: AfterimageError | null): void;
   /** Ends production's way in. */
   quiesce(): Promise<void>;
+  /** A second has passed. */
+  ticked(): void;
   stopped(clean: boolean): void;
   /** Its session is over, by a defect. */
   failed(): void;
@@ -58,6 +60,7 @@ export class Member implements LinkListener {
   private work: CaptureWork | null = null;
   private isDefunct = false;
   private stopRequested = false;
+  private hasProtected = false;
   private isEnded = false;
   private isHandling = false;
   private readonly queue: { event: AgentEvent; bulk: Bulk }[] = [];
@@ -87,6 +90,10 @@ export class Member implements LinkListener {
   /** Whether a defect ended its session: it is served, and nothing replicates it. */
   get hasFailed(): boolean {
     return this.isDefunct;
+  }
+  /** Whether all was synced once. */
+  get wasProtected(): boolean {
+    return this.hasProtected;
   }
   /** Whether its end was asked for. */
   get isStopping(): boolean {
@@ -173,16 +180,26 @@ export class Member implements LinkListener {
   }
 
   private handle(event: AgentEvent, bulk: Bulk): void {
+    let untaken = bulk;
     try {
       if (event.type === 'positionRead') this.checkpoints.located(event.requestId, event.lsn, event.timeNs);
       for (const action of this.session.handle(event)) {
-        if (isCaptureAction(action)) this.captureWork().carryOut(action, bulk);
-        else this.carryOut(action);
+        if (!isCaptureAction(action)) this.carryOut(action);
+        else {
+          this.captureWork().carryOut(action, bulk);
+          if (action.type === 'sendFrame' || action.type === 'dropFrame') untaken = null;
+        }
       }
-      if (this.session.state === 'protected') this.report.synced(this.session.generation);
+      if (this.session.state === 'protected') this.protects();
     } catch (thrown) {
       this.fail(thrown);
+      releaseBulk(untaken); // the next session needs the buffer
     }
+  }
+
+  private protects(): void {
+    this.hasProtected = true;
+    this.report.synced(this.session.generation);
   }
 
   private carryOut(action: Exclude<AgentAction, CaptureAction>): void {
@@ -241,11 +258,9 @@ export class Member implements LinkListener {
       return this.port.served(toAfterimageError(thrown));
     }
     this.feed({ type: 'opened' }, null);
+    void this.tick(); // now, since one volume may be in use long before the last is served
     this.port.serve().then(
-      () => {
-        this.port.served(null);
-        void this.tick();
-      },
+      () => this.port.served(null),
       (thrown: unknown) => this.port.served(toAfterimageError(thrown)),
     );
   }
@@ -262,10 +277,9 @@ export class Member implements LinkListener {
       try {
         const work = this.captureWork();
         const { shippedBytes } = work.shipper;
-        // A new session after a defect counts from zero again.
-        if (shippedBytes < this.countedBytes) this.countedBytes = 0n;
         this.throughput.add(Number(shippedBytes - this.countedBytes));
         this.countedBytes = shippedBytes;
+        this.port.ticked();
         this.feed({ type: 'tick', nowNs: this.clock.nowNs(), ring: work.ring() }, null);
       } catch (thrown) {
         return this.fail(thrown);

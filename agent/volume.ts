@@ -9,9 +9,11 @@ import type { Log } from '../service/log.js';
 import type * as native from '../native/index.js';
 import type { Attachment } from './attachment.js';
 import { openBacking } from './backing.js';
+import { BackingErrors } from './backing_errors.js';
 import { backingFingerprint } from './backing_fingerprint.js';
 import type { Clock } from './clock.js';
 import type { VolumeConfig } from './config.js';
+import { endAll } from './endings.js';
 import { attachLoopDevice, type LoopDoor } from './loop_attachment.js';
 import { attachSocket } from './socket_attachment.js';
 import type { VolumeMemory } from './state.js';
@@ -31,6 +33,8 @@ export class ProtectedVolume {
   private attachment: Attachment | null = null;
   private use: VolumeUse | null = null;
   private detaching: Promise<void> | null = null;
+  private unserved: AfterimageError | null = null;
+  private readonly errors = new BackingErrors();
 
   private constructor(
     readonly config: VolumeConfig,
@@ -72,6 +76,10 @@ export class ProtectedVolume {
   get counters(): native.DeviceCounters {
     return this.captured?.counters() ?? { reads: 0n, readBytes: 0n, writes: 0n, writeBytes: 0n, errors: 0n };
   }
+  /** Tells the log of requests that the backing failed. Ask again and again; `nowMs` never goes backwards. */
+  tellErrors(log: Log, nowMs: number): void {
+    this.errors.tell(this.counters.errors, this.title, log, nowMs);
+  }
   /** What the host uses, "" while nothing is attached. */
   get attachedAs(): string {
     return this.attachment?.device ?? '';
@@ -82,31 +90,34 @@ export class ProtectedVolume {
     return this.use?.by ?? null;
   }
 
+  /** Why production could not be let in at the last attempt; null: it is, or nobody tried. */
+  get failure(): AfterimageError | null {
+    return this.unserved;
+  }
+
   capture(group: native.CaptureGroup): void {
     this.captured = group.addVolume(this.info.number, this.backing);
   }
 
   /** Lets production in. Errors: those of the front ends. */
   async attach(group: string, places: Places, clock: Clock, log: Log): Promise<void> {
-    const { name, attach } = this.config;
-    const use = (this.use = new VolumeUse(name, clock, log));
-    if (attach.kind === 'socket') {
-      this.attachment = await attachSocket(name, attach.address, this.device, this.door.startNbdServer, use);
-      return;
+    const use = (this.use = new VolumeUse(this.config.name, clock, log));
+    try {
+      this.attachment = await this.attachFrontEnd(group, places, use, log);
+      this.unserved = null;
+    } catch (thrown) {
+      this.unserved = toAfterimageError(thrown);
+      throw this.unserved;
     }
-    const loopPlaces = {
-      mountPoint: path.join(places.runDir, 'fuse', group, name),
-      link: path.join(places.linkDir, group, name),
-    };
-    const { device, door } = this;
-    this.attachment = await attachLoopDevice(loopPlaces, attach.threads, device, door, use, log);
   }
 
-  /** Ends production's way in, once nobody uses it or `end` aborts. */
+  /**
+   * Ends production's way in, once nobody uses it or `end` aborts. After an error it can be asked for again. Errors: those
+   * of the front ends.
+   */
   async detach(end: AbortSignal): Promise<void> {
-    this.detaching ??= this.attachment?.detach(end) ?? null;
+    this.detaching ??= this.detachFrontEnd(end).finally(() => (this.detaching = null));
     await this.detaching;
-    this.attachment = null;
   }
 
   /** Makes what was written durable on the backing. Errors: IO_ERROR. */
@@ -130,7 +141,25 @@ export class ProtectedVolume {
   async close(): Promise<void> {
     const { captured } = this;
     this.captured = null; // a status that is asked for meanwhile finds it gone
-    await captured?.close();
-    await this.backing.close();
+    await endAll(
+      () => (captured === null ? [] : [captured.close()]),
+      () => [this.backing.close()],
+    );
+  }
+
+  private attachFrontEnd(group: string, places: Places, use: VolumeUse, log: Log): Promise<Attachment> {
+    const { device, door } = this;
+    const { name, attach } = this.config;
+    if (attach.kind === 'socket') return attachSocket(name, attach.address, device, door.startNbdServer, use);
+    const loopPlaces = {
+      mountPoint: path.join(places.runDir, 'fuse', group, name),
+      link: path.join(places.linkDir, group, name),
+    };
+    return attachLoopDevice(loopPlaces, attach.threads, device, door, use, log);
+  }
+
+  private async detachFrontEnd(end: AbortSignal): Promise<void> {
+    await this.attachment?.detach(end);
+    this.attachment = null;
   }
 }

@@ -1,4 +1,5 @@
 /** Who still uses a volume that is to be taken away from the host. */
+import { toAfterimageError } from '../proto/errors.js';
 import type { Log } from '../service/log.js';
 import type { Clock } from './clock.js';
 
@@ -21,14 +22,16 @@ export class VolumeUse {
 
   /**
    * Waits until `usedBy` gives null, asking several times a second and telling the log now and then who is in the way.
-   * Returns false when `end` aborted before.
+   * Nobody uses it only where that is known: an error of `usedBy` counts as a use. Returns false when `end` aborted before.
    */
   async untilNone(usedBy: () => Promise<string | null>, end: AbortSignal): Promise<boolean> {
     const { volume, clock, log } = this;
     let loggedAt = -Infinity;
     try {
       for (;;) {
-        this.#by = await usedBy();
+        this.#by = await usedBy().catch(
+          (thrown: unknown) => `somebody unknown (${toAfterimageError(thrown).message})`,
+        );
         if (this.#by === null) return true;
         if (end.aborted) {
           log.warn({ volume, usedBy: this.#by }, 'the volume is taken away although it is in use');

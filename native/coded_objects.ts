@@ -73,8 +73,8 @@ export class CodedCaptureGroup implements CaptureGroup {
   beginGeneration(start: GenerationStart): void {
     codedSync(() => this.addon.beginGeneration(start));
   }
-  closeStream(reason: string): void {
-    codedSync(() => this.addon.closeStream(reason));
+  closeStream(): void {
+    codedSync(() => this.addon.closeStream());
   }
   abandonStream(): void {
     codedSync(() => this.addon.abandonStream());

@@ -120,7 +120,8 @@ export interface CapturedVolume extends BlockDevice {
 export interface CaptureGroup {
   addVolume(number: number, backing: BlockDevice): CapturedVolume;
   beginGeneration(start: GenerationStart): void;
-  closeStream(reason: string): void;
+  /** Ends the stream: reason CLOSED. */
+  closeStream(): void;
   /** Closes the stream and forgets what the ring holds, without an end: beginGeneration() may follow at once. */
   abandonStream(): void;
   raiseCeiling(lsn: bigint): void;
@@ -165,6 +166,11 @@ export interface FuseServerOptions {
 }
 export interface FuseServer {
   stop(): Promise<void>;
+}
+/** A file, whatever has become of its path: `dev` and `ino` of stat(). */
+export interface FileIdentity {
+  device: bigint;
+  inode: bigint;
 }
 
 // --- journal ---
@@ -267,6 +273,7 @@ interface Addon {
   startNbdServer(options: NbdServerOptions): Promise<NbdServer>;
   startFuseServer(options: FuseServerOptions): Promise<FuseServer>;
   attachLoop(file: string, blockSize: number, readOnly: boolean): Promise<string>;
+  isLoopOver(device: string, file: FileIdentity): Promise<boolean>;
   detachLoop(device: string): Promise<void>;
   protectIoProcess(): string[];
   openJournal(options: JournalOptions): Promise<JournalWriter>;
@@ -335,6 +342,9 @@ export const startFuseServer = (options: FuseServerOptions): Promise<FuseServer>
 /** Resolves with "/dev/loopN". Errors: LOOP_UNAVAILABLE, LOOP_ATTACH. */
 export const attachLoop = (file: string, blockSize: number, readOnly: boolean): Promise<string> =>
   coded(() => addon.attachLoop(file, blockSize, readOnly));
+/** Whether the loop device is attached to that file. Errors: LOOP_DETACH when that cannot be told. */
+export const isLoopOver = (device: string, file: FileIdentity): Promise<boolean> =>
+  coded(() => addon.isLoopOver(device, file));
 /** Errors: LOOP_BUSY, LOOP_DETACH. */
 export const detachLoop = (device: string): Promise<void> => coded(() => addon.detachLoop(device));
 /** Exempts the process from what could stall or kill it on the I/O path; returns what was not permitted. */

@@ -15,7 +15,7 @@ interface GeneratedType {
 
 export interface Codec<T> {
   encode(value: T): Buffer;
-  /** Errors: MESSAGE_INVALID. Byte fields are copies: the caller may keep them. */
+  /** Errors: MESSAGE_INVALID. Byte fields are views of `bytes`, which must not change while one of them is kept. */
   decode(bytes: Uint8Array): T;
 }
 

@@ -98,7 +98,7 @@ export const ERRORS = {
   BACKING_FAILED: entry(
     EXIT.failure,
     false,
-    'The backing device reports errors: replace it. Protection resumes by itself with a resync.',
+    'The backing device reports errors: look at the kernel log, and replace it. After a flush that failed all later ones fail until the agent is started again. A stream that ended goes on by itself, with a resync.',
   ),
   BACKING_ON_ITSELF: entry(
     EXIT.config,

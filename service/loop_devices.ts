@@ -8,6 +8,7 @@ import path from 'node:path';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import type { Log } from './log.js';
 import { isMountPoint, mountPointsOf, unmount } from './mounts.js';
+import { systemError } from './system_errors.js';
 
 /** In the file systems that serve a volume. */
 export const SERVED_FILE_NAME = 'volume';
@@ -15,15 +16,31 @@ export const SERVED_FILE_NAME = 'volume';
 /** Errors: LOOP_BUSY. */
 export type DetachLoop = (device: string) => Promise<void>;
 
-/** "/dev/loopN" of every loop device over `file`, an absolute path without links. */
-export async function loopDevicesOver(file: string): Promise<string[]> {
+/**
+ * "/dev/loopN" of every loop device over `file`, an absolute path without links. What cannot be read is not taken for a
+ * device over another file: somebody would be told that nobody uses this one. Errors: IO_ERROR, PERMISSION_DENIED.
+ * `blockDevices`: where the kernel tells of them; a test replaces it.
+ */
+export async function loopDevicesOver(file: string, blockDevices = '/sys/block'): Promise<string[]> {
   const devices: string[] = [];
-  for (const name of await readdir('/sys/block').catch(() => [])) {
+  for (const name of await readUnlessGone(readdir(blockDevices), blockDevices, [])) {
     if (!/^loop\d+$/.test(name)) continue;
-    const backing = await readFile(`/sys/block/${name}/loop/backing_file`, 'utf8').catch(() => '');
+    const attribute = `${blockDevices}/${name}/loop/backing_file`;
+    const backing = await readUnlessGone(readFile(attribute, 'utf8'), attribute, '');
     if (backing.trimEnd() === file) devices.push(`/dev/${name}`);
   }
   return devices;
+}
+
+/** `gone` when the kernel has no such entry: a loop device that is attached to nothing, or goes away meanwhile. */
+async function readUnlessGone<T>(reading: Promise<T>, what: string, gone: T): Promise<T> {
+  try {
+    return await reading;
+  } catch (thrown) {
+    const { code } = thrown as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENODEV') return gone;
+    throw systemError(thrown, what);
+  }
 }
 
 /** False when the device is in use. */
@@ -48,17 +65,27 @@ export async function isClaimed(device: string): Promise<boolean> {
 }
 
 /**
- * Detaches `device` from `file` (an absolute path without links). Somebody may have detached it already, and the kernel
- * have given its number to somebody else: that one is left alone. Errors: LOOP_BUSY, LOOP_DETACH.
+ * Detaches `device` if it `isOurs`. Somebody may have detached it already, and the kernel have given its number to somebody
+ * else: that one is left alone. Errors: LOOP_BUSY, LOOP_DETACH, and those of isOurs(): a device is another's only where
+ * that is known.
  */
-export async function detachFrom(file: string, device: string, detachLoop: DetachLoop): Promise<void> {
-  if (!(await loopDevicesOver(file)).includes(device)) return;
+export async function detachOurs(
+  device: string,
+  isOurs: () => Promise<boolean>,
+  detachLoop: DetachLoop,
+): Promise<void> {
+  if (!(await isOurs())) return;
   try {
     await detachLoop(device);
   } catch (thrown) {
-    const isOurs = (await loopDevicesOver(file)).includes(device);
-    if (isOurs) throw thrown;
+    if (await isOurs()) throw thrown;
   }
+}
+
+/** detachOurs() of a device that was attached to `file`, an absolute path without links. Errors: also IO_ERROR. */
+export async function detachFrom(file: string, device: string, detachLoop: DetachLoop): Promise<void> {
+  const isOurs = async (): Promise<boolean> => (await loopDevicesOver(file)).includes(device);
+  await detachOurs(device, isOurs, detachLoop);
 }
 
 /** Who is in the way of detaching: what follows "in use by". */

@@ -23,13 +23,6 @@ Napi::Value check(Napi::Env env, const Outcome& outcome) {
   return env.Undefined();
 }
 
-/// The reason of a stream's end is a static string of the registry on the native side.
-const char* static_reason(const std::string& reason) {
-  for (const char* known : {"CLOSED", "BACKING_FAILED", "RING_FULL", "LSN_CEILING", "WATERMARK_INVALID"})
-    if (reason == known) return known;
-  return "CLOSED";
-}
-
 }  // namespace
 
 void CaptureObject::define(Napi::Env env, Napi::Object exports) {
@@ -117,7 +110,7 @@ Napi::Value CaptureObject::begin_generation(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value CaptureObject::close_stream(const Napi::CallbackInfo& info) {
-  group(info.Env()).close_stream(static_reason(to_string(info[0], "reason")));
+  group(info.Env()).close_stream("CLOSED");
   return info.Env().Undefined();
 }
 

@@ -136,6 +136,14 @@ Napi::Value attach(const Napi::CallbackInfo& info) {
       [](Napi::Env env, std::string& device) -> Napi::Value { return Napi::String::New(env, device); });
 }
 
+Napi::Value is_over(const Napi::CallbackInfo& info) {
+  const auto object = info[1].As<Napi::Object>();
+  const FileIdentity file{.device = get_u64(object, "device"), .inode = get_u64(object, "inode")};
+  return run_async<bool>(
+      info.Env(), [device = to_string(info[0], "device"), file] { return is_loop_over(device, file); },
+      [](Napi::Env env, bool& is) -> Napi::Value { return Napi::Boolean::New(env, is); });
+}
+
 Napi::Value detach(const Napi::CallbackInfo& info) {
   return run_async<Nothing>(
       info.Env(), [device = to_string(info[0], "device")] { return detach_loop(device); }, undefined);
@@ -157,6 +165,7 @@ void define_frontends(Napi::Env env, Napi::Object exports) {
   exports.Set("startNbdServer", Napi::Function::New<start_nbd_server>(env));
   exports.Set("startFuseServer", Napi::Function::New<start_fuse_server>(env));
   exports.Set("attachLoop", Napi::Function::New<attach>(env));
+  exports.Set("isLoopOver", Napi::Function::New<is_over>(env));
   exports.Set("detachLoop", Napi::Function::New<detach>(env));
   exports.Set("protectIoProcess", Napi::Function::New<protect_process>(env));
 }

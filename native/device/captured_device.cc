@@ -101,10 +101,10 @@ Errno CapturedDevice::modify(uint64_t offset, uint64_t length, const RequestOpti
   std::this_thread::sleep_for(std::chrono::microseconds(200));
 #endif
   if (const Errno error = carry_out(for_backing); error != 0) {
-    const bool untouched = options.fast_only && error == ENOTSUP;
-    if (!untouched && (end - begin > kInDoubtBytesMax || journal_backing(begin, end, 0, nullptr) != 0))
+    if (options.fast_only && error == ENOTSUP) return error;  // untouched, and no failure of the backing
+    if (end - begin > kInDoubtBytesMax || journal_backing(begin, end, 0, nullptr) != 0)
       group_->close_stream("BACKING_FAILED");
-    return error;
+    return counted(error);
   }
 #ifndef AFTERIMAGE_SABOTAGE_PUBLISH_BEFORE_BACKING
   journal();
@@ -118,30 +118,30 @@ Errno CapturedDevice::write(uint64_t offset, uint64_t length, const std::byte* f
   if (const Errno error = refusal(offset, length, ENOSPC); error != 0 || length == 0) return error;
   writes_.fetch_add(1, std::memory_order_relaxed);
   write_bytes_.fetch_add(length, std::memory_order_relaxed);
-  return counted(modify(
+  return modify(
       offset, length, options,
       [&](const RequestOptions& for_backing) { return backing_->write(offset, length, from, for_backing); },
-      [&] { journal_content(offset, length, from); }));
+      [&] { journal_content(offset, length, from); });
 }
 
 Errno CapturedDevice::zero(uint64_t offset, uint64_t length, const RequestOptions& options) {
   if (const Errno error = refusal(offset, length, ENOSPC); error != 0 || length == 0) return error;
   writes_.fetch_add(1, std::memory_order_relaxed);
   write_bytes_.fetch_add(length, std::memory_order_relaxed);
-  return counted(modify(
+  return modify(
       offset, length, options,
       [&](const RequestOptions& for_backing) { return backing_->zero(offset, length, for_backing); },
-      [&] { journal_zero(offset, length, 0); }));
+      [&] { journal_zero(offset, length, 0); });
 }
 
 Errno CapturedDevice::trim(uint64_t offset, uint64_t length, const RequestOptions& options) {
   if (const Errno error = refusal(offset, length, EINVAL); error != 0 || length == 0) return error;
   writes_.fetch_add(1, std::memory_order_relaxed);
   write_bytes_.fetch_add(length, std::memory_order_relaxed);
-  return counted(modify(
+  return modify(
       offset, length, options,
       [&](const RequestOptions& for_backing) { return backing_->trim(offset, length, for_backing); },
-      [&] { journal_zero(offset, length, kRecordTrim); }));
+      [&] { journal_zero(offset, length, kRecordTrim); });
 }
 
 Errno CapturedDevice::flush() {

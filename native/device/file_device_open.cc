@@ -148,15 +148,9 @@ void FileDevice::measure_fast_zero() {
     fast_zero_ =
         ::fstat(fd_.get(), &node) == 0 && queue_attribute(node.st_rdev, "write_zeroes_max_bytes") > 0;
   } else {
-    // A hole beyond the end changes nothing but the time of the last write, and a file system that has no
-    // holes says so. The time is put back: the agent tells by it whether somebody wrote to a backing while it
-    // was away.
-    struct stat file {};
-    const bool known = ::fstat(fd_.get(), &file) == 0;
+    // A hole beyond the end changes nothing of the content, and a file system that has no holes says so.
     fast_zero_ = ::fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(size_),
                              kBlockBytesMax) == 0;
-    const struct timespec times[2] = {{0, UTIME_OMIT}, file.st_mtim};
-    if (known) ::futimens(fd_.get(), times);
   }
 }
 

@@ -83,11 +83,14 @@ Outcome detach_loop(const std::string& device) {
   return Nothing{};
 }
 
-Result<bool> loop_in_use(const std::string& device) {
-  const Fd loop(::open(device.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC));
-  if (loop) return false;
-  if (errno == EBUSY) return true;
-  return system_error("LOOP_UNAVAILABLE", "open " + device, errno);
+Result<bool> is_loop_over(const std::string& device, const FileIdentity& file) {
+  const Fd loop(::open(device.c_str(), O_RDONLY | O_CLOEXEC));
+  loop_info64 status{};
+  if (loop && ::ioctl(loop.get(), LOOP_GET_STATUS64, &status) == 0)
+    return status.lo_device == file.device && status.lo_inode == file.inode;
+  // ENXIO: of open(), there is no such device any more; of ioctl(), it is attached to nothing.
+  if (errno == ENXIO) return false;
+  return system_error("LOOP_DETACH", "ask " + device + " for its file", errno);
 }
 
 }  // namespace afterimage

@@ -1,6 +1,6 @@
 // Loop devices: attaching a file (of a FuseServer) as /dev/loopN by ioctl, as losetup(8) does.
 //
-// Threads: any; attach_loop() and detach_loop() may block on I/O. Needs root.
+// Threads: any; all may block on I/O. Needs root.
 #pragma once
 
 #include <cstdint>
@@ -25,9 +25,14 @@ Result<std::string> attach_loop(const LoopOptions& options);
 /// LOOP_DETACH.
 Outcome detach_loop(const std::string& device);
 
-/// True if something claims the device: a mount, device-mapper, swap, or a program that opened it
-/// exclusively. One that merely has it open cannot be seen. Errors: LOOP_UNAVAILABLE (no such device, no
-/// permission).
-Result<bool> loop_in_use(const std::string& device);
+/// A file, whatever has become of its path: st_dev and st_ino.
+struct FileIdentity {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+};
+
+/// Whether `device` is attached to that file; false also when it is attached to nothing. Asks the file system
+/// of the file. Errors: LOOP_DETACH when it cannot be told.
+Result<bool> is_loop_over(const std::string& device, const FileIdentity& file);
 
 }  // namespace afterimage

@@ -154,11 +154,6 @@ const RunVolume* Run::find(uint16_t volume) const {
   return nullptr;
 }
 
-uint64_t Run::entry_count(uint16_t volume) const {
-  const RunVolume* found = find(volume);
-  return found == nullptr ? 0 : found->entry_count;
-}
-
 Result<std::shared_ptr<const Run::Page>> Run::page(const RunVolume& volume, uint64_t index) const {
   const uint64_t number = volume.first_page + index;
   Kept& kept = kept_[number % kept_.size()];

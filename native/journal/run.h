@@ -113,7 +113,6 @@ class Run {
   uint64_t last_lsn() const { return header_.last_lsn; }
   /// By ordinal: RunEntry::segment is an index into it.
   std::span<const RunSegment> segments() const { return segments_; }
-  uint64_t entry_count(uint16_t volume) const;
   /// As ExtentMap::lookup. A page that cannot be read or whose CRC does not match is RUN_CORRUPT; `entries`
   /// then holds those of the pages before it.
   Outcome lookup(uint16_t volume, uint64_t start, uint64_t length, std::vector<RunEntry>* entries) const;

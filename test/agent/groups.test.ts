@@ -56,10 +56,12 @@ function scene(...broken: string[]) {
   const drain = new AbortController();
   const made = new Map<string, CannedGroup>();
   const unstartable = new Set(broken);
+  /** Of groups whose start waits for the test. */
+  const held = new Map<string, Promise<void>>();
   const groups = new ProtectionGroups(
     configs,
     async (config) => {
-      await Promise.resolve();
+      await held.get(config.name);
       if (unstartable.has(config.name))
         throw new AfterimageError('BACKING_MISSING', `${config.name} is away`);
       const group = new CannedGroup(config);
@@ -69,7 +71,7 @@ function scene(...broken: string[]) {
     { host: 'h', clock, log: createLog('agent', 'info', { write }), drain: drain.signal },
   );
   const states = (): string[][] => groups.status().map(({ name, state }) => [name, state]);
-  return { groups, lines, pauses, drain, made, unstartable, states };
+  return { groups, lines, pauses, drain, made, held, unstartable, states };
 }
 
 async function until(is: () => boolean): Promise<void> {
@@ -103,7 +105,44 @@ t.test('when no group starts, neither does the agent', async (t) => {
   const here = scene('shop', 'mail');
   await t.rejects(here.groups.start(), { message: 'shop is away' });
   await t.rejects(here.groups.ready, { message: 'shop is away' });
-  t.equal(here.pauses.length, 0);
+  await here.groups.stop();
+});
+
+t.test('a group whose start takes long holds up no other, nor the end of the others', async (t) => {
+  // A disk that did not answer under the first group: the second was not served, and a signal did nothing for anybody.
+  const here = scene();
+  let answer!: () => void;
+  here.held.set('shop', new Promise((resolve) => (answer = resolve)));
+  const started = here.groups.start();
+  await until(() => here.states().length > 0);
+  t.strictSame(here.states(), [['mail', 'protected']]);
+  here.drain.abort();
+  await started;
+  await here.groups.ready;
+  const stopped = here.groups.stop();
+  here.made.get('mail')?.stopped();
+  await until(() => here.states().length === 0);
+  t.match(here.lines.at(-1), { group: 'mail', msg: /^stopped/ });
+  answer();
+  await until(() => here.made.has('shop'));
+  here.made.get('shop')?.stopped();
+  await stopped;
+  t.match(here.lines.at(-1), { group: 'shop', msg: /^stopped/ }, 'what was started too late is stopped too');
+});
+
+t.test('a group is told of when it fails, whatever the others are waiting for', async (t) => {
+  const here = scene('mail');
+  let answer!: () => void;
+  here.held.set('shop', new Promise((resolve) => (answer = resolve)));
+  const started = here.groups.start();
+  await until(() => here.lines.length > 0 && here.pauses.length === 1);
+  t.strictSame(here.states(), [['mail', 'failed']]);
+  t.match(here.lines[0], { level: 'error', group: 'mail' });
+  here.unstartable.clear();
+  here.pauses[0]?.end();
+  await until(() => here.states()[0]?.[1] === 'protected');
+  answer();
+  await started;
 });
 
 t.test('a group that has stopped is asked for nothing any more, though others still stop', async (t) => {

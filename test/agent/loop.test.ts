@@ -149,6 +149,24 @@ backing = "${backing}"
   t.notMatch(stdout, directory, 'no loop device is left');
   t.notMatch(readFileSync('/proc/self/mountinfo', 'utf8'), directory, 'no mount is left');
 
+  // The mount below it unmounted by hand, lazily: the file had no path any more, and the stop took the device away.
+  const hidden = AgentProcess.start(scratch, config, control);
+  await hidden.settled();
+  const hiddenDevice = readlinkSync(link);
+  await run('umount', ['-l', path.join(directory, 'run', 'fuse', group, 'data')]);
+  const unaware = await open(link, 'r');
+  scratch.defer('unaware', () => unaware.close());
+  hidden.signal('SIGTERM');
+  while (!hidden.log.includes('the volume is in use')) {
+    if (!existsSync(link)) break;
+    await sleep(50);
+  }
+  t.ok(existsSync(link), 'production first, also then');
+  t.equal((await unaware.read(Buffer.alloc(4096), 0, 4096, 0)).bytesRead, 4096, 'its user goes on');
+  await unaware.close();
+  t.equal(await hidden.exited(), 0);
+  t.notMatch((await run('losetup', ['-a'])).stdout, `${hiddenDevice}:`, 'and nothing is left of it either');
+
   // Detached by hand, and the kernel gave its number to somebody else: the agent's end took that device away.
   const third = AgentProcess.start(scratch, config, control);
   await third.settled();

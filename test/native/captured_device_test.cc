@@ -393,11 +393,12 @@ TEST_CASE("captured device: a long range in doubt is not read again under its lo
   CHECK(site.reader->ends.back().last_lsn == 0);
 }
 
-TEST_CASE("captured device: a refused fast zero touches neither backing nor journal") {
+TEST_CASE("captured device: a refused fast zero touches neither backing nor journal, and is no error") {
   Site site;
   site.stream();
   CHECK(site.device().zero(0, 4096, {.fast_only = true}) == ENOTSUP);
   CHECK(site.group->position().lsn == 0);
+  CHECK(site.device().counters().errors == 0);
 }
 
 TEST_CASE("captured device: a flush is journaled after the backing took it, a failed one never") {

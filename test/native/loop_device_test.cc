@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <linux/loop.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <chrono>
@@ -48,6 +49,12 @@ bool is_attached(const std::string& device) {
   return loop && ::ioctl(loop.get(), LOOP_GET_STATUS64, &status) == 0;
 }
 
+FileIdentity identity_of(const std::string& path) {
+  struct stat file {};
+  REQUIRE(::stat(path.c_str(), &file) == 0);
+  return {file.st_dev, file.st_ino};
+}
+
 std::string code_of(const Outcome& outcome) { return outcome.ok() ? "" : outcome.error().code; }
 
 }  // namespace
@@ -60,10 +67,29 @@ TEST_CASE("an attached file is found under its loop device, and gone after detac
   const DetachGuard guard{*device};
   CHECK(is_attached(*device));
   CHECK(shell("losetup -n -O BACK-FILE " + *device).output == file.path() + "\n");
-  CHECK_FALSE(*loop_in_use(*device));
   CHECK(detach_loop(*device).ok());
   CHECK_FALSE(is_attached(*device));
   CHECK(code_of(detach_loop(*device)) == "LOOP_DETACH");
+}
+
+TEST_CASE("a loop device is known by its file, not by the file's path") {
+  REQUIRE_LOOP();
+  const BackingFile file, other;
+  const auto device = attach_loop({.file = file.path()});
+  REQUIRE(device.ok());
+  const DetachGuard guard{*device};
+  const auto is_over = [&device](const FileIdentity& identity) {
+    const auto is = is_loop_over(*device, identity);
+    REQUIRE(is.ok());
+    return *is;
+  };
+  const FileIdentity ours = identity_of(file.path());
+  CHECK(is_over(ours));
+  CHECK_FALSE(is_over(identity_of(other.path())));
+  REQUIRE(::unlink(file.path().c_str()) == 0);
+  CHECK(is_over(ours));
+  REQUIRE(detach_loop(*device).ok());
+  CHECK_FALSE(is_over(ours));
 }
 
 TEST_CASE("detaching is refused while the device is mounted, and it stays attached") {
@@ -77,12 +103,10 @@ TEST_CASE("detaching is refused while the device is mounted, and it stays attach
   REQUIRE(shell("mount " + *device + " " + mount_point.path()).status == 0);
   {
     const MountGuard unmount(mount_point.path());
-    CHECK(*loop_in_use(*device));
     CHECK(code_of(detach_loop(*device)) == "LOOP_BUSY");
     CHECK(shell("touch " + mount_point.path() + "/file && sync").status == 0);
   }
   CHECK(is_attached(*device));  // no lazy detach was left behind for the moment of unmounting
-  CHECK_FALSE(*loop_in_use(*device));
   CHECK(detach_loop(*device).ok());
 }
 
@@ -157,6 +181,6 @@ TEST_CASE("a missing file, an impossible block size and a missing device are tol
   const DetachGuard guard{odd.ok() ? *odd : ""};
   REQUIRE_FALSE(odd.ok());
   CHECK(std::string(odd.error().code) == "LOOP_ATTACH");
-  CHECK(std::string(loop_in_use("/dev/loop-none").error().code) == "LOOP_UNAVAILABLE");
+  CHECK(std::string(is_loop_over("/dev/loop-none", {}).error().code) == "LOOP_DETACH");
   CHECK(code_of(detach_loop("/dev/loop-none")) == "LOOP_DETACH");
 }

@@ -62,15 +62,14 @@ TEST_CASE("a run answers what the extent map of its segment answers") {
   CHECK((*run)->last_lsn() == segment.info.last_lsn);
   REQUIRE((*run)->segments().size() == 1);
   CHECK((*run)->segments()[0].is(segment.info));
-  CHECK((*run)->entry_count(3) > 3 * kRunEntriesPerPage);
-  CHECK((*run)->entry_count(4) == 0);
   const auto forgetful = Run::open(segment.run_path, 1);  // reads nearly every page anew
   REQUIRE(forgetful.ok());
   Random random(2);
   for (const uint16_t volume : {3, 60, 4}) {
     const auto map = index_segment(segment.info, volume, UINT64_MAX);
     REQUIRE(map.ok());
-    CHECK((*map)->size() == (*run)->entry_count(volume));
+    if (volume == 3) CHECK((*map)->size() > 3 * kRunEntriesPerPage);
+    if (volume == 4) CHECK((*map)->size() == 0);
     for (int round = 0; round < 2000; ++round) {
       const uint64_t start = random() % 11000;
       const uint64_t length = round == 0 ? kSectorsMax : 1 + random() % (round % 2 == 0 ? 12000 : 9);

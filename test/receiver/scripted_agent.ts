@@ -187,7 +187,7 @@ export class ScriptedAgent {
     this.group.startShipping(firstLsn - 1n, 0);
   }
   endStream(): void {
-    this.group.closeStream('CLOSED');
+    this.group.closeStream();
   }
 
   /** Writes to the volume and keeps the state; returns the LSN. */

@@ -1,0 +1,70 @@
+/**
+ * Production's way in to the volumes of a group. One that cannot be served takes no other away, since somebody may use
+ * that by then: the rest is served, and it is tried again until it can be.
+ */
+import { toAfterimageError, type AfterimageError } from '../proto/errors.js';
+import type { Log } from '../service/log.js';
+import type { Clock } from './clock.js';
+import { endAll } from './endings.js';
+import { retry } from './retry.js';
+import type { Places, ProtectedVolume } from './volume.js';
+
+export class Serving {
+  private begun: Promise<void> | null = null;
+  private readonly retries = new Map<ProtectedVolume, Promise<void>>();
+  private readonly stopping = new AbortController();
+
+  constructor(
+    private readonly group: string,
+    private readonly volumes: readonly ProtectedVolume[],
+    private readonly places: Places,
+    private readonly clock: Clock,
+    private readonly log: Log,
+  ) {}
+
+  /** Tries every volume once, and again those that cannot be served. Errors: of the first, if none can be. */
+  begin(): Promise<void> {
+    this.begun ??= this.beginOnce(); // a session before may have, and they are served ever since
+    return this.begun;
+  }
+
+  /** Takes every volume away, once nobody uses it or `end` aborts. Errors: the first of those of the front ends. */
+  async end(end: AbortSignal): Promise<void> {
+    this.stopping.abort();
+    await endAll(() =>
+      this.volumes.map(async (volume) => {
+        await this.retries.get(volume);
+        await volume.detach(end);
+      }),
+    );
+  }
+
+  private async beginOnce(): Promise<void> {
+    const errors = await Promise.all(this.volumes.map((volume) => this.attempt(volume)));
+    const [first] = errors.filter((error) => error !== null);
+    if (first !== undefined && errors.every((error) => error !== null)) throw first;
+    for (const volume of this.volumes)
+      if (volume.failure !== null) this.retries.set(volume, this.tryAgain(volume, volume.failure));
+  }
+
+  /** Null: it is served. */
+  private async attempt(volume: ProtectedVolume): Promise<AfterimageError | null> {
+    const { group, places, clock, log } = this;
+    try {
+      await volume.attach(group, places, clock, log);
+    } catch (thrown) {
+      return toAfterimageError(thrown);
+    }
+    log.info({ volume: volume.config.name, device: volume.attachedAs }, 'serving');
+    return null;
+  }
+
+  /** Until it is served, or everything stops. Never rejects. */
+  private async tryAgain(volume: ProtectedVolume, error: AfterimageError): Promise<void> {
+    const { name } = volume.config;
+    this.log.error({ volume: name, err: error }, 'the volume cannot be served; the others of its group are');
+    const failed = ({ code, message }: AfterimageError): void =>
+      this.log.warn({ volume: name, code }, `the volume still cannot be served: ${message}`);
+    await retry(() => this.attempt(volume), failed, this.clock, this.stopping.signal);
+  }
+}

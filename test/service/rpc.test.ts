@@ -77,7 +77,7 @@ function progress(bytesDone: bigint): RecoverProgress {
     sha256: '',
     lsn: 1n,
     timeNs: 1n,
-  point: 'lsn:1',
+    point: 'lsn:1',
   };
 }
 

@@ -63,8 +63,16 @@ export class Members implements Journals {
     }
   }
 
-  /** The member, with its journal opened at the first call. Errors: as MemberJournal.open. */
-  open(row: MemberRow): Promise<Member> {
+  /**
+   * The member, with its journal opened at the first call, and anew after JOURNAL_IO: its writer has stopped for good, and
+   * only the disk says what is there. Errors: as MemberJournal.open.
+   */
+  async open(row: MemberRow): Promise<Member> {
+    const member = await this.openOnce(row);
+    return member.journal.fault === 'JOURNAL_IO' && member.live === null ? this.reopen(row, member) : member;
+  }
+
+  private openOnce(row: MemberRow): Promise<Member> {
     let member = this.members.get(row.uuid);
     if (member === undefined) {
       member = this.create(row);
@@ -129,6 +137,23 @@ export class Members implements Journals {
     }
     this.opened.clear();
     this.members.clear();
+  }
+
+  /** Where it fails, `broken` stays: it takes no frame, but its points can be opened. */
+  private async reopen(row: MemberRow, broken: Member): Promise<Member> {
+    this.persist(broken);
+    const member = await this.create(row);
+    this.members.set(row.uuid, Promise.resolve(member));
+    try {
+      await broken.journal.close();
+    } catch (thrown) {
+      this.parts.log.error(
+        { err: toCatalogError(thrown), member: row.uuid },
+        'a broken journal did not close',
+      );
+    }
+    this.parts.log.warn({ member: row.uuid }, 'a journal was opened anew after an error of its disk');
+    return member;
   }
 
   private persist({ journal }: Member): void {

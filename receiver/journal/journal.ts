@@ -56,7 +56,7 @@ export class MemberJournal {
     return journal;
   }
 
-  /** The code of the last append, if it failed for want of space or of a working disk. */
+  /** Why it takes nothing more for now: want of space, or of a working disk. */
   get fault(): ErrorCode | null {
     return this.faultCode;
   }
@@ -85,9 +85,7 @@ export class MemberJournal {
     } catch (thrown) {
       const index = this.queued.indexOf(times);
       if (index !== -1) this.queued.splice(index, 1);
-      const error = toAfterimageError(thrown);
-      if (error.code === 'JOURNAL_FULL' || error.code === 'JOURNAL_IO') this.faultCode = error.code;
-      throw error;
+      throw this.noted(thrown);
     }
     this.faultCode = null;
     this.follow(appended);
@@ -106,7 +104,11 @@ export class MemberJournal {
     firstLsn: bigint,
     volumes: SegmentVolume[],
   ): Promise<void> {
-    this.follow(await this.writer.beginGeneration(epoch, generation, firstLsn, volumes));
+    try {
+      this.follow(await this.writer.beginGeneration(epoch, generation, firstLsn, volumes));
+    } catch (thrown) {
+      throw this.noted(thrown);
+    }
   }
 
   /** The host's clock shows `nowNs`. Was it set back, then nobody knows what the time covered before it meant. */
@@ -177,6 +179,12 @@ export class MemberJournal {
   async close(): Promise<void> {
     await this.writer.close();
     this.persist();
+  }
+
+  private noted(thrown: unknown): AfterimageError {
+    const error = toAfterimageError(thrown);
+    if (error.code === 'JOURNAL_FULL' || error.code === 'JOURNAL_IO') this.faultCode = error.code;
+    return error;
   }
 
   private follow({ durableLsn, changed }: Appended): void {

@@ -74,7 +74,10 @@ export const MUTANTS: readonly Mutant[] = [
     native: [
       'capture group: a full ring ends the stream at the last complete LSN and leaves production alone',
     ],
-    scenario: { file: 'outage', assertion: /continuity could not be proven|the timeline shows the gap/ },
+    scenario: {
+      file: 'outage',
+      assertion: /history is not captured|continuity could not be proven|the timeline shows the gap/,
+    },
   },
   {
     name: 'ACCEPT_GAP',

@@ -31,6 +31,8 @@ export class Serving {
   /** Takes every volume away, once nobody uses it or `end` aborts. Errors: the first of those of the front ends. */
   async end(end: AbortSignal): Promise<void> {
     this.stopping.abort();
+    // What is being attached meanwhile would stay behind.
+    await this.begun?.catch(() => undefined);
     await endAll(() =>
       this.volumes.map(async (volume) => {
         await this.retries.get(volume);

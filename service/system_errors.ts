@@ -9,8 +9,9 @@ const FULL = ['ENOSPC', 'EDQUOT', 'EFBIG'];
 const FORBIDDEN: readonly unknown[] = ['EACCES', 'EPERM', 'EROFS'];
 
 /**
- * `subject`: what it was about, a path as a rule, and what could not be done with it. `full`: the code where there is no room. Errors that have a code
- * already keep it, but for the addon's IO_ERROR, which is looked into. Codes: `full`, PERMISSION_DENIED, IO_ERROR.
+ * `subject`: what it was about, a path as a rule, and what could not be done with it. `full`: the code where there is no
+ * room. Errors that have a code already keep it, but for the addon's IO_ERROR, which is looked into. Codes: `full`,
+ * PERMISSION_DENIED, IO_ERROR.
  */
 export function systemError(
   thrown: unknown,

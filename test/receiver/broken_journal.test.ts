@@ -4,7 +4,7 @@ import path from 'node:path';
 import t from 'tap';
 import { segmentName } from '../../receiver/store.js';
 import { ScriptedStream } from './scripted_agent.js';
-import { exportOf, journalDirectory, recovered, synced, writeMore } from './synced_scene.js';
+import { exportOf, journalDirectory, recovered, ringFull, synced, writeMore } from './synced_scene.js';
 
 t.test('a journal whose disk had failed is opened anew by the next session', async (t) => {
   // Only a restart of the receiver brought it back: every session until then was refused with JOURNAL_IO.
@@ -12,13 +12,7 @@ t.test('a journal whose disk had failed is opened anew by the next session', asy
   const { receiver, agent, stream } = scene;
   const [last = 0n] = (await writeMore(scene, 5)).slice(-1);
   const before = agent.present;
-  agent.endStream();
-  const end = await agent.end();
-  const timeNs = agent.position().timeNs + 1n;
-  stream.say({ streamEnd: { generation: 1n, lastLsn: end.lastLsn, reason: 'RING_FULL', timeNs } });
-  const firstLsn = last + 1000n;
-  stream.say({ generationBegin: { generation: 2n, firstLsn, reason: 'RING_FULL', volumes: [agent.info] } });
-  await stream.hear('generationAccepted');
+  const { firstLsn } = await ringFull(scene, last);
   agent.begin(2n, firstLsn);
 
   // The segment of the first frame cannot be made.

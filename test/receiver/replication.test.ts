@@ -19,6 +19,7 @@ import {
   offsetOf,
   recovered,
   resync,
+  ringFull,
   SIZE,
   synced,
   writeMore,
@@ -264,22 +265,16 @@ t.test('a receiver restarted before the first record of a generation misses noth
 
 t.test('the ring was full: a gap, and every point before it stays', async (t) => {
   const scene = await synced(t);
-  const { receiver, agent, stream } = scene;
+  const { receiver, agent } = scene;
   const [last = 0n] = (await writeMore(scene, 10)).slice(-1);
   const state = agent.present;
-  agent.endStream();
-  const end = await agent.end();
-  const timeNs = agent.position().timeNs + 1n;
-  stream.say({ streamEnd: { generation: 1n, lastLsn: end.lastLsn, reason: 'RING_FULL', timeNs } });
-  const firstLsn = last + 1000n;
-  stream.say({ generationBegin: { generation: 2n, firstLsn, reason: 'RING_FULL', volumes: [agent.info] } });
-  await stream.hear('generationAccepted');
+  const { firstLsn, endNs } = await ringFull(scene, last);
   t.match((await grades(scene)).slice(-3), [
     new RegExp(`^ordered \\d+-${last}$`),
     'gap 0-0',
     `syncing ${firstLsn}-${firstLsn - 1n}`,
   ]);
-  const inTheGap = exportOf(formatTime(timeNs + 1n));
+  const inTheGap = exportOf(formatTime(endNs + 1n));
   await t.rejects(receiver.call('exportOpen', inTheGap), { code: 'POINT_GRADE' });
   t.ok(state.equals(await recovered(scene, 'latest')));
   // The clock's era goes on in the new generation: the gap was taken for time after the old one's last record.

@@ -68,6 +68,22 @@ export async function writeMore(
   return lsns;
 }
 
+/** The ring was full after `last`: the stream ends and generation 2 begins. Returns its first LSN, and when the gap began. */
+export async function ringFull(
+  { agent, stream }: Pick<Scene, 'agent' | 'stream'>,
+  last: bigint,
+): Promise<{ firstLsn: bigint; endNs: bigint }> {
+  agent.endStream();
+  const end = await agent.end();
+  const endNs = agent.position().timeNs + 1n;
+  const reason = 'RING_FULL';
+  stream.say({ streamEnd: { generation: 1n, lastLsn: end.lastLsn, reason, timeNs: endNs } });
+  const firstLsn = last + 1000n;
+  stream.say({ generationBegin: { generation: 2n, firstLsn, reason, volumes: [agent.info] } });
+  await stream.hear('generationAccepted');
+  return { firstLsn, endNs };
+}
+
 export function journalDirectory({ receiver, agent }: Pick<Scene, 'receiver' | 'agent'>): string {
   const { group, member } = agent.identity;
   return path.join(receiver.store, 'groups', formatUuid(group), formatUuid(member), 'journal');

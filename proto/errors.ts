@@ -147,6 +147,11 @@ export const ERRORS = {
   LOOP_BUSY: entry(EXIT.busy, true, 'Unmount the file system on the device first.'),
   LOOP_DETACH: entry(EXIT.failure, true, 'See the message and the kernel log; losetup shows the device.'),
   SLOTS_UNAVAILABLE: entry(EXIT.failure, true, 'Give the agent more memory: each volume needs a few MiB.'),
+  SLOTS_LAYOUT: entry(
+    EXIT.failure,
+    false,
+    'Start the version of the agent that ran before: this one cannot go on with the requests that it left.',
+  ),
   MEMORY_UNAVAILABLE: entry(EXIT.failure, true, 'Give the agent more memory: each volume needs a few MiB.'),
   LISTEN_BUSY: entry(EXIT.busy, false, 'Choose another address, or stop the process that listens there.'),
   LISTEN_FAILED: entry(

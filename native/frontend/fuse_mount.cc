@@ -63,6 +63,12 @@ Result<std::unique_ptr<FuseMount>> FuseMount::mount(const std::string& mount_poi
   return mount;
 }
 
+std::unique_ptr<FuseMount> FuseMount::adopt(Fd fuse, std::string mount_point, uint32_t connection) {
+  std::unique_ptr<FuseMount> mount(new FuseMount(std::move(fuse), std::move(mount_point)));
+  mount->connection_ = connection;
+  return mount;
+}
+
 FuseMount::~FuseMount() { unmount(); }
 
 void FuseMount::unmount() {

@@ -18,15 +18,21 @@ class FuseMount {
   /// Mounts on the existing directory. The kernel's INIT request then waits to be read from descriptor().
   /// Errors: FUSE_UNAVAILABLE (no /dev/fuse, no permission), FUSE_MOUNT.
   static Result<std::unique_ptr<FuseMount>> mount(const std::string& mount_point, bool read_only);
+  /// The session of a predecessor, with what connection() and mount_point() said there.
+  static std::unique_ptr<FuseMount> adopt(Fd fuse, std::string mount_point, uint32_t connection);
   ~FuseMount();
 
   int descriptor() const { return fuse_.get(); }
+  /// Without links.
+  const std::string& mount_point() const { return mount_point_; }
   /// The kernel's number of the connection: its directory below /sys/fs/fuse/connections.
   uint32_t connection() const { return connection_; }
   /// Takes the mount away, lazily if something still uses it: then the session lives until that lets go. Does
   /// nothing if it is not mounted there any more, whoever unmounted it, and never touches another mount on
   /// the same directory.
   void unmount();
+  /// Leaves mount and session to others: the destructor will only close the descriptor.
+  void release() { connection_ = 0; }
   /// Ends the session whatever uses it: every request, waiting or new, gets an error.
   Outcome abort();
 

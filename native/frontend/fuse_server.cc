@@ -1,5 +1,6 @@
 #include "frontend/fuse_server.h"
 
+#include <fcntl.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@ namespace {
 
 constexpr size_t kFileNameBytesMax = 255;
 constexpr std::chrono::milliseconds kReadRetryPause{10};
+constexpr int32_t kNotifyResend = 7;  // FUSE_NOTIFY_RESEND, 7.40: newer than the headers of Debian 12
 
 class DescriptorSink final : public FuseReplySink {
  public:
@@ -56,19 +58,51 @@ Result<std::unique_ptr<FuseServer>> FuseServer::start(const Options& options) {
     return system_error("FUSE_MOUNT", "options of the FUSE server", EINVAL);
   auto slots = RequestSlots::create(options.threads, kFuseRequestBytesMax, kFusePayloadOffset);
   if (!slots.ok()) return slots.error();
-  std::vector<PinnedMemory> read_buffers;
-  for (uint32_t i = 0; i < options.threads; ++i) {
-    auto buffer = PinnedMemory::allocate(kFuseIoBytesMax);
-    if (!buffer.ok()) return buffer.error();
-    read_buffers.push_back(std::move(*buffer));
-  }
-  std::unique_ptr<FuseServer> server(new FuseServer(options, std::move(*slots), std::move(read_buffers)));
+  auto read_buffers = make_read_buffers(options.threads);
+  if (!read_buffers.ok()) return read_buffers.error();
+  std::unique_ptr<FuseServer> server(new FuseServer(options, std::move(*slots), std::move(*read_buffers)));
   auto mount = FuseMount::mount(options.mount_point, options.read_only || options.device->read_only());
   if (!mount.ok()) return mount.error();
   server->mount_ = std::move(*mount);
   if (const Outcome agreed = server->negotiate(); !agreed.ok()) return agreed.error();
   if (const Outcome started = server->start_threads(); !started.ok()) return started.error();
   return server;
+}
+
+Result<std::unique_ptr<FuseServer>> FuseServer::resume(const Options& options, Legacy legacy) {
+  auto slots = RequestSlots::adopt(std::move(legacy.slots), kFuseRequestBytesMax, kFusePayloadOffset);
+  if (!slots.ok()) return slots.error();
+  auto read_buffers = make_read_buffers((*slots)->count());
+  if (!read_buffers.ok()) return read_buffers.error();
+  std::unique_ptr<FuseServer> server(new FuseServer(options, std::move(*slots), std::move(*read_buffers)));
+  server->mount_ = FuseMount::adopt(std::move(legacy.fuse), std::move(legacy.mount_point), legacy.connection);
+  server->finish_inherited();
+  // With fewer threads than there were it is served all the same.
+  if (const Outcome started = server->start_threads(); !started.ok() && server->threads_.empty()) {
+    // The session is not this one's to end: the next successor may do better.
+    server->mount_->release();
+    return started.error();
+  }
+  return server;
+}
+
+Result<FuseServer::Legacy> FuseServer::legacy() const {
+  Legacy legacy{Fd(::fcntl(mount_->descriptor(), F_DUPFD_CLOEXEC, 0)),
+                Fd(::fcntl(slots_->memfd(), F_DUPFD_CLOEXEC, 0)), mount_->mount_point(),
+                mount_->connection()};
+  if (!legacy.fuse || !legacy.slots)
+    return system_error("FUSE_UNAVAILABLE", "descriptors of a FUSE session", errno);
+  return legacy;
+}
+
+Result<std::vector<PinnedMemory>> FuseServer::make_read_buffers(uint32_t count) {
+  std::vector<PinnedMemory> buffers;
+  for (uint32_t i = 0; i < count; ++i) {
+    auto buffer = PinnedMemory::allocate(kFuseIoBytesMax);
+    if (!buffer.ok()) return buffer.error();
+    buffers.push_back(std::move(*buffer));
+  }
+  return buffers;
 }
 
 /// INIT is always the first request of a session, and was queued before mount(2) returned.
@@ -89,6 +123,19 @@ Outcome FuseServer::negotiate() {
                       EPROTO);
 }
 
+void FuseServer::finish_inherited() {
+  DescriptorSink sink(mount_->descriptor());
+  session_->prepare_thread();
+  for (uint32_t i = 0; i < slots_->count(); ++i) {
+    const RequestSlots::Slot slot = slots_->slot(i);
+    if (slot.is_occupied()) session_->finish(slot, read_buffers_[i].bytes(), sink);
+    slot.free();
+  }
+  // A kernel that does not know it says EINVAL.
+  const fuse_out_header again{sizeof again, kNotifyResend, 0};
+  sink.reply(std::as_bytes(std::span(&again, 1)), {});
+}
+
 Outcome FuseServer::start_threads() {
   try {
     for (uint32_t i = 0; i < slots_->count(); ++i) {
@@ -103,10 +150,6 @@ Outcome FuseServer::start_threads() {
 }
 
 FuseServer::~FuseServer() { stop(); }
-
-int FuseServer::fuse_descriptor() const { return mount_->descriptor(); }
-
-int FuseServer::slots_memfd() const { return slots_->memfd(); }
 
 void FuseServer::run(uint32_t index) {
   enter_io_thread("fuse-" + std::to_string(index));

@@ -19,6 +19,7 @@
 
 #include "device/block_device.h"
 #include "frontend/request_slots.h"
+#include "os/fd.h"
 #include "os/pinned_memory.h"
 #include "os/result.h"
 
@@ -43,10 +44,23 @@ class FuseServer {
   /// Errors: FUSE_UNAVAILABLE (no /dev/fuse, no permission), FUSE_MOUNT, SLOTS_UNAVAILABLE,
   /// MEMORY_UNAVAILABLE.
   static Result<std::unique_ptr<FuseServer>> start(const Options& options);
+
+  /// What outlives a process that serves: a successor goes on with it, and who uses the file does not notice.
+  struct Legacy {
+    Fd fuse;
+    Fd slots;
+    std::string mount_point;  // without links
+    uint32_t connection = 0;  // the kernel's number of the session
+  };
+  /// Goes on where a predecessor ended, all of whose threads must have ended: finishes every request that it
+  /// had read, then has the kernel send again what it gave out and nobody holds (Linux 6.9; before there is
+  /// none, since every request is read into a slot), then serves. The number of threads is the
+  /// predecessor's. Errors: SLOTS_LAYOUT, SLOTS_UNAVAILABLE, MEMORY_UNAVAILABLE, FUSE_UNAVAILABLE.
+  static Result<std::unique_ptr<FuseServer>> resume(const Options& options, Legacy legacy);
   ~FuseServer();  // stop()
 
-  int fuse_descriptor() const;  // for the descriptor store; stays owned by the server
-  int slots_memfd() const;
+  /// Duplicates of the descriptors, for whoever keeps them. Errors: FUSE_UNAVAILABLE.
+  Result<Legacy> legacy() const;
   /// Unmounts, which ends the session; joins all threads. Detach loop devices and close the file first: while
   /// they use it the session goes on after a lazy unmount, and is served for `grace` longer; then it is
   /// aborted, and what they have not written is lost to them with an I/O error.
@@ -55,7 +69,9 @@ class FuseServer {
  private:
   FuseServer(const Options& options, std::unique_ptr<RequestSlots> slots,
              std::vector<PinnedMemory> read_buffers);
+  static Result<std::vector<PinnedMemory>> make_read_buffers(uint32_t count);
   Outcome negotiate();
+  void finish_inherited();
   Outcome start_threads();
   void run(uint32_t index);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <ctime>
 #include <new>
 
@@ -40,6 +41,23 @@ void FuseSession::serve(const RequestSlots::Slot& slot, size_t request_bytes,
     // Thrown by the device, before anything was answered: the thread goes on, and with it production.
     exchange.reply_status(ENOMEM);
   }
+}
+
+void FuseSession::finish(const RequestSlots::Slot& slot, std::span<std::byte> read_buffer,
+                         FuseReplySink& sink) {
+  fuse_in_header header;
+  std::memcpy(&header, slot.buffer, sizeof header);
+  const size_t request_bytes = std::min<size_t>(header.len, slot.buffer_bytes);
+  if (slot.executed->load(std::memory_order_acquire) == 0)
+    return serve(slot, request_bytes, read_buffer, sink);
+  const auto request = FuseRequest::parse({slot.buffer, request_bytes});
+  if (!request) return;
+  const Exchange exchange{*request, slot, read_buffer, sink};
+  const Errno answer = slot.answer->load(std::memory_order_acquire);
+  const auto write = request->argument<fuse_write_in>();
+  if (answer == 0 && header.opcode == FUSE_WRITE && write)
+    return exchange.reply_argument(fuse_write_out{write->size, 0});
+  exchange.reply_status(answer);
 }
 
 void FuseSession::dispatch(Exchange& exchange) {

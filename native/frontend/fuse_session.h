@@ -47,6 +47,10 @@ class FuseSession {
   void serve(const RequestSlots::Slot& slot, size_t request_bytes, std::span<std::byte> read_buffer,
              FuseReplySink& sink);
 
+  /// Finishes what a predecessor had read into the slot: answers it as it was marked, or carries it out. The
+  /// kernel refuses a second answer, so that one more does no harm. Does not free the slot.
+  void finish(const RequestSlots::Slot& slot, std::span<std::byte> read_buffer, FuseReplySink& sink);
+
   /// The version and flags are agreed.
   bool is_initialized() const { return initialized_.load(std::memory_order_acquire); }
   /// The minor version that the kernel offered, 0 before INIT.

@@ -52,6 +52,10 @@ class RequestSlots {
   /// SLOTS_UNAVAILABLE.
   static Result<std::unique_ptr<RequestSlots>> create(uint32_t count, uint32_t buffer_bytes,
                                                       uint32_t payload_offset);
+  /// Those of a predecessor, which runs no more: their number is its own, their shape has to be this one.
+  /// Errors: SLOTS_LAYOUT (another shape or version, or no slots at all), SLOTS_UNAVAILABLE.
+  static Result<std::unique_ptr<RequestSlots>> adopt(Fd memfd, uint32_t buffer_bytes,
+                                                     uint32_t payload_offset);
   ~RequestSlots();
   struct Slot {
     std::atomic<uint32_t>* executed;
@@ -59,6 +63,8 @@ class RequestSlots {
     uint32_t buffer_bytes;
     std::atomic<int32_t>* answer;
 
+    /// It holds a request that was read and not yet followed by another one.
+    bool is_occupied() const;
     /// The request is done, with this result: a successor must answer it so and not run it again.
     void mark_executed(Errno result) const;
     /// Empties the slot. The header goes before the marks: a slot that looks occupied always has its own
@@ -71,6 +77,7 @@ class RequestSlots {
 
  private:
   RequestSlots(Fd memfd, std::byte* mapping, size_t bytes);
+  static Result<std::byte*> map(const Fd& memfd, size_t bytes);
   Fd memfd_;
   SlotsHeader* header_;
   size_t bytes_;

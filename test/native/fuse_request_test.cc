@@ -37,6 +37,18 @@ struct Desk {
     CHECK(sink.replies[0].header.len == sizeof(fuse_out_header) + sink.replies[0].body.size());
     return sink.replies[0];
   }
+  /// What a successor answers to a request that its predecessor had read into the slot, and marked or not.
+  std::optional<CollectingSink::Reply> finish(const Bytes& message, std::optional<Errno> executed) {
+    slot.free();
+    std::memcpy(slot.buffer, message.data(), message.size());
+    if (executed) slot.mark_executed(*executed);
+    CHECK(slot.is_occupied());
+    sink.replies.clear();
+    session.finish(slot, read_buffer, sink);
+    CHECK(sink.replies.size() <= 1);
+    if (sink.replies.empty()) return std::nullopt;
+    return sink.replies[0];
+  }
   /// The errno replied to a request that must be answered.
   Errno error_of(const Bytes& message) {
     const auto reply = send(message);
@@ -404,4 +416,50 @@ TEST_CASE("the block size of the file system is the device's") {
   const auto out = desk.argument_of<fuse_statfs_out>(fuse_message(FUSE_STATFS, kRoot, {}));
   CHECK(out.st.bsize == 512);
   CHECK(out.st.blocks == kSize / 512);
+}
+
+TEST_CASE("a successor answers what was executed as it was marked, and does not run it again") {
+  Desk desk;
+  const Bytes before = desk.content(4096, 512);
+  const Bytes message = write_message(4096, Bytes(512, std::byte{0x77}));
+  const auto done = desk.finish(message, 0);
+  REQUIRE(done);
+  CHECK(done->header.unique == 7);
+  CHECK(done->header.error == 0);
+  fuse_write_out out{};
+  REQUIRE(done->body.size() == sizeof out);
+  std::memcpy(&out, done->body.data(), sizeof out);
+  CHECK(out.size == 512);
+  CHECK(desk.content(4096, 512) == before);
+
+  const auto failed = desk.finish(message, ENOSPC);
+  REQUIRE(failed);
+  CHECK(failed->header.error == -ENOSPC);
+  CHECK(failed->body.empty());
+  const auto punched = desk.finish(fallocate_message(4096, 512, FALLOC_FL_PUNCH_HOLE), 0);
+  REQUIRE(punched);
+  CHECK(punched->header.error == 0);
+  CHECK(punched->body.empty());
+  CHECK(desk.content(4096, 512) == before);
+}
+
+TEST_CASE("a successor carries out what was read and not executed") {
+  Desk desk;
+  const Bytes payload(512, std::byte{0x77});
+  const auto written = desk.finish(write_message(4096, payload), std::nullopt);
+  REQUIRE(written);
+  CHECK(written->header.error == 0);
+  CHECK(desk.content(4096, 512) == payload);
+  const auto read = desk.finish(read_message(4096, 512), std::nullopt);
+  REQUIRE(read);
+  CHECK(read->body == payload);
+}
+
+TEST_CASE("a slot with a length that cannot be is answered by nobody, and read nowhere") {
+  Desk desk;
+  Bytes message = write_message(0, Bytes(512));
+  auto header = reinterpret_cast<fuse_in_header*>(message.data());
+  header->len = 0xffff'ffff;
+  CHECK_FALSE(desk.finish(message, 0));
+  CHECK_FALSE(desk.finish(message, std::nullopt));
 }

@@ -110,3 +110,53 @@ TEST_CASE("slots of an impossible shape are refused") {
   CHECK(code(1, kBufferBytes, 81) == "SLOTS_UNAVAILABLE");
   CHECK(code(1, kBufferBytes, kPayloadOffset) == "");
 }
+
+TEST_CASE("a successor goes on with the slots of its predecessor") {
+  const auto slots = RequestSlots::create(2, kBufferBytes, kPayloadOffset);
+  REQUIRE(slots.ok());
+  const auto slot = (*slots)->slot(1);
+  CHECK_FALSE(slot.is_occupied());
+  constexpr char kRequest[] = "a request";
+  std::memcpy(slot.buffer, kRequest, sizeof kRequest);
+  slot.mark_executed(EIO);
+  const auto adopted = RequestSlots::adopt(Fd(::dup((*slots)->memfd())), kBufferBytes, kPayloadOffset);
+  REQUIRE(adopted.ok());
+  CHECK((*adopted)->count() == 2);
+  CHECK_FALSE((*adopted)->slot(0).is_occupied());
+  const auto found = (*adopted)->slot(1);
+  REQUIRE(found.is_occupied());
+  CHECK(std::memcmp(found.buffer, kRequest, sizeof kRequest) == 0);
+  CHECK(found.executed->load() == 1);
+  CHECK(found.answer->load() == EIO);
+  found.free();
+  CHECK_FALSE(slot.is_occupied());
+}
+
+TEST_CASE("slots that are none, or another version's, are refused") {
+  const auto code = [](const char* what, auto change) {
+    const auto slots = RequestSlots::create(2, kBufferBytes, kPayloadOffset);
+    REQUIRE(slots.ok());
+    void* const mapping =
+        ::mmap(nullptr, kSlotPageBytes, PROT_READ | PROT_WRITE, MAP_SHARED, (*slots)->memfd(), 0);
+    REQUIRE(mapping != MAP_FAILED);
+    change(static_cast<SlotsHeader*>(mapping));
+    ::munmap(mapping, kSlotPageBytes);
+    const auto adopted = RequestSlots::adopt(Fd(::dup((*slots)->memfd())), kBufferBytes, kPayloadOffset);
+    INFO(what);
+    return adopted.ok() ? std::string() : std::string(adopted.error().code);
+  };
+  CHECK(code("nothing", [](SlotsHeader*) {}).empty());
+  CHECK(code("magic", [](SlotsHeader* header) { header->magic = 0; }) == "SLOTS_LAYOUT");
+  CHECK(code("version", [](SlotsHeader* header) { header->version = 2; }) == "SLOTS_LAYOUT");
+  CHECK(code("no slot", [](SlotsHeader* header) { header->count = 0; }) == "SLOTS_LAYOUT");
+  CHECK(code("too many", [](SlotsHeader* header) { header->count = 3; }) == "SLOTS_LAYOUT");
+  CHECK(code("far too many", [](SlotsHeader* header) { header->count = ~0u; }) == "SLOTS_LAYOUT");
+  CHECK(code("buffer", [](SlotsHeader* header) { header->buffer_bytes += 8; }) == "SLOTS_LAYOUT");
+  CHECK(code("payload", [](SlotsHeader* header) { header->payload_offset = 88; }) == "SLOTS_LAYOUT");
+  CHECK(code("stride", [](SlotsHeader* header) { header->slot_bytes = 1; }) == "SLOTS_LAYOUT");
+  const Fd unsealed(::memfd_create("unsealed", MFD_CLOEXEC));
+  REQUIRE(::ftruncate(unsealed.get(), 1 << 20) == 0);
+  const auto adopted = RequestSlots::adopt(Fd(::dup(unsealed.get())), kBufferBytes, kPayloadOffset);
+  REQUIRE_FALSE(adopted.ok());
+  CHECK(std::string(adopted.error().code) == "SLOTS_LAYOUT");
+}

@@ -76,7 +76,7 @@ Result<std::unique_ptr<FuseServer>> FuseServer::resume(const Options& options, L
   if (!read_buffers.ok()) return read_buffers.error();
   std::unique_ptr<FuseServer> server(new FuseServer(options, std::move(*slots), std::move(*read_buffers)));
   server->mount_ = FuseMount::adopt(std::move(legacy.fuse), std::move(legacy.mount_point), legacy.connection);
-  server->finish_inherited();
+  server->finish_inherited(options.resend);
   // With fewer threads than there were it is served all the same.
   if (const Outcome started = server->start_threads(); !started.ok() && server->threads_.empty()) {
     // The session is not this one's to end: the next successor may do better.
@@ -123,7 +123,7 @@ Outcome FuseServer::negotiate() {
                       EPROTO);
 }
 
-void FuseServer::finish_inherited() {
+void FuseServer::finish_inherited(bool resend) {
   DescriptorSink sink(mount_->descriptor());
   session_->prepare_thread();
   for (uint32_t i = 0; i < slots_->count(); ++i) {
@@ -131,6 +131,7 @@ void FuseServer::finish_inherited() {
     if (slot.is_occupied()) session_->finish(slot, read_buffers_[i].bytes(), sink);
     slot.free();
   }
+  if (!resend) return;
   // A kernel that does not know it says EINVAL.
   const fuse_out_header again{sizeof again, kNotifyResend, 0};
   sink.reply(std::as_bytes(std::span(&again, 1)), {});

@@ -40,6 +40,7 @@ class FuseServer {
     std::shared_ptr<BlockDevice> device;
     bool read_only = false;
     uint32_t threads = 4;  // 1…kFuseThreadsMax
+    bool resend = true;    // resume(): false as if the kernel knew no FUSE_NOTIFY_RESEND, for tests
   };
   /// Errors: FUSE_UNAVAILABLE (no /dev/fuse, no permission), FUSE_MOUNT, SLOTS_UNAVAILABLE,
   /// MEMORY_UNAVAILABLE.
@@ -71,7 +72,7 @@ class FuseServer {
              std::vector<PinnedMemory> read_buffers);
   static Result<std::vector<PinnedMemory>> make_read_buffers(uint32_t count);
   Outcome negotiate();
-  void finish_inherited();
+  void finish_inherited(bool resend);
   Outcome start_threads();
   void run(uint32_t index);
 

@@ -117,6 +117,11 @@ export const ERRORS = {
     'Put the others into another group: one group takes at most 64 volumes of a host.',
   ),
   RING_UNAVAILABLE: entry(EXIT.failure, false, 'Lower ring_bytes, or give the agent more memory.'),
+  RING_LAYOUT: entry(
+    EXIT.failure,
+    false,
+    'Nothing: what the agent before had captured and not sent is lost, and a resync makes up for it.',
+  ),
   RING_FULL: entry(
     EXIT.failure,
     true,

@@ -1,6 +1,7 @@
 #include "capture/capture_group.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstring>
 #include <string>
@@ -23,6 +24,15 @@ bool modifies(const Record& record) {
   return record.kind == RecordKind::kWrite || record.kind == RecordKind::kZero;
 }
 
+/// Why a stream ended, as its ring keeps it; 0 means that it has not.
+constexpr std::array<const char*, 5> kEndReasons{"", "RING_FULL", "LSN_CEILING", "BACKING_FAILED", "CLOSED"};
+
+uint32_t number_of(const char* reason) {
+  for (uint32_t i = 1; i < kEndReasons.size(); ++i)
+    if (std::strcmp(reason, kEndReasons[i]) == 0) return i;
+  return kEndReasons.size() - 1;
+}
+
 Error invalid_watermark(uint64_t lsn, const char* what, uint64_t bound) {
   return Error{"WATERMARK_INVALID", "LSN " + std::to_string(lsn) + what + std::to_string(bound)};
 }
@@ -32,14 +42,83 @@ Error invalid_watermark(uint64_t lsn, const char* what, uint64_t bound) {
 Result<std::unique_ptr<CaptureGroup>> CaptureGroup::create(const Options& options) {
   auto ring = CaptureRing::create(options.ring_bytes);
   if (!ring.ok()) return ring.error();
-  return std::unique_ptr<CaptureGroup>(new CaptureGroup(options, std::move(*ring)));
+  const EraClock clock(options.clock, options.last_time_ns, options.era);
+  std::unique_ptr<CaptureGroup> group(new CaptureGroup(options, std::move(*ring), clock));
+  RingStream stream;
+  stream.group = options.group;
+  stream.member = options.member;
+  group->ring_->set_stream(stream);
+  group->remember();
+  return group;
 }
 
-CaptureGroup::CaptureGroup(const Options& options, std::unique_ptr<CaptureRing> ring)
+Result<std::unique_ptr<CaptureGroup>> CaptureGroup::adopt(const Options& options, Fd memfd) {
+  auto ring = CaptureRing::adopt(std::move(memfd));
+  if (!ring.ok()) return ring.error();
+  const RingStream& stream = (*ring)->stream();
+  if (stream.group != options.group || stream.member != options.member)
+    return Error{"RING_LAYOUT", "an inherited capture ring: it is another member's"};
+  const std::optional<int64_t> offset_ns =
+      stream.era_offset_ns == 0 ? std::nullopt : std::optional(stream.era_offset_ns);
+  const EraClock clock(options.clock, stream.time_ns, stream.era, offset_ns);
+  std::unique_ptr<CaptureGroup> group(new CaptureGroup(options, std::move(*ring), clock));
+  if (const Outcome inherited = group->inherit(); !inherited.ok()) return inherited.error();
+  return group;
+}
+
+CaptureGroup::CaptureGroup(const Options& options, std::unique_ptr<CaptureRing> ring, EraClock clock)
     : ring_(std::move(ring)),
       pump_(std::make_unique<FramePump>(ring_.get(), options)),
-      clock_(options.clock, options.last_time_ns, options.era),
-      captured_time_ns_(options.last_time_ns) {}
+      clock_(std::move(clock)),
+      captured_time_ns_(clock_.last_ns()) {}
+
+/// Where the predecessor was: what its ring says, and its last record, which is newer than that.
+Outcome CaptureGroup::inherit() {
+  const RingStream stream = ring_->stream();
+  const RingRecord* last = nullptr;
+  const RingRecord* first = nullptr;
+  uint64_t position = ring_->release_position();
+  // What was confirmed and still lies in the ring: the predecessor was about to release it.
+  for (const RingRecord* record; (record = ring_->at(position)) != nullptr; last = record) {
+    position += record->total_bytes;
+    if (record->lsn <= stream.released_lsn) ring_->release(position);
+    if (first == nullptr) first = record;
+  }
+  if (stream.end >= kEndReasons.size() || (first != nullptr && first->generation != stream.generation) ||
+      (first != nullptr && first->lsn < stream.first_lsn))
+    return Error{"RING_LAYOUT", "an inherited capture ring: its records are not those of its stream"};
+  generation_ = {0, stream.generation, stream.first_lsn, stream.lsn_ceiling};
+  captured_lsn_ = std::max(stream.released_lsn, stream.first_lsn - (stream.generation != 0));
+  if (last != nullptr) captured_lsn_ = std::max(captured_lsn_, last->lsn);
+  if (last != nullptr && last->era >= stream.era)
+    clock_.resume(std::max(last->time_ns, stream.time_ns), last->era);
+  captured_time_ns_ = clock_.last_ns();
+  shipped_lsn_ = released_lsn_ = resend_floor_lsn_ = stream.released_lsn;
+  shipped_lsn_max_ = captured_lsn_;  // nobody knows better
+  if (stream.generation == 0) return Nothing{};
+  end_delivered_ = false;
+  if (stream.end == 0) {
+    mode_ = Mode::kStreaming;
+  } else {
+    end_reason_ = kEndReasons[stream.end];
+    pump_->stream_ended(ring_->reserve_position(), {stream.generation, captured_lsn_, end_reason_});
+  }
+  return Nothing{};
+}
+
+/// Leaves a successor what it needs. The sequence mutex is held, or nobody else has the group yet.
+void CaptureGroup::remember() {
+  RingStream stream = ring_->stream();
+  stream.generation = generation_.generation;
+  stream.first_lsn = generation_.first_lsn;
+  stream.lsn_ceiling = generation_.lsn_ceiling;
+  stream.released_lsn = released_lsn_;
+  stream.time_ns = captured_time_ns_;
+  stream.era_offset_ns = clock_.era_offset_ns();
+  stream.era = clock_.era();
+  stream.end = mode_ == Mode::kStreaming || end_reason_ == nullptr ? 0 : number_of(end_reason_);
+  ring_->set_stream(stream);
+}
 
 CaptureGroup::~CaptureGroup() = default;
 
@@ -56,6 +135,7 @@ CaptureGroup::Publication CaptureGroup::publish(const Record& record, const std:
         if (RingRecord* const step = give_number({.kind = RecordKind::kClock}, 0, stamp.time_ns)) {
           CaptureRing::publish(step);
           pump_->record_published();
+          remember();
         }
         stamp = clock_.take();
       }
@@ -80,7 +160,16 @@ RingRecord* CaptureGroup::give_number(const Record& record, uint32_t payload_byt
     begin_tracking("LSN_CEILING");
     return nullptr;
   }
-  RingRecord* const slot = ring_->reserve(payload_bytes);
+  RingHead head{.lsn = captured_lsn_ + 1,
+                .time_ns = time_ns,
+                .offset = record.offset,
+                .generation = generation_.generation,
+                .length = record.length,
+                .era = clock_.era(),
+                .volume = record.volume,
+                .kind = static_cast<uint8_t>(record.kind),
+                .flags = record.flags};
+  RingRecord* const slot = ring_->reserve(payload_bytes, head);
   if (slot == nullptr) {
 #ifdef AFTERIMAGE_SABOTAGE_TRACKING_SILENT
     return nullptr;  // breaks R5: the write is lost, and the stream goes on as if there had been none
@@ -88,15 +177,8 @@ RingRecord* CaptureGroup::give_number(const Record& record, uint32_t payload_byt
     begin_tracking("RING_FULL");
     return nullptr;
   }
-  slot->lsn = ++captured_lsn_;
-  slot->time_ns = captured_time_ns_ = time_ns;
-  slot->offset = record.offset;
-  slot->length = record.length;
-  slot->era = clock_.era();
-  slot->generation = generation_.generation;
-  slot->volume = record.volume;
-  slot->kind = static_cast<uint8_t>(record.kind);
-  slot->flags = record.flags;
+  captured_lsn_ = head.lsn;
+  captured_time_ns_ = time_ns;
   ++records_;
   raw_bytes_ += payload_bytes;
   return slot;
@@ -112,6 +194,8 @@ void CaptureGroup::close_stream(const char* reason) {
 void CaptureGroup::begin_tracking(const char* reason) {
   if (mode_ == Mode::kTracking) return;
   mode_ = Mode::kTracking;
+  end_reason_ = reason;
+  remember();
   pump_->stream_ended(ring_->reserve_position(), {generation_.generation, captured_lsn_, reason});
 }
 
@@ -151,12 +235,23 @@ Outcome CaptureGroup::begin_generation(const Generation& next) {
   end_delivered_ = false;
   pump_->generation_began(next.epoch);
   mode_ = Mode::kStreaming;
+  end_reason_ = nullptr;
+  remember();
   return Nothing{};
+}
+
+void CaptureGroup::resume_generation(uint64_t epoch, uint64_t lsn_ceiling) {
+  const std::lock_guard lock(sequence_);
+  generation_.epoch = epoch;
+  generation_.lsn_ceiling = std::max(generation_.lsn_ceiling, lsn_ceiling);
+  pump_->set_epoch(epoch);
+  remember();
 }
 
 void CaptureGroup::raise_ceiling(uint64_t lsn) {
   const std::lock_guard lock(sequence_);
   generation_.lsn_ceiling = std::max(generation_.lsn_ceiling, lsn);
+  remember();
 }
 
 void CaptureGroup::abandon_stream() {
@@ -168,6 +263,7 @@ void CaptureGroup::abandon_stream() {
   end_delivered_ = true;
   lsn_gaps_.clear();
   shipped_lsn_ = shipped_lsn_max_ = released_lsn_ = resend_floor_lsn_ = captured_lsn_;
+  remember();
 }
 
 /// Nothing is reserved any more; what was is complete as soon as its writer has copied it.
@@ -232,7 +328,11 @@ Outcome CaptureGroup::release(uint64_t durable_lsn) {
   if (durable_lsn > shipped_lsn_)
     return invalid_watermark(durable_lsn, " is beyond the last one shipped, ", shipped_lsn_);
   if (durable_lsn <= released_lsn_) return Nothing{};
-  released_lsn_ = resend_floor_lsn_ = durable_lsn;
+  {
+    const std::lock_guard lock(sequence_);
+    released_lsn_ = resend_floor_lsn_ = durable_lsn;
+    remember();  // first: a successor releases what is said to be released
+  }
   ring_->release(position_after(durable_lsn));
   std::erase_if(lsn_gaps_, [&](const auto& gap) { return gap.second <= durable_lsn; });
   return Nothing{};
@@ -247,6 +347,7 @@ CaptureGroup::Stats CaptureGroup::stats() const {
   stats.ring_used_bytes = ring_->used();
   stats.mode = mode_;
   stats.generation = generation_.generation;
+  stats.lsn_ceiling = generation_.lsn_ceiling;
   stats.captured_lsn = captured_lsn_;
   stats.captured_time_ns = captured_time_ns_;
   // One that is still being copied was given its time just now.

@@ -72,6 +72,7 @@ class CaptureGroup {
   struct Stats {
     Mode mode = Mode::kTracking;
     uint64_t generation = 0;
+    uint64_t lsn_ceiling = 0;
     uint64_t captured_lsn = 0;      // last LSN given
     uint64_t captured_time_ns = 0;  // and its time
     uint64_t released_lsn = 0;      // durable at the receiver
@@ -86,6 +87,11 @@ class CaptureGroup {
 
   /// Errors: RING_UNAVAILABLE.
   static Result<std::unique_ptr<CaptureGroup>> create(const Options& options);
+  /// Goes on with the ring of a predecessor, all of whose threads must have ended: production may be let in
+  /// at once, and is captured if it was before. Nothing is shipped before resume_generation(). The ring's own
+  /// size, time and era count, not those of the options. Errors: RING_LAYOUT (of another version or member,
+  /// or damaged: the stream cannot go on), RING_UNAVAILABLE.
+  static Result<std::unique_ptr<CaptureGroup>> adopt(const Options& options, Fd ring);
   ~CaptureGroup();  // as close(); no device may use the group any more
 
   // --- any thread ---
@@ -106,6 +112,8 @@ class CaptureGroup {
   /// kTracking → kStreaming with new numbers. Requires that the previous stream's end was delivered.
   /// first_lsn is above every LSN ever used by this member. Errors: GENERATION_INVALID.
   Outcome begin_generation(const Generation& generation);
+  /// Of an inherited stream, which has ended or not: its frames are `epoch`'s from now on.
+  void resume_generation(uint64_t epoch, uint64_t lsn_ceiling);
   void raise_ceiling(uint64_t lsn);
   /// Closes the stream and forgets what the ring holds, without a StreamEnd: for a receiver that was replaced
   /// or restored from an older copy, where what is kept continues nothing. begin_generation() may follow at
@@ -139,7 +147,9 @@ class CaptureGroup {
   void close();
 
  private:
-  CaptureGroup(const Options& options, std::unique_ptr<CaptureRing> ring);
+  CaptureGroup(const Options& options, std::unique_ptr<CaptureRing> ring, EraClock clock);
+  Outcome inherit();
+  void remember();
   RingRecord* give_number(const FrameBuilder::Record& record, uint32_t payload_bytes, uint64_t time_ns);
   void begin_tracking(const char* reason);
   void forget_records();
@@ -158,6 +168,7 @@ class CaptureGroup {
   uint64_t records_ = 0;
   uint64_t raw_bytes_ = 0;
   uint64_t untracked_records_ = 0;
+  const char* end_reason_ = nullptr;  // of the last generation begun; null while it streams
 
   // The control thread's: released ≤ durable ≤ shipped ≤ captured.
   bool end_delivered_ = true;     // of the last generation begun

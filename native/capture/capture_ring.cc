@@ -2,9 +2,13 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
+#include <new>
 #include <string>
 
 #include "os/assert.h"
@@ -23,6 +27,11 @@ static_assert(std::atomic<uint32_t>::is_always_lock_free && std::atomic<uint64_t
 
 uint64_t rounded_up(uint64_t bytes, uint64_t unit) { return (bytes + unit - 1) / unit * unit; }
 
+/// Nobody who has the memfd can take the mapping's pages away.
+constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+
+Error other(const std::string& what) { return Error{"RING_LAYOUT", "an inherited capture ring: " + what}; }
+
 Error unavailable(const std::string& what) {
   return system_error("RING_UNAVAILABLE", "capture ring: " + what, errno);
 }
@@ -36,7 +45,7 @@ Result<std::unique_ptr<CaptureRing>> CaptureRing::create(uint64_t capacity) {
   }
   std::unique_ptr<CaptureRing> ring(new CaptureRing);
   ring->capacity_ = capacity = rounded_up(capacity, kPage);
-  ring->memfd_ = Fd(memfd_create("afterimage-ring", MFD_CLOEXEC));
+  ring->memfd_ = Fd(memfd_create("afterimage-ring", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!ring->memfd_) return unavailable("memfd_create");
   const int fd = ring->memfd_.get();
   // Allocated now: a sparse memfd would end the process by SIGBUS on a full machine, in the middle of a
@@ -45,28 +54,90 @@ Result<std::unique_ptr<CaptureRing>> CaptureRing::create(uint64_t capacity) {
     errno = error;
     return unavailable("allocating " + std::to_string(capacity) + " bytes");
   }
+  if (fcntl(fd, F_ADD_SEALS, kSeals) != 0) return unavailable("sealing");
+  if (const Outcome mapped = ring->map(capacity); !mapped.ok()) return mapped.error();
 
-  const uint64_t bytes = kPage + 2 * capacity;
-  void* const space = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (space == MAP_FAILED) return unavailable("address space");
-  ring->mapping_ = static_cast<std::byte*>(space);
-  ring->mapping_bytes_ = bytes;
-  constexpr int kProtection = PROT_READ | PROT_WRITE;
-  constexpr int kFlags = MAP_SHARED | MAP_FIXED | MAP_POPULATE;
-  if (mmap(space, kPage + capacity, kProtection, kFlags, fd, 0) == MAP_FAILED) return unavailable("mapping");
-  std::byte* const again = ring->mapping_ + kPage + capacity;
-  if (mmap(again, capacity, kProtection, kFlags, fd, kPage) == MAP_FAILED)
-    return unavailable("second mapping");
-  // Best effort: without the privilege the pages are at least populated.
-  (void)mlock(space, bytes);
-
-  ring->header_ = new (space) RingHeader{};
+  ring->header_ = new (ring->mapping_) RingHeader{};
   std::memcpy(ring->header_->magic, kRingMagic, sizeof kRingMagic);
   ring->header_->layout_version = kRingLayoutVersion;
   ring->header_->header_bytes = kPage;
   ring->header_->capacity = capacity;
-  ring->records_ = ring->mapping_ + kPage;
   return ring;
+}
+
+Result<std::unique_ptr<CaptureRing>> CaptureRing::adopt(Fd memfd) {
+  struct stat status {};
+  alignas(RingHeader) std::array<std::byte, sizeof(RingHeader)> bytes;
+  // Without the seals whoever else has it could cut it shorter under the mapping.
+  if (fstat(memfd.get(), &status) != 0 || (fcntl(memfd.get(), F_GET_SEALS) & kSeals) != kSeals ||
+      pread(memfd.get(), bytes.data(), bytes.size(), 0) != ssize_t{bytes.size()})
+    return other("no memfd of a ring");
+  const auto& header = *reinterpret_cast<const RingHeader*>(bytes.data());
+  if (std::memcmp(header.magic, kRingMagic, sizeof kRingMagic) != 0) return other("no ring");
+  if (header.layout_version != kRingLayoutVersion)
+    return other("layout version " + std::to_string(header.layout_version));
+  const uint64_t capacity = header.capacity;
+  if (header.header_bytes != kPage || capacity < kRingBytesMin || capacity % kPage != 0 ||
+      static_cast<uint64_t>(status.st_size) != kPage + capacity)
+    return other(std::to_string(status.st_size) + " bytes for a capacity of " + std::to_string(capacity));
+  std::unique_ptr<CaptureRing> ring(new CaptureRing);
+  ring->capacity_ = capacity;
+  ring->memfd_ = std::move(memfd);
+  if (const Outcome mapped = ring->map(capacity); !mapped.ok()) return mapped.error();
+  ring->header_ = std::launder(reinterpret_cast<RingHeader*>(ring->mapping_));
+  if (const Outcome whole = ring->complete_records(); !whole.ok()) return whole.error();
+  return ring;
+}
+
+Outcome CaptureRing::map(uint64_t capacity) {
+  const uint64_t bytes = kPage + 2 * capacity;
+  void* const space = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (space == MAP_FAILED) return unavailable("address space");
+  mapping_ = static_cast<std::byte*>(space);
+  mapping_bytes_ = bytes;
+  records_ = mapping_ + kPage;
+  constexpr int kProtection = PROT_READ | PROT_WRITE;
+  constexpr int kFlags = MAP_SHARED | MAP_FIXED | MAP_POPULATE;
+  const int fd = memfd_.get();
+  if (mmap(space, kPage + capacity, kProtection, kFlags, fd, 0) == MAP_FAILED) return unavailable("mapping");
+  if (mmap(records_ + capacity, capacity, kProtection, kFlags, fd, kPage) == MAP_FAILED)
+    return unavailable("second mapping");
+  // Best effort: without the privilege the pages are at least populated.
+  (void)mlock(space, bytes);
+  return Nothing{};
+}
+
+/// Walks over what is reserved. Nothing there is trusted: it may be the memory of another version's defect.
+Outcome CaptureRing::complete_records() {
+  const uint64_t reserved = reserve_position();
+  uint64_t position = release_position();
+  if (position > reserved || reserved - position > capacity_ || position % kRecordAlignment != 0)
+    return other("its positions contradict each other");
+  if (header_->stream_current.load(std::memory_order_relaxed) > 1) return other("it has no stream");
+  const RingRecord* before = nullptr;
+  while (position < reserved) {
+    RingRecord* const record = record_at(position);
+    const uint32_t state = record->state.load(std::memory_order_relaxed);
+    const uint64_t payload_bytes =
+        record->kind == static_cast<uint8_t>(RecordKind::kWrite) ? record->length : 0;
+    const bool is_whole = reserved - position >= sizeof(RingRecord) &&
+                          record->total_bytes % kRecordAlignment == 0 && payload_bytes <= kRecordBytesMax &&
+                          record->total_bytes >= sizeof(RingRecord) + payload_bytes &&
+                          record->total_bytes <= reserved - position && record->volume <= kVolumeNumberMax &&
+                          (state == RingRecord::kReserved || state == RingRecord::kPublished);
+    if (!is_whole) return other("the record at " + std::to_string(position) + " is none");
+    if (before != nullptr && (record->generation != before->generation || record->lsn != before->lsn + 1))
+      return other("LSN " + std::to_string(record->lsn) + " follows " + std::to_string(before->lsn));
+    if (state == RingRecord::kReserved) {
+      record->kind = static_cast<uint8_t>(RecordKind::kVoid);
+      record->offset = record->length = 0;
+      record->volume = record->flags = 0;
+      publish(record);
+    }
+    before = record;
+    position += record->total_bytes;
+  }
+  return Nothing{};
 }
 
 CaptureRing::~CaptureRing() {
@@ -83,7 +154,7 @@ RingRecord* CaptureRing::record_at(uint64_t position) const {
   return reinterpret_cast<RingRecord*>(records_ + position % capacity_);
 }
 
-RingRecord* CaptureRing::reserve(uint32_t payload_bytes) {
+RingRecord* CaptureRing::reserve(uint32_t payload_bytes, const RingHead& head) {
   AFTERIMAGE_ASSERT(payload_bytes <= kRecordBytesMax, "a record is never longer than the second mapping");
   const uint64_t total = sizeof(RingRecord) + rounded_up(payload_bytes, kRecordAlignment);
   const uint64_t position = header_->reserved.load(std::memory_order_relaxed);
@@ -92,6 +163,7 @@ RingRecord* CaptureRing::reserve(uint32_t payload_bytes) {
   // Before the reader may look here: the space may still hold the mark of a record that was released.
   record->state.store(RingRecord::kReserved, std::memory_order_relaxed);
   record->total_bytes = static_cast<uint32_t>(total);
+  static_cast<RingHead&>(*record) = head;
   header_->reserved.store(position + total, std::memory_order_seq_cst);
   return record;
 }
@@ -112,6 +184,12 @@ void CaptureRing::release(uint64_t position) {
   AFTERIMAGE_ASSERT(position >= release_position() && position <= reserve_position(),
                     "release position ≤ read positions ≤ published ≤ reserved");
   header_->released.store(position, std::memory_order_release);
+}
+
+void CaptureRing::set_stream(const RingStream& stream) {
+  const uint32_t next = 1 - header_->stream_current.load(std::memory_order_relaxed);
+  header_->streams[next] = stream;
+  header_->stream_current.store(next, std::memory_order_release);
 }
 
 }  // namespace afterimage

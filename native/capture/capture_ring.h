@@ -25,27 +25,44 @@
 namespace afterimage {
 
 constexpr uint64_t kRingBytesMin = 8ull << 20;
-constexpr uint32_t kRingLayoutVersion = 1;
+constexpr uint32_t kRingLayoutVersion = 2;
+
+/// What a record says of itself, without its payload.
+struct RingHead {
+  uint64_t lsn = 0;
+  uint64_t time_ns = 0;
+  uint64_t offset = 0;
+  uint64_t generation = 0;
+  uint32_t length = 0;
+  uint32_t era = 0;
+  uint16_t volume = 0;
+  uint8_t kind = 0;  // RecordKind
+  uint8_t flags = 0;
+};
 
 /// In the memfd, 64-byte aligned; the payload follows, padded to 64.
-struct alignas(64) RingRecord {
+struct alignas(64) RingRecord : RingHead {
   enum State : uint32_t { kReserved = 1, kPublished = 2 };
   std::atomic<uint32_t> state;
   uint32_t total_bytes;  // this header, payload and padding
-  uint64_t lsn;
-  uint64_t time_ns;
-  uint64_t offset;
-  uint32_t length;
-  uint32_t era;
-  uint64_t generation;
-  uint16_t volume;
-  uint8_t kind;
-  uint8_t flags;
-  uint8_t reserved[12];
   std::byte* payload() { return reinterpret_cast<std::byte*>(this) + sizeof(RingRecord); }
   const std::byte* payload() const { return reinterpret_cast<const std::byte*>(this) + sizeof(RingRecord); }
 };
 static_assert(sizeof(RingRecord) == 64);
+
+/// What a successor process must know of the stream beyond its records.
+struct RingStream {
+  Uuid group{};
+  Uuid member{};
+  uint64_t generation = 0;
+  uint64_t first_lsn = 0;    // of the generation
+  uint64_t lsn_ceiling = 0;  // LSNs above it were not persisted as used
+  uint64_t released_lsn = 0;
+  uint64_t time_ns = 0;       // not before any record that was released
+  int64_t era_offset_ns = 0;  // CLOCK_REALTIME − CLOCK_BOOTTIME when the era began
+  uint32_t era = 0;
+  uint32_t end = 0;  // 0: streaming; else why the stream has ended, as CaptureGroup numbers the reasons
+};
 
 /// The first page of the memfd: what a successor process needs to find the records.
 struct RingHeader {
@@ -55,6 +72,9 @@ struct RingHeader {
   uint64_t capacity;
   alignas(64) std::atomic<uint64_t> reserved;  // positions: byte counts that never wrap
   alignas(64) std::atomic<uint64_t> released;
+  // The one that is not current is written, then made current: a process that is killed leaves a whole one.
+  alignas(64) std::atomic<uint32_t> stream_current;
+  RingStream streams[2];
 };
 constexpr char kRingMagic[8] = {'A', 'F', 'T', 'R', 'I', 'N', 'G', '\0'};
 
@@ -63,6 +83,10 @@ class CaptureRing {
   /// `capacity` (at least kRingBytesMin) is rounded up to whole pages; populated and, where permitted, locked
   /// into memory: the write path must not fault. Errors: RING_UNAVAILABLE.
   static Result<std::unique_ptr<CaptureRing>> create(uint64_t capacity);
+  /// The ring of a predecessor, all of whose threads must have ended. A record that it had reserved and not
+  /// published becomes void: its write was not marked executed, and whoever repeats it publishes it again.
+  /// Errors: RING_LAYOUT (of another version, or damaged), RING_UNAVAILABLE.
+  static Result<std::unique_ptr<CaptureRing>> adopt(Fd memfd);
   ~CaptureRing();
   CaptureRing(const CaptureRing&) = delete;
   CaptureRing& operator=(const CaptureRing&) = delete;
@@ -71,9 +95,9 @@ class CaptureRing {
   uint64_t used() const;                      // reserved and not yet released, bytes
   int memfd() const { return memfd_.get(); }  // for the descriptor store; stays owned by the ring
 
-  /// Space for a record with `payload_bytes` of payload, or null when the ring is full. The caller fills
-  /// header and payload, then calls publish().
-  RingRecord* reserve(uint32_t payload_bytes);
+  /// Space for a record with `payload_bytes` of payload, or null when the ring is full. The caller fills in
+  /// the payload, then calls publish(). Whoever sees the space reserved sees `head`.
+  RingRecord* reserve(uint32_t payload_bytes, const RingHead& head = {});
   static void publish(RingRecord* record);
 
   /// Reader: the record at `position`, or null if nothing is published there yet. Positions are byte counts
@@ -84,8 +108,16 @@ class CaptureRing {
   /// Gives the space below `position` back.
   void release(uint64_t position);
 
+  /// What is kept for a successor. set_stream() by one thread at a time, likewise under the sequence mutex.
+  const RingStream& stream() const {
+    return header_->streams[header_->stream_current.load(std::memory_order_acquire)];
+  }
+  void set_stream(const RingStream& stream);
+
  private:
   CaptureRing() = default;
+  Outcome map(uint64_t capacity);
+  Outcome complete_records();
   RingRecord* record_at(uint64_t position) const;
 
   Fd memfd_;

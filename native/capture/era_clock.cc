@@ -21,8 +21,8 @@ int64_t offset_of(const ClockReading& reading) {
 
 ClockReading read_clock() { return {nanoseconds(CLOCK_REALTIME), nanoseconds(CLOCK_BOOTTIME)}; }
 
-EraClock::EraClock(Source source, uint64_t last_ns, uint32_t era)
-    : source_(std::move(source)), last_ns_(last_ns), era_(era) {}
+EraClock::EraClock(Source source, uint64_t last_ns, uint32_t era, std::optional<int64_t> era_offset_ns)
+    : source_(std::move(source)), last_ns_(last_ns), era_(era), era_offset_ns_(era_offset_ns) {}
 
 bool EraClock::stepped(const ClockReading& reading) const {
   // A restart knows no offset: there, a clock far behind the last time given is the only sign of a step.
@@ -30,6 +30,12 @@ bool EraClock::stepped(const ClockReading& reading) const {
   if (!era_offset_ns_) return false;
   const int64_t step = offset_of(reading) - *era_offset_ns_;
   return static_cast<uint64_t>(step < 0 ? -step : step) > kClockStepNs;
+}
+
+void EraClock::resume(uint64_t last_ns, uint32_t era) {
+  if (era != era_) era_offset_ns_.reset();
+  last_ns_ = last_ns;
+  era_ = era;
 }
 
 EraClock::Stamp EraClock::take() {

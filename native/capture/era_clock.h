@@ -27,8 +27,11 @@ class EraClock {
  public:
   using Source = std::function<ClockReading()>;
 
-  /// Continues above `last_ns` in era `era`.
-  EraClock(Source source, uint64_t last_ns, uint32_t era);
+  /// Continues above `last_ns` in era `era`, which began with `era_offset_ns` if that is known.
+  EraClock(Source source, uint64_t last_ns, uint32_t era, std::optional<int64_t> era_offset_ns = {});
+
+  /// Continues above a later time, of the same era or of one that followed.
+  void resume(uint64_t last_ns, uint32_t era);
 
   struct Stamp {
     uint64_t time_ns = 0;
@@ -39,6 +42,8 @@ class EraClock {
   uint64_t now();
   uint64_t last_ns() const { return last_ns_; }
   uint32_t era() const { return era_; }
+  /// CLOCK_REALTIME − CLOCK_BOOTTIME when the era began; 0 before the first stamp.
+  int64_t era_offset_ns() const { return era_offset_ns_.value_or(0); }
 
  private:
   bool stepped(const ClockReading& reading) const;

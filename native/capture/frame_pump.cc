@@ -186,6 +186,11 @@ void FramePump::stream_ended(uint64_t position, const StreamEnd& end) {
   changed_.notify_one();
 }
 
+void FramePump::set_epoch(uint64_t epoch) {
+  const Lock lock(mutex_);
+  epoch_ = epoch;
+}
+
 void FramePump::generation_began(uint64_t epoch) {
   const Lock lock(mutex_);
   epoch_ = epoch;

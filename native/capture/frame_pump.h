@@ -39,6 +39,8 @@ class FramePump {
   /// The records of a generation end at `position`.
   void stream_ended(uint64_t position, const StreamEnd& end);
 
+  /// Frames are `epoch`'s from now on.
+  void set_epoch(uint64_t epoch);
   /// Records published from now on belong to the next generation.
   void generation_began(uint64_t epoch);
   /// Frames from `position` on. Returns when nothing before it is read any more.

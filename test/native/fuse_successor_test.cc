@@ -130,7 +130,8 @@ FuseServer::Legacy receive_legacy(int socket) {
   return {Fd(descriptors[0]), Fd(descriptors[1]), told.mount_point, told.connection};
 }
 
-/// Whoever waits for a session without a server waits where no signal reaches it: ends that, however a test ends.
+/// Whoever waits for a session without a server waits where no signal reaches it: ends that, however a test
+/// ends.
 struct AbortGuard {
   const FuseServer::Legacy& legacy;
   ~AbortGuard() {
@@ -168,8 +169,8 @@ struct alignas(kBlockBytes) Block {
   }
 };
 
-/// Writes and reads blocks of its own until `stop` can be read, then reads them all. 0: every answer was right
-/// and there were many.
+/// Writes and reads blocks of its own until `stop` can be read, then reads them all. 0: every answer was
+/// right and there were many.
 int write_and_check(const std::string& device, int writer, int stop) {
   const Fd fd(::open(device.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC));
   if (!fd) return 20;

@@ -1,0 +1,326 @@
+// Symptom of what must not be: the agent is killed, and what it had captured and not sent is lost, sent twice
+// under other numbers, or sent as something else. The ring of a process that ended at any instant goes on.
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstring>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "stream_reader.h"
+
+using namespace afterimage;
+using namespace std::chrono_literals;
+using Mode = CaptureGroup::Mode;
+
+namespace {
+
+constexpr uint64_t kNoCeiling = UINT64_MAX;
+
+CaptureGroup::Options options_of(uint8_t member) {
+  CaptureGroup::Options options;
+  options.ring_bytes = kRingBytesMin;
+  options.group.fill(0xaa);
+  options.member.fill(member);
+  return options;
+}
+const CaptureGroup::Options kOptions = options_of(0xbb);
+
+std::unique_ptr<CaptureGroup> streaming_group(uint64_t ceiling = kNoCeiling) {
+  auto group = CaptureGroup::create(kOptions);
+  REQUIRE(group.ok());
+  REQUIRE((*group)
+              ->begin_generation({.epoch = 1, .generation = 3, .first_lsn = 100, .lsn_ceiling = ceiling})
+              .ok());
+  return std::move(*group);
+}
+
+Fd copy_of_ring(const CaptureGroup& group) { return Fd(::fcntl(group.ring_memfd(), F_DUPFD_CLOEXEC, 0)); }
+
+/// As a process that is killed: the destructor tells the ring nothing.
+Result<std::unique_ptr<CaptureGroup>> succeed(std::unique_ptr<CaptureGroup> group,
+                                              const CaptureGroup::Options& options = kOptions) {
+  Fd ring = copy_of_ring(*group);
+  group.reset();
+  return CaptureGroup::adopt(options, std::move(ring));
+}
+
+/// The content of the write with this LSN is told by its offset.
+std::vector<std::byte> content(uint64_t offset, uint32_t length) {
+  std::vector<std::byte> bytes(length);
+  std::mt19937_64 random(offset);
+  for (size_t i = 0; i < length; i += 8) {
+    const uint64_t word = random();
+    std::memcpy(&bytes[i], &word, 8);
+  }
+  return bytes;
+}
+
+void publish_writes(CaptureGroup& group, uint64_t first_offset, int count) {
+  for (int i = 0; i < count; ++i) {
+    const uint64_t offset = first_offset + static_cast<uint64_t>(i) * 4096;
+    group.publish({.kind = RecordKind::kWrite, .length = 4096, .offset = offset},
+                  content(offset, 4096).data());
+  }
+}
+
+bool is_as_written(const StreamRecord& record) {
+  return record.kind() == RecordKind::kWrite &&
+         record.payload == content(record.entry.offset, static_cast<uint32_t>(record.payload.size()));
+}
+
+/// Writable, whatever is sealed.
+std::byte* map_ring(const Fd& ring, size_t bytes) {
+  void* const mapping = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, ring.get(), 0);
+  REQUIRE(mapping != MAP_FAILED);
+  return static_cast<std::byte*>(mapping);
+}
+constexpr size_t kPage = 4096;
+
+}  // namespace
+
+TEST_CASE("a successor goes on at the next LSN, later in time, and ships all that was not confirmed") {
+  auto group = streaming_group();
+  publish_writes(*group, 0, 50);
+  {
+    StreamReader reader(*group);
+    REQUIRE(group->start_shipping(99, 0).ok());
+    reader.releases = false;
+    reader.rewind(99, 0, 3);
+    reader.take_until(149);
+    REQUIRE(group->release(120).ok());
+  }
+  const auto before = group->stats();
+  auto adopted = succeed(std::move(group));
+  REQUIRE(adopted.ok());
+  CaptureGroup& next = **adopted;
+  const auto stats = next.stats();
+  CHECK(stats.mode == Mode::kStreaming);
+  CHECK(stats.generation == 3);
+  CHECK(stats.captured_lsn == 149);
+  CHECK(stats.released_lsn == 120);
+  CHECK(stats.lsn_ceiling == kNoCeiling);
+  CHECK(stats.era == before.era);
+
+  // Production first: captured before anybody has spoken to the receiver.
+  const auto publication = next.publish({.kind = RecordKind::kWrite, .length = 4096, .offset = 50 * 4096},
+                                        content(50 * 4096, 4096).data());
+  CHECK(publication.lsn == 150);
+  CHECK(publication.time_ns > before.captured_time_ns);
+
+  next.resume_generation(2, kNoCeiling);
+  StreamReader reader(next);
+  reader.keeps_payload = true;
+  // The predecessor was told of 120; the receiver may have more, up to the last one captured.
+  REQUIRE(next.start_shipping(130, 7).ok());
+  reader.rewind(130, 7, 3);
+  reader.take_until(150);
+  REQUIRE(reader.records.size() == 20);
+  for (const StreamRecord& record : reader.records) {
+    CHECK(is_as_written(record));
+    CHECK(record.entry.offset / 4096 == record.lsn - 100);
+  }
+  CHECK(next.stats().ring_used_bytes == 0);
+}
+
+TEST_CASE("a successor whose predecessor had everything confirmed goes on at the next LSN") {
+  auto group = streaming_group();
+  const uint64_t time_ns = group->publish({.kind = RecordKind::kFlush}, nullptr).time_ns;
+  {
+    StreamReader reader(*group);
+    reader.rewind(99, 0, 3);
+    REQUIRE(group->start_shipping(99, 0).ok());
+    reader.take_until(100);
+  }
+  const auto adopted = succeed(std::move(group));
+  REQUIRE(adopted.ok());
+  CHECK((*adopted)->stats().captured_lsn == 100);
+  const auto publication = (*adopted)->publish({.kind = RecordKind::kFlush}, nullptr);
+  CHECK(publication.lsn == 101);
+  CHECK(publication.time_ns > time_ns);
+}
+
+TEST_CASE("a successor of one that never streamed tracks, and may begin a generation") {
+  auto group = CaptureGroup::create(kOptions);
+  REQUIRE(group.ok());
+  const auto adopted = succeed(std::move(*group));
+  REQUIRE(adopted.ok());
+  CHECK((*adopted)->stats().mode == Mode::kTracking);
+  CHECK((*adopted)->begin_generation({.epoch = 1, .generation = 1, .first_lsn = 1, .lsn_ceiling = 9}).ok());
+}
+
+TEST_CASE("a stream that had ended is shipped by the successor, and then its end with the reason") {
+  auto group = streaming_group(109);
+  publish_writes(*group, 0, 20);  // ten of them beyond the ceiling
+  const auto adopted = succeed(std::move(group));
+  REQUIRE(adopted.ok());
+  CaptureGroup& next = **adopted;
+  CHECK(next.stats().mode == Mode::kTracking);
+  CHECK(next.publish({.kind = RecordKind::kFlush}, nullptr).lsn == 0);
+  next.resume_generation(2, 200);
+  StreamReader reader(next);
+  reader.rewind(99, 0, 3);
+  REQUIRE(next.start_shipping(99, 0).ok());
+  reader.take_until_end();
+  CHECK(reader.last_lsn == 109);
+  CHECK(reader.ends.at(0).generation == 3);
+  CHECK(std::string(reader.ends.at(0).reason) == "LSN_CEILING");
+  CHECK(next.begin_generation({.epoch = 2, .generation = 4, .first_lsn = 110, .lsn_ceiling = 200}).ok());
+}
+
+TEST_CASE("a successor learns of a clock that was stepped while nobody ran") {
+  CaptureGroup::Options options = kOptions;
+  ClockReading now = read_clock();
+  options.clock = [&] { return now; };
+  auto created = CaptureGroup::create(options);
+  REQUIRE(created.ok());
+  REQUIRE(
+      (*created)->begin_generation({.epoch = 1, .generation = 1, .first_lsn = 1, .lsn_ceiling = 99}).ok());
+  (*created)->publish({.kind = RecordKind::kFlush}, nullptr);
+  (*created)->raise_ceiling(100);  // whatever is remembered after the first stamp
+  now.realtime_ns += 3'600'000'000'000;
+  now.monotonic_ns += 1'000'000;
+  const auto adopted = succeed(std::move(*created), options);
+  REQUIRE(adopted.ok());
+  CHECK((*adopted)->publish({.kind = RecordKind::kFlush}, nullptr).lsn == 3);  // 2 says so
+  CHECK((*adopted)->stats().era == 2);
+}
+
+TEST_CASE("a ring that cannot be gone on with is refused, and says why") {
+  auto group = streaming_group();
+  publish_writes(*group, 0, 3);
+  const Fd ring = copy_of_ring(*group);
+  group.reset();
+  std::byte* const mapping = map_ring(ring, kPage + kRingBytesMin);
+  auto* const header = reinterpret_cast<RingHeader*>(mapping);
+  auto* const second = reinterpret_cast<RingRecord*>(mapping + kPage + sizeof(RingRecord) + 4096);
+  CaptureGroup::Options options = kOptions;
+  std::string why;
+  SUBCASE("of another layout") {
+    header->layout_version += 1;
+    why = "layout version 3";
+  }
+  SUBCASE("no ring at all") {
+    header->magic[0] = 'X';
+    why = "no ring";
+  }
+  SUBCASE("a capacity that is not that of its memory") {
+    header->capacity += kPage;
+    why = "for a capacity of";
+  }
+  SUBCASE("positions that contradict each other") {
+    header->released.store(header->reserved.load() + 64);
+    why = "contradict";
+  }
+  SUBCASE("a record longer than what is reserved") {
+    second->total_bytes = 1 << 20;
+    why = "is none";
+  }
+  SUBCASE("a record of no length") {
+    second->total_bytes = 0;
+    why = "is none";
+  }
+  SUBCASE("a payload longer than its record") {
+    second->length = 8192;
+    why = "is none";
+  }
+  SUBCASE("an LSN that does not follow") {
+    second->lsn = 102;
+    why = "LSN 102 follows 100";
+  }
+  SUBCASE("of another member") {
+    options = options_of(0xcc);
+    why = "another member";
+  }
+  SUBCASE("records of another generation than its stream") {
+    RingStream stream = header->streams[header->stream_current.load()];
+    stream.generation = 4;
+    header->streams[header->stream_current.load()] = stream;
+    why = "not those of its stream";
+  }
+  const auto adopted = CaptureGroup::adopt(options, Fd(::fcntl(ring.get(), F_DUPFD_CLOEXEC, 0)));
+  REQUIRE_FALSE(adopted.ok());
+  CHECK(std::string(adopted.error().code) == "RING_LAYOUT");
+  CHECK(adopted.error().message.find(why) != std::string::npos);
+  ::munmap(mapping, kPage + kRingBytesMin);
+}
+
+TEST_CASE("whatever lies in an inherited ring's head and records, it is refused or read within its bounds") {
+  std::mt19937 random(1);
+  for (int round = 0; round < 300; ++round) {
+    auto group = streaming_group();
+    publish_writes(*group, 0, 4);
+    const Fd ring = copy_of_ring(*group);
+    group.reset();
+    std::byte* const mapping = map_ring(ring, kPage + kRingBytesMin);
+    for (int flips = 0; flips < 1 + round % 4; ++flips) {
+      // The head with its two streams, or the head of a record.
+      const size_t record = kPage + random() % 4 * (sizeof(RingRecord) + 4096);
+      const size_t at =
+          random() % 2 == 0 ? random() % sizeof(RingHeader) : record + random() % sizeof(RingRecord);
+      mapping[at] ^= static_cast<std::byte>(1u << random() % 8);
+    }
+    ::munmap(mapping, kPage + kRingBytesMin);
+    const auto adopted = CaptureGroup::adopt(kOptions, Fd(::fcntl(ring.get(), F_DUPFD_CLOEXEC, 0)));
+    if (!adopted.ok()) {
+      CHECK(std::string(adopted.error().code) == "RING_LAYOUT");
+    } else {
+      CHECK((*adopted)->stats().ring_used_bytes <= kRingBytesMin);
+    }
+  }
+}
+
+TEST_CASE("a process that is killed while it publishes leaves a ring in which nothing is missing or torn") {
+  constexpr int kRounds = 12;
+  constexpr int kThreads = 4;
+  uint64_t voids = 0;
+  for (int round = 0; round < kRounds; ++round) {
+    auto group = streaming_group();
+    const Fd ring = copy_of_ring(*group);
+    // The child has no pump thread, and needs none.
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      std::vector<std::thread> writers;
+      for (int thread = 0; thread < kThreads; ++thread) {
+        writers.emplace_back([&group, thread] {
+          for (uint64_t i = 0;; ++i) {
+            const uint64_t offset = (i * kThreads + static_cast<uint64_t>(thread)) * 65536;
+            const auto bytes = content(offset, 65536);
+            group->publish({.kind = RecordKind::kWrite, .length = 65536, .offset = offset}, bytes.data());
+          }
+        });
+      }
+      for (;;) ::pause();
+    }
+    ::usleep(2000 + static_cast<useconds_t>(round) * 1000);
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+    group.reset();
+
+    const auto adopted = CaptureGroup::adopt(kOptions, Fd(::fcntl(ring.get(), F_DUPFD_CLOEXEC, 0)));
+    REQUIRE(adopted.ok());
+    const auto stats = (*adopted)->stats();
+    StreamReader reader(**adopted);
+    reader.keeps_payload = true;
+    (*adopted)->resume_generation(2, kNoCeiling);
+    reader.rewind(99, 0, 3);
+    REQUIRE((*adopted)->start_shipping(99, 0).ok());
+    if (stats.captured_lsn > 99) reader.take_until(stats.captured_lsn);
+    for (const StreamRecord& record : reader.records) {
+      if (record.kind() == RecordKind::kVoid) {
+        ++voids;
+      } else {
+        CHECK(is_as_written(record));
+      }
+    }
+    CHECK(reader.records.size() == stats.captured_lsn - 99);
+  }
+  MESSAGE(voids << " records were reserved and not published in " << kRounds << " kills");
+}

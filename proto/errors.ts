@@ -157,6 +157,11 @@ export const ERRORS = {
     false,
     'Start the version of the agent that ran before: this one cannot go on with the requests that it left.',
   ),
+  NOTIFY_FAILED: entry(
+    EXIT.failure,
+    true,
+    'Look at the service manager that $NOTIFY_SOCKET names: without it a killed agent is noticed by production.',
+  ),
   MEMORY_UNAVAILABLE: entry(EXIT.failure, true, 'Give the agent more memory: each volume needs a few MiB.'),
   LISTEN_BUSY: entry(EXIT.busy, false, 'Choose another address, or stop the process that listens there.'),
   LISTEN_FAILED: entry(

@@ -1,0 +1,163 @@
+#include "supervisor/supervisor.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace afterimage {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr int kFirstDescriptor = 3;  // SD_LISTEN_FDS_START
+constexpr int kCannotRun = 127;      // as a shell says it
+/// A program that lives for so long did not die of its start: the next one follows at once.
+constexpr std::chrono::seconds kLongLife{10};
+constexpr milliseconds kPauseMin{100};
+constexpr milliseconds kPauseMax{5000};
+constexpr std::array<int, 6> kPassedOn{SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
+
+void say(const std::string& text) { std::fprintf(stderr, "afterimage-supervisor: %s\n", text.c_str()); }
+
+bool stops(int signal) { return signal == SIGTERM || signal == SIGINT; }
+
+int exit_status(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status); }
+
+std::string describe(int status) {
+  if (WIFEXITED(status)) return "status " + std::to_string(WEXITSTATUS(status));
+  return "signal " + std::to_string(WTERMSIG(status));
+}
+
+}  // namespace
+
+Supervisor::Supervisor(std::vector<std::string> program, NotifyListener listener)
+    : program_(std::move(program)), listener_(std::move(listener)) {}
+
+int Supervisor::run() {
+  sigset_t waited;
+  ::sigemptyset(&waited);
+  ::sigaddset(&waited, SIGCHLD);
+  for (const int signal : kPassedOn) ::sigaddset(&waited, signal);
+  ::sigprocmask(SIG_BLOCK, &waited, nullptr);
+  signals_ = Fd(::signalfd(-1, &waited, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals_ || !start()) {
+    say(std::string("cannot start: ") + std::strerror(errno));
+    return kCannotRun;
+  }
+  for (;;) {
+    std::array<pollfd, 2> sources{{{signals_.get(), POLLIN, 0}, {listener_.descriptor(), POLLIN, 0}}};
+    ::poll(sources.data(), sources.size(), -1);
+    listen();
+    signalfd_siginfo signal;
+    while (::read(signals_.get(), &signal, sizeof signal) == sizeof signal)
+      signalled(static_cast<int>(signal.ssi_signo));
+    int status = 0;
+    if (::waitpid(child_, &status, WNOHANG) != child_) continue;
+    listen();  // its last words
+    child_ = -1;
+    if (is_over(status)) return exit_status(status);
+    say(program_.front() + " ended with " + describe(status) + "; " + std::to_string(keeper_.kept().size()) +
+        " descriptors wait for its successor");
+    pause_before_restart();
+    while (!start()) {
+      say(std::string("cannot start: ") + std::strerror(errno));
+      pause_before_restart();
+    }
+  }
+}
+
+bool Supervisor::start() {
+  keeper_.forget_ready();
+  was_ready_ = false;
+  started_ = Clock::now();
+  child_ = ::fork();
+  if (child_ == 0) become_program();
+  return child_ > 0;
+}
+
+void Supervisor::become_program() const {
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  const auto& kept = keeper_.kept();
+  const auto count = static_cast<int>(kept.size());
+  // Out of the way of each other first: any of them may lie where another belongs.
+  std::vector<int> moved;
+  for (const StoredDescriptor& one : kept)
+    moved.push_back(::fcntl(one.descriptor.get(), F_DUPFD_CLOEXEC, kFirstDescriptor + count));
+  std::string names;
+  for (int i = 0; i < count; ++i) {
+    if (::dup2(moved[static_cast<size_t>(i)], kFirstDescriptor + i) < 0) ::_exit(kCannotRun);
+    names += (i > 0 ? ":" : "") + kept[static_cast<size_t>(i)].name;
+  }
+  ::setenv("NOTIFY_SOCKET", listener_.address().c_str(), 1);
+  ::setenv("LISTEN_PID", std::to_string(::getpid()).c_str(), 1);
+  ::setenv("LISTEN_FDS", std::to_string(count).c_str(), 1);
+  ::setenv("LISTEN_FDNAMES", names.c_str(), 1);
+  std::vector<char*> arguments;
+  for (const std::string& argument : program_) arguments.push_back(const_cast<char*>(argument.c_str()));
+  arguments.push_back(nullptr);
+  ::execvp(arguments.front(), arguments.data());
+  say(program_.front() + ": " + std::strerror(errno));
+  ::_exit(kCannotRun);
+}
+
+void Supervisor::listen() {
+  NotifyListener::Message message;
+  while (child_ > 0 && listener_.receive(child_, &message)) {
+    const std::string_view wrong = keeper_.take(message.text, std::move(message.descriptors));
+    message.descriptors.clear();  // a barrier's among them: its end is the answer
+    if (!wrong.empty()) say(std::string(wrong));
+    if (!keeper_.is_ready() || was_ready_) continue;
+    was_ready_ = true;
+    for (; stops_unheard_ > 0; --stops_unheard_) ::kill(child_, stop_signal_);
+  }
+}
+
+/// Before it is ready a program may die of a signal that was to stop it in good order, and come back.
+void Supervisor::signalled(int signal) {
+  if (signal == SIGCHLD) return;
+  if (stops(signal)) {
+    stop_signal_ = signal;
+    if (!was_ready_ && !keeper_.kept().empty()) {
+      ++stops_unheard_;
+      return;
+    }
+  }
+  if (child_ > 0) ::kill(child_, signal);
+}
+
+bool Supervisor::is_over(int status) const {
+  if (!keeper_.kept().empty()) return false;
+  return !was_ready_ || stop_signal_ != 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+void Supervisor::pause_before_restart() {
+  const bool lived_long = child_ < 0 && Clock::now() - started_ >= kLongLife;
+  const milliseconds pause = lived_long ? milliseconds(0) : pause_;
+  pause_ = lived_long ? milliseconds(0) : std::clamp(pause_ * 2, kPauseMin, kPauseMax);
+  const auto until = Clock::now() + pause;
+  for (auto left = pause; left.count() > 0;
+       left = std::chrono::duration_cast<milliseconds>(until - Clock::now())) {
+    pollfd source{signals_.get(), POLLIN, 0};
+    ::poll(&source, 1, static_cast<int>(left.count()));
+    signalfd_siginfo signal;
+    while (::read(signals_.get(), &signal, sizeof signal) == sizeof signal) {
+      signalled(static_cast<int>(signal.ssi_signo));
+      // Whoever wants it stopped waits: it can only stop once it runs.
+      if (stops(static_cast<int>(signal.ssi_signo))) return;
+    }
+  }
+}
+
+}  // namespace afterimage

@@ -11,6 +11,7 @@ import type * as native from '../native/index.js';
 import type { CapturedVolumes } from './capture_work.js';
 import type { Clock } from './clock.js';
 import type { GroupConfig } from './config.js';
+import { GroupCustody, type StoreDoor } from './custody.js';
 import { Deliveries } from './deliveries.js';
 import { endAll } from './endings.js';
 import type { StartedGroup } from './groups.js';
@@ -24,6 +25,7 @@ import type { MemberIdentity, StoredState } from './session_events.js';
 import { StopPatience } from './stop_patience.js';
 import { MemberState, type VolumeMemory } from './state.js';
 import type { PieceCodec } from './sync.js';
+import { inheritedStream, type TakenGroup } from './takeover.js';
 import { ProtectedVolume, type Places, type VolumeDoor } from './volume.js';
 
 const DRAIN_POLL_MS = 50;
@@ -38,7 +40,7 @@ const UUID_BYTES = 16;
 
 /** What a group needs of the world. */
 export interface GroupSurroundings {
-  door: VolumeDoor & PieceCodec & Pick<typeof native, 'createCaptureGroup'>;
+  door: VolumeDoor & PieceCodec & StoreDoor & Pick<typeof native, 'createCaptureGroup'>;
   receiver: LoopbackAddress;
   stateDir: string;
   places: Places;
@@ -56,7 +58,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   private present: Member;
   readonly lag: LagHistogram;
   private link: ReceiverLink;
-  private captureGroup: native.CaptureGroup | null = null;
+  private captureGroup: native.CaptureGroup | null;
   private onServed: (error: AfterimageError | null) => void = () => undefined;
   /** Resolves when the session has ended, which it may do by itself: with what it says of the next start. */
   private readonly ended: Promise<boolean>;
@@ -73,10 +75,13 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     readonly config: GroupConfig,
     readonly state: MemberState,
     readonly volumes: readonly ProtectedVolume[],
+    private readonly custody: GroupCustody,
+    private readonly taken: TakenGroup | null,
     private readonly around: GroupSurroundings,
   ) {
     const { clock, log, places } = around;
-    this.serving = new Serving(config.name, volumes, places, clock, log);
+    this.captureGroup = taken?.captureGroup ?? null;
+    this.serving = new Serving(custody, volumes, places, clock, log);
     this.ended = new Promise((resolve) => (this.onStopped = resolve));
     this.startedNs = clock.nowNs();
     this.sessionBegunMs = clock.monotonicMs();
@@ -91,18 +96,31 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
 
   /**
    * Serves the volumes of `config`; resolves as soon as production is let in, whether the receiver is there or not.
-   * Errors: STATE_INVALID, VOLUME_LIMIT, RING_UNAVAILABLE, IO_ERROR, those of backings and front ends.
+   * `taken`: what is served already since a predecessor served it, and is this group's from here on, unless the state
+   * cannot be read or a backing be opened. Errors: STATE_INVALID, VOLUME_LIMIT, RING_UNAVAILABLE, IO_ERROR, those of
+   * backings and front ends.
    */
-  static async start(config: GroupConfig, around: GroupSurroundings): Promise<ProtectionGroup> {
+  static async start(
+    config: GroupConfig,
+    around: GroupSurroundings,
+    taken: TakenGroup | null = null,
+  ): Promise<ProtectionGroup> {
     const state = await MemberState.open(around.stateDir, config.name, around.host, () =>
       randomBytes(UUID_BYTES),
     );
-    const volumes = await openVolumes(config, state, around);
-    const group = new ProtectionGroup(config, state, volumes, around);
+    if (taken !== null) refuseOtherMember(taken, state);
+    const volumes = await openVolumes(config, state, taken?.volumes ?? [], around);
+    const custody = taken?.custody ?? custodyOf(config, state, around);
+    const group = new ProtectionGroup(config, state, volumes, custody, taken, around);
     try {
       await group.begin();
       return group;
     } catch (thrown) {
+      // What production uses stays, and whoever tries again gets it.
+      if (taken !== null) {
+        await group.forsake();
+        throw thrown;
+      }
       // As a stop like any other: what was clean before is clean after it.
       await group.stop().catch((error: unknown) => around.log.error({ err: error }, 'after a failed start'));
       throw thrown;
@@ -163,9 +181,12 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   }
 
   capture(action: OpenAction): CapturedVolumes {
+    const { resume, goesOn } = action;
     const group = this.captureGroup ?? this.createCaptureGroup(action);
+    for (const volume of this.volumes) if (!volume.isCaptured) volume.capture(group);
+    if (goesOn && resume !== null) group.resumeGeneration(resume.epoch, resume.lsnCeiling);
     // What a session before has left of its stream: the new one compares, and begins a generation of its own.
-    if (group === this.captureGroup) group.abandonStream();
+    else if (group === this.captureGroup) group.abandonStream();
     this.captureGroup = group;
     this.deliveries ??= new Deliveries(group);
     const volumes = this.volumes.map((each) => [each.info.number, each] as const);
@@ -183,7 +204,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
       lastTimeNs,
       era,
     });
-    for (const volume of this.volumes) volume.capture(group);
+    this.custody.keepRing(group);
     if (resume !== null) group.beginGeneration(resume);
     return group;
   }
@@ -228,8 +249,21 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     const stored = stream === null ? null : { ...stream, clean: stream.clean && isUntouched };
     await new Promise<void>((resolve, reject) => {
       this.onServed = (error) => (error === null ? resolve() : reject(error));
-      this.member.start({ type: 'started', stored, identity: this.identity() }, this.link);
+      const inherited = this.taken === null ? null : inheritedStream(this.taken);
+      this.member.start({ type: 'started', stored, identity: this.identity(), inherited }, this.link);
     });
+  }
+
+  /** Ends what was begun, and nothing that serves production. */
+  private async forsake(): Promise<void> {
+    this.isStopped = true;
+    this.stopping.abort();
+    this.member.end();
+    this.link.close();
+    const taken = this.taken?.volumes ?? [];
+    await endAll(() =>
+      this.volumes.filter((volume) => !taken.includes(volume)).map((volume) => volume.close()),
+    );
   }
 
   private identity(): MemberIdentity {
@@ -255,7 +289,8 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     this.link = new ReceiverLink(receiver, clock, this.present);
     const { stream } = this.state.memory;
     const stored = stream === null ? null : { ...stream, clean: false };
-    this.present.start({ type: 'started', stored, identity: this.identity() }, this.link);
+    const begun = { type: 'started', stored, identity: this.identity(), inherited: null } as const;
+    this.present.start(begun, this.link);
   }
 
   /** Ends the wait for the receiver when its time is over. Never rejects. */
@@ -281,14 +316,34 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
       () => [this.serving.end(this.around.end)],
       () => this.volumes.map((volume) => volume.close()),
       () => (captureGroup === null ? [] : [captureGroup.close()]),
-    );
+    ).finally(() => this.custody.forgetRing());
   }
 }
 
-/** Takes all backings, or none. */
+/** LSNs of one member in the stream of another would be taken for its own. */
+function refuseOtherMember({ settings }: TakenGroup, { memory }: MemberState): void {
+  if (memory.group.equals(settings.uuid) && memory.member.equals(settings.member)) return;
+  throw new AfterimageError(
+    'STATE_INVALID',
+    `the state of ${settings.name} is not that of the agent that served its volumes before; ` +
+      'they are served, and not protected until the agent has been stopped in good order',
+  );
+}
+
+function custodyOf(
+  { name, ringBytes, lingerUs }: GroupConfig,
+  { memory }: MemberState,
+  { door, log }: GroupSurroundings,
+): GroupCustody {
+  const { group: uuid, member } = memory;
+  return new GroupCustody(door, { name, uuid, member, ringBytes, lingerUs }, log);
+}
+
+/** Takes all backings, or none. Those that are served already are there, also where the configuration forgot them. */
 async function openVolumes(
   config: GroupConfig,
   state: MemberState,
+  taken: readonly ProtectedVolume[],
   { stateDir, door, log }: GroupSurroundings,
 ): Promise<ProtectedVolume[]> {
   const remembered = state.memory.volumes;
@@ -296,6 +351,7 @@ async function openVolumes(
   let nextNumber = Math.max(-1, ...Object.values(remembered).map(({ number }) => number)) + 1;
   try {
     for (const one of config.volumes) {
+      if (taken.some((volume) => volume.config.name === one.name)) continue;
       const memory = remembered[one.name] ?? null;
       const identity = memory ?? { number: nextNumber++, uuid: randomBytes(UUID_BYTES) };
       if (identity.number >= VOLUME_NUMBERS) {
@@ -303,7 +359,7 @@ async function openVolumes(
       }
       volumes.push(await ProtectedVolume.open(one, identity, memory, stateDir, door));
     }
-    return volumes;
+    return [...taken, ...volumes];
   } catch (thrown) {
     await rememberUntouched(volumes, state).catch((error: unknown) =>
       log.warn({ err: error }, 'the next start compares'),

@@ -26,6 +26,8 @@ export interface GroupsSurroundings {
   log: Log;
   /** Aborted when no group is to be started any more. */
   drain: AbortSignal;
+  /** Whether production is served in any case: then groups are tried again also when none could be started. */
+  isServing: boolean;
 }
 
 export class ProtectionGroups {
@@ -54,12 +56,12 @@ export class ProtectionGroups {
    * done, or as soon as `drain` aborts: an attempt may wait for a disk. Errors: the first that a group had, if none starts.
    */
   async start(): Promise<void> {
-    const { drain } = this.around;
+    const { drain, isServing } = this.around;
     const attempts = drain.aborted ? [] : this.configs.map((config) => this.begin(config));
     const interrupted = aborted(drain).then((): null[] => []);
     const errors: (AfterimageError | null)[] = await Promise.race([Promise.all(attempts), interrupted]);
     const [first] = errors.filter((error) => error !== null);
-    if (first !== undefined && this.started.size === 0) {
+    if (first !== undefined && this.started.size === 0 && !isServing) {
       this.onReady(first);
       throw first;
     }

@@ -15,9 +15,14 @@ import {
 } from '../service/loop_devices.js';
 import type * as native from '../native/index.js';
 import type { Attachment } from './attachment.js';
+import type { VolumeCustody } from './custody.js';
+import type { InheritedVolume } from './inheritance.js';
 import type { VolumeUse } from './volume_use.js';
 
-export type LoopDoor = Pick<typeof native, 'startFuseServer' | 'attachLoop' | 'isLoopOver' | 'detachLoop'>;
+export type LoopDoor = Pick<
+  typeof native,
+  'startFuseServer' | 'resumeFuseServer' | 'attachLoop' | 'isLoopOver' | 'detachLoop'
+>;
 
 /** Where the parts of one loop attachment lie. */
 export interface LoopPlaces {
@@ -37,6 +42,7 @@ export async function attachLoopDevice(
   device: native.BlockDevice,
   door: LoopDoor,
   use: VolumeUse,
+  custody: VolumeCustody,
   log: Log,
 ): Promise<Attachment> {
   const { mountPoint, link } = places;
@@ -57,23 +63,64 @@ export async function attachLoopDevice(
   try {
     identity = await identityOf(file);
     loop = await door.attachLoop(file, device.blockSize, false);
+    await custody.keep(server, { device: loop, link, file: identity });
     await placeLink(link, loop);
   } catch (thrown) {
+    custody.forget();
     // Why it failed is the better answer than what is left of it; and a server without a volume must not stay.
     const left = (error: unknown): void => log.error({ err: error, loop }, 'after a failed attachment');
     if (loop !== null) await door.detachLoop(loop).catch(left);
     await server.stop().catch(left);
     throw toAfterimageError(thrown);
   }
-  const attached = loop;
-  const isOurs = (): Promise<boolean> => door.isLoopOver(attached, identity);
+  return attachment(loop, places, identity, server, door, use, custody);
+}
+
+/**
+ * Goes on with what a predecessor served, as `settings` say. Whoever uses the device waits until this resolves. Errors:
+ * SLOTS_UNAVAILABLE, MEMORY_UNAVAILABLE, FUSE_UNAVAILABLE.
+ */
+export async function resumeLoopDevice(
+  { settings, fuse, slots }: InheritedVolume,
+  device: native.BlockDevice,
+  door: LoopDoor,
+  use: VolumeUse,
+  custody: VolumeCustody,
+  log: Log,
+): Promise<Attachment> {
+  const { threads, loop } = settings;
+  const { mountPoint, connection } = loop;
+  const options = { mountPoint, fileName: SERVED_FILE_NAME, device, readOnly: false, threads };
+  const resume = (held: number | null): Promise<native.FuseServer> =>
+    door.resumeFuseServer(options, { fuse, slots: held, mountPoint, connection });
+  const server = await resume(slots).catch((thrown: unknown) => {
+    const error = toAfterimageError(thrown);
+    if (error.code !== 'SLOTS_LAYOUT') throw error;
+    // Better than not to serve: what was under way then is finished where the kernel sends it again (Linux 6.9).
+    log.error({ volume: settings.name, err: error }, 'what was under way may hang on an older kernel');
+    return resume(null);
+  });
+  return attachment(loop.device, loop, loop.file, server, door, use, custody);
+}
+
+function attachment(
+  device: string,
+  { mountPoint, link }: LoopPlaces,
+  file: native.FileIdentity,
+  server: native.FuseServer,
+  door: LoopDoor,
+  use: VolumeUse,
+  custody: VolumeCustody,
+): Attachment {
+  const isOurs = (): Promise<boolean> => door.isLoopOver(device, file);
   const detach = (name: string): Promise<void> => detachOurs(name, isOurs, door.detachLoop);
   return {
-    device: attached,
+    device,
     async detach(end) {
       const usedBy = async (): Promise<string | null> =>
-        (await tryDetach(attached, detach)) ? null : describeUse(attached);
+        (await tryDetach(device, detach)) ? null : describeUse(device);
       await use.untilNone(usedBy, end);
+      custody.forget();
       await rm(link, { force: true }).finally(() => server.stop());
       // Directories that others still use stay.
       for (const directory of [path.dirname(link), mountPoint]) await rmdir(directory).catch(() => undefined);

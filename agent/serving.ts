@@ -5,6 +5,7 @@
 import { toAfterimageError, type AfterimageError } from '../proto/errors.js';
 import type { Log } from '../service/log.js';
 import type { Clock } from './clock.js';
+import type { GroupCustody } from './custody.js';
 import { endAll } from './endings.js';
 import { retry } from './retry.js';
 import type { Places, ProtectedVolume } from './volume.js';
@@ -15,7 +16,7 @@ export class Serving {
   private readonly stopping = new AbortController();
 
   constructor(
-    private readonly group: string,
+    private readonly custody: GroupCustody,
     private readonly volumes: readonly ProtectedVolume[],
     private readonly places: Places,
     private readonly clock: Clock,
@@ -51,9 +52,9 @@ export class Serving {
 
   /** Null: it is served. */
   private async attempt(volume: ProtectedVolume): Promise<AfterimageError | null> {
-    const { group, places, clock, log } = this;
+    const { custody, places, clock, log } = this;
     try {
-      await volume.attach(group, places, clock, log);
+      await volume.attach(custody, places, clock, log);
     } catch (thrown) {
       return toAfterimageError(thrown);
     }

@@ -36,6 +36,7 @@ import type {
   AgentAction,
   AgentEvent,
   GenerationNumbers,
+  InheritedStream,
   MemberIdentity,
   RingView,
   StoredState,
@@ -69,6 +70,8 @@ export class AgentSession {
   /** The stream that this process continues, if its predecessor stopped cleanly. */
   #resume: GenerationNumbers | null = null;
   #identity: MemberIdentity | null = null;
+  /** Production was let in by a predecessor, and its stream is there. */
+  #isSucceeding = false;
   /** Production was let in. */
   #isOpen = false;
   #stop:
@@ -148,7 +151,7 @@ export class AgentSession {
   #take(event: AgentEvent): void {
     switch (event.type) {
       case 'started':
-        return this.#started(event.stored ?? FIRST_STATE, event.identity);
+        return this.#started(event.stored ?? FIRST_STATE, event.identity, event.inherited);
       case 'persisted':
         return this.#persisted(this.#store.answered());
       case 'persistFailed':
@@ -217,18 +220,21 @@ export class AgentSession {
 
   // --- start and stop ---
 
-  #started(stored: StoredState, identity: MemberIdentity): void {
+  #started(stored: StoredState, identity: MemberIdentity, inherited: InheritedStream | null): void {
     assert(this.#identity === null, 'a session starts once');
-    const { state, resume } = startedState(stored, identity.volumes, this.limits.lsnReserve);
+    const { state, resume } = startedState(stored, identity.volumes, this.limits.lsnReserve, inherited);
+    this.#isSucceeding = inherited !== null;
     this.#identity = identity;
     this.#resume = resume;
     this.#store.persist('open', state);
   }
 
   #open(): void {
-    if (this.#stop !== 'no') return this.#persistStop(this.#resume !== null); // production was never let in
+    // Where production was never let in, what was clean is clean.
+    if (this.#stop !== 'no' && !this.#isSucceeding) return this.#persistStop(this.#resume !== null);
     const { timeNs, era } = this.#store.state;
-    this.#out.push({ type: 'open', lastTimeNs: timeNs, era, resume: this.#resume });
+    const goesOn = this.#isSucceeding;
+    this.#out.push({ type: 'open', lastTimeNs: timeNs, era, resume: this.#resume, goesOn });
   }
 
   #opened(): void {
@@ -241,7 +247,7 @@ export class AgentSession {
 
   /** There is no ring: production was not let in, and what was clean still is. */
   #openFailed(): void {
-    this.#persistStop(this.#resume !== null);
+    this.#persistStop(this.#resume !== null && !this.#isSucceeding);
   }
 
   #stopRequested(): void {

@@ -43,6 +43,15 @@ export interface MemberIdentity {
   volumes: VolumeInfo[];
 }
 
+/** The stream of a predecessor's capture ring, which goes on in this process. */
+export interface InheritedStream {
+  generation: bigint;
+  capturedLsn: bigint;
+  /** Durable at the receiver, as far as the predecessor knew: the ring holds what follows. */
+  releasedLsn: bigint;
+  lsnCeiling: bigint;
+}
+
 /** What the capture ring says of itself (native CaptureStats, as far as a session cares). */
 export interface RingView {
   capturedLsn: bigint;
@@ -74,8 +83,16 @@ export interface GenerationNumbers {
 }
 
 export type AgentEvent =
-  /** Once, first. `stored` is what `persist` was last given, by an earlier process; null at the member's first start. */
-  | { type: 'started'; stored: StoredState | null; identity: MemberIdentity }
+  /**
+   * Once, first. `stored` is what `persist` was last given, by an earlier process; null at the member's first start.
+   * `inherited`: production is in already, since a predecessor let it in, and what it writes is captured; null: it is not.
+   */
+  | {
+      type: 'started';
+      stored: StoredState | null;
+      identity: MemberIdentity;
+      inherited: InheritedStream | null;
+    }
   /** The oldest unanswered `persist` is on stable storage. */
   | { type: 'persisted' }
   | { type: 'persistFailed'; code: string; message: string }
@@ -124,9 +141,16 @@ export type AgentAction =
   /**
    * Create the capture group (times above `lastTimeNs`, in `era`); if `resume` is not null begin that generation; and
    * only then let production in. Not before: until now the state on disk might say `clean`. Answered by `opened`, as soon
-   * as the group is there, or by `openFailed`.
+   * as the group is there, or by `openFailed`. `goesOn`: the group is there with an inherited stream, which is the one to
+   * resume.
    */
-  | { type: 'open'; lastTimeNs: bigint; era: number; resume: GenerationNumbers | null }
+  | {
+      type: 'open';
+      lastTimeNs: bigint;
+      era: number;
+      resume: GenerationNumbers | null;
+      goesOn: boolean;
+    }
   /** Open a stream to the receiver; after a pause that grows with `attempt` (0: at once, else agent/backoff.ts). */
   | { type: 'connect'; attempt: number }
   /** End the stream; drop what was not sent. Answered by `disconnected`. */

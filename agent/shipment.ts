@@ -52,7 +52,11 @@ export class Shipment {
     this.#capture = new Capture(usedLsnMax);
     this.marks = watermarksAt(durableLsn);
     this.#shippedLsnMax = durableLsn;
-    if (resume !== null) this.#capture.begin(resume);
+    if (resume === null) return;
+    this.#capture.begin(resume);
+    // What a predecessor had captured it may have shipped as well, and the receiver may have it.
+    this.marks.captured = higher(durableLsn, resume.firstLsn - 1n);
+    this.#shippedLsnMax = this.marks.captured;
   }
 
   /** A new generation begins in the capture group; what was before is durable. */

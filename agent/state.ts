@@ -11,17 +11,9 @@ import { writeDurably } from '../service/durable_file.js';
 import { systemError } from '../service/system_errors.js';
 import { makeDirectory } from './directory.js';
 import type { StoredState } from './session_events.js';
+import { decimal, toJson, uuid } from './stored_values.js';
 
 export const STATE_VERSION = 1;
-
-const decimal = z
-  .string()
-  .regex(/^(0|[1-9]\d{0,19})$/)
-  .transform((text) => BigInt(text));
-const uuid = z
-  .string()
-  .regex(/^[0-9a-f]{32}$/)
-  .transform((text): Buffer => Buffer.from(text, 'hex'));
 
 const volumeNumber = z.int().min(0).max(63);
 const volumeSchema = z.strictObject({
@@ -134,15 +126,6 @@ async function writeMemory(file: string, memory: MemberMemory): Promise<void> {
   } catch (cause) {
     throw systemError(cause, `${file} cannot be written`);
   }
-}
-
-/** u64 as decimal text, UUIDs as hex: JSON's own numbers end at 2^53. */
-function toJson(value: unknown): unknown {
-  if (typeof value === 'bigint') return value.toString();
-  if (Buffer.isBuffer(value)) return value.toString('hex');
-  if (Array.isArray(value)) return value.map(toJson);
-  if (value === null || typeof value !== 'object') return value;
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, toJson(item)]));
 }
 
 function digest(text: string): string {

@@ -1,6 +1,7 @@
 /** What a member remembers across processes: its first value, and what of it still counts. */
 import { sameVolumes, type VolumeInfo } from '../proto/replication.js';
-import type { GenerationNumbers, StoredState } from './session_events.js';
+import { higher } from '../proto/watermarks.js';
+import type { GenerationNumbers, InheritedStream, StoredState } from './session_events.js';
 
 /** Of a member that never ran. */
 export const FIRST_STATE: StoredState = {
@@ -19,8 +20,22 @@ export function startedState(
   before: StoredState,
   volumes: VolumeInfo[],
   lsnReserve: bigint,
+  inherited: InheritedStream | null,
 ): { state: StoredState; resume: GenerationNumbers | null } {
   const epoch = before.epoch + 1n;
+  if (inherited !== null && sameVolumes(before.volumes, volumes)) {
+    const { generation, capturedLsn, releasedLsn } = inherited;
+    const ceiling = higher(before.lsnCeiling, higher(inherited.lsnCeiling, capturedLsn + lsnReserve));
+    const state = {
+      ...before,
+      epoch,
+      clean: false,
+      generation: higher(before.generation, generation),
+      durableLsn: higher(before.durableLsn, releasedLsn),
+      lsnCeiling: ceiling,
+    };
+    return { state, resume: { epoch, generation, firstLsn: capturedLsn + 1n, lsnCeiling: ceiling } };
+  }
   if (!before.clean || before.generation === 0n || !sameVolumes(before.volumes, volumes)) {
     // Nobody knows what the clock did since the last record: its times are not compared with those to come.
     return { state: { ...before, epoch, clean: false, volumes, era: before.era + 1 }, resume: null };

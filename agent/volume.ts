@@ -14,7 +14,9 @@ import { backingFingerprint } from './backing_fingerprint.js';
 import type { Clock } from './clock.js';
 import type { VolumeConfig } from './config.js';
 import { endAll } from './endings.js';
-import { attachLoopDevice, type LoopDoor } from './loop_attachment.js';
+import type { GroupCustody, VolumeCustody } from './custody.js';
+import type { InheritedVolume } from './inheritance.js';
+import { attachLoopDevice, resumeLoopDevice, type LoopDoor } from './loop_attachment.js';
 import { attachSocket } from './socket_attachment.js';
 import type { VolumeMemory } from './state.js';
 import { VolumeUse } from './volume_use.js';
@@ -64,6 +66,17 @@ export class ProtectedVolume {
     return new ProtectedVolume(config, info, isUntouched && memory.fingerprint !== '', backing, door);
   }
 
+  /** What a predecessor served goes on: of the same size, whatever its backing is now. Errors: as openFileDevice. */
+  static async inherit({ settings }: InheritedVolume, door: VolumeDoor): Promise<ProtectedVolume> {
+    const { name, number, uuid, size, blockSize, backing, cache, threads } = settings;
+    const device = await door.openFileDevice({ path: backing, cache, readOnly: false, exclusive: true });
+    const config: VolumeConfig = { name, backing, cache, attach: { kind: 'loop', threads } };
+    return new ProtectedVolume(config, { number, uuid, name, size, blockSize }, false, device, door);
+  }
+
+  get isCaptured(): boolean {
+    return this.captured !== null;
+  }
   get device(): native.CapturedVolume {
     if (this.captured === null) throw new Error(`volume ${this.config.name} is not captured yet`);
     return this.captured;
@@ -99,16 +112,24 @@ export class ProtectedVolume {
     this.captured = group.addVolume(this.info.number, this.backing);
   }
 
-  /** Lets production in. Errors: those of the front ends. */
-  async attach(group: string, places: Places, clock: Clock, log: Log): Promise<void> {
+  /** Lets production in, if it is not in already. Errors: those of the front ends. */
+  async attach(custody: GroupCustody, places: Places, clock: Clock, log: Log): Promise<void> {
+    if (this.attachment !== null) return;
     const use = (this.use = new VolumeUse(this.config.name, clock, log));
     try {
-      this.attachment = await this.attachFrontEnd(group, places, use, log);
+      this.attachment = await this.attachFrontEnd(custody, places, use, log);
       this.unserved = null;
     } catch (thrown) {
       this.unserved = toAfterimageError(thrown);
       throw this.unserved;
     }
+  }
+
+  /** Production, which a predecessor let in, is served from now on. Errors: those of resumeLoopDevice. */
+  async resume(inherited: InheritedVolume, custody: GroupCustody, clock: Clock, log: Log): Promise<void> {
+    const use = (this.use = new VolumeUse(this.config.name, clock, log));
+    const kept = this.custodyIn(custody, inherited.settings.threads);
+    this.attachment = await resumeLoopDevice(inherited, this.device, this.door, use, kept, log);
   }
 
   /**
@@ -147,15 +168,26 @@ export class ProtectedVolume {
     );
   }
 
-  private attachFrontEnd(group: string, places: Places, use: VolumeUse, log: Log): Promise<Attachment> {
+  private custodyIn(custody: GroupCustody, threads: number): VolumeCustody {
+    const { backing, cache } = this.config;
+    return custody.volume({ ...this.info, backing, cache, threads });
+  }
+
+  private attachFrontEnd(
+    custody: GroupCustody,
+    places: Places,
+    use: VolumeUse,
+    log: Log,
+  ): Promise<Attachment> {
     const { device, door } = this;
     const { name, attach } = this.config;
     if (attach.kind === 'socket') return attachSocket(name, attach.address, device, door.startNbdServer, use);
     const loopPlaces = {
-      mountPoint: path.join(places.runDir, 'fuse', group, name),
-      link: path.join(places.linkDir, group, name),
+      mountPoint: path.join(places.runDir, 'fuse', custody.name, name),
+      link: path.join(places.linkDir, custody.name, name),
     };
-    return attachLoopDevice(loopPlaces, attach.threads, device, door, use, log);
+    const kept = this.custodyIn(custody, attach.threads);
+    return attachLoopDevice(loopPlaces, attach.threads, device, door, use, kept, log);
   }
 
   private async detachFrontEnd(end: AbortSignal): Promise<void> {

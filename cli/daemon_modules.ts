@@ -18,7 +18,14 @@ export const daemons: Daemons = {
   async runAgent(file, overrides, stop, version) {
     const { loadAgentConfig } = await import('../agent/config.js');
     const { runAgent } = await import('../agent/main.js');
-    await runAgent(overridden(await loadAgentConfig(file), overrides), stop, version);
+    await runAgent(async () => overridden(await loadAgentConfig(file), overrides), stop, version);
+  },
+  async supervise(flag) {
+    const { becomeProgram, hasServiceManager, supervisorPath } = await import('../native/index.js');
+    if (hasServiceManager()) return;
+    const [script, ...args] = process.argv.slice(1);
+    const rest = [...process.execArgv, script ?? '', ...args.filter((arg) => arg !== flag)];
+    becomeProgram(supervisorPath, [process.execPath, ...rest]);
   },
   async runReceiver(file, overrides, stop, version) {
     const { loadReceiverConfig } = await import('../receiver/config.js');

@@ -25,6 +25,11 @@ export interface Daemons {
   checkReceiver(config: string): Promise<ConfigSummary>;
   /** Resolves when the daemon has ended in good order. */
   runAgent(config: string, overrides: DaemonOverrides, stop: StopSignals, version: string): Promise<void>;
+  /**
+   * Runs this very command line without `flag`, in the place of this process, below a supervisor that keeps its descriptors.
+   * Returns only where a service manager does so already. Errors: SUPERVISOR_UNAVAILABLE.
+   */
+  supervise(flag: string): Promise<void>;
   runReceiver(config: string, overrides: DaemonOverrides, stop: StopSignals, version: string): Promise<void>;
   /** Makes an empty store. Errors: STORE_EXISTS, PERMISSION_DENIED. */
   initReceiver(store: string): Promise<void>;

@@ -12,6 +12,7 @@ import type {
   CaptureGroup,
   CaptureStats,
   DeviceCounters,
+  FuseLegacy,
   FuseServer,
   GenerationStart,
   JournalPosition,
@@ -79,6 +80,12 @@ export class CodedCaptureGroup implements CaptureGroup {
   abandonStream(): void {
     codedSync(() => this.addon.abandonStream());
   }
+  resumeGeneration(epoch: bigint, lsnCeiling: bigint): void {
+    codedSync(() => this.addon.resumeGeneration(epoch, lsnCeiling));
+  }
+  ringDescriptor(): number {
+    return codedSync(() => this.addon.ringDescriptor());
+  }
   raiseCeiling(lsn: bigint): void {
     codedSync(() => this.addon.raiseCeiling(lsn));
   }
@@ -125,6 +132,9 @@ export class CodedNbdServer implements NbdServer {
 
 export class CodedFuseServer implements FuseServer {
   constructor(private readonly addon: FuseServer) {}
+  legacy(): FuseLegacy {
+    return codedSync(() => this.addon.legacy());
+  }
   stop(): Promise<void> {
     return coded(() => this.addon.stop());
   }

@@ -83,6 +83,7 @@ export interface CapturedEnd {
 export interface CaptureStats {
   streaming: boolean;
   generation: bigint;
+  lsnCeiling: bigint;
   capturedLsn: bigint;
   capturedTimeNs: bigint;
   releasedLsn: bigint;
@@ -120,6 +121,10 @@ export interface CapturedVolume extends BlockDevice {
 export interface CaptureGroup {
   addVolume(number: number, backing: BlockDevice): CapturedVolume;
   beginGeneration(start: GenerationStart): void;
+  /** An inherited generation goes on, and its frames are `epoch`'s from now on. */
+  resumeGeneration(epoch: bigint, lsnCeiling: bigint): void;
+  /** Of the ring, which keeps it. */
+  ringDescriptor(): number;
   /** Ends the stream: reason CLOSED. */
   closeStream(): void;
   /** Closes the stream and forgets what the ring holds, without an end: beginGeneration() may follow at once. */
@@ -164,13 +169,33 @@ export interface FuseServerOptions {
   readOnly: boolean;
   threads: number;
 }
+/** What a successor needs to go on serving. */
+export interface FuseLegacy {
+  fuse: number;
+  /** Null: of a layout that cannot be read. What was under way is lost where the kernel does not send it again. */
+  slots: number | null;
+  /** Without links. */
+  mountPoint: string;
+  /** The kernel's number of the session. */
+  connection: number;
+}
 export interface FuseServer {
+  /** With duplicates of the descriptors, which the caller closes. */
+  legacy(): FuseLegacy;
   stop(): Promise<void>;
 }
 /** A file, whatever has become of its path: `dev` and `ino` of stat(). */
 export interface FileIdentity {
   device: bigint;
   inode: bigint;
+}
+
+// --- the process and its service manager ---
+
+/** What a predecessor gave to the descriptor store; the taker closes it. */
+export interface StoredDescriptor {
+  name: string;
+  descriptor: number;
 }
 
 // --- journal ---
@@ -270,12 +295,22 @@ interface Addon {
     skipZero: boolean,
   ): Promise<CopyResult>;
   createCaptureGroup(options: CaptureGroupOptions): CaptureGroup;
+  adoptCaptureGroup(options: CaptureGroupOptions, ring: number): CaptureGroup;
   startNbdServer(options: NbdServerOptions): Promise<NbdServer>;
   startFuseServer(options: FuseServerOptions): Promise<FuseServer>;
+  resumeFuseServer(options: FuseServerOptions, legacy: FuseLegacy): Promise<FuseServer>;
   attachLoop(file: string, blockSize: number, readOnly: boolean): Promise<string>;
   isLoopOver(device: string, file: FileIdentity): Promise<boolean>;
   detachLoop(device: string): Promise<void>;
   protectIoProcess(): string[];
+  hasServiceManager(): boolean;
+  tellServiceManager(assignments: string): void;
+  awaitServiceManager(patienceMs: number): Promise<void>;
+  storeDescriptor(name: string, descriptor: number): void;
+  forgetDescriptor(name: string): void;
+  takeStoredDescriptors(): StoredDescriptor[];
+  makeSealedMemory(name: string, bytes: Buffer): number;
+  becomeProgram(path: string, args: string[]): never;
   openJournal(options: JournalOptions): Promise<JournalWriter>;
   scanSegment(path: string, checkPayload: boolean): Promise<SegmentScan>;
   buildRun(segment: SegmentInfo, runPath: string): Promise<void>;
@@ -289,19 +324,23 @@ interface Addon {
   decompress(bytes: Buffer, rawBytes: number): Buffer;
 }
 
-function load(): Addon {
-  // From the sources and from dist/ alike: the addon lies at the root of the package.
+/** Where the native parts are built. */
+function buildDirectory(): string {
+  // From the sources and from dist/ alike: they lie at the root of the package.
   let directory = path.dirname(fileURLToPath(import.meta.url));
   while (!existsSync(path.join(directory, 'binding.gyp'))) {
     const parent = path.dirname(directory);
     if (parent === directory) throw new Error('the root of the package was not found');
     directory = parent;
   }
-  const addonPath = process.env['AFTERIMAGE_ADDON'] ?? path.join(directory, 'build/Release/afterimage.node');
-  return createRequire(import.meta.url)(addonPath) as Addon;
+  return path.join(directory, 'build/Release');
 }
 
-const addon = load();
+const addonPath = process.env['AFTERIMAGE_ADDON'] ?? path.join(buildDirectory(), 'afterimage.node');
+const addon = createRequire(import.meta.url)(addonPath) as Addon;
+
+/** The program that runs an agent again when it has died, and keeps its descriptors meanwhile (native/supervisor). */
+export const supervisorPath = path.join(buildDirectory(), 'afterimage-supervisor');
 
 /** Errors: BACKING_MISSING, BACKING_BUSY, BACKING_INVALID, PERMISSION_DENIED, IO_ERROR. */
 export const openFileDevice = (options: FileDeviceOptions): Promise<BlockDevice> =>
@@ -327,6 +366,12 @@ export const copyRange = (
 /** Errors: RING_UNAVAILABLE. */
 export const createCaptureGroup = (options: CaptureGroupOptions): CaptureGroup =>
   codedSync(() => new CodedCaptureGroup(addon.createCaptureGroup(options)));
+/**
+ * Goes on with the ring of a process that has ended, and captures at once if that did; ships from resumeGeneration() on.
+ * The ring's own size, time and era count. Errors: RING_LAYOUT, RING_UNAVAILABLE.
+ */
+export const adoptCaptureGroup = (options: CaptureGroupOptions, ring: number): CaptureGroup =>
+  codedSync(() => new CodedCaptureGroup(addon.adoptCaptureGroup(options, ring)));
 /** Errors: LISTEN_BUSY, LISTEN_FAILED. */
 export const startNbdServer = (options: NbdServerOptions): Promise<NbdServer> =>
   coded(async () => {
@@ -339,6 +384,15 @@ export const startFuseServer = (options: FuseServerOptions): Promise<FuseServer>
     const device = addonDevice(options.device);
     return new CodedFuseServer(await addon.startFuseServer({ ...options, device }));
   });
+/**
+ * Goes on where the server of a process that has ended was: what that had read is finished, and then what the kernel sends
+ * again. The descriptors stay the caller's. Errors: SLOTS_LAYOUT, SLOTS_UNAVAILABLE, MEMORY_UNAVAILABLE, FUSE_UNAVAILABLE.
+ */
+export const resumeFuseServer = (options: FuseServerOptions, legacy: FuseLegacy): Promise<FuseServer> =>
+  coded(async () => {
+    const device = addonDevice(options.device);
+    return new CodedFuseServer(await addon.resumeFuseServer({ ...options, device }, legacy));
+  });
 /** Resolves with "/dev/loopN". Errors: LOOP_UNAVAILABLE, LOOP_ATTACH. */
 export const attachLoop = (file: string, blockSize: number, readOnly: boolean): Promise<string> =>
   coded(() => addon.attachLoop(file, blockSize, readOnly));
@@ -349,6 +403,27 @@ export const isLoopOver = (device: string, file: FileIdentity): Promise<boolean>
 export const detachLoop = (device: string): Promise<void> => coded(() => addon.detachLoop(device));
 /** Exempts the process from what could stall or kill it on the I/O path; returns what was not permitted. */
 export const protectIoProcess = (): string[] => codedSync(() => addon.protectIoProcess());
+/** Whether a service manager listens ($NOTIFY_SOCKET), which may keep descriptors for a successor. */
+export const hasServiceManager = (): boolean => codedSync(() => addon.hasServiceManager());
+/** Assignments of sd_notify(3), one a line: "READY=1". Errors: NOTIFY_FAILED. */
+export const tellServiceManager = (assignments: string): void =>
+  codedSync(() => addon.tellServiceManager(assignments));
+/** Resolves when the service manager has carried out what it was told before. Errors: NOTIFY_FAILED. */
+export const awaitServiceManager = (patienceMs: number): Promise<void> =>
+  coded(() => addon.awaitServiceManager(patienceMs));
+/** Gives a copy to the descriptor store. Errors: NOTIFY_FAILED. */
+export const storeDescriptor = (name: string, descriptor: number): void =>
+  codedSync(() => addon.storeDescriptor(name, descriptor));
+/** The store lets go of all descriptors of that name. Errors: NOTIFY_FAILED. */
+export const forgetDescriptor = (name: string): void => codedSync(() => addon.forgetDescriptor(name));
+/** What a predecessor left in the descriptor store, at the first call. */
+export const takeStoredDescriptors = (): StoredDescriptor[] => codedSync(() => addon.takeStoredDescriptors());
+/** A descriptor of memory that holds `bytes` for good. Errors: MEMORY_UNAVAILABLE. */
+export const makeSealedMemory = (name: string, bytes: Buffer): number =>
+  codedSync(() => addon.makeSealedMemory(name, bytes));
+/** Runs another program in the place of this one. Errors: SUPERVISOR_UNAVAILABLE. */
+export const becomeProgram = (programPath: string, args: string[]): never =>
+  codedSync(() => addon.becomeProgram(programPath, args));
 /** Errors: JOURNAL_IO, JOURNAL_FULL. */
 export const openJournal = (options: JournalOptions): Promise<JournalWriter> =>
   coded(async () => new CodedJournalWriter(await addon.openJournal(options)));

@@ -162,6 +162,11 @@ export const ERRORS = {
     true,
     'Look at the service manager that $NOTIFY_SOCKET names: without it a killed agent is noticed by production.',
   ),
+  SUPERVISOR_UNAVAILABLE: entry(
+    EXIT.failure,
+    false,
+    'Build it with npm run build, or run the agent under systemd instead of with --supervise.',
+  ),
   MEMORY_UNAVAILABLE: entry(EXIT.failure, true, 'Give the agent more memory: each volume needs a few MiB.'),
   LISTEN_BUSY: entry(EXIT.busy, false, 'Choose another address, or stop the process that listens there.'),
   LISTEN_FAILED: entry(

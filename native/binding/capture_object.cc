@@ -1,5 +1,7 @@
 #include "binding/capture_object.h"
 
+#include <fcntl.h>
+
 #include <utility>
 
 #include "binding/addon_data.h"
@@ -31,6 +33,8 @@ void CaptureObject::define(Napi::Env env, Napi::Object exports) {
                   {
                       InstanceMethod<&CaptureObject::add_volume>("addVolume"),
                       InstanceMethod<&CaptureObject::begin_generation>("beginGeneration"),
+                      InstanceMethod<&CaptureObject::resume_generation>("resumeGeneration"),
+                      InstanceMethod<&CaptureObject::ring_descriptor>("ringDescriptor"),
                       InstanceMethod<&CaptureObject::close_stream>("closeStream"),
                       InstanceMethod<&CaptureObject::abandon_stream>("abandonStream"),
                       InstanceMethod<&CaptureObject::raise_ceiling>("raiseCeiling"),
@@ -44,11 +48,12 @@ void CaptureObject::define(Napi::Env env, Napi::Object exports) {
                   });
   AddonData::of(env).capture_group = Napi::Persistent(constructor);
   exports.Set("createCaptureGroup", Napi::Function::New<create>(env));
+  exports.Set("adoptCaptureGroup", Napi::Function::New<adopt>(env));
 }
 
-Napi::Value CaptureObject::create(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  const auto object = info[0].As<Napi::Object>();
+namespace {
+
+CaptureGroup::Options options_of(const Napi::Object& object) {
   CaptureGroup::Options options;
   options.group = get_uuid(object, "group");
   options.member = get_uuid(object, "member");
@@ -56,7 +61,24 @@ Napi::Value CaptureObject::create(const Napi::CallbackInfo& info) {
   options.linger_us = get_u32(object, "lingerUs");
   options.last_time_ns = get_u64(object, "lastTimeNs");
   options.era = get_u32(object, "era");
-  auto group = CaptureGroup::create(options);
+  return options;
+}
+
+}  // namespace
+
+Napi::Value CaptureObject::create(const Napi::CallbackInfo& info) {
+  auto group = CaptureGroup::create(options_of(info[0].As<Napi::Object>()));
+  return wrap(info.Env(), group);
+}
+
+Napi::Value CaptureObject::adopt(const Napi::CallbackInfo& info) {
+  const auto ring = static_cast<int>(to_u32(info[1], "ring"));
+  auto group =
+      CaptureGroup::adopt(options_of(info[0].As<Napi::Object>()), Fd(::fcntl(ring, F_DUPFD_CLOEXEC, 0)));
+  return wrap(info.Env(), group);
+}
+
+Napi::Value CaptureObject::wrap(Napi::Env env, Result<std::unique_ptr<CaptureGroup>>& group) {
   if (!group.ok()) throw_error(env, group.error());
 
   const Napi::Object instance = AddonData::of(env).capture_group.New({});
@@ -107,6 +129,15 @@ Napi::Value CaptureObject::begin_generation(const Napi::CallbackInfo& info) {
   generation.first_lsn = get_u64(object, "firstLsn");
   generation.lsn_ceiling = get_u64(object, "lsnCeiling");
   return check(info.Env(), group(info.Env()).begin_generation(generation));
+}
+
+Napi::Value CaptureObject::resume_generation(const Napi::CallbackInfo& info) {
+  group(info.Env()).resume_generation(to_u64(info[0], "epoch"), to_u64(info[1], "lsnCeiling"));
+  return info.Env().Undefined();
+}
+
+Napi::Value CaptureObject::ring_descriptor(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), group(info.Env()).ring_memfd());
 }
 
 Napi::Value CaptureObject::close_stream(const Napi::CallbackInfo& info) {
@@ -230,6 +261,7 @@ Napi::Value CaptureObject::stats(const Napi::CallbackInfo& info) {
   auto object = Napi::Object::New(env);
   object.Set("streaming", Napi::Boolean::New(env, stats.mode == CaptureGroup::Mode::kStreaming));
   object.Set("generation", big(env, stats.generation));
+  object.Set("lsnCeiling", big(env, stats.lsn_ceiling));
   object.Set("capturedLsn", big(env, stats.captured_lsn));
   object.Set("capturedTimeNs", big(env, stats.captured_time_ns));
   object.Set("releasedLsn", big(env, stats.released_lsn));

@@ -20,6 +20,7 @@ class CaptureObject : public Napi::ObjectWrap<CaptureObject> {
  public:
   static void define(Napi::Env env, Napi::Object exports);
   static Napi::Value create(const Napi::CallbackInfo& info);
+  static Napi::Value adopt(const Napi::CallbackInfo& info);
   explicit CaptureObject(const Napi::CallbackInfo& info);
   ~CaptureObject() override;
 
@@ -28,6 +29,9 @@ class CaptureObject : public Napi::ObjectWrap<CaptureObject> {
   using Ready = Napi::TypedThreadSafeFunction<CaptureObject, void, ready>;
 
   Napi::Value add_volume(const Napi::CallbackInfo& info);
+  static Napi::Value wrap(Napi::Env env, Result<std::unique_ptr<CaptureGroup>>& group);
+  Napi::Value resume_generation(const Napi::CallbackInfo& info);
+  Napi::Value ring_descriptor(const Napi::CallbackInfo& info);
   Napi::Value begin_generation(const Napi::CallbackInfo& info);
   Napi::Value close_stream(const Napi::CallbackInfo& info);
   Napi::Value abandon_stream(const Napi::CallbackInfo& info);

@@ -1,5 +1,7 @@
 #include "binding/frontend_object.h"
 
+#include <fcntl.h>
+
 #include <memory>
 #include <utility>
 
@@ -10,7 +12,6 @@
 #include "frontend/fuse_server.h"
 #include "frontend/loop_device.h"
 #include "frontend/nbd_server.h"
-#include "os/io_thread.h"
 
 namespace afterimage::binding {
 namespace {
@@ -60,8 +61,9 @@ class NbdObject : public Napi::ObjectWrap<NbdObject> {
 class FuseObject : public Napi::ObjectWrap<FuseObject> {
  public:
   static void define(Napi::Env env) {
-    AddonData::of(env).fuse_server =
-        Napi::Persistent(DefineClass(env, "FuseServer", {InstanceMethod<&FuseObject::stop>("stop")}));
+    AddonData::of(env).fuse_server = Napi::Persistent(DefineClass(
+        env, "FuseServer",
+        {InstanceMethod<&FuseObject::legacy>("legacy"), InstanceMethod<&FuseObject::stop>("stop")}));
   }
   static Napi::Value create(Napi::Env env, std::shared_ptr<FuseServer>& server) {
     const Napi::Object object = AddonData::of(env).fuse_server.New({});
@@ -71,6 +73,18 @@ class FuseObject : public Napi::ObjectWrap<FuseObject> {
   explicit FuseObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<FuseObject>(info) {}
 
  private:
+  Napi::Value legacy(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    if (!server_) throw Napi::Error::New(env, "the FUSE server is stopped");
+    auto legacy = server_->legacy();
+    if (!legacy.ok()) throw_error(env, legacy.error());
+    auto object = Napi::Object::New(env);
+    object.Set("fuse", legacy->fuse.release());
+    object.Set("slots", legacy->slots.release());
+    object.Set("mountPoint", legacy->mount_point);
+    object.Set("connection", Napi::Number::New(env, legacy->connection));
+    return object;
+  }
   Napi::Value stop(const Napi::CallbackInfo& info) { return stop_server(info.Env(), std::move(server_)); }
 
   std::shared_ptr<FuseServer> server_;
@@ -107,18 +121,47 @@ Napi::Value start_nbd_server(const Napi::CallbackInfo& info) {
       NbdObject::create);
 }
 
-Napi::Value start_fuse_server(const Napi::CallbackInfo& info) {
-  using Server = std::shared_ptr<FuseServer>;
-  const auto object = info[0].As<Napi::Object>();
+FuseServer::Options fuse_options(const Napi::Object& object) {
   FuseServer::Options options;
   options.mount_point = get_string(object, "mountPoint");
   options.file_name = get_string(object, "fileName");
   options.device = DeviceObject::device_of(object.Get("device"));
   options.read_only = get_bool(object, "readOnly");
   options.threads = get_u32(object, "threads");
+  return options;
+}
+
+/// Duplicates: the caller's stay the caller's. `slots` may be null.
+FuseServer::Legacy legacy_of(const Napi::Object& object) {
+  FuseServer::Legacy legacy;
+  const auto copy = [&object](const char* key) {
+    return Fd(::fcntl(static_cast<int>(get_u32(object, key)), F_DUPFD_CLOEXEC, 0));
+  };
+  legacy.fuse = copy("fuse");
+  if (!object.Get("slots").IsNull()) legacy.slots = copy("slots");
+  legacy.mount_point = get_string(object, "mountPoint");
+  legacy.connection = get_u32(object, "connection");
+  return legacy;
+}
+
+Napi::Value resume_fuse_server(const Napi::CallbackInfo& info) {
+  using Server = std::shared_ptr<FuseServer>;
+  auto legacy = std::make_shared<FuseServer::Legacy>(legacy_of(info[1].As<Napi::Object>()));
   return run_async<Server>(
       info.Env(),
-      [options]() -> Result<Server> {
+      [options = fuse_options(info[0].As<Napi::Object>()), legacy]() -> Result<Server> {
+        auto server = FuseServer::resume(options, std::move(*legacy));
+        if (!server.ok()) return server.error();
+        return Server(std::move(*server));
+      },
+      FuseObject::create);
+}
+
+Napi::Value start_fuse_server(const Napi::CallbackInfo& info) {
+  using Server = std::shared_ptr<FuseServer>;
+  return run_async<Server>(
+      info.Env(),
+      [options = fuse_options(info[0].As<Napi::Object>())]() -> Result<Server> {
         auto server = FuseServer::start(options);
         if (!server.ok()) return server.error();
         return Server(std::move(*server));
@@ -149,14 +192,6 @@ Napi::Value detach(const Napi::CallbackInfo& info) {
       info.Env(), [device = to_string(info[0], "device")] { return detach_loop(device); }, undefined);
 }
 
-Napi::Value protect_process(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  auto refused = Napi::Array::New(env);
-  uint32_t index = 0;
-  for (const std::string& what : protect_io_process()) refused.Set(index++, Napi::String::New(env, what));
-  return refused;
-}
-
 }  // namespace
 
 void define_frontends(Napi::Env env, Napi::Object exports) {
@@ -167,7 +202,7 @@ void define_frontends(Napi::Env env, Napi::Object exports) {
   exports.Set("attachLoop", Napi::Function::New<attach>(env));
   exports.Set("isLoopOver", Napi::Function::New<is_over>(env));
   exports.Set("detachLoop", Napi::Function::New<detach>(env));
-  exports.Set("protectIoProcess", Napi::Function::New<protect_process>(env));
+  exports.Set("resumeFuseServer", Napi::Function::New<resume_fuse_server>(env));
 }
 
 }  // namespace afterimage::binding

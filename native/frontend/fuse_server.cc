@@ -70,7 +70,9 @@ Result<std::unique_ptr<FuseServer>> FuseServer::start(const Options& options) {
 }
 
 Result<std::unique_ptr<FuseServer>> FuseServer::resume(const Options& options, Legacy legacy) {
-  auto slots = RequestSlots::adopt(std::move(legacy.slots), kFuseRequestBytesMax, kFusePayloadOffset);
+  auto slots = legacy.slots
+                   ? RequestSlots::adopt(std::move(legacy.slots), kFuseRequestBytesMax, kFusePayloadOffset)
+                   : RequestSlots::create(options.threads, kFuseRequestBytesMax, kFusePayloadOffset);
   if (!slots.ok()) return slots.error();
   auto read_buffers = make_read_buffers((*slots)->count());
   if (!read_buffers.ok()) return read_buffers.error();

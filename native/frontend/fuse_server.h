@@ -56,7 +56,8 @@ class FuseServer {
   /// Goes on where a predecessor ended, all of whose threads must have ended: finishes every request that it
   /// had read, then has the kernel send again what it gave out and nobody holds (Linux 6.9; before there is
   /// none, since every request is read into a slot), then serves. The number of threads is the
-  /// predecessor's. Errors: SLOTS_LAYOUT, SLOTS_UNAVAILABLE, MEMORY_UNAVAILABLE, FUSE_UNAVAILABLE.
+  /// predecessor's. Without slots, since they are of another layout, only what the kernel sends again is
+  /// finished. Errors: SLOTS_LAYOUT, SLOTS_UNAVAILABLE, MEMORY_UNAVAILABLE, FUSE_UNAVAILABLE.
   static Result<std::unique_ptr<FuseServer>> resume(const Options& options, Legacy legacy);
   ~FuseServer();  // stop()
 

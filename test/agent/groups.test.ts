@@ -68,7 +68,7 @@ function scene(...broken: string[]) {
       made.set(config.name, group);
       return group;
     },
-    { host: 'h', clock, log: createLog('agent', 'info', { write }), drain: drain.signal },
+    { host: 'h', clock, log: createLog('agent', 'info', { write }), drain: drain.signal, isServing: false },
   );
   const states = (): string[][] => groups.status().map(({ name, state }) => [name, state]);
   return { groups, lines, pauses, drain, made, held, unstartable, states };

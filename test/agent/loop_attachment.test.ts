@@ -20,12 +20,14 @@ t.test('a failed attachment leaves no server, and says what failed first', async
       writeFileSync(path.join(mountPoint, fileName), '');
       served += 1;
       return Promise.resolve({
+        legacy: () => ({ fuse: 0, slots: 0, mountPoint, connection: 0 }),
         stop: () => {
           served -= 1;
           return Promise.reject(new AfterimageError('FUSE_MOUNT', 'unmount'));
         },
       });
     },
+    resumeFuseServer: () => Promise.reject(new Error('nothing was inherited')),
     attachLoop: () => Promise.resolve('/dev/loop-none'),
     isLoopOver: () => Promise.resolve(true),
     detachLoop: () => Promise.reject(new AfterimageError('LOOP_BUSY', 'open')),
@@ -36,7 +38,8 @@ t.test('a failed attachment leaves no server, and says what failed first', async
   mkdirSync(places.mountPoint);
   const use = new VolumeUse('data', systemClock, log);
   const device = { blockSize: 512 } as BlockDevice;
-  await t.rejects(attachLoopDevice(places, 1, device, door, use, log), { message: /link|file/ });
+  const custody = { keep: () => Promise.resolve(), forget: () => undefined };
+  await t.rejects(attachLoopDevice(places, 1, device, door, use, custody, log), { message: /link|file/ });
   t.equal(served, 0);
   t.match(lines.join(''), /LOOP_BUSY.*FUSE_MOUNT/s, 'what is left is told too');
 });

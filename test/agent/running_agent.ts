@@ -68,7 +68,9 @@ export class RunningAgent {
   /** Runs an agent that is expected to give up while starting. Errors: those of runAgent. */
   static async attempt(site: TestSite): Promise<void> {
     const never = new AbortController().signal;
-    await runAgent(configOf(site), { drain: never, end: never }, 'test', { log: testLog() });
+    await runAgent(() => Promise.resolve(configOf(site)), { drain: never, end: never }, 'test', {
+      log: testLog(),
+    });
   }
 
   /** Resolves when its control socket answers. Errors: those of runAgent. */
@@ -76,7 +78,7 @@ export class RunningAgent {
     const agent = new RunningAgent(configOf(site));
     const signals = { drain: agent.drain.signal, end: agent.end.signal };
     const linkDir = path.join(site.directory, 'links');
-    agent.ended = runAgent(agent.config, signals, 'test', { log: testLog(), linkDir });
+    agent.ended = runAgent(() => Promise.resolve(agent.config), signals, 'test', { log: testLog(), linkDir });
     let failure: unknown = null;
     agent.ended.catch((error: unknown) => (failure = error));
     for (;;) {

@@ -297,6 +297,7 @@ export const noDaemons: Daemons = {
   checkAgent: unexpected,
   checkReceiver: unexpected,
   runAgent: unexpected,
+  supervise: unexpected,
   runReceiver: unexpected,
   initReceiver: unexpected,
   storeOf: unexpected,

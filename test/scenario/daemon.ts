@@ -1,6 +1,6 @@
 /** An Afterimage daemon as a process of its own, as a user would run it. */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -16,6 +16,8 @@ export interface DaemonOptions {
   control: string;
   log: string;
   env?: NodeJS.ProcessEnv;
+  /** Below the bundled supervisor. */
+  supervised?: boolean;
 }
 
 export class Daemon {
@@ -31,6 +33,12 @@ export class Daemon {
     return pid;
   }
 
+  /** Of the daemon itself, where `pid` is its supervisor; null: none runs just now. */
+  supervisedPid(): number | null {
+    const children = readFileSync(`/proc/${this.pid}/task/${this.pid}/children`, 'utf8').trim();
+    return children === '' ? null : Number(children);
+  }
+
   get control(): string {
     return this.options.control;
   }
@@ -41,9 +49,10 @@ export class Daemon {
 
   /** Starts it and waits until its control socket answers. */
   async start(secondsMax = 30): Promise<void> {
-    const { name, config, control, log } = this.options;
+    const { name, config, control, log, supervised } = this.options;
+    const flags = supervised === true ? ['--supervise'] : [];
     const output = openSync(log, 'a');
-    this.child = spawn(process.execPath, [CLI, name, 'run', '--config', config], {
+    this.child = spawn(process.execPath, [CLI, name, 'run', '--config', config, ...flags], {
       stdio: ['ignore', output, output],
       detached: true, // a Ctrl-C in the terminal is for whoever started it, who then stops it in order
       env: this.options.env ?? process.env,

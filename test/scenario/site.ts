@@ -23,6 +23,8 @@ export interface SiteOptions {
   /** Address the agent connects to, when it is not the receiver's own (a proxy in between). */
   via?: (listen: string) => Promise<string>;
   env?: NodeJS.ProcessEnv;
+  /** The agent runs below the bundled supervisor. */
+  supervised?: boolean;
 }
 
 /** The fields of `afterimage status --json` that scenarios look at. */
@@ -80,6 +82,7 @@ export class Site {
         config,
         control: `${run}/${name}.sock`,
         log: scratch.path(`${name}.log`),
+        supervised: name === 'agent' && options.supervised === true,
         ...(env === undefined ? {} : { env }),
       });
     const receiver = daemon('receiver', receiverConfig);

@@ -67,14 +67,15 @@ t.test('what this user may not touch is PERMISSION_DENIED, not a failed disk', a
   const signals = { drain: never, end: never };
   const agent = (stateDir: string) => () =>
     runAgent(
-      {
-        receiver: { host: '127.0.0.1', port: 9 },
-        stateDir,
-        runDir: place('run'),
-        control: place('run/agent.sock'),
-        logLevel: 'fatal',
-        groups: [],
-      },
+      () =>
+        Promise.resolve({
+          receiver: { host: '127.0.0.1', port: 9 },
+          stateDir,
+          runDir: place('run'),
+          control: place('run/agent.sock'),
+          logLevel: 'fatal',
+          groups: [],
+        }),
       signals,
       '0',
       { log: createLog('agent', 'fatal') },

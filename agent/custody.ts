@@ -1,0 +1,110 @@
+/**
+ * What of this process is kept outside of it, in the descriptor store of the service manager: the capture ring of each
+ * group, and of each volume that is served as a loop device its FUSE session, its request slots and its settings. A
+ * successor takes them (inheritance.ts) and goes on, and whoever uses the volume does not notice.
+ *
+ * Without a store, or when it fails, production is served all the same; a killed agent is then noticed.
+ */
+import { closeSync } from 'node:fs';
+import { toAfterimageError } from '../proto/errors.js';
+import type { Log } from '../service/log.js';
+import type * as native from '../native/index.js';
+import {
+  encodeSettings,
+  type GroupSettings,
+  type LoopSettings,
+  type VolumeSettings,
+} from './served_settings.js';
+
+export type StoreDoor = Pick<
+  typeof native,
+  'hasServiceManager' | 'storeDescriptor' | 'forgetDescriptor' | 'awaitServiceManager' | 'makeSealedMemory'
+>;
+
+const PATIENCE_MS = 5_000;
+
+/** The parts of a volume that the store keeps. A name is GROUP/VOLUME/PART. */
+export const VOLUME_PARTS = ['settings', 'slots', 'fuse'] as const;
+/** And of a group: GROUP/ring. */
+export const RING_PART = 'ring';
+
+/** What a volume has kept of itself. */
+export interface VolumeCustody {
+  /** Returns when the store has it: only then may production be let in. Never rejects. */
+  keep(server: native.FuseServer, loop: Omit<LoopSettings, 'mountPoint' | 'connection'>): Promise<void>;
+  /** Nobody uses the volume any more. */
+  forget(): void;
+}
+
+export class GroupCustody {
+  constructor(
+    private readonly door: StoreDoor,
+    private readonly group: GroupSettings,
+    private readonly log: Log,
+  ) {}
+
+  /** The group's. */
+  get name(): string {
+    return this.group.name;
+  }
+
+  keepRing(captureGroup: Pick<native.CaptureGroup, 'ringDescriptor'>): void {
+    this.tell(() =>
+      this.door.storeDescriptor(`${this.group.name}/${RING_PART}`, captureGroup.ringDescriptor()),
+    );
+  }
+  forgetRing(): void {
+    this.tell(() => this.door.forgetDescriptor(`${this.group.name}/${RING_PART}`));
+  }
+
+  volume(volume: Omit<VolumeSettings, 'loop'>): VolumeCustody {
+    const { door, group } = this;
+    const nameOf = (part: string): string => `${group.name}/${volume.name}/${part}`;
+    return {
+      keep: async (server, loop) => {
+        if (!door.hasServiceManager()) return;
+        const opened: number[] = [];
+        try {
+          const { fuse, slots, mountPoint, connection } = server.legacy();
+          opened.push(fuse);
+          if (slots !== null) opened.push(slots);
+          const settings = encodeSettings({
+            group,
+            volume: { ...volume, loop: { ...loop, mountPoint, connection } },
+          });
+          const memory = door.makeSealedMemory('afterimage-settings', settings);
+          opened.push(memory);
+          if (slots !== null) door.storeDescriptor(nameOf('slots'), slots);
+          door.storeDescriptor(nameOf('settings'), memory);
+          door.storeDescriptor(nameOf('fuse'), fuse);
+          await door.awaitServiceManager(PATIENCE_MS);
+        } catch (thrown) {
+          this.failed(thrown);
+        } finally {
+          for (const descriptor of opened) closeSync(descriptor);
+        }
+      },
+      forget: () =>
+        this.tell(() => {
+          for (const part of VOLUME_PARTS) door.forgetDescriptor(nameOf(part));
+        }),
+    };
+  }
+
+  private tell(what: () => void): void {
+    if (!this.door.hasServiceManager()) return;
+    try {
+      what();
+    } catch (thrown) {
+      this.failed(thrown);
+    }
+  }
+
+  private failed(thrown: unknown): void {
+    const error = toAfterimageError(thrown);
+    this.log.error(
+      { err: error },
+      'the descriptor store failed: a killed agent would be noticed by production',
+    );
+  }
+}

@@ -1,0 +1,91 @@
+/** What a predecessor left in the descriptor store (custody.ts), sorted by what it belongs to. */
+import { closeSync, fstatSync, readSync } from 'node:fs';
+import type { StoredDescriptor } from '../native/index.js';
+import { RING_PART, VOLUME_PARTS } from './custody.js';
+import { decodeSettings, type GroupSettings, type VolumeSettings } from './served_settings.js';
+
+const SETTINGS_BYTES_MAX = 64 * 1024;
+
+export interface InheritedVolume {
+  settings: VolumeSettings;
+  fuse: number;
+  slots: number | null;
+}
+export interface InheritedGroup {
+  settings: GroupSettings;
+  /** Null: it is not there, and the stream ends. */
+  ring: number | null;
+  volumes: InheritedVolume[];
+}
+/** What this process cannot use. `reason` is for the log. */
+export interface UselessDescriptor {
+  name: string;
+  reason: string;
+  /** Nobody can: the store should let go of it. Else another version may be able to, and production waits for it. */
+  isWorthless: boolean;
+}
+
+/**
+ * Sorts `descriptors`, and closes those that are of no use. A predecessor that died between storing two parts of a volume
+ * had not let production in to it.
+ */
+export function sortInheritance(descriptors: readonly StoredDescriptor[]): {
+  groups: InheritedGroup[];
+  useless: UselessDescriptor[];
+} {
+  const useless: UselessDescriptor[] = [];
+  const byName = new Map<string, number>();
+  const discard = (name: string, reason: string, isWorthless: boolean): void => {
+    closeSync(byName.get(name) as number);
+    byName.delete(name);
+    useless.push({ name, reason, isWorthless });
+  };
+  for (const { name, descriptor } of descriptors) {
+    if (byName.has(name))
+      closeSync(descriptor); // the store got it twice
+    else byName.set(name, descriptor);
+  }
+  const groups = new Map<string, InheritedGroup>();
+  for (const [name, settings] of namesWith(byName, 'settings')) {
+    const fuse = byName.get(`${name}/fuse`);
+    if (fuse === undefined) continue;
+    const slots = byName.get(`${name}/slots`) ?? null;
+    try {
+      const { group, volume } = decodeSettings(readWhole(settings));
+      if (name !== `${group.name}/${volume.name}`)
+        throw new Error(`they are those of ${group.name}/${volume.name}`);
+      const inherited = groups.get(group.name) ?? { settings: group, ring: null, volumes: [] };
+      inherited.volumes.push({ settings: volume, fuse, slots });
+      groups.set(group.name, inherited);
+    } catch (thrown) {
+      const reason = `the settings of ${name}: ${(thrown as Error).message}`;
+      for (const part of VOLUME_PARTS)
+        if (byName.has(`${name}/${part}`)) discard(`${name}/${part}`, reason, false);
+      continue;
+    }
+    closeSync(settings);
+    for (const part of VOLUME_PARTS) byName.delete(`${name}/${part}`);
+  }
+  for (const [name, group] of groups) {
+    group.ring = byName.get(`${name}/${RING_PART}`) ?? null;
+    byName.delete(`${name}/${RING_PART}`);
+  }
+  for (const name of [...byName.keys()]) discard(name, 'it belongs to no volume that is served', true);
+  return { groups: [...groups.values()], useless };
+}
+
+/** GROUP/VOLUME of every descriptor of this part. */
+function namesWith(byName: ReadonlyMap<string, number>, part: string): [string, number][] {
+  const suffix = `/${part}`;
+  return [...byName]
+    .filter(([name]) => name.endsWith(suffix))
+    .map(([name, descriptor]) => [name.slice(0, -suffix.length), descriptor]);
+}
+
+function readWhole(descriptor: number): Buffer {
+  const { size } = fstatSync(descriptor);
+  if (size > SETTINGS_BYTES_MAX) throw new Error(`they have ${size} bytes`);
+  const bytes = Buffer.alloc(size);
+  if (readSync(descriptor, bytes, 0, size, 0) !== size) throw new Error('they were cut off');
+  return bytes;
+}

@@ -1,0 +1,64 @@
+/**
+ * What a successor must know of a volume that is served, kept beside its descriptors: with nothing else it can go on
+ * serving, whatever has become of the configuration and the state directory.
+ */
+import { z } from 'zod';
+import { decimal, toJson, uuid } from './stored_values.js';
+
+const SETTINGS_VERSION = 1;
+const THREADS_MAX = 16;
+
+const groupSchema = z.strictObject({
+  name: z.string(),
+  uuid,
+  member: uuid,
+  ringBytes: decimal,
+  lingerUs: z.int().min(0),
+});
+const loopSchema = z.strictObject({
+  /** "/dev/loopN". */
+  device: z.string(),
+  /** The stable link to it. */
+  link: z.string(),
+  /** Of the FUSE file system, without links. */
+  mountPoint: z.string(),
+  /** The kernel's number of the FUSE session. */
+  connection: z.int().min(0),
+  /** The file that the device lies over. */
+  file: z.strictObject({ device: decimal, inode: decimal }),
+});
+const volumeSchema = z.strictObject({
+  name: z.string(),
+  number: z.int().min(0).max(63),
+  uuid,
+  size: decimal,
+  blockSize: z.int().min(512),
+  backing: z.string(),
+  cache: z.enum(['buffered', 'direct']),
+  threads: z.int().min(1).max(THREADS_MAX),
+  loop: loopSchema,
+});
+const settingsSchema = z.strictObject({
+  version: z.literal(SETTINGS_VERSION),
+  group: groupSchema,
+  volume: volumeSchema,
+});
+
+export type GroupSettings = z.output<typeof groupSchema>;
+export type LoopSettings = z.output<typeof loopSchema>;
+export type VolumeSettings = z.output<typeof volumeSchema>;
+export interface ServedSettings {
+  group: GroupSettings;
+  volume: VolumeSettings;
+}
+
+export function encodeSettings(settings: ServedSettings): Buffer {
+  return Buffer.from(JSON.stringify(toJson({ version: SETTINGS_VERSION, ...settings })));
+}
+
+/** Throws an Error that says what is wrong with them. */
+export function decodeSettings(bytes: Buffer): ServedSettings {
+  const parsed = settingsSchema.safeParse(JSON.parse(bytes.toString('utf8')));
+  if (!parsed.success) throw new Error(z.prettifyError(parsed.error));
+  return { group: parsed.data.group, volume: parsed.data.volume };
+}

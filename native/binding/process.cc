@@ -1,5 +1,6 @@
 #include "binding/process.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -81,6 +82,8 @@ Napi::Value become(const Napi::CallbackInfo& info) {
   std::vector<char*> arguments;
   for (std::string& argument : program) arguments.push_back(argument.data());
   arguments.push_back(nullptr);
+  // Node has every descriptor closed on exec, the standard streams too.
+  for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; ++stream) ::fcntl(stream, F_SETFD, 0);
   ::execv(arguments.front(), arguments.data());
   throw_error(env, system_error("SUPERVISOR_UNAVAILABLE", program.front(), errno));
 }

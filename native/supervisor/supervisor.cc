@@ -21,10 +21,9 @@ using std::chrono::milliseconds;
 
 constexpr int kFirstDescriptor = 3;  // SD_LISTEN_FDS_START
 constexpr int kCannotRun = 127;      // as a shell says it
-/// A program that lives for so long did not die of its start: the next one follows at once.
-constexpr std::chrono::seconds kLongLife{10};
+/// After a program that did not live to be ready, and has done so before. Somebody waits for it.
 constexpr milliseconds kPauseMin{100};
-constexpr milliseconds kPauseMax{5000};
+constexpr milliseconds kPauseMax{1000};
 constexpr std::array<int, 6> kPassedOn{SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
 
 void say(const std::string& text) { std::fprintf(stderr, "afterimage-supervisor: %s\n", text.c_str()); }
@@ -79,7 +78,6 @@ int Supervisor::run() {
 bool Supervisor::start() {
   keeper_.forget_ready();
   was_ready_ = false;
-  started_ = Clock::now();
   child_ = ::fork();
   if (child_ == 0) become_program();
   return child_ > 0;
@@ -143,9 +141,8 @@ bool Supervisor::is_over(int status) const {
 }
 
 void Supervisor::pause_before_restart() {
-  const bool lived_long = child_ < 0 && Clock::now() - started_ >= kLongLife;
-  const milliseconds pause = lived_long ? milliseconds(0) : pause_;
-  pause_ = lived_long ? milliseconds(0) : std::clamp(pause_ * 2, kPauseMin, kPauseMax);
+  const milliseconds pause = was_ready_ ? milliseconds(0) : pause_;
+  pause_ = was_ready_ ? milliseconds(0) : std::clamp(pause_ * 2, kPauseMin, kPauseMax);
   const auto until = Clock::now() + pause;
   for (auto left = pause; left.count() > 0;
        left = std::chrono::duration_cast<milliseconds>(until - Clock::now())) {

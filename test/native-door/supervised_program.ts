@@ -1,0 +1,60 @@
+/**
+ * What the supervisor runs in its test: does what the words of its command line say, in the life of that number, and tells
+ * on stdout what it found. LIFE:VERB[:ARGUMENT] …
+ */
+import { readFileSync, readSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import * as native from '../../native/index.js';
+
+const inherited = native.takeStoredDescriptors();
+const lifeOf = (): number => {
+  const counter = inherited.find(({ name }) => name === 'test/life');
+  if (counter === undefined) return 1;
+  const text = Buffer.alloc(1);
+  readSync(counter.descriptor, text, 0, 1, 0);
+  return Number(text.toString()) + 1;
+};
+const life = lifeOf();
+const say = (text: string): void => void process.stdout.write(`${life} ${text}\n`);
+process.on('SIGTERM', () => {
+  say('SIGTERM');
+  for (const { name } of inherited) native.forgetDescriptor(name);
+  native.forgetDescriptor('test/life');
+  process.exit(5);
+});
+say(`inherits ${inherited.map(({ name }) => name).join(' ')}`);
+
+const verbs: Record<string, (argument: string) => unknown> = {
+  /** Keeps a document that says which life wrote it. */
+  keep: (name) => native.storeDescriptor(name, native.makeSealedMemory('test', Buffer.from(String(life)))),
+  count: () => {
+    native.forgetDescriptor('test/life');
+    verbs['keep']?.('test/life');
+  },
+  forget: (name) => native.forgetDescriptor(name),
+  barrier: () => native.awaitServiceManager(10_000),
+  read: (name) => {
+    const found = inherited.find((one) => one.name === name);
+    say(found === undefined ? 'nothing' : readFileSync(`/proc/self/fd/${found.descriptor}`, 'utf8'));
+  },
+  flags: () =>
+    say(
+      inherited
+        .map(
+          ({ descriptor }) =>
+            /flags:\s*(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${descriptor}`, 'utf8'))?.[1],
+        )
+        .every((flags) => (Number.parseInt(flags ?? '0', 8) & 0o2000000) !== 0)
+        ? 'closed on exec'
+        : 'left open on exec',
+    ),
+  ready: () => native.tellServiceManager('READY=1'),
+  say: (text) => say(text),
+  sleep: (ms) => sleep(Number(ms)),
+  die: () => process.kill(process.pid, 'SIGKILL'),
+  exit: (status) => process.exit(Number(status)),
+};
+for (const word of process.argv.slice(2)) {
+  const [when, verb = '', argument = ''] = word.split('=');
+  if (Number(when) === life) await verbs[verb]?.(argument);
+}

@@ -15,6 +15,8 @@ export interface InheritedGroup {
   settings: GroupSettings;
   /** Null: it is not there, and the stream ends. */
   ring: number | null;
+  /** It may be what kills whoever goes on with it. */
+  isRingSuspect: boolean;
   volumes: InheritedVolume[];
 }
 /** What this process cannot use. `reason` is for the log. */
@@ -54,7 +56,12 @@ export function sortInheritance(descriptors: readonly StoredDescriptor[]): {
       const { group, volume } = decodeSettings(readWhole(settings));
       if (name !== `${group.name}/${volume.name}`)
         throw new Error(`they are those of ${group.name}/${volume.name}`);
-      const inherited = groups.get(group.name) ?? { settings: group, ring: null, volumes: [] };
+      const inherited = groups.get(group.name) ?? {
+        settings: group,
+        ring: null,
+        isRingSuspect: false,
+        volumes: [],
+      };
       inherited.volumes.push({ settings: volume, fuse, slots });
       groups.set(group.name, inherited);
     } catch (thrown) {

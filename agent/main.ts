@@ -18,6 +18,7 @@ import { endAll } from './endings.js';
 import { ProtectionGroup, type GroupSurroundings } from './group.js';
 import { ProtectionGroups } from './groups.js';
 import { sortInheritance } from './inheritance.js';
+import { LONG_LIFE_MS, ShortLives } from './short_lives.js';
 import { letGo, takeOver, type TakenGroup } from './takeover.js';
 
 const LINK_DIR = '/dev/afterimage';
@@ -52,14 +53,22 @@ export async function runAgent(
   // one of a group's session: those are caught where they are thrown, and cost the session (member.ts).
   const onDefect = (error: unknown): void => log.fatal({ err: error }, 'a defect: please report it');
   process.on('uncaughtException', onDefect);
-  const onHandOver = (): void => handOver(log);
+  const { lives, rest } = ShortLives.begin(native.takeStoredDescriptors(), native);
+  const onHandOver = (): void => handOver(lives, log);
   process.on(HAND_OVER_SIGNAL, onHandOver);
+  const livesLong = setTimeout(() => lives.end(), LONG_LIFE_MS).unref();
   const taken = new Map<string, TakenGroup>();
   try {
-    for (const group of await takeOverAll(log, signals.end)) taken.set(group.settings.name, group);
+    for (const group of await takeOverAll(rest, lives, log, signals.end))
+      taken.set(group.settings.name, group);
+    if (lives.isHopeless) {
+      clearTimeout(livesLong);
+      log.fatal(`${lives.text}: this one only serves, and protects nothing, until ${HAND_OVER_SIGNAL}`);
+      return await aborted(signals.drain);
+    }
     for (;;) {
       try {
-        return await serve(await load(), taken, signals, version, overrides);
+        return await serve(await load(), taken, lives, signals, version, overrides);
       } catch (thrown) {
         if (taken.size === 0 || signals.drain.aborted) throw thrown;
         log.fatal({ err: toAfterimageError(thrown) }, 'production is served and not protected');
@@ -68,6 +77,8 @@ export async function runAgent(
     }
   } finally {
     await endAll(() => [...taken.values()].map((group) => letGo(group, signals.end))).finally(() => {
+      lives.end();
+      clearTimeout(livesLong);
       process.off('uncaughtException', onDefect);
       process.off(HAND_OVER_SIGNAL, onHandOver);
     });
@@ -75,8 +86,17 @@ export async function runAgent(
 }
 
 /** Serves what a predecessor served: before anything else is read that could be wrong. */
-async function takeOverAll(log: Log, end: AbortSignal): Promise<TakenGroup[]> {
-  const { groups, useless } = sortInheritance(native.takeStoredDescriptors());
+async function takeOverAll(
+  descriptors: readonly native.StoredDescriptor[],
+  lives: ShortLives,
+  log: Log,
+  end: AbortSignal,
+): Promise<TakenGroup[]> {
+  const { groups, useless } = sortInheritance(descriptors);
+  if (lives.isRingSuspect) {
+    log.fatal(`${lives.text}: what they had captured and not sent is given up`);
+    for (const group of groups) group.isRingSuspect = true;
+  }
   const taken = await Promise.all(
     groups.map((group) =>
       takeOver(group, native, systemClock, log.child({ group: group.settings.name }), end),
@@ -93,12 +113,13 @@ async function takeOverAll(log: Log, end: AbortSignal): Promise<TakenGroup[]> {
  * Ends this process for a successor, which the service manager starts with what is in its store. Nothing is done in good
  * order on purpose: what a killed agent leaves must be enough anyway, and this way it is tried at every upgrade.
  */
-function handOver(log: Log): void {
+function handOver(lives: ShortLives, log: Log): void {
   if (!native.hasServiceManager()) {
     log.error(`${HAND_OVER_SIGNAL}: there is no service manager that would start a successor`);
     return;
   }
   log.info('handing over to a successor');
+  lives.end();
   process.kill(process.pid, 'SIGKILL');
 }
 
@@ -106,6 +127,7 @@ function handOver(log: Log): void {
 async function serve(
   config: AgentConfig,
   taken: Map<string, TakenGroup>,
+  lives: ShortLives,
   signals: StopSignals,
   version: string,
   overrides: AgentOverrides,
@@ -145,6 +167,7 @@ async function serve(
     // Before any volume is served: what is wrong with the socket must not take one away again.
     await control.listen(config.control);
     await groups.start();
+    lives.ready();
     if (native.hasServiceManager()) native.tellServiceManager('READY=1');
     await aborted(signals.drain);
     log.info('stopping');

@@ -71,7 +71,7 @@ export async function letGo(taken: TakenGroup, end: AbortSignal): Promise<void> 
 }
 
 function openRing(
-  { settings, ring }: InheritedGroup,
+  { settings, ring, isRingSuspect }: InheritedGroup,
   custody: GroupCustody,
   door: TakeoverDoor,
   log: Log,
@@ -79,8 +79,9 @@ function openRing(
   const { uuid: group, member, ringBytes, lingerUs } = settings;
   const options = { group, member, ringBytes, lingerUs, lastTimeNs: 0n, era: 1 };
   try {
-    if (ring !== null) return { captureGroup: door.adoptCaptureGroup(options, ring), isContinued: true };
-    log.error('the capture ring was not kept: what was captured and not sent is lost');
+    if (ring !== null && !isRingSuspect)
+      return { captureGroup: door.adoptCaptureGroup(options, ring), isContinued: true };
+    log.error('the capture ring is not gone on with: what was captured and not sent is lost');
   } catch (thrown) {
     log.error({ err: toAfterimageError(thrown) }, 'the capture ring cannot be gone on with');
   } finally {

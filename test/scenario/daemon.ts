@@ -49,7 +49,7 @@ export class Daemon {
 
   /** Starts it and waits until its control socket answers. */
   async start(secondsMax = 30): Promise<void> {
-    const { name, config, control, log, supervised } = this.options;
+    const { name, config, log, supervised } = this.options;
     const flags = supervised === true ? ['--supervise'] : [];
     const output = openSync(log, 'a');
     this.child = spawn(process.execPath, [CLI, name, 'run', '--config', config, ...flags], {
@@ -59,6 +59,12 @@ export class Daemon {
     });
     this.wasKilled = false;
     closeSync(output);
+    await this.answers(secondsMax);
+  }
+
+  /** Waits until its control socket answers. */
+  async answers(secondsMax = 30): Promise<void> {
+    const { name, control } = this.options;
     const deadline = Date.now() + secondsMax * 1000;
     for (;;) {
       if (!this.running) throw new Error(`the ${name} ended while starting:\n${await this.tail()}`);

@@ -91,6 +91,7 @@ void Supervisor::become_program() const {
   const auto count = static_cast<int>(kept.size());
   // Out of the way of each other first: any of them may lie where another belongs.
   std::vector<int> moved;
+  moved.reserve(kept.size());
   for (const StoredDescriptor& one : kept)
     moved.push_back(::fcntl(one.descriptor.get(), F_DUPFD_CLOEXEC, kFirstDescriptor + count));
   std::string names;

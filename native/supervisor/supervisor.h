@@ -41,7 +41,7 @@ class Supervisor {
   const NotifyListener listener_;
   DescriptorKeeper keeper_;
   Fd signals_;
-  pid_t child_ = -1;  // -1: none
+  pid_t child_ = -1;        // -1: none
   bool was_ready_ = false;  // in this life
   int stop_signal_ = 0;     // the last that is to stop the program; 0: none
   int stops_unheard_ = 0;   // to be passed on as soon as it is ready to take them

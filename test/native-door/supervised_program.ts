@@ -16,12 +16,16 @@ const lifeOf = (): number => {
 };
 const life = lifeOf();
 const say = (text: string): void => void process.stdout.write(`${life} ${text}\n`);
-process.on('SIGTERM', () => {
+const asleep = new AbortController();
+const onStop = (): void => {
   say('SIGTERM');
   for (const { name } of inherited) native.forgetDescriptor(name);
   native.forgetDescriptor('test/life');
-  process.exit(5);
-});
+  process.exitCode = 5;
+  process.off('SIGTERM', onStop);
+  asleep.abort();
+};
+process.on('SIGTERM', onStop);
 say(`inherits ${inherited.map(({ name }) => name).join(' ')}`);
 
 const verbs: Record<string, (argument: string) => unknown> = {
@@ -50,9 +54,9 @@ const verbs: Record<string, (argument: string) => unknown> = {
     ),
   ready: () => native.tellServiceManager('READY=1'),
   say: (text) => say(text),
-  sleep: (ms) => sleep(Number(ms)),
+  sleep: (ms) => sleep(Number(ms), undefined, { signal: asleep.signal }).catch(() => undefined),
   die: () => process.kill(process.pid, 'SIGKILL'),
-  exit: (status) => process.exit(Number(status)),
+  exit: (status) => (process.exitCode = Number(status)),
 };
 for (const word of process.argv.slice(2)) {
   const [when, verb = '', argument = ''] = word.split('=');

@@ -64,7 +64,9 @@ export async function runAgent(
     if (lives.isHopeless) {
       clearTimeout(livesLong);
       log.fatal(`${lives.text}: this one only serves, and protects nothing, until ${HAND_OVER_SIGNAL}`);
-      return await aborted(signals.drain);
+      // Threads and signals alone do not keep Node from ending the process.
+      const staying = setInterval(() => undefined, LONG_LIFE_MS);
+      return await aborted(signals.drain).finally(() => clearInterval(staying));
     }
     for (;;) {
       try {

@@ -133,6 +133,7 @@ t.test('an agent that dies whenever it starts', async (t) => {
     await kill();
     while ((await told(/serving what a predecessor served/g)) < death) await sleep(20);
   }
+  for (let waits = 0; waits < 100 && (await told(/only serves/g)) === 0; waits += 1) await sleep(50);
   t.equal(await told(/only serves/g), 1, 'the last one does nothing but serve');
   t.ok(await working, 'production goes on meanwhile');
   t.ok(await works(), 'and then');

@@ -21,7 +21,7 @@ import { ReceiverLink } from './link.js';
 import { Member, type MemberPort, type OpenAction } from './member.js';
 import { AgentSession } from './session.js';
 import { Serving } from './serving.js';
-import type { MemberIdentity, StoredState } from './session_events.js';
+import type { InheritedStream, MemberIdentity, StoredState } from './session_events.js';
 import { StopPatience } from './stop_patience.js';
 import { MemberState, type VolumeMemory } from './state.js';
 import type { PieceCodec } from './sync.js';
@@ -249,9 +249,19 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     const stored = stream === null ? null : { ...stream, clean: stream.clean && isUntouched };
     await new Promise<void>((resolve, reject) => {
       this.onServed = (error) => (error === null ? resolve() : reject(error));
-      const inherited = this.taken === null ? null : inheritedStream(this.taken);
+      const inherited = this.inherited();
       this.member.start({ type: 'started', stored, identity: this.identity(), inherited }, this.link);
     });
+  }
+
+  /**
+   * Null: the stream ends. Only the request slots of a predecessor tell which writes it had begun: those of another kind of
+   * front end may be on the backing and not in the ring.
+   */
+  private inherited(): InheritedStream | null {
+    const { taken } = this;
+    if (taken === null || this.volumes.some((volume) => !taken.volumes.includes(volume))) return null;
+    return inheritedStream(taken);
   }
 
   /** Ends what was begun, and nothing that serves production. */

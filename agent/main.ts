@@ -61,6 +61,7 @@ export async function runAgent(
   try {
     for (const group of await takeOverAll(rest, lives, log, signals.end))
       taken.set(group.settings.name, group);
+    lives.serving();
     if (lives.isHopeless) {
       clearTimeout(livesLong);
       log.fatal(`${lives.text}: this one only serves, and protects nothing, until ${HAND_OVER_SIGNAL}`);
@@ -70,7 +71,7 @@ export async function runAgent(
     }
     for (;;) {
       try {
-        return await serve(await load(), taken, lives, signals, version, overrides);
+        return await serve(await load(), taken, signals, version, overrides);
       } catch (thrown) {
         if (taken.size === 0 || signals.drain.aborted) throw thrown;
         log.fatal({ err: toAfterimageError(thrown) }, 'production is served and not protected');
@@ -129,7 +130,6 @@ function handOver(lives: ShortLives, log: Log): void {
 async function serve(
   config: AgentConfig,
   taken: Map<string, TakenGroup>,
-  lives: ShortLives,
   signals: StopSignals,
   version: string,
   overrides: AgentOverrides,
@@ -169,7 +169,6 @@ async function serve(
     // Before any volume is served: what is wrong with the socket must not take one away again.
     await control.listen(config.control);
     await groups.start();
-    lives.ready();
     if (native.hasServiceManager()) native.tellServiceManager('READY=1');
     await aborted(signals.drain);
     log.info('stopping');

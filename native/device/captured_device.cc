@@ -64,8 +64,8 @@ uint64_t publish_later(CaptureGroup* group, const FrameBuilder::Record& record, 
 }  // namespace
 
 CapturedDevice::CapturedDevice(std::shared_ptr<BlockDevice> backing, CaptureGroup* group,
-                               uint16_t volume_number)
-    : backing_(std::move(backing)), group_(group), volume_(volume_number) {
+                               uint16_t volume_number, std::shared_ptr<InFlightTable> in_flight)
+    : backing_(std::move(backing)), group_(group), volume_(volume_number), in_flight_(std::move(in_flight)) {
   AFTERIMAGE_ASSERT(volume_number <= kVolumeNumberMax, "records that every reader accepts");
 }
 
@@ -95,6 +95,7 @@ Errno CapturedDevice::modify(uint64_t offset, uint64_t length, const RequestOpti
   for_backing.executed = nullptr;  // only this layer knows when the request is complete
 
   const ExtentLock::Guard extent(extents_, begin, end);
+  const InFlightTable::Entry in_flight(in_flight_.get(), begin, end);
 #ifdef AFTERIMAGE_SABOTAGE_PUBLISH_BEFORE_BACKING
   journal();  // breaks R2 and R3: the journal runs ahead of what the backing holds, also where the write then
               // fails
@@ -177,6 +178,20 @@ Errno CapturedDevice::republish(uint64_t offset, uint64_t length, uint64_t* lsn)
 uint64_t CapturedDevice::fence() {
   extents_.drain();
   return group_->position().lsn;
+}
+
+void CapturedDevice::settle_in_flight() {
+  if (in_flight_ == nullptr) return;
+  const InFlightTable::Left left = in_flight_->left();
+  bool is_settled = left.is_whole;
+  for (const InFlightTable::Range& range : left.ranges) {
+    // Memory of a process that has died: not to be trusted more than any other input.
+    const bool is_range = range.begin < range.end && range.end <= sector_ceiling(size()) &&
+                          range.begin % kSectorBytes == 0 && range.end % kSectorBytes == 0;
+    if (!is_range || journal_backing(range.begin, range.end, 0, nullptr) != 0) is_settled = false;
+  }
+  if (!is_settled) group_->close_stream("BACKING_FAILED");
+  in_flight_->clear();
 }
 
 CapturedDevice::Counters CapturedDevice::counters() const {

@@ -13,8 +13,8 @@
 // the error is returned; if that fails too, or the range is too long for that, the stream is closed
 // ("BACKING_FAILED") and production goes on unprotected.
 //
-// Threads: as BlockDevice. republish() and fence() from worker threads.
-// Ownership: shares the backing; the group must outlive it.
+// Threads: as BlockDevice. republish(), fence() and settle_in_flight() from worker threads.
+// Ownership: shares the backing and the table of writes in flight; the group must outlive it.
 #pragma once
 
 #include <atomic>
@@ -23,13 +23,16 @@
 
 #include "capture/capture_group.h"
 #include "capture/extent_lock.h"
+#include "capture/in_flight_table.h"
 #include "device/block_device.h"
 
 namespace afterimage {
 
 class CapturedDevice final : public BlockDevice {
  public:
-  CapturedDevice(std::shared_ptr<BlockDevice> backing, CaptureGroup* group, uint16_t volume_number);
+  /// `in_flight` is told of every modification while it lasts; null: nobody will want to know.
+  CapturedDevice(std::shared_ptr<BlockDevice> backing, CaptureGroup* group, uint16_t volume_number,
+                 std::shared_ptr<InFlightTable> in_flight = nullptr);
   ~CapturedDevice() override;
 
   uint64_t size() const override;
@@ -51,6 +54,10 @@ class CapturedDevice final : public BlockDevice {
   Errno republish(uint64_t offset, uint64_t length, uint64_t* lsn);
   /// An LSN not before any write that was in flight when the call began.
   uint64_t fence();
+  /// Before anybody writes: journals what the backing holds where a predecessor was writing when it ended, so
+  /// that stream and backing agree. Where that is not known, or cannot be read, the stream is closed
+  /// ("BACKING_FAILED").
+  void settle_in_flight();
   struct Counters {
     uint64_t reads = 0;
     uint64_t read_bytes = 0;
@@ -74,6 +81,7 @@ class CapturedDevice final : public BlockDevice {
   const std::shared_ptr<BlockDevice> backing_;
   CaptureGroup* const group_;
   const uint16_t volume_;
+  const std::shared_ptr<InFlightTable> in_flight_;
   ExtentLock extents_;
   std::atomic<uint64_t> reads_{0}, read_bytes_{0}, writes_{0}, write_bytes_{0}, errors_{0};
 };

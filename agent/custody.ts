@@ -1,7 +1,8 @@
 /**
  * What of this process is kept outside of it, in the descriptor store of the service manager: the capture ring of each
- * group, and of each volume that is served as a loop device its FUSE session, its request slots and its settings. A
- * successor takes them (inheritance.ts) and goes on, and whoever uses the volume does not notice.
+ * group, and of each volume its settings, the table of its writes in flight and, where it is served as a loop device, its
+ * FUSE session and request slots. A successor takes them (inheritance.ts) and goes on; whoever uses a loop device does not
+ * notice, and an NBD client that connects again does not find a new stream.
  *
  * Without a store, or when it fails, production is served all the same; a killed agent is then noticed.
  */
@@ -9,8 +10,10 @@ import { closeSync } from 'node:fs';
 import { toAfterimageError } from '../proto/errors.js';
 import type { Log } from '../service/log.js';
 import type * as native from '../native/index.js';
+import type { SocketAddress } from './config.js';
 import {
   encodeSettings,
+  type AttachSettings,
   type GroupSettings,
   type LoopSettings,
   type VolumeSettings,
@@ -24,14 +27,20 @@ export type StoreDoor = Pick<
 const PATIENCE_MS = 5_000;
 
 /** The parts of a volume that the store keeps. A name is GROUP/VOLUME/PART. */
-export const VOLUME_PARTS = ['settings', 'slots', 'fuse'] as const;
+export const VOLUME_PARTS = ['settings', 'in-flight', 'slots', 'fuse'] as const;
+type VolumePart = (typeof VOLUME_PARTS)[number];
 /** And of a group: GROUP/ring. */
 export const RING_PART = 'ring';
 
 /** What a volume has kept of itself. */
 export interface VolumeCustody {
   /** Returns when the store has it: only then may production be let in. Never rejects. */
-  keep(server: native.FuseServer, loop: Omit<LoopSettings, 'mountPoint' | 'connection'>): Promise<void>;
+  keepLoop(
+    server: native.FuseServer,
+    threads: number,
+    loop: Omit<LoopSettings, 'mountPoint' | 'connection'>,
+  ): Promise<void>;
+  keepSocket(address: SocketAddress): Promise<void>;
   /** Nobody uses the volume any more. */
   forget(): void;
 }
@@ -57,38 +66,56 @@ export class GroupCustody {
     this.tell(() => this.door.forgetDescriptor(`${this.group.name}/${RING_PART}`));
   }
 
-  volume(volume: Omit<VolumeSettings, 'loop'>): VolumeCustody {
-    const { door, group } = this;
-    const nameOf = (part: string): string => `${group.name}/${volume.name}/${part}`;
-    return {
-      keep: async (server, loop) => {
-        if (!door.hasServiceManager()) return;
-        const opened: number[] = [];
-        try {
-          const { fuse, slots, mountPoint, connection } = server.legacy();
-          opened.push(fuse);
-          if (slots !== null) opened.push(slots);
-          const settings = encodeSettings({
-            group,
-            volume: { ...volume, loop: { ...loop, mountPoint, connection } },
-          });
-          const memory = door.makeSealedMemory('afterimage-settings', settings);
-          opened.push(memory);
-          if (slots !== null) door.storeDescriptor(nameOf('slots'), slots);
-          door.storeDescriptor(nameOf('settings'), memory);
-          door.storeDescriptor(nameOf('fuse'), fuse);
-          await door.awaitServiceManager(PATIENCE_MS);
-        } catch (thrown) {
-          this.failed(thrown);
-        } finally {
-          for (const descriptor of opened) closeSync(descriptor);
-        }
-      },
-      forget: () =>
-        this.tell(() => {
-          for (const part of VOLUME_PARTS) door.forgetDescriptor(nameOf(part));
-        }),
+  /** `captured` has the table of its writes in flight. */
+  volume(
+    volume: Omit<VolumeSettings, 'attach'>,
+    captured: Pick<native.CapturedVolume, 'inFlightDescriptor'>,
+  ): VolumeCustody {
+    const nameOf = (part: VolumePart): string => `${this.group.name}/${volume.name}/${part}`;
+    const forget = (): void => {
+      for (const part of VOLUME_PARTS) this.door.forgetDescriptor(nameOf(part));
     };
+    const keep = async (
+      attach: AttachSettings,
+      descriptors: Partial<Record<VolumePart, number>>,
+    ): Promise<void> => {
+      const settings = encodeSettings({ group: this.group, volume: { ...volume, attach } });
+      const memory = this.door.makeSealedMemory('afterimage-settings', settings);
+      const parts = { ...descriptors, 'in-flight': captured.inFlightDescriptor(), settings: memory };
+      try {
+        forget(); // what a predecessor left of it
+        for (const part of VOLUME_PARTS) {
+          const descriptor = parts[part];
+          if (descriptor !== undefined) this.door.storeDescriptor(nameOf(part), descriptor);
+        }
+        await this.door.awaitServiceManager(PATIENCE_MS);
+      } finally {
+        closeSync(memory);
+      }
+    };
+    return {
+      keepLoop: (server, threads, loop) =>
+        this.attempt(async () => {
+          const { fuse, slots, mountPoint, connection } = server.legacy();
+          try {
+            const attach = { kind: 'loop', threads, loop: { ...loop, mountPoint, connection } } as const;
+            await keep(attach, slots === null ? { fuse } : { fuse, slots });
+          } finally {
+            for (const descriptor of [fuse, slots]) if (descriptor !== null) closeSync(descriptor);
+          }
+        }),
+      keepSocket: (address) => this.attempt(() => keep({ kind: 'socket', address }, {})),
+      forget: () => this.tell(forget),
+    };
+  }
+
+  private async attempt(what: () => Promise<void>): Promise<void> {
+    if (!this.door.hasServiceManager()) return;
+    try {
+      await what();
+    } catch (thrown) {
+      this.failed(thrown);
+    }
   }
 
   private tell(what: () => void): void {

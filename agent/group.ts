@@ -254,10 +254,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     });
   }
 
-  /**
-   * Null: the stream ends. Only the request slots of a predecessor tell which writes it had begun: those of another kind of
-   * front end may be on the backing and not in the ring.
-   */
+  /** Null: the stream ends, since of a volume that is not a predecessor's nobody knows what was being written. */
   private inherited(): InheritedStream | null {
     const { taken } = this;
     if (taken === null || this.volumes.some((volume) => !taken.volumes.includes(volume))) return null;

@@ -8,7 +8,10 @@ const SETTINGS_BYTES_MAX = 64 * 1024;
 
 export interface InheritedVolume {
   settings: VolumeSettings;
-  fuse: number;
+  /** The table of writes in flight; null: nobody knows what was being written. */
+  inFlight: number | null;
+  /** Of a loop device, and of nothing else. */
+  fuse: number | null;
   slots: number | null;
 }
 export interface InheritedGroup {
@@ -49,20 +52,21 @@ export function sortInheritance(descriptors: readonly StoredDescriptor[]): {
   }
   const groups = new Map<string, InheritedGroup>();
   for (const [name, settings] of namesWith(byName, 'settings')) {
-    const fuse = byName.get(`${name}/fuse`);
-    if (fuse === undefined) continue;
-    const slots = byName.get(`${name}/slots`) ?? null;
+    const part = (one: (typeof VOLUME_PARTS)[number]): number | null => byName.get(`${name}/${one}`) ?? null;
+    const fuse = part('fuse');
     try {
       const { group, volume } = decodeSettings(readWhole(settings));
       if (name !== `${group.name}/${volume.name}`)
         throw new Error(`they are those of ${group.name}/${volume.name}`);
+      if (volume.attach.kind === 'loop' && fuse === null) continue;
       const inherited = groups.get(group.name) ?? {
         settings: group,
         ring: null,
         isRingSuspect: false,
         volumes: [],
       };
-      inherited.volumes.push({ settings: volume, fuse, slots });
+      const parts = { inFlight: part('in-flight'), fuse, slots: part('slots') };
+      inherited.volumes.push({ settings: volume, ...parts });
       groups.set(group.name, inherited);
     } catch (thrown) {
       const reason = `the settings of ${name}: ${(thrown as Error).message}`;

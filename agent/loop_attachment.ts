@@ -16,7 +16,7 @@ import {
 import type * as native from '../native/index.js';
 import type { Attachment } from './attachment.js';
 import type { VolumeCustody } from './custody.js';
-import type { InheritedVolume } from './inheritance.js';
+import type { AttachSettings } from './served_settings.js';
 import type { VolumeUse } from './volume_use.js';
 
 export type LoopDoor = Pick<
@@ -63,7 +63,7 @@ export async function attachLoopDevice(
   try {
     identity = await identityOf(file);
     loop = await door.attachLoop(file, device.blockSize, false);
-    await custody.keep(server, { device: loop, link, file: identity });
+    await custody.keepLoop(server, threads, { device: loop, link, file: identity });
     await placeLink(link, loop);
   } catch (thrown) {
     custody.forget();
@@ -81,14 +81,15 @@ export async function attachLoopDevice(
  * SLOTS_UNAVAILABLE, MEMORY_UNAVAILABLE, FUSE_UNAVAILABLE.
  */
 export async function resumeLoopDevice(
-  { settings, fuse, slots }: InheritedVolume,
+  volume: string,
+  { threads, loop }: Extract<AttachSettings, { kind: 'loop' }>,
+  { fuse, slots }: { fuse: number; slots: number | null },
   device: native.BlockDevice,
   door: LoopDoor,
   use: VolumeUse,
   custody: VolumeCustody,
   log: Log,
 ): Promise<Attachment> {
-  const { threads, loop } = settings;
   const { mountPoint, connection } = loop;
   const options = { mountPoint, fileName: SERVED_FILE_NAME, device, readOnly: false, threads };
   const resume = (held: number | null): Promise<native.FuseServer> =>
@@ -97,7 +98,7 @@ export async function resumeLoopDevice(
     const error = toAfterimageError(thrown);
     if (error.code !== 'SLOTS_LAYOUT') throw error;
     // Better than not to serve: what was under way then is finished where the kernel sends it again (Linux 6.9).
-    log.error({ volume: settings.name, err: error }, 'what was under way may hang on an older kernel');
+    log.error({ volume, err: error }, 'what was under way may hang on an older kernel');
     return resume(null);
   });
   return attachment(loop.device, loop, loop.file, server, door, use, custody);

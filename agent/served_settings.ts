@@ -27,6 +27,16 @@ const loopSchema = z.strictObject({
   /** The file that the device lies over. */
   file: z.strictObject({ device: decimal, inode: decimal }),
 });
+const attachSchema = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('loop'), threads: z.int().min(1).max(THREADS_MAX), loop: loopSchema }),
+  z.strictObject({
+    kind: z.literal('socket'),
+    address: z.union([
+      z.strictObject({ unix: z.string() }),
+      z.strictObject({ tcp: z.strictObject({ host: z.string(), port: z.int().min(0).max(65535) }) }),
+    ]),
+  }),
+]);
 const volumeSchema = z.strictObject({
   name: z.string(),
   number: z.int().min(0).max(63),
@@ -35,8 +45,7 @@ const volumeSchema = z.strictObject({
   blockSize: z.int().min(512),
   backing: z.string(),
   cache: z.enum(['buffered', 'direct']),
-  threads: z.int().min(1).max(THREADS_MAX),
-  loop: loopSchema,
+  attach: attachSchema,
 });
 const settingsSchema = z.strictObject({
   version: z.literal(SETTINGS_VERSION),
@@ -46,6 +55,7 @@ const settingsSchema = z.strictObject({
 
 export type GroupSettings = z.output<typeof groupSchema>;
 export type LoopSettings = z.output<typeof loopSchema>;
+export type AttachSettings = z.output<typeof attachSchema>;
 export type VolumeSettings = z.output<typeof volumeSchema>;
 export interface ServedSettings {
   group: GroupSettings;

@@ -2,6 +2,7 @@
 import type * as native from '../native/index.js';
 import type { Attachment } from './attachment.js';
 import type { SocketAddress } from './config.js';
+import type { VolumeCustody } from './custody.js';
 import type { VolumeUse } from './volume_use.js';
 
 /** Under the volume's name, which is the default export too. Errors: LISTEN_BUSY, LISTEN_FAILED. */
@@ -11,12 +12,17 @@ export async function attachSocket(
   device: native.BlockDevice,
   startNbdServer: typeof native.startNbdServer,
   use: VolumeUse,
+  custody: VolumeCustody,
 ): Promise<Attachment> {
+  await custody.keepSocket(address);
   const description = `Afterimage protected volume ${volume}`;
   const server = await startNbdServer({
     unix: 'unix' in address ? address.unix : null,
     tcp: 'tcp' in address ? address.tcp : null,
     exports: [volume, ''].map((name) => ({ name, description, device, readOnly: false })),
+  }).catch((thrown: unknown) => {
+    custody.forget();
+    throw thrown;
   });
   const clients = (): Promise<string | null> => {
     const { connections } = server;
@@ -28,6 +34,7 @@ export async function attachSocket(
     async detach(end) {
       await use.untilNone(clients, end);
       await server.stop();
+      custody.forget();
     },
   };
 }

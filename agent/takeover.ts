@@ -112,14 +112,14 @@ async function resume(
   log: Log,
   end: AbortSignal,
 ): Promise<ProtectedVolume> {
-  const { settings, fuse, slots } = inherited;
+  const { settings, inFlight, fuse, slots } = inherited;
   for (let attempts = 0; ; attempts += 1) {
     let volume: ProtectedVolume | null = null;
     try {
       volume = await ProtectedVolume.inherit(inherited, door);
-      volume.capture(captureGroup);
+      captureOf(volume, captureGroup, inFlight, log);
       await volume.resume(inherited, custody, clock, log);
-      for (const descriptor of [fuse, slots]) if (descriptor !== null) closeSync(descriptor);
+      for (const descriptor of [inFlight, fuse, slots]) if (descriptor !== null) closeSync(descriptor);
       log.warn({ volume: settings.name, device: volume.attachedAs }, 'serving what a predecessor served');
       return volume;
     } catch (thrown) {
@@ -134,4 +134,25 @@ async function resume(
       await clock.sleep(RETRY_MS, end);
     }
   }
+}
+
+/** Without the table of what was being written, stream and backing may disagree from here on: the stream ends. */
+function captureOf(
+  volume: ProtectedVolume,
+  captureGroup: native.CaptureGroup,
+  inFlight: number | null,
+  log: Log,
+): void {
+  try {
+    volume.capture(captureGroup, inFlight);
+    if (inFlight !== null) return;
+  } catch (thrown) {
+    if (inFlight === null) throw thrown;
+    log.error(
+      { volume: volume.config.name, err: toAfterimageError(thrown) },
+      'what was being written is not known',
+    );
+    volume.capture(captureGroup);
+  }
+  captureGroup.closeStream();
 }

@@ -68,9 +68,10 @@ export class ProtectedVolume {
 
   /** What a predecessor served goes on: of the same size, whatever its backing is now. Errors: as openFileDevice. */
   static async inherit({ settings }: InheritedVolume, door: VolumeDoor): Promise<ProtectedVolume> {
-    const { name, number, uuid, size, blockSize, backing, cache, threads } = settings;
+    const { name, number, uuid, size, blockSize, backing, cache, attach } = settings;
     const device = await door.openFileDevice({ path: backing, cache, readOnly: false, exclusive: true });
-    const config: VolumeConfig = { name, backing, cache, attach: { kind: 'loop', threads } };
+    const wanted = attach.kind === 'loop' ? { kind: attach.kind, threads: attach.threads } : attach;
+    const config: VolumeConfig = { name, backing, cache, attach: wanted };
     return new ProtectedVolume(config, { number, uuid, name, size, blockSize }, false, device, door);
   }
 
@@ -108,8 +109,9 @@ export class ProtectedVolume {
     return this.unserved;
   }
 
-  capture(group: native.CaptureGroup): void {
-    this.captured = group.addVolume(this.info.number, this.backing);
+  /** `inFlight`: a predecessor's table of writes in flight, or null. Errors: RING_LAYOUT, RING_UNAVAILABLE. */
+  capture(group: native.CaptureGroup, inFlight: number | null = null): void {
+    this.captured = group.addVolume(this.info.number, this.backing, inFlight);
   }
 
   /** Lets production in, if it is not in already. Errors: those of the front ends. */
@@ -125,11 +127,23 @@ export class ProtectedVolume {
     }
   }
 
-  /** Production, which a predecessor let in, is served from now on. Errors: those of resumeLoopDevice. */
-  async resume(inherited: InheritedVolume, custody: GroupCustody, clock: Clock, log: Log): Promise<void> {
-    const use = (this.use = new VolumeUse(this.config.name, clock, log));
-    const kept = this.custodyIn(custody, inherited.settings.threads);
-    this.attachment = await resumeLoopDevice(inherited, this.device, this.door, use, kept, log);
+  /**
+   * Settles what a predecessor was writing, and serves production that it had let in. An NBD export is attached later, as
+   * any other: its clients come back by themselves. Errors: those of resumeLoopDevice.
+   */
+  async resume(
+    { settings, fuse, slots }: InheritedVolume,
+    custody: GroupCustody,
+    clock: Clock,
+    log: Log,
+  ): Promise<void> {
+    await this.device.settleInFlight();
+    const { name, attach } = settings;
+    if (attach.kind !== 'loop' || fuse === null) return;
+    const use = (this.use = new VolumeUse(name, clock, log));
+    const kept = this.custodyIn(custody);
+    const held = { fuse, slots };
+    this.attachment = await resumeLoopDevice(name, attach, held, this.device, this.door, use, kept, log);
   }
 
   /**
@@ -168,9 +182,9 @@ export class ProtectedVolume {
     );
   }
 
-  private custodyIn(custody: GroupCustody, threads: number): VolumeCustody {
+  private custodyIn(custody: GroupCustody): VolumeCustody {
     const { backing, cache } = this.config;
-    return custody.volume({ ...this.info, backing, cache, threads });
+    return custody.volume({ ...this.info, backing, cache }, this.device);
   }
 
   private attachFrontEnd(
@@ -181,12 +195,13 @@ export class ProtectedVolume {
   ): Promise<Attachment> {
     const { device, door } = this;
     const { name, attach } = this.config;
-    if (attach.kind === 'socket') return attachSocket(name, attach.address, device, door.startNbdServer, use);
+    const kept = this.custodyIn(custody);
+    if (attach.kind === 'socket')
+      return attachSocket(name, attach.address, device, door.startNbdServer, use, kept);
     const loopPlaces = {
       mountPoint: path.join(places.runDir, 'fuse', custody.name, name),
       link: path.join(places.linkDir, custody.name, name),
     };
-    const kept = this.custodyIn(custody, attach.threads);
     return attachLoopDevice(loopPlaces, attach.threads, device, door, use, kept, log);
   }
 

@@ -60,6 +60,12 @@ class CodedVolume extends CodedDevice<CapturedVolume> implements CapturedVolume 
   fence(): Promise<bigint> {
     return coded(() => this.addon.fence());
   }
+  settleInFlight(): Promise<void> {
+    return coded(() => this.addon.settleInFlight());
+  }
+  inFlightDescriptor(): number {
+    return codedSync(() => this.addon.inFlightDescriptor());
+  }
   counters(): DeviceCounters {
     return codedSync(() => this.addon.counters());
   }
@@ -68,8 +74,8 @@ class CodedVolume extends CodedDevice<CapturedVolume> implements CapturedVolume 
 export class CodedCaptureGroup implements CaptureGroup {
   constructor(private readonly addon: CaptureGroup) {}
 
-  addVolume(number: number, backing: BlockDevice): CapturedVolume {
-    return codedSync(() => new CodedVolume(this.addon.addVolume(number, addonDevice(backing))));
+  addVolume(number: number, backing: BlockDevice, inFlight: number | null): CapturedVolume {
+    return codedSync(() => new CodedVolume(this.addon.addVolume(number, addonDevice(backing), inFlight)));
   }
   beginGeneration(start: GenerationStart): void {
     codedSync(() => this.addon.beginGeneration(start));

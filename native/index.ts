@@ -115,11 +115,22 @@ export interface CapturedVolume extends BlockDevice {
   republish(offset: bigint, length: number): Promise<bigint | null>;
   /** An LSN not before any write that was in flight when the call began. */
   fence(): Promise<bigint>;
+  /**
+   * Before anybody writes: what a predecessor was writing when it ended is journaled as the backing holds it. The stream is
+   * closed where that cannot be done.
+   */
+  settleInFlight(): Promise<void>;
+  /** Of the table of writes in flight, which the volume keeps. */
+  inFlightDescriptor(): number;
   counters(): DeviceCounters;
 }
 /** native/capture/capture_group.h */
 export interface CaptureGroup {
-  addVolume(number: number, backing: BlockDevice): CapturedVolume;
+  /**
+   * `inFlight`: the table of writes in flight of a predecessor, a descriptor that stays the caller's; null: a new one.
+   * Errors: RING_LAYOUT, RING_UNAVAILABLE.
+   */
+  addVolume(number: number, backing: BlockDevice, inFlight: number | null): CapturedVolume;
   beginGeneration(start: GenerationStart): void;
   /** An inherited generation goes on, and its frames are `epoch`'s from now on. */
   resumeGeneration(epoch: bigint, lsnCeiling: bigint): void;

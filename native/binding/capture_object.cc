@@ -14,8 +14,9 @@ namespace {
 
 /// A volume keeps its group alive: whoever holds the device may still write.
 struct VolumeWithGroup {
-  VolumeWithGroup(std::shared_ptr<CaptureGroup> owner, std::shared_ptr<BlockDevice> backing, uint16_t number)
-      : group(std::move(owner)), device(std::move(backing), group.get(), number) {}
+  VolumeWithGroup(std::shared_ptr<CaptureGroup> owner, std::shared_ptr<BlockDevice> backing, uint16_t number,
+                  std::shared_ptr<InFlightTable> in_flight)
+      : group(std::move(owner)), device(std::move(backing), group.get(), number, std::move(in_flight)) {}
   std::shared_ptr<CaptureGroup> group;
   CapturedDevice device;
 };
@@ -116,8 +117,14 @@ Napi::Value CaptureObject::add_volume(const Napi::CallbackInfo& info) {
   group(env);
   const uint32_t number = to_u32(info[0], "number");
   if (number > kVolumeNumberMax) throw Napi::RangeError::New(env, "volume number beyond its limit");
+  auto in_flight = info[2].IsNull()
+                       ? InFlightTable::create()
+                       : InFlightTable::adopt(
+                             Fd(::fcntl(static_cast<int>(to_u32(info[2], "inFlight")), F_DUPFD_CLOEXEC, 0)));
+  if (!in_flight.ok()) throw_error(env, in_flight.error());
   auto volume = std::make_shared<VolumeWithGroup>(group_, DeviceObject::device_of(info[1]),
-                                                  static_cast<uint16_t>(number));
+                                                  static_cast<uint16_t>(number),
+                                                  std::shared_ptr<InFlightTable>(std::move(*in_flight)));
   return DeviceObject::create(env, std::shared_ptr<BlockDevice>(volume, &volume->device));
 }
 

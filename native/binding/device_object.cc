@@ -65,20 +65,23 @@ Napi::Value copy_between(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void DeviceObject::define(Napi::Env env, Napi::Object exports) {
-  const Napi::Function constructor = DefineClass(env, "BlockDevice",
-                                                 {
-                                                     InstanceAccessor<&DeviceObject::size>("size"),
-                                                     InstanceAccessor<&DeviceObject::block_size>("blockSize"),
-                                                     InstanceAccessor<&DeviceObject::read_only>("readOnly"),
-                                                     InstanceMethod<&DeviceObject::read>("read"),
-                                                     InstanceMethod<&DeviceObject::write>("write"),
-                                                     InstanceMethod<&DeviceObject::zero>("zero"),
-                                                     InstanceMethod<&DeviceObject::flush>("flush"),
-                                                     InstanceMethod<&DeviceObject::close>("close"),
-                                                     InstanceMethod<&DeviceObject::republish>("republish"),
-                                                     InstanceMethod<&DeviceObject::fence>("fence"),
-                                                     InstanceMethod<&DeviceObject::counters>("counters"),
-                                                 });
+  const Napi::Function constructor =
+      DefineClass(env, "BlockDevice",
+                  {
+                      InstanceAccessor<&DeviceObject::size>("size"),
+                      InstanceAccessor<&DeviceObject::block_size>("blockSize"),
+                      InstanceAccessor<&DeviceObject::read_only>("readOnly"),
+                      InstanceMethod<&DeviceObject::read>("read"),
+                      InstanceMethod<&DeviceObject::write>("write"),
+                      InstanceMethod<&DeviceObject::zero>("zero"),
+                      InstanceMethod<&DeviceObject::flush>("flush"),
+                      InstanceMethod<&DeviceObject::close>("close"),
+                      InstanceMethod<&DeviceObject::republish>("republish"),
+                      InstanceMethod<&DeviceObject::fence>("fence"),
+                      InstanceMethod<&DeviceObject::settle>("settleInFlight"),
+                      InstanceMethod<&DeviceObject::in_flight>("inFlightDescriptor"),
+                      InstanceMethod<&DeviceObject::counters>("counters"),
+                  });
   AddonData::of(env).device = Napi::Persistent(constructor);
   exports.Set("openFileDevice", Napi::Function::New<open_file_device>(env));
   exports.Set("openOverlay", Napi::Function::New<open_overlay>(env));
@@ -195,6 +198,20 @@ Napi::Value DeviceObject::fence(const Napi::CallbackInfo& info) {
   return run_async<uint64_t>(
       info.Env(), [device = captured(info.Env())]() -> Result<uint64_t> { return device->fence(); },
       [](Napi::Env env, uint64_t& lsn) -> Napi::Value { return big(env, lsn); });
+}
+
+Napi::Value DeviceObject::settle(const Napi::CallbackInfo& info) {
+  return run_async<Nothing>(
+      info.Env(),
+      [device = captured(info.Env())]() -> Outcome {
+        device->settle_in_flight();
+        return Nothing{};
+      },
+      undefined);
+}
+
+Napi::Value DeviceObject::in_flight(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), captured(info.Env())->in_flight_memfd());
 }
 
 Napi::Value DeviceObject::counters(const Napi::CallbackInfo& info) {

@@ -58,6 +58,8 @@ class CapturedDevice final : public BlockDevice {
   /// that stream and backing agree. Where that is not known, or cannot be read, the stream is closed
   /// ("BACKING_FAILED").
   void settle_in_flight();
+  /// Of the table, which keeps it; -1: there is none.
+  int in_flight_memfd() const { return in_flight_ ? in_flight_->memfd() : -1; }
   struct Counters {
     uint64_t reads = 0;
     uint64_t read_bytes = 0;

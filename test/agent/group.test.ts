@@ -93,7 +93,7 @@ t.test('a flush that fails at the end names the volume', async (t) => {
     // The addon's methods cannot be assigned to.
     return Object.defineProperty(group, 'addVolume', {
       value: (number: number, backing: native.BlockDevice): native.CapturedVolume =>
-        Object.defineProperty(addVolume(number, backing), 'flush', {
+        Object.defineProperty(addVolume(number, backing, null), 'flush', {
           value: () => Promise.reject(new AfterimageError('IO_ERROR', 'Input/output error')),
         }),
     });

@@ -24,8 +24,8 @@ const VOLUME = {
   blockSize: 4096,
   backing: '/dev/vg0/data',
   cache: 'buffered',
-  threads: 4,
 } as const;
+const THREADS = 4;
 const LOOP = { device: '/dev/loop3', link: '/dev/afterimage/shop/data', file: { device: 57n, inode: 2n } };
 
 /** A store in memory, and descriptors of files that stand for those of a server. */
@@ -38,6 +38,8 @@ function scene(t: Test, door: Partial<StoreDoor> = {}) {
   t.teardown(() => {
     for (const { descriptor } of kept) if (isOpen(descriptor)) closeSync(descriptor);
   });
+  const held = openSync(file, 'r');
+  t.teardown(() => closeSync(held));
   const opened: number[] = [];
   const open = (): number => {
     opened.push(openSync(file, 'r'));
@@ -69,7 +71,8 @@ function scene(t: Test, door: Partial<StoreDoor> = {}) {
     }),
     stop: () => Promise.resolve(),
   };
-  return { custody, server, kept, open, opened, lines };
+  const captured = { inFlightDescriptor: () => held };
+  return { custody, captured, server, kept, open, opened, lines };
 }
 
 function isOpen(descriptor: number): boolean {
@@ -82,9 +85,9 @@ function isOpen(descriptor: number): boolean {
 }
 
 t.test('what was kept of a volume is what a successor finds', async (t) => {
-  const { custody, server, kept, opened, open } = scene(t);
+  const { custody, captured, server, kept, opened, open } = scene(t);
   custody.keepRing({ ringDescriptor: () => open() });
-  await custody.volume(VOLUME).keep(server, LOOP);
+  await custody.volume(VOLUME, captured).keepLoop(server, THREADS, LOOP);
   for (const descriptor of opened.slice(1)) t.notOk(isOpen(descriptor), 'the store has its own');
   const { groups, useless } = sortInheritance(kept);
   t.same(useless, []);
@@ -93,18 +96,23 @@ t.test('what was kept of a volume is what a successor finds', async (t) => {
   t.type(groups[0]?.ring, 'number');
   t.same(groups[0]?.volumes[0]?.settings, {
     ...VOLUME,
-    loop: { ...LOOP, mountPoint: '/run/afterimage/fuse/shop/data', connection: 57 },
+    attach: {
+      kind: 'loop',
+      threads: THREADS,
+      loop: { ...LOOP, mountPoint: '/run/afterimage/fuse/shop/data', connection: 57 },
+    },
   });
+  for (const part of ['inFlight', 'fuse', 'slots'] as const) t.type(groups[0]?.volumes[0]?.[part], 'number');
 });
 
 t.test('a volume that was not kept whole had not been let in, and is forgotten', async (t) => {
   for (const part of ['fuse', 'settings']) {
-    const { custody, server, kept } = scene(t);
-    await custody.volume(VOLUME).keep(server, LOOP);
+    const { custody, captured, server, kept } = scene(t);
+    await custody.volume(VOLUME, captured).keepLoop(server, THREADS, LOOP);
     const found = kept.filter(({ name }) => name !== `shop/data/${part}`);
     const { groups, useless } = sortInheritance(found);
     t.same(groups, []);
-    t.equal(useless.length, 2, `without ${part}`);
+    t.equal(useless.length, 3, `without ${part}`);
     for (const { isWorthless } of useless) t.ok(isWorthless);
     for (const { descriptor } of found) t.notOk(isOpen(descriptor), 'and closed');
   }
@@ -119,31 +127,46 @@ t.test(
       ['', /JSON/],
       ['x'.repeat(100_000), /100000 bytes/],
     ] as const) {
-      const { custody, server, kept } = scene(t);
-      await custody.volume(VOLUME).keep(server, LOOP);
+      const { custody, captured, server, kept } = scene(t);
+      await custody.volume(VOLUME, captured).keepLoop(server, THREADS, LOOP);
       const settings = kept.find(({ name }) => name === 'shop/data/settings');
       if (settings === undefined) throw new Error('there are settings');
       closeSync(settings.descriptor);
       settings.descriptor = native.makeSealedMemory('test', Buffer.from(content));
       const { groups, useless } = sortInheritance(kept);
       t.same(groups, []);
-      t.equal(useless.length, 3);
+      t.equal(useless.length, 4);
       for (const one of useless) t.match(one, { isWorthless: false, reason });
     }
   },
 );
 
 t.test('the settings of one volume under the name of another are not believed', async (t) => {
-  const { custody, server, kept } = scene(t);
-  await custody.volume(VOLUME).keep(server, LOOP);
+  const { custody, captured, server, kept } = scene(t);
+  await custody.volume(VOLUME, captured).keepLoop(server, THREADS, LOOP);
   for (const one of kept) one.name = one.name.replace('data', 'logs');
   t.match(sortInheritance(kept).useless[0]?.reason, /those of shop\/data/);
 });
 
+t.test(
+  'a volume behind a socket has no session of its own, and one whose table is lost is served all the same',
+  async (t) => {
+    const { custody, captured, kept } = scene(t);
+    const address = { unix: '/run/afterimage/shop-data.sock' };
+    await custody.volume(VOLUME, captured).keepSocket(address);
+    const found = kept.filter(({ name }) => name !== 'shop/data/in-flight');
+    t.equal(found.length, kept.length - 1);
+    const { groups, useless } = sortInheritance(found);
+    t.same(useless, []);
+    t.same(groups[0]?.volumes[0]?.settings.attach, { kind: 'socket', address });
+    t.match(groups[0]?.volumes[0], { inFlight: null, fuse: null, slots: null });
+  },
+);
+
 t.test('a volume that nobody uses any more is forgotten', async (t) => {
-  const { custody, server, kept } = scene(t);
-  const volume = custody.volume(VOLUME);
-  await volume.keep(server, LOOP);
+  const { custody, captured, server, kept } = scene(t);
+  const volume = custody.volume(VOLUME, captured);
+  await volume.keepLoop(server, THREADS, LOOP);
   volume.forget();
   t.same(kept, []);
 });
@@ -152,20 +175,20 @@ t.test('a store that fails keeps nobody from being served, and is told of', asyn
   const failing = (): never => {
     throw new AfterimageError('NOTIFY_FAILED', 'the manager is gone');
   };
-  const { custody, server, opened, lines } = scene(t, {
+  const { custody, captured, server, opened, lines } = scene(t, {
     storeDescriptor: failing,
     forgetDescriptor: failing,
   });
-  const volume = custody.volume(VOLUME);
-  await volume.keep(server, LOOP);
+  const volume = custody.volume(VOLUME, captured);
+  await volume.keepLoop(server, THREADS, LOOP);
   volume.forget();
   t.match(lines.join(''), /NOTIFY_FAILED/);
   for (const descriptor of opened) t.notOk(isOpen(descriptor));
 });
 
 t.test('without a service manager nothing is kept', async (t) => {
-  const { custody, server, kept } = scene(t, { hasServiceManager: () => false });
-  await custody.volume(VOLUME).keep(server, LOOP);
+  const { custody, captured, server, kept } = scene(t, { hasServiceManager: () => false });
+  await custody.volume(VOLUME, captured).keepLoop(server, THREADS, LOOP);
   custody.keepRing({ ringDescriptor: () => 0 });
   t.same(kept, []);
 });

@@ -150,7 +150,7 @@ export class ScriptedAgent {
       lastTimeNs: 0n,
       era: 1,
     });
-    const volume = group.addVolume(0, backing);
+    const volume = group.addVolume(0, backing, null);
     const info = {
       number: 0,
       uuid: randomBytes(16),

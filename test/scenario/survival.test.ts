@@ -25,18 +25,23 @@ interface FioReport {
   jobs: { error: number; write: { total_ios: number; clat_ns: { max: number } } }[];
 }
 
-/** A supervised site with one loop volume, protected. */
-async function protectedSite(t: Test, name: string, makeBacking: (file: string) => Promise<unknown>) {
+/** A supervised site with one volume, protected. */
+async function protectedSite(
+  t: Test,
+  name: string,
+  makeBacking: (file: string) => Promise<unknown>,
+  attach: 'loop' | 'socket' = 'loop',
+) {
   const scratch = await Scratch.create(name);
   t.teardown(() => scratch.clean());
   const backing = scratch.path('volume.img');
   await makeBacking(backing);
-  const volumes = [{ name: 'disk', backing, attach: 'loop' as const }];
+  const volumes = [{ name: 'disk', backing, attach }];
   const site = await Site.create(scratch, { group: GROUP, volumes, supervised: true });
   await site.start();
   const before = await site.settled();
   const device = before.volumes[0]?.device ?? '';
-  t.match(device, /^\/dev\/loop\d+$/);
+  t.match(device, attach === 'loop' ? /^\/dev\/loop\d+$/ : /^unix:/);
   return { scratch, site, before, device, backing };
 }
 
@@ -133,6 +138,36 @@ t.test(`PostgreSQL goes on over agents that are killed (seed ${SEED})`, async (t
   );
   await cluster.program('pg_amcheck', ['--install-missing', '--heapallindexed', '--all', '--jobs=2']);
   await assertWhole(t, site, before);
+});
+
+t.test(`a QEMU disk that connects again goes on over killed agents (seed ${SEED})`, async (t) => {
+  const { scratch, site, before, device, backing } = await protectedSite(t, 'survival-nbd', sparse, 'socket');
+  const random = pseudorandom(SEED);
+  const disk = `driver=nbd,server.type=unix,server.path=${device.slice('unix:'.length)},export=disk,reconnect-delay=60`;
+  // Stopped and flushed in between, and striding through the volume, so that it lasts and is read from everywhere.
+  const load = [
+    '-w',
+    '-c',
+    String(STRIKES * 6000),
+    '-d',
+    '16',
+    '-s',
+    '8k',
+    '-S',
+    '104k',
+    '--flush-interval=64',
+  ];
+  const qemu = spawn('qemu-img', ['bench', ...load, '--image-opts', disk], { stdio: 'ignore' });
+  scratch.defer('qemu-img', () => void qemu.kill('SIGKILL'));
+  const struck = new Set<number>();
+  for (let strikes = 0; strikes < STRIKES && qemu.exitCode === null; strikes += 1) {
+    await sleep(300 + random() * 900);
+    strike(site, struck, 'SIGKILL');
+  }
+  t.equal(await ended(qemu, 240), 0, 'without an I/O error');
+  t.ok(struck.size >= STRIKES / 2, `${struck.size} agents were killed meanwhile`);
+  await assertWhole(t, site, before);
+  await assertSame(t, site, backing);
 });
 
 t.test('JavaScript that hangs costs history at worst, never production', async (t) => {

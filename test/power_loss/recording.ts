@@ -1,0 +1,155 @@
+/**
+ * A site whose receiver's store and agent's state lie in a directory that records every operation on them, while writers
+ * write, connections are cut, and daemons are killed and started again. What comes of it is the record, what was promised
+ * when, and the store as it was in the end.
+ */
+import { spawn } from 'node:child_process';
+import { readdir } from 'node:fs/promises';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { FaultDirectory } from '../fault/fault_directory.js';
+import type { Operation } from '../fault/operation_log.js';
+import { command, ended } from '../scenario/command.js';
+import { readOperations, type Operation as Written } from '../scenario/oracle.js';
+import type { Scratch } from '../scenario/scratch.js';
+import { pseudorandom } from '../scenario/seed.js';
+import { nbdUri, Site } from '../scenario/site.js';
+import type { PromisedAt } from './promises.js';
+import { Relay } from './relay.js';
+
+export const GROUP = 'db';
+export const VOLUME_BYTES = 6 << 20;
+export const VOLUMES = ['one', 'two'] as const;
+/** What is recorded lies below these names. */
+export const STORE = 'store';
+export const STATE = 'state';
+
+const WRITERS = 4;
+/** Of one writer between two operations, in the mean: the journal grows by some MiB a second. */
+const PAUSE_MS = 10;
+const ROUND_MS = 3500;
+const WRITER_SECONDS_MAX = 90;
+/** A disk takes its time: while one sync is under way, others write. */
+const SYNC_US = 1500;
+const STAMP_WRITER = fileURLToPath(new URL('../../../test/scenario/stamp_writer.py', import.meta.url));
+
+export interface Recording {
+  operations: Operation[];
+  /** The file that they were read from. */
+  operationLog: string;
+  promised: PromisedAt[];
+  /** When `receiver init` had ended, CLOCK_MONOTONIC. */
+  initNs: bigint;
+  written: Written[];
+  /** The member's directory in the store as it was in the end. */
+  memberDirectory: string;
+}
+
+/** What happens in a round while the writers write. */
+type Incident = (site: Site) => Promise<void>;
+
+export async function record(scratch: Scratch, seed: number, rounds: number): Promise<Recording> {
+  const recorded = await FaultDirectory.start(scratch, 'disk');
+  await recorded.add({ op: 'sync', path: '*', do: 'delay', us: SYNC_US });
+  await recorded.add({ op: 'syncdir', path: '*', do: 'delay', us: SYNC_US });
+  const backing = (name: string): string => scratch.path(`${name}.img`);
+  for (const name of VOLUMES) await command('truncate', ['-s', String(VOLUME_BYTES), backing(name)]);
+  let relay: Relay | null = null;
+  const site = await Site.create(scratch, {
+    group: GROUP,
+    volumes: VOLUMES.map((name) => ({ name, backing: backing(name), attach: 'socket' })),
+    ringBytes: '8MiB',
+    segmentBytes: '4MiB',
+    store: path.join(recorded.mount, STORE),
+    state: path.join(recorded.mount, STATE),
+    via: async (listen) => {
+      relay = await Relay.start(listen);
+      return relay.listen;
+    },
+  });
+  const between = relay as Relay | null;
+  if (between === null) throw new Error('the agent has no way to the receiver');
+  scratch.defer('relay', () => between.stop());
+  const initNs = process.hrtime.bigint();
+  await site.start();
+  await site.settled();
+
+  const random = pseudorandom(seed);
+  const written: Written[] = [];
+  let first = 1;
+  const incidents: Incident[] = [
+    async ({ receiver }) => {
+      await receiver.kill();
+      await receiver.start();
+    },
+    async (each) => {
+      // Longer than the ring lasts: a new generation, and a resync through the journal.
+      await each.receiver.stop();
+      await each.waitFor('tracking', 60, ({ state }) => state === 'tracking');
+      await each.receiver.start();
+    },
+    async ({ receiver }) => {
+      await receiver.stop();
+      await receiver.start();
+    },
+    async ({ receiver }) => {
+      // Again before it has found its feet.
+      await receiver.kill();
+      await receiver.start();
+      await receiver.kill();
+      await receiver.start();
+    },
+  ];
+  for (let round = 0; round < rounds; round += 1) {
+    const log = scratch.path(`operations-${round}.jsonl`);
+    const group = await site.agentGroup();
+    const targets = VOLUMES.flatMap((_, index) => ['--target', nbdUri(group, index)]);
+    const run = ['--seed', String(seed + round), '--seconds', String(WRITER_SECONDS_MAX)];
+    const load = ['--writers', String(WRITERS), '--pause-ms', String(PAUSE_MS), '--first', String(first)];
+    const words = [STAMP_WRITER, ...targets, ...run, ...load, '--log', log];
+    const writers = spawn('/usr/bin/python3', words, { stdio: 'inherit' });
+    scratch.defer('writers', () => void writers.kill('SIGKILL'));
+    await sleep(random() * ROUND_MS);
+    await site.ask('checkpoint', 'create', GROUP, `round-${round}`);
+    between.cut();
+    await sleep(random() * ROUND_MS);
+    const incident = incidents[round % incidents.length];
+    await incident?.(site);
+    await sleep(random() * ROUND_MS);
+    writers.kill('SIGTERM');
+    const status = await ended(writers, WRITER_SECONDS_MAX);
+    if (status !== 0) throw new Error(`the writers ended with ${status}`);
+    const done = await readOperations(log);
+    written.push(...done);
+    first = done.reduce((max, { op }) => Math.max(max, op), first) + 1;
+    await site.settled();
+    const exported = await site.ask<{ id: string }>('export', GROUP, '--at', 'latest');
+    await site.ask('export', 'close', exported.id);
+    // Killed without writers: a new generation, compared. Stopped in order: the same one goes on.
+    if (round % 2 === 0) await site.agent.kill();
+    else await site.agent.stop();
+    await site.agent.start();
+    await site.settled();
+  }
+  await site.agent.stop();
+  await site.receiver.stop();
+  await recorded.stop();
+  const store = path.join(recorded.backing, STORE);
+  return {
+    operations: await recorded.operations(),
+    operationLog: recorded.log,
+    promised: between.promised,
+    initNs,
+    written,
+    memberDirectory: await memberDirectory(store),
+  };
+}
+
+/** …/groups/<group>/<member>, of which this store has one. */
+export async function memberDirectory(store: string): Promise<string> {
+  const groups = path.join(store, 'groups');
+  const [group = ''] = await readdir(groups);
+  const [member = ''] = await readdir(path.join(groups, group));
+  return path.join(groups, group, member);
+}

@@ -71,14 +71,7 @@ const steps: Step[] = [
   { name: 'asan', minutesMax: 12, command: 'scripts/test-native', args: ['asan'], count: doctest },
   ...fuzzSteps(),
   { name: 'tsan', minutesMax: 12, command: 'scripts/test-native', args: ['tsan'], count: doctest },
-  tapStep('fault', 3, ['fault', 'power_loss'], 1),
-  {
-    name: 'power-loss',
-    minutesMax: 4,
-    command: 'node',
-    args: ['dist/test/power_loss/main.js', '--rounds', '3', '--states', '1000', '--seconds', '40'],
-    count: single,
-  },
+  tapStep('power-loss', 5, ['fault', 'power_loss'], 1),
   // One at a time: scenarios attach devices and measure nothing, but each fills both cores.
   tapStep('scenario', 12, ['scenario'], 1),
   { name: 'demo', minutesMax: 8, command: 'node', args: ['dist/test/scenario/demo.js'], count: demo },

@@ -29,8 +29,27 @@ const OTHER_BLOCKS = 24;
 const FRAMES_MAX = 3;
 const VIOLATIONS_MAX = 8;
 
+/**
+ * What may be broken: `opens` that a store opens and finds nothing missing; R3, R4, R6; `checkpoint` that one that was made
+ * is there; `ingest` that the journal goes on; `agent` that an agent knows who it is and what it has used; `truth` that
+ * the journal in the end is what the writers saw.
+ */
+export const PROMISES = ['opens', 'R3', 'R4', 'R6', 'checkpoint', 'ingest', 'agent', 'truth'] as const;
+export type BrokenPromise = (typeof PROMISES)[number];
+export interface Violation {
+  promise: BrokenPromise;
+  text: string;
+}
+class Violations {
+  readonly all: Violation[] = [];
+
+  add(promise: BrokenPromise, text: string): void {
+    if (this.all.length < VIOLATIONS_MAX) this.all.push({ promise, text });
+  }
+}
+
 export interface Verdict {
-  violations: string[];
+  violations: Violations;
   /** What was looked at. */
   points: number;
   frames: number;
@@ -46,13 +65,14 @@ export class Judge {
 
   /** `directory`: the state. `points`: how many are compared, beside the newest one. `isMade`: the store was promised. */
   async judge(directory: string, promises: Promises, points: number, isMade: boolean): Promise<Verdict> {
-    const verdict: Verdict = { violations: [], points: 0, frames: 0 };
+    const verdict: Verdict = { violations: new Violations(), points: 0, frames: 0 };
     await this.judgeAgent(path.join(directory, STATE), promises, verdict);
     let store: Store;
     try {
       store = await Store.open(path.join(directory, STORE), native.lockFile);
     } catch (thrown) {
-      if (isMade) verdict.violations.push(`the store does not open: ${toAfterimageError(thrown).message}`);
+      if (isMade)
+        verdict.violations.add('opens', `the store does not open: ${toAfterimageError(thrown).message}`);
       return verdict;
     }
     let receiver: OpenedReceiver | null = null;
@@ -61,12 +81,11 @@ export class Judge {
       await receiver.open();
       await this.judgeMembers(receiver, promises, points, verdict);
     } catch (thrown) {
-      verdict.violations.push(`the receiver fails: ${(thrown as Error).stack ?? String(thrown)}`);
+      verdict.violations.add('opens', `the receiver fails: ${(thrown as Error).stack ?? String(thrown)}`);
     } finally {
       await receiver?.close();
       store.close();
     }
-    verdict.violations.splice(VIOLATIONS_MAX);
     return verdict;
   }
 
@@ -75,18 +94,23 @@ export class Judge {
       const { memory } = await MemberState.open(directory, GROUP, 'host', () => Buffer.alloc(16));
       if (promises.epoch === 0n) return;
       const id = `${formatUuid(memory.group)}/${formatUuid(memory.member)}`;
-      if (id !== this.member) violations.push(`the agent has forgotten who it is: ${id}, not ${this.member}`);
+      if (id !== this.member)
+        violations.add('agent', `the agent has forgotten who it is: ${id}, not ${this.member}`);
       const { epoch = 0n, lsnCeiling = 0n } = memory.stream ?? {};
       if (epoch < promises.epoch) {
-        violations.push(`the agent has shown itself with epoch ${promises.epoch} and remembers ${epoch}`);
+        violations.add(
+          'agent',
+          `the agent has shown itself with epoch ${promises.epoch} and remembers ${epoch}`,
+        );
       }
       if (lsnCeiling < promises.usedLsn) {
-        violations.push(
+        violations.add(
+          'agent',
           `the agent has used LSN ${promises.usedLsn} and remembers no more than ${lsnCeiling}`,
         );
       }
     } catch (thrown) {
-      violations.push(`the agent's state does not open: ${toAfterimageError(thrown).message}`);
+      violations.add('agent', `the agent's state does not open: ${toAfterimageError(thrown).message}`);
     }
   }
 
@@ -103,36 +127,37 @@ export class Judge {
     const member = receiver.members.get(uuid);
     if (row === null || member === null) {
       if (promises.durableLsn > 0n || promises.generation > 0n) {
-        violations.push(
+        violations.add(
+          'opens',
           `the member is not served: ${row === null ? 'unknown' : receiver.members.fault(uuid)}`,
         );
       }
       return;
     }
     for (const { firstLsn, lastLsn, reason } of catalog.damage.damage(uuid)) {
-      violations.push(`damage from LSN ${firstLsn} to ${lastLsn}: ${reason}`);
+      violations.add('opens', `damage from LSN ${firstLsn} to ${lastLsn}: ${reason}`);
     }
     const { durableLsn } = member.journal;
     if (durableLsn < promises.durableLsn) {
-      violations.push(`LSN ${promises.durableLsn} was acknowledged, the journal ends at ${durableLsn} (R4)`);
+      violations.add('R4', `LSN ${promises.durableLsn} was acknowledged, the journal ends at ${durableLsn}`);
     }
     const newest = catalog.generations.newest(uuid)?.generation ?? 0n;
     if (newest < promises.generation) {
-      violations.push(`generation ${promises.generation} was accepted, the newest one is ${newest}`);
+      violations.add('R4', `generation ${promises.generation} was accepted, the newest one is ${newest}`);
     }
     const spans = spansOf(readHistory(catalog, uuid));
     this.judgeSpans(spans, promises, violations);
     for (const [name, lsn] of promises.checkpoints) {
       const kept = catalog.checkpoints.checkpoint(row.group, name);
-      if (kept?.lsn !== lsn) violations.push(`checkpoint ${name} at LSN ${lsn} is not there`);
+      if (kept?.lsn !== lsn) violations.add('checkpoint', `checkpoint ${name} at LSN ${lsn} is not there`);
     }
     await this.judgePoints(receiver, spans, points, verdict);
-    if (violations.length > 0) return;
+    if (violations.all.length > 0) return;
     await this.judgeIngest(receiver, member, verdict);
   }
 
   /** R6: what was a point still is one. */
-  private judgeSpans(spans: readonly Span[], promises: Promises, violations: string[]): void {
+  private judgeSpans(spans: readonly Span[], promises: Promises, violations: Violations): void {
     for (const [generation, { firstLsn, lastLsn }] of promises.ordered) {
       if (lastLsn < firstLsn) continue;
       const isThere = spans.some(
@@ -144,8 +169,9 @@ export class Judge {
       );
       if (isThere) continue;
       const found = spans.map((span) => `${span.grade} ${span.generation}: ${span.firstLsn}-${span.lastLsn}`);
-      violations.push(
-        `LSN ${firstLsn} to ${lastLsn} of generation ${generation} were points, now there is ${found.join(', ')} (R6)`,
+      violations.add(
+        'R6',
+        `LSN ${firstLsn} to ${lastLsn} of generation ${generation} were points, now there is ${found.join(', ')}`,
       );
     }
   }
@@ -172,7 +198,7 @@ export class Judge {
     }
   }
 
-  private async judgePoint({ points }: OpenedReceiver, lsn: bigint, violations: string[]): Promise<void> {
+  private async judgePoint({ points }: OpenedReceiver, lsn: bigint, violations: Violations): Promise<void> {
     const resolved = await points.resolve(GROUP, `lsn:${lsn}`, false);
     const touched = this.truth.lastTouched(lsn, LAST_RECORDS);
     for (const { volume, options } of points.volumes(resolved, [])) {
@@ -181,9 +207,10 @@ export class Judge {
       for (let index = 0; index < OTHER_BLOCKS; index += 1) blocks.add(Math.floor(this.random() * all));
       const wrong = await this.wrongBlocks(volume.number, blocks, lsn, options);
       if (wrong.length > 0) {
-        violations.push(
+        violations.add(
+          'R3',
           `lsn:${lsn}: ${wrong.length} of ${blocks.size} blocks of ${volume.name} are wrong: ` +
-            `${wrong.slice(0, 5).join(', ')} (R3)`,
+            `${wrong.slice(0, 5).join(', ')}`,
         );
       }
     }
@@ -228,7 +255,10 @@ export class Judge {
       }
       const durable = await journal.append(await readPlace(place));
       if (durable !== place.lastLsn) {
-        verdict.violations.push(`after the frame up to ${place.lastLsn} the journal ends at ${durable}`);
+        verdict.violations.add(
+          'ingest',
+          `after the frame up to ${place.lastLsn} the journal ends at ${durable}`,
+        );
       }
       verdict.frames += 1;
       appended = durable;
@@ -255,11 +285,12 @@ class OpenedReceiver {
   private readonly runs: RunBuilds;
   private readonly watch: DamageWatch;
 
-  constructor(store: Store, violations: string[]) {
+  constructor(store: Store, violations: Violations) {
     // Whatever a receiver says of an error after power loss, it should have no reason to.
     const complain = (line: string): void => {
       const { err, msg } = JSON.parse(line) as { err?: { code?: string; message?: string }; msg: string };
-      violations.push(
+      violations.add(
+        'opens',
         `the receiver says: ${msg}${err === undefined ? '' : ` (${err.code ?? ''} ${err.message ?? ''})`}`,
       );
     };

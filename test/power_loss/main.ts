@@ -47,7 +47,7 @@ async function judged(recording: Recording): Promise<Summary> {
   say(`${recording.operations.length} operations, ${recording.promised.length} promises; syncs by kind:`);
   for (const [kind, count] of kinds) say(`  ${String(count).padStart(6)}  ${kind}`);
   const untrue = await judgeTruth(recording, seed);
-  for (const violation of untrue) console.error(`seed ${seed}: the journal in the end: ${violation}`);
+  for (const violation of untrue) console.error(`seed ${seed}: the journal in the end: ${violation.text}`);
   const summary = await prove(recording, {
     seed,
     states,
@@ -61,7 +61,10 @@ async function judged(recording: Recording): Promise<Summary> {
 }
 
 function shown({ index, kind, moment, violations, operations }: Failure): string {
-  const lines = [...violations.map((text) => `  ${text}`), ...operations.map((text) => `    ${text}`)];
+  const lines = [
+    ...violations.map(({ promise, text }) => `  ${promise}: ${text}`),
+    ...operations.map((text) => `    ${text}`),
+  ];
   return [`seed ${seed}, state ${index} (${kind}, moment ${moment}):`, ...lines].join('\n');
 }
 

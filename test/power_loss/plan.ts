@@ -14,6 +14,7 @@ export interface PlannedState {
 }
 
 const POINTS_MIN = 500;
+const STATES_PER_SYNC = 3;
 /** Of one kind of sync, so many are taken before the share of the frequent ones decides. */
 const RARE_MAX = 40;
 
@@ -26,7 +27,7 @@ export function planStates(
   const syncs = operations.filter(
     ({ kind, error }) => (kind === 'sync' || kind === 'syncdir') && error === 0,
   );
-  const chosen = chooseSyncs(syncs, Math.max(POINTS_MIN, Math.ceil(count / 10)), random);
+  const chosen = chooseSyncs(syncs, Math.max(POINTS_MIN, Math.ceil(count / STATES_PER_SYNC)), random);
   const planned = Array.from({ length: count }, (_, index) => {
     const sync = chosen[index % chosen.length] as Operation;
     const round = Math.floor(index / chosen.length);

@@ -10,12 +10,12 @@ import { describeOperation } from '../fault/operation_log.js';
 import { Oracle } from '../scenario/oracle.js';
 import { pseudorandom } from '../scenario/seed.js';
 import { replayAt } from '../replay/replay.js';
-import { Disk, type DiskState } from './disk.js';
-import { Judge } from './judge.js';
+import { Disk, type DiskFile, type DiskState } from './disk.js';
+import { Judge, type Violation } from './judge.js';
 import { planStates, type PlannedState } from './plan.js';
 import { keep, noPromises } from './promises.js';
 import { VOLUME_BYTES, VOLUMES, type Recording } from './recording.js';
-import { sampleState, SAMPLE_KINDS } from './sampler.js';
+import { sampleState, SAMPLE_KINDS, type Sample, type SampleKind } from './sampler.js';
 import { StateDirectories } from './state_directory.js';
 import { hashOf, Truth } from './truth.js';
 
@@ -23,13 +23,17 @@ export interface Failure {
   index: number;
   kind: string;
   moment: number;
-  violations: string[];
+  violations: Violation[];
   /** What was under way: the sync that the state lies next to, and what was uncertain. */
   operations: string[];
 }
 export interface Summary {
+  /** Opened, no two of them alike. */
   states: number;
-  distinct: number;
+  /** Not opened: no other than those that were could be found at the moment. */
+  repeated: number;
+  /** Not opened for want of time. */
+  leftOut: number;
   syncPoints: number;
   byKind: Record<string, number>;
   /** States in which something was uncertain. */
@@ -44,6 +48,7 @@ export interface ProofOptions {
   states: number;
   /** Only the state of that index, which stays. */
   only: number | null;
+  /** Of opening states. */
   secondsMax: number;
   onFailure: (failure: Failure) => void;
 }
@@ -54,6 +59,8 @@ const ORACLE_POINTS = 12;
 const DEEP_EVERY = 4;
 const DEEP_POINTS = 3;
 const FAILURES_MAX = 20;
+/** Tried where the planned kind gives nothing new. */
+const OTHER_KINDS: readonly SampleKind[] = ['torn', 'subset', 'tornLast', 'torn', 'all', 'none'];
 const UNCERTAIN_SHOWN = 12;
 
 export async function prove(recording: Recording, options: ProofOptions): Promise<Summary> {
@@ -74,7 +81,8 @@ export async function prove(recording: Recording, options: ProofOptions): Promis
   const promises = noPromises();
   const summary: Summary = {
     states: 0,
-    distinct: 0,
+    repeated: 0,
+    leftOut: 0,
     syncPoints: 0,
     byKind: Object.fromEntries(SAMPLE_KINDS.map((kind) => [kind, 0])),
     uncertainStates: 0,
@@ -83,13 +91,13 @@ export async function prove(recording: Recording, options: ProofOptions): Promis
     frames: 0,
     failures: [],
   };
-  const seen = new Set<string>();
+  const signatures = new Signatures();
   const syncs = new Set<number>();
-  const deadline = performance.now() + options.secondsMax * 1000;
+  const beginMs = performance.now();
   let next = 0;
   try {
     for (const state of planned) {
-      if (summary.failures.length >= FAILURES_MAX || performance.now() > deadline) break;
+      if (summary.failures.length >= FAILURES_MAX) break;
       disk.advance(state.moment);
       const { untilNs } = disk;
       for (let each = promised[next]; each !== undefined; each = promised[next]) {
@@ -98,24 +106,33 @@ export async function prove(recording: Recording, options: ProofOptions): Promis
         next += 1;
       }
       if (only !== null && state.index !== only) continue;
+      // The whole record gets its share of the time.
+      const share = (performance.now() - beginMs) / (options.secondsMax * 1000);
+      if (share > (state.index + 1) / planned.length) {
+        summary.leftOut += 1;
+        continue;
+      }
       const chance = pseudorandom(state.seed);
-      const sample = sampleState(disk, state.kind, chance);
-      const chosen = disk.choose(sample);
+      const fresh = newState(disk, state.kind, chance, signatures);
+      if (fresh === null) {
+        summary.repeated += 1;
+        continue;
+      }
+      const { sample, chosen } = fresh;
       const directory = await directories.make(chosen);
       const judge = new Judge(truth, member, chance);
       const points = state.index % DEEP_EVERY === 0 ? DEEP_POINTS : 0;
       const isMade = untilNs === null || recording.initNs < untilNs;
       const verdict = await judge.judge(directory, promises, points, isMade);
       summary.states += 1;
-      summary.byKind[state.kind] = (summary.byKind[state.kind] ?? 0) + 1;
+      summary.byKind[sample.kind] = (summary.byKind[sample.kind] ?? 0) + 1;
       summary.points += verdict.points;
       summary.frames += verdict.frames;
       summary.operationsUncertain += sample.uncertain;
       if (sample.uncertain > 0) summary.uncertainStates += 1;
       syncs.add(state.sync.index);
-      seen.add(signature(chosen));
-      if (verdict.violations.length > 0) {
-        const failure = describe(state, disk, verdict.violations);
+      if (verdict.violations.all.length > 0) {
+        const failure = describe(state, disk, verdict.violations.all);
         summary.failures.push(failure);
         options.onFailure(failure);
       }
@@ -125,13 +142,12 @@ export async function prove(recording: Recording, options: ProofOptions): Promis
   } finally {
     if (only === null) await rm(root, { recursive: true, force: true });
   }
-  summary.distinct = seen.size;
   summary.syncPoints = syncs.size;
   return summary;
 }
 
 /** What the writers saw decides whether the truth is true. Returns what is wrong with it. */
-export async function judgeTruth(recording: Recording, seed: number): Promise<string[]> {
+export async function judgeTruth(recording: Recording, seed: number): Promise<Violation[]> {
   const numbers = VOLUMES.map((_, number) => number);
   const oracle = new Oracle(
     recording.written,
@@ -145,16 +161,16 @@ export async function judgeTruth(recording: Recording, seed: number): Promise<st
     const { firstLsn, lastLsn } = ranges[index % ranges.length] ?? { firstLsn: 0n, lastLsn: 0n };
     return firstLsn + BigInt(Math.floor(random() * (Number(lastLsn - firstLsn) + 1)));
   });
-  const violations: string[] = [];
+  const violations: Violation[] = [];
   for await (const { lsn, contents } of replayAt(recording.memberDirectory, numbers, wanted)) {
     const images = numbers.map((number) => contents.get(number) ?? Buffer.alloc(0));
     for (const violation of oracle.judge(images, null).violations)
-      violations.push(`lsn:${lsn}: ${violation}`);
+      violations.push({ promise: 'truth', text: `lsn:${lsn}: ${violation}` });
   }
   return violations;
 }
 
-function describe(state: PlannedState, disk: Disk, violations: string[]): Failure {
+function describe(state: PlannedState, disk: Disk, violations: Violation[]): Failure {
   const { names, contents } = disk.uncertain();
   const uncertain = [...names, ...contents].sort((left, right) => left.begin - right.begin);
   return {
@@ -169,10 +185,43 @@ function describe(state: PlannedState, disk: Disk, violations: string[]): Failur
   };
 }
 
-/** Equal only for equal states. */
-function signature({ directories, files }: DiskState): string {
-  const parts = files.map(({ path: name, number, version, isCertain, content }) =>
-    isCertain ? `${name} ${number} ${version}` : `${name} ${hashOf(content())}`,
-  );
-  return hashOf(Buffer.from([...directories, ...parts].join('\n')));
+/** A state of this kind that was not there yet, else of another kind; null when none is found. */
+function newState(
+  disk: Disk,
+  kind: SampleKind,
+  chance: () => number,
+  signatures: Signatures,
+): { sample: Sample; chosen: DiskState } | null {
+  for (const each of [kind, ...OTHER_KINDS]) {
+    const sample = sampleState(disk, each, chance);
+    const chosen = disk.choose(sample);
+    if (signatures.add(chosen)) return { sample, chosen };
+    if (sample.uncertain === 0) return null;
+  }
+  return null;
+}
+
+/** Tells states that were seen before. */
+class Signatures {
+  private readonly seen = new Set<string>();
+  /** Of content that is certain, by file and version. */
+  private readonly hashes = new Map<string, string>();
+
+  /** Whether it is new. */
+  add({ directories, files }: DiskState): boolean {
+    const parts = files.map((file) => `${file.path} ${this.hash(file)}`);
+    const signature = hashOf(Buffer.from([...directories, ...parts].join('\n')));
+    if (this.seen.has(signature)) return false;
+    this.seen.add(signature);
+    return true;
+  }
+
+  private hash({ number, version, isCertain, content }: DiskFile): string {
+    const key = `${number} ${version}`;
+    const known = isCertain ? this.hashes.get(key) : undefined;
+    if (known !== undefined) return known;
+    const hash = hashOf(content());
+    if (isCertain) this.hashes.set(key, hash);
+    return hash;
+  }
 }

@@ -4,6 +4,7 @@
  * when, and the store as it was in the end.
  */
 import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -30,8 +31,11 @@ const WRITERS = 4;
 const PAUSE_MS = 10;
 const ROUND_MS = 3500;
 const WRITER_SECONDS_MAX = 90;
-/** A disk takes its time: while one sync is under way, others write. */
+/** A disk takes its time, microseconds: while one sync is under way, others write, and more waits for the next. */
 const SYNC_US = 1500;
+const SEGMENT_SYNC_US = 4000;
+/** What the volumes hold before they are protected is written in this time. */
+const BEFORE_SECONDS = 1;
 const STAMP_WRITER = fileURLToPath(new URL('../../../test/scenario/stamp_writer.py', import.meta.url));
 
 export interface Recording {
@@ -52,9 +56,11 @@ type Incident = (site: Site) => Promise<void>;
 export async function record(scratch: Scratch, seed: number, rounds: number): Promise<Recording> {
   const recorded = await FaultDirectory.start(scratch, 'disk');
   await recorded.add({ op: 'sync', path: '*', do: 'delay', us: SYNC_US });
+  await recorded.add({ op: 'sync', path: '*.seg', do: 'delay', us: SEGMENT_SYNC_US - SYNC_US });
   await recorded.add({ op: 'syncdir', path: '*', do: 'delay', us: SYNC_US });
   const backing = (name: string): string => scratch.path(`${name}.img`);
   for (const name of VOLUMES) await command('truncate', ['-s', String(VOLUME_BYTES), backing(name)]);
+  const written = await fill(scratch, seed, VOLUMES.map(backing));
   let relay: Relay | null = null;
   const site = await Site.create(scratch, {
     group: GROUP,
@@ -76,8 +82,7 @@ export async function record(scratch: Scratch, seed: number, rounds: number): Pr
   await site.settled();
 
   const random = pseudorandom(seed);
-  const written: Written[] = [];
-  let first = 1;
+  let first = written.reduce((max, { op }) => Math.max(max, op), 0) + 1;
   const incidents: Incident[] = [
     async ({ receiver }) => {
       await receiver.kill();
@@ -144,6 +149,25 @@ export async function record(scratch: Scratch, seed: number, rounds: number): Pr
     written,
     memberDirectory: await memberDirectory(store),
   };
+}
+
+/** Writes to the volumes before anybody protects them: their bases are not to be empty. */
+async function fill(scratch: Scratch, seed: number, files: readonly string[]): Promise<Written[]> {
+  const log = scratch.path('operations-before.jsonl');
+  const served = files.map((file, index) => ({ file, socket: scratch.path(`before-${index}.sock`) }));
+  const servers = served.map(({ file, socket }) =>
+    spawn('nbdkit', ['--foreground', '--unix', socket, 'file', file], { stdio: 'ignore' }),
+  );
+  try {
+    for (const { socket } of served) while (!existsSync(socket)) await sleep(20);
+    const targets = served.flatMap(({ socket }) => ['--target', `nbd+unix:///?socket=${socket}`]);
+    const run = ['--seed', String(seed - 1), '--seconds', String(BEFORE_SECONDS), '--log', log];
+    await command('/usr/bin/python3', [STAMP_WRITER, ...targets, ...run]);
+  } finally {
+    for (const server of servers) server.kill('SIGTERM');
+    for (const server of servers) await ended(server, 30);
+  }
+  return readOperations(log);
 }
 
 /** …/groups/<group>/<member>, of which this store has one. */

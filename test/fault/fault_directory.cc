@@ -3,9 +3,10 @@
 //
 //   fault-directory BACKING MOUNT_POINT LOG CONTROL_SOCKET
 //
-// Serves until SIGTERM, then unmounts. What it records is what reached the file system, in the order in which
-// that happened, with every sync; so that a program can work out what a disk might have held at any moment
-// (test/power_loss/). What it makes go wrong is told over the control socket, a line a request:
+// Serves until SIGTERM, then unmounts. What it records is what was there at first, and then what reached the
+// file system, in the order in which that happened, with every sync; so that a program can work out what a
+// disk might have held at any moment (test/power_loss/). What it makes go wrong is told over the control
+// socket, a line a request:
 //
 //   add op=OP path=GLOB do=fail|short|torn|delay [errno=EIO|ENOSPC|…] [bytes=N] [us=N] [after=N] [times=N] ->
 //   ok ID clear ID       0: all rules                     -> ok report         "ID SEEN STRUCK" of each rule
@@ -35,6 +36,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -428,9 +430,26 @@ constexpr fuse_operations kCallbacks = {
     .lseek = seek_file,
 };
 
+/// What is there before anything is done: files get their numbers, those above come before those below.
+void record_existing() {
+  namespace fs = std::filesystem;
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(self->backing)) {
+    Operation operation{.kind = Kind::kExists, .path = entry.path().string().substr(self->backing.size())};
+    struct stat status {};
+    if (entry.is_regular_file() && ::lstat(entry.path().c_str(), &status) == 0) {
+      uint64_t& number = self->files[status.st_ino];
+      if (number == 0) number = ++self->last_file;
+      operation.file = number;
+    }
+    self->log.begin(&operation);
+    self->log.end(&operation);
+  }
+}
+
 int run(char** arguments) {
   Directory directory(arguments[1], arguments[3]);
   self = &directory;
+  record_existing();
   ::umask(0);
   const int listener = listen_on(arguments[4]);
   if (listener < 0) {

@@ -64,13 +64,20 @@ export class FaultDirectory {
     private readonly control: string,
   ) {}
 
-  /** A new, empty one below `scratch`, gone with it. Builds the program where it is out of date. */
-  static async start(scratch: Scratch, name: string): Promise<FaultDirectory> {
+  /**
+   * One below `scratch`, gone with it: new and empty, or of what is in `existing`, which is its own from then on. Builds the
+   * program where it is out of date.
+   */
+  static async start(
+    scratch: Scratch,
+    name: string,
+    existing: string | null = null,
+  ): Promise<FaultDirectory> {
     await command('make', ['-s', '-C', SOURCES], { secondsMax: 300 });
     const at = (suffix: string): string => scratch.path(`${name}.${suffix}`);
-    const [backing, log, control] = [at('backing'), at('operations'), at('control')];
+    const [backing, log, control] = [existing ?? at('backing'), at('operations'), at('control')];
     const mount = scratch.path(name);
-    await mkdir(backing);
+    if (existing === null) await mkdir(backing);
     await mkdir(mount);
     const child = spawn(PROGRAM, [backing, mount, log, control], {
       stdio: ['ignore', 'ignore', 'inherit'],

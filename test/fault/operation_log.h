@@ -26,6 +26,7 @@ enum class Kind : uint8_t {
   kRemoveDirectory = 9,
   kSync = 10,
   kSyncDirectory = 11,
+  kExists = 12,  // was there before anything was recorded
 };
 
 /// One operation. `begin` and `end` are moments: every beginning and every end takes the next number, so that

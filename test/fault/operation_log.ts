@@ -15,6 +15,7 @@ const KINDS = [
   'rmdir',
   'sync',
   'syncdir',
+  'exists',
 ] as const;
 export type OperationKind = NonNullable<(typeof KINDS)[number]>;
 

@@ -14,6 +14,8 @@ export interface DiskChoice extends Choice {
 export interface DiskFile {
   path: string;
   number: number;
+  /** The file's own, whatever disk it is on. */
+  key: string;
   /** Of the file's content: the same number and version, when nothing of it is uncertain, are the same content. */
   version: number;
   isCertain: boolean;
@@ -28,12 +30,18 @@ export interface DiskState {
 type Event = { moment: number; ns: bigint; operation: Operation; isEnd: boolean };
 
 export class Disk {
+  private static count = 0;
+  private readonly id = (Disk.count += 1);
   private readonly files = new Map<number, FileContent>();
   private readonly names = new Names();
   private readonly events: Event[];
   private next = 0;
 
-  constructor(operations: readonly Operation[]) {
+  /** `existing`: what the files held, by path, that were there before anything was recorded. It is changed. */
+  constructor(
+    operations: readonly Operation[],
+    private readonly existing: ReadonlyMap<string, Buffer> = new Map(),
+  ) {
     this.events = operations
       .flatMap((operation): Event[] => [
         { moment: operation.begin, ns: operation.beginNs, operation, isEnd: false },
@@ -78,7 +86,14 @@ export class Disk {
       }
       const file = this.file(number);
       const { version, isCertain } = file;
-      files.push({ path, number, version, isCertain, content: () => file.choose(choice) });
+      files.push({
+        path,
+        number,
+        key: `${this.id} ${number}`,
+        version,
+        isCertain,
+        content: () => file.choose(choice),
+      });
     }
     return { directories, files };
   }
@@ -96,6 +111,11 @@ export class Disk {
       case 'truncate':
       case 'fallocate':
         if (!isEnd && error === 0) this.file(file).apply(operation);
+        return;
+      case 'exists':
+        if (isEnd) return;
+        this.names.exists(operation);
+        if (file !== 0) this.files.set(file, new FileContent(this.existing.get(operation.path)));
         return;
       case 'create':
       case 'mkdir':

@@ -30,12 +30,19 @@ interface Change {
 }
 
 export class FileContent {
-  private bytes = Buffer.alloc(0);
+  private bytes: Buffer;
   /** Of the certain content: `bytes` may have room behind it. */
-  private certainSize = 0;
-  private liveSize = 0;
+  private certainSize: number;
+  private liveSize: number;
   private changes: Change[] = [];
   private edition = 0;
+
+  /** `bytes`: what it held before anything was done. */
+  constructor(bytes: Buffer = Buffer.alloc(0)) {
+    this.bytes = bytes;
+    this.certainSize = bytes.length;
+    this.liveSize = bytes.length;
+  }
 
   /** Rises whenever a state of it may be another one than before. */
   get version(): number {

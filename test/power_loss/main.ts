@@ -38,7 +38,7 @@ async function keepIn(directory: string, recording: Recording): Promise<void> {
   kept = directory;
 }
 
-async function judged(recording: Recording): Promise<Summary> {
+async function judged(scratch: Scratch, recording: Recording): Promise<Summary> {
   const kinds = new Map<string, number>();
   for (const operation of recording.operations) {
     if (operation.kind !== 'sync' && operation.kind !== 'syncdir') continue;
@@ -48,48 +48,45 @@ async function judged(recording: Recording): Promise<Summary> {
   for (const [kind, count] of kinds) say(`  ${String(count).padStart(6)}  ${kind}`);
   const untrue = await judgeTruth(recording, seed);
   for (const violation of untrue) console.error(`seed ${seed}: the journal in the end: ${violation.text}`);
-  const summary = await prove(recording, {
+  const summary = await prove(scratch, recording, {
     seed,
     states,
-    only: values.only === undefined ? null : Number(values.only),
+    only: values.only ?? null,
     secondsMax: Number(values.seconds),
     onFailure: (failure) => console.error(shown(failure)),
   });
   if (untrue.length > 0)
-    summary.failures.push({ index: -1, kind: 'truth', moment: 0, violations: untrue, operations: [] });
+    summary.failures.push({ state: '', kind: 'truth', moment: 0, violations: untrue, operations: [] });
   return summary;
 }
 
-function shown({ index, kind, moment, violations, operations }: Failure): string {
+function shown({ state, kind, moment, violations, operations }: Failure): string {
   const lines = [
     ...violations.map(({ promise, text }) => `  ${promise}: ${text}`),
     ...operations.map((text) => `    ${text}`),
   ];
-  return [`seed ${seed}, state ${index} (${kind}, moment ${moment}):`, ...lines].join('\n');
+  return [`seed ${seed}, state ${state} (${kind}, moment ${moment}):`, ...lines].join('\n');
 }
 
 let summary: Summary;
-if (values.recording !== undefined) {
-  summary = await judged(await loadRecording(values.recording));
-} else {
-  const scratch = await Scratch.create('power-loss');
-  try {
-    const begin = performance.now();
-    const recording = await record(scratch, seed, Number(values.rounds));
-    say(`recorded in ${((performance.now() - begin) / 1000).toFixed(0)} s`);
-    if (values.keep !== undefined) await keepIn(values.keep, recording);
-    summary = await judged(recording);
-    if (summary.failures.length > 0 && kept === null) {
-      await keepIn(await mkdtemp(path.join(os.tmpdir(), 'afterimage-power-loss-kept-')), recording);
-    }
-  } finally {
-    await scratch.clean();
+const scratch = await Scratch.create('power-loss');
+try {
+  const begin = performance.now();
+  const loaded = values.recording === undefined ? null : await loadRecording(values.recording);
+  const recording = loaded ?? (await record(scratch, seed, Number(values.rounds)));
+  say(`recorded in ${((performance.now() - begin) / 1000).toFixed(0)} s`);
+  if (values.keep !== undefined) await keepIn(values.keep, recording);
+  summary = await judged(scratch, recording);
+  if (summary.failures.length > 0 && kept === null) {
+    await keepIn(await mkdtemp(path.join(os.tmpdir(), 'afterimage-power-loss-kept-')), recording);
   }
+} finally {
+  await scratch.clean();
 }
 const [failure] = summary.failures;
 if (failure !== undefined && kept !== null) {
   say(`the recording is in ${kept}; to make a state again and keep it:`);
-  const again = `--seed ${seed} --states ${states} --recording ${kept} --only ${failure.index}`;
+  const again = `--seed ${seed} --states ${states} --recording ${kept} --only ${failure.state.split(' ')[0]}`;
   say(`  npm run power-loss -- ${again}`);
 }
 const { failures, ...figures } = summary;

@@ -25,6 +25,13 @@ export class Names {
     return this.changes.map(({ operation }) => operation);
   }
 
+  /** A name that was there before anything was done. */
+  exists({ path: name, file }: Operation): void {
+    const number = file === 0 ? null : file;
+    this.live.set(name, number);
+    this.certain.set(name, number);
+  }
+
   /** Errors: a rename from one directory to another, which nobody here makes. */
   apply(operation: Operation): void {
     const { kind, path: name, target } = operation;

@@ -13,21 +13,24 @@ export interface PlannedState {
   sync: Operation;
 }
 
-const POINTS_MIN = 500;
+/** Distinct syncs, at least. */
+export const POINTS_MIN = 500;
 const STATES_PER_SYNC = 3;
 /** Of one kind of sync, so many are taken before the share of the frequent ones decides. */
 const RARE_MAX = 40;
 
-/** `count` states, ascending in moment. */
+/** `count` states around at least `pointsMin` syncs, where there are so many, ascending in moment. */
 export function planStates(
   operations: readonly Operation[],
   count: number,
+  pointsMin: number,
   random: () => number,
 ): PlannedState[] {
   const syncs = operations.filter(
     ({ kind, error }) => (kind === 'sync' || kind === 'syncdir') && error === 0,
   );
-  const chosen = chooseSyncs(syncs, Math.max(POINTS_MIN, Math.ceil(count / STATES_PER_SYNC)), random);
+  const chosen = chooseSyncs(syncs, Math.max(pointsMin, Math.ceil(count / STATES_PER_SYNC)), random);
+  if (chosen.length === 0) return [];
   const planned = Array.from({ length: count }, (_, index) => {
     const sync = chosen[index % chosen.length] as Operation;
     const round = Math.floor(index / chosen.length);

@@ -8,19 +8,22 @@ import os from 'node:os';
 import path from 'node:path';
 import { describeOperation } from '../fault/operation_log.js';
 import { Oracle } from '../scenario/oracle.js';
+import type { Scratch } from '../scenario/scratch.js';
 import { pseudorandom } from '../scenario/seed.js';
 import { replayAt } from '../replay/replay.js';
 import { Disk, type DiskFile, type DiskState } from './disk.js';
 import { Judge, type Violation } from './judge.js';
-import { planStates, type PlannedState } from './plan.js';
+import { planStates, POINTS_MIN, type PlannedState } from './plan.js';
 import { keep, noPromises } from './promises.js';
 import { VOLUME_BYTES, VOLUMES, type Recording } from './recording.js';
 import { sampleState, SAMPLE_KINDS, type Sample, type SampleKind } from './sampler.js';
+import { recordOpening } from './second_loss.js';
 import { StateDirectories } from './state_directory.js';
 import { hashOf, Truth } from './truth.js';
 
 export interface Failure {
-  index: number;
+  /** "17.0": state 17 of the plan, at the first attempt to find one that was not there before. */
+  state: string;
   kind: string;
   moment: number;
   violations: Violation[];
@@ -30,6 +33,8 @@ export interface Failure {
 export interface Summary {
   /** Opened, no two of them alike. */
   states: number;
+  /** Of them, after power was lost again while a receiver opened the first. */
+  secondStates: number;
   /** Not opened: no other than those that were could be found at the moment. */
   repeated: number;
   /** Not opened for want of time. */
@@ -46,8 +51,8 @@ export interface Summary {
 export interface ProofOptions {
   seed: number;
   states: number;
-  /** Only the state of that index, which stays. */
-  only: number | null;
+  /** Only the state of that name ("17.0"), which stays. */
+  only: string | null;
   /** Of opening states. */
   secondsMax: number;
   onFailure: (failure: Failure) => void;
@@ -58,29 +63,29 @@ const ORACLE_POINTS = 12;
 /** In one state of so many, more points are compared. */
 const DEEP_EVERY = 4;
 const DEEP_POINTS = 3;
+/** Of so many states one is opened on a disk that loses power again, and so many states of that are opened. */
+const SECOND_EVERY = 97;
+const SECOND_STATES = 16;
 const FAILURES_MAX = 20;
+const UNCERTAIN_SHOWN = 12;
 /** Tried where the planned kind gives nothing new. */
 const OTHER_KINDS: readonly SampleKind[] = ['torn', 'subset', 'tornLast', 'torn', 'all', 'none'];
-const UNCERTAIN_SHOWN = 12;
 
-export async function prove(recording: Recording, options: ProofOptions): Promise<Summary> {
-  const { seed, only } = options;
-  // SQLite makes this one anew whenever a first process opens the database.
-  const operations = recording.operations.filter(({ path: name }) => !name.endsWith('-shm'));
+/** Opens the states of a recording. What it leaves in the scratch directory goes with that. */
+export async function prove(scratch: Scratch, recording: Recording, options: ProofOptions): Promise<Summary> {
   const sizes = new Map(VOLUMES.map((_, number) => [number, VOLUME_BYTES]));
   const truth = await Truth.read(recording.memberDirectory, sizes);
-  const member = recording.memberDirectory.split(path.sep).slice(-2).join('/');
-  const random = pseudorandom(seed);
-  const planned = planStates(operations, options.states, random);
-  const promised = [...recording.promised].sort((left, right) => (left.ns < right.ns ? -1 : 1));
-  const disk = new Disk(operations);
-  const root = await mkdtemp(
-    path.join(existsSync('/dev/shm') ? '/dev/shm' : os.tmpdir(), 'afterimage-states-'),
-  );
-  const directories = new StateDirectories(root);
-  const promises = noPromises();
-  const summary: Summary = {
+  const parent = existsSync('/dev/shm') ? '/dev/shm' : os.tmpdir();
+  const root = await mkdtemp(path.join(parent, 'afterimage-states-'));
+  // A state that was asked for by name stays.
+  if (options.only === null) scratch.defer('states', () => rm(root, { recursive: true, force: true }));
+  return new Proof(scratch, recording, options, truth, new StateDirectories(root)).run();
+}
+
+class Proof {
+  private readonly summary: Summary = {
     states: 0,
+    secondStates: 0,
     repeated: 0,
     leftOut: 0,
     syncPoints: 0,
@@ -91,59 +96,129 @@ export async function prove(recording: Recording, options: ProofOptions): Promis
     frames: 0,
     failures: [],
   };
-  const signatures = new Signatures();
-  const syncs = new Set<number>();
-  const beginMs = performance.now();
-  let next = 0;
-  try {
+  private readonly signatures = new Signatures();
+  private readonly syncs = new Set<number>();
+  private readonly promises = noPromises();
+  /** `group/member`, as paths and catalog have them. */
+  private readonly member: string;
+
+  constructor(
+    private readonly scratch: Scratch,
+    private readonly recording: Recording,
+    private readonly options: ProofOptions,
+    private readonly truth: Truth,
+    private readonly directories: StateDirectories,
+  ) {
+    this.member = recording.memberDirectory.split(path.sep).slice(-2).join('/');
+  }
+
+  async run(): Promise<Summary> {
+    const { seed, states, secondsMax, only } = this.options;
+    // SQLite makes this one anew whenever a first process opens the database.
+    const operations = this.recording.operations.filter(({ path: name }) => !name.endsWith('-shm'));
+    const planned = planStates(operations, states, POINTS_MIN, pseudorandom(seed));
+    const promised = [...this.recording.promised].sort((left, right) => (left.ns < right.ns ? -1 : 1));
+    const disk = new Disk(operations);
+    const beginMs = performance.now();
+    let next = 0;
     for (const state of planned) {
-      if (summary.failures.length >= FAILURES_MAX) break;
+      if (this.summary.failures.length >= FAILURES_MAX) break;
       disk.advance(state.moment);
       const { untilNs } = disk;
       for (let each = promised[next]; each !== undefined; each = promised[next]) {
         if (untilNs !== null && each.ns >= untilNs) break;
-        keep(promises, each);
+        keep(this.promises, each);
         next += 1;
       }
-      if (only !== null && state.index !== only) continue;
+      if (only !== null && Math.floor(Number(only)) !== state.index) continue;
       // The whole record gets its share of the time.
-      const share = (performance.now() - beginMs) / (options.secondsMax * 1000);
+      const share = (performance.now() - beginMs) / (secondsMax * 1000);
       if (share > (state.index + 1) / planned.length) {
-        summary.leftOut += 1;
+        this.summary.leftOut += 1;
         continue;
       }
-      const chance = pseudorandom(state.seed);
-      const fresh = newState(disk, state.kind, chance, signatures);
-      if (fresh === null) {
-        summary.repeated += 1;
-        continue;
-      }
-      const { sample, chosen } = fresh;
-      const directory = await directories.make(chosen);
-      const judge = new Judge(truth, member, chance);
-      const points = state.index % DEEP_EVERY === 0 ? DEEP_POINTS : 0;
-      const isMade = untilNs === null || recording.initNs < untilNs;
-      const verdict = await judge.judge(directory, promises, points, isMade);
-      summary.states += 1;
-      summary.byKind[sample.kind] = (summary.byKind[sample.kind] ?? 0) + 1;
-      summary.points += verdict.points;
-      summary.frames += verdict.frames;
-      summary.operationsUncertain += sample.uncertain;
-      if (sample.uncertain > 0) summary.uncertainStates += 1;
-      syncs.add(state.sync.index);
-      if (verdict.violations.all.length > 0) {
-        const failure = describe(state, disk, verdict.violations.all);
-        summary.failures.push(failure);
-        options.onFailure(failure);
-      }
-      if (only === null) await directories.remove(directory);
-      else console.error(`the state is in ${directory}; opening it has changed it`);
+      const isMade = untilNs === null || this.recording.initNs < untilNs;
+      const made = this.newState(disk, state, only);
+      if (made === null) this.summary.repeated += 1;
+      else await this.open(disk, made, isMade);
     }
-  } finally {
-    if (only === null) await rm(root, { recursive: true, force: true });
+    this.summary.syncPoints = this.syncs.size;
+    return this.summary;
   }
-  summary.syncPoints = syncs.size;
-  return summary;
+
+  private async open(disk: Disk, made: MadeState, isMade: boolean): Promise<void> {
+    const { state, chosen } = made;
+    const { index } = state;
+    let directory = await this.directories.make(chosen);
+    await this.judge(disk, made, directory, isMade);
+    if (this.options.only !== null) {
+      console.error(`the state is in ${directory}; opening it has changed it`);
+    } else {
+      await this.directories.remove(directory);
+    }
+    this.syncs.add(state.sync.index);
+    if (index % SECOND_EVERY !== 0) return;
+    directory = await this.directories.make(chosen);
+    const root = await mkdtemp(path.join(this.directories.directory, 'second-'));
+    const directories = new StateDirectories(root);
+    const second = await recordOpening(this.scratch, `second-${index}`, chosen, directory, (mount) =>
+      this.judge(disk, made, mount, isMade),
+    );
+    await this.directories.remove(directory);
+    for (const again of planStates(second.operations, SECOND_STATES, 0, pseudorandom(state.seed))) {
+      second.disk.advance(again.moment);
+      const next = this.newState(second.disk, again, null);
+      if (next === null) continue;
+      const left = await directories.make(next.chosen);
+      this.summary.secondStates += 1;
+      await this.judge(second.disk, { ...next, name: `${made.name} and ${next.name}` }, left, isMade);
+      await directories.remove(left);
+    }
+    await rm(root, { recursive: true, force: true });
+  }
+
+  private async judge(disk: Disk, made: MadeState, directory: string, isMade: boolean): Promise<void> {
+    const { summary } = this;
+    const { state, sample, name } = made;
+    const judge = new Judge(this.truth, this.member, pseudorandom(state.seed));
+    const points = state.index % DEEP_EVERY === 0 ? DEEP_POINTS : 0;
+    const verdict = await judge.judge(directory, this.promises, points, isMade);
+    summary.states += 1;
+    summary.byKind[sample.kind] = (summary.byKind[sample.kind] ?? 0) + 1;
+    summary.points += verdict.points;
+    summary.frames += verdict.frames;
+    summary.operationsUncertain += sample.uncertain;
+    if (sample.uncertain > 0) summary.uncertainStates += 1;
+    const { all } = verdict.violations;
+    if (all.length === 0) return;
+    const failure = { state: name, kind: sample.kind, moment: state.moment, violations: all };
+    const operations = surroundings(state, disk);
+    summary.failures.push({ ...failure, operations });
+    this.options.onFailure({ ...failure, operations });
+  }
+
+  /**
+   * A state of the planned kind that was not there yet, else of another kind; null when none is found. `only`: the one of
+   * that name, whatever was there before.
+   */
+  private newState(disk: Disk, state: PlannedState, only: string | null): MadeState | null {
+    for (const [attempt, kind] of [state.kind, ...OTHER_KINDS].entries()) {
+      const name = `${state.index}.${attempt}`;
+      if (only !== null && only !== name) continue;
+      const sample = sampleState(disk, kind, pseudorandom(state.seed + attempt));
+      const chosen = disk.choose(sample);
+      if (this.signatures.add(chosen)) return { name, state, sample, chosen };
+      if (sample.uncertain === 0) return null;
+    }
+    return null;
+  }
+}
+
+interface MadeState {
+  name: string;
+  state: PlannedState;
+  sample: Sample;
+  chosen: DiskState;
 }
 
 /** What the writers saw decides whether the truth is true. Returns what is wrong with it. */
@@ -170,35 +245,13 @@ export async function judgeTruth(recording: Recording, seed: number): Promise<Vi
   return violations;
 }
 
-function describe(state: PlannedState, disk: Disk, violations: Violation[]): Failure {
+function surroundings({ sync }: PlannedState, disk: Disk): string[] {
   const { names, contents } = disk.uncertain();
   const uncertain = [...names, ...contents].sort((left, right) => left.begin - right.begin);
-  return {
-    index: state.index,
-    kind: state.kind,
-    moment: state.moment,
-    violations,
-    operations: [
-      `near ${describeOperation(state.sync)}`,
-      ...uncertain.slice(-UNCERTAIN_SHOWN).map((operation) => `uncertain ${describeOperation(operation)}`),
-    ],
-  };
-}
-
-/** A state of this kind that was not there yet, else of another kind; null when none is found. */
-function newState(
-  disk: Disk,
-  kind: SampleKind,
-  chance: () => number,
-  signatures: Signatures,
-): { sample: Sample; chosen: DiskState } | null {
-  for (const each of [kind, ...OTHER_KINDS]) {
-    const sample = sampleState(disk, each, chance);
-    const chosen = disk.choose(sample);
-    if (signatures.add(chosen)) return { sample, chosen };
-    if (sample.uncertain === 0) return null;
-  }
-  return null;
+  return [
+    `near ${describeOperation(sync)}`,
+    ...uncertain.slice(-UNCERTAIN_SHOWN).map((operation) => `uncertain ${describeOperation(operation)}`),
+  ];
 }
 
 /** Tells states that were seen before. */
@@ -216,8 +269,8 @@ class Signatures {
     return true;
   }
 
-  private hash({ number, version, isCertain, content }: DiskFile): string {
-    const key = `${number} ${version}`;
+  private hash({ key: file, version, isCertain, content }: DiskFile): string {
+    const key = `${file} ${version}`;
     const known = isCertain ? this.hashes.get(key) : undefined;
     if (known !== undefined) return known;
     const hash = hashOf(content());

@@ -34,7 +34,7 @@ t.test(`after power loss at any moment (seed ${SEED})`, { skip: skipUnless(isRoo
   t.teardown(() => scratch.clean());
   const recording = await record(scratch, SEED, ROUNDS);
   const violations: Violation[] = await judgeTruth(recording, SEED);
-  const summary = await prove(recording, {
+  const summary = await prove(scratch, recording, {
     seed: SEED,
     states: STATES,
     only: null,

@@ -16,6 +16,7 @@ interface Kept {
   size: bigint;
 }
 
+/** Of one disk: its files are known by their numbers. */
 export class StateDirectories {
   private readonly kept = new Map<number, Kept>();
   private made = 0;
@@ -34,6 +35,11 @@ export class StateDirectories {
       if (!(await this.linked(file, target))) await writeSparse(target, file.content());
     }
     return directory;
+  }
+
+  /** Of the root: it is the caller's to remove. */
+  get directory(): string {
+    return this.root;
   }
 
   async remove(directory: string): Promise<void> {

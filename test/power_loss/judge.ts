@@ -27,6 +27,8 @@ const LAST_RECORDS = 24;
 const OTHER_BLOCKS = 24;
 /** Frames that are appended to a state. */
 const FRAMES_MAX = 3;
+/** Read at once. */
+const STRETCH_BLOCKS_MAX = 256;
 const VIOLATIONS_MAX = 8;
 
 /**
@@ -63,7 +65,10 @@ export class Judge {
     private readonly random: () => number,
   ) {}
 
-  /** `directory`: the state. `points`: how many are compared, beside the newest one. `isMade`: the store was promised. */
+  /**
+   * `directory`: the state. `points`: how many are compared, beside the newest one, which is compared whole where there are
+   * others. `isMade`: the store was promised.
+   */
   async judge(directory: string, promises: Promises, points: number, isMade: boolean): Promise<Verdict> {
     const verdict: Verdict = { violations: new Violations(), points: 0, frames: 0 };
     await this.judgeAgent(path.join(directory, STATE), promises, verdict);
@@ -192,19 +197,28 @@ export class Judge {
       const length = Number(lastLsn - firstLsn) + 1;
       lsns.add(firstLsn + BigInt(Math.floor(this.random() * length)));
     }
+    let isWhole = count > 0;
     for (const lsn of lsns) {
       verdict.points += 1;
-      await this.judgePoint(receiver, lsn, verdict.violations);
+      await this.judgePoint(receiver, lsn, isWhole, verdict.violations);
+      isWhole = false;
     }
   }
 
-  private async judgePoint({ points }: OpenedReceiver, lsn: bigint, violations: Violations): Promise<void> {
+  private async judgePoint(
+    { points }: OpenedReceiver,
+    lsn: bigint,
+    isWhole: boolean,
+    violations: Violations,
+  ): Promise<void> {
     const resolved = await points.resolve(GROUP, `lsn:${lsn}`, false);
     const touched = this.truth.lastTouched(lsn, LAST_RECORDS);
     for (const { volume, options } of points.volumes(resolved, [])) {
       const blocks = new Set(touched.get(volume.number) ?? []);
       const all = Number(volume.size) / BLOCK_BYTES;
-      for (let index = 0; index < OTHER_BLOCKS; index += 1) blocks.add(Math.floor(this.random() * all));
+      for (let index = 0; index < (isWhole ? all : OTHER_BLOCKS); index += 1) {
+        blocks.add(isWhole ? index : Math.floor(this.random() * all));
+      }
       const wrong = await this.wrongBlocks(volume.number, blocks, lsn, options);
       if (wrong.length > 0) {
         violations.add(
@@ -225,10 +239,13 @@ export class Judge {
     const wrong: number[] = [];
     const device = await native.openPoint(options);
     try {
-      const content = Buffer.alloc(BLOCK_BYTES);
-      for (const block of blocks) {
-        await device.read(BigInt(block) * BigInt(BLOCK_BYTES), content);
-        if (hashOf(content) !== this.truth.hashAt(volume, block, lsn)) wrong.push(block);
+      for (const { first, count } of stretches(blocks)) {
+        const content = Buffer.alloc(count * BLOCK_BYTES);
+        await device.read(BigInt(first) * BigInt(BLOCK_BYTES), content);
+        for (let index = 0; index < count; index += 1) {
+          const own = content.subarray(index * BLOCK_BYTES, (index + 1) * BLOCK_BYTES);
+          if (hashOf(own) !== this.truth.hashAt(volume, first + index, lsn)) wrong.push(first + index);
+        }
       }
     } finally {
       await device.close();
@@ -273,8 +290,20 @@ export class Judge {
     )
       return;
     verdict.points += 1;
-    await this.judgePoint(receiver, appended, verdict.violations);
+    await this.judgePoint(receiver, appended, false, verdict.violations);
   }
+}
+
+/** Neighbours together, at most STRETCH_BLOCKS_MAX of them. */
+function stretches(blocks: ReadonlySet<number>): { first: number; count: number }[] {
+  const found: { first: number; count: number }[] = [];
+  for (const block of [...blocks].sort((left, right) => left - right)) {
+    const last = found.at(-1);
+    if (last !== undefined && last.first + last.count === block && last.count < STRETCH_BLOCKS_MAX)
+      last.count += 1;
+    else found.push({ first: block, count: 1 });
+  }
+  return found;
 }
 
 /** The receiver's parts as receiver/main.ts puts them together, without its servers. */

@@ -9,7 +9,7 @@ import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { FaultDirectory } from '../fault/fault_directory.js';
+import { FaultDirectory, type FaultRule } from '../fault/fault_directory.js';
 import type { Operation } from '../fault/operation_log.js';
 import { command, ended } from '../scenario/command.js';
 import { readOperations, type Operation as Written } from '../scenario/oracle.js';
@@ -31,6 +31,8 @@ const WRITERS = 4;
 const PAUSE_MS = 10;
 const ROUND_MS = 3500;
 const WRITER_SECONDS_MAX = 90;
+/** Until a fault has struck: what it strikes is done at least once a second. */
+const STRUCK_MS_MAX = 5000;
 /** A disk takes its time, microseconds: while one sync is under way, others write, and more waits for the next. */
 const SYNC_US = 1500;
 const SEGMENT_SYNC_US = 4000;
@@ -51,7 +53,47 @@ export interface Recording {
 }
 
 /** What happens in a round while the writers write. */
-type Incident = (site: Site) => Promise<void>;
+type Incident = (site: Site, disk: FaultDirectory) => Promise<void>;
+
+const INCIDENTS: readonly Incident[] = [
+  async ({ receiver }) => {
+    await receiver.kill();
+    await receiver.start();
+  },
+  async (site) => {
+    // Longer than the ring lasts: a new generation, and a resync through the journal.
+    await site.receiver.stop();
+    await site.waitFor('tracking', 60, ({ state }) => state === 'tracking');
+    await site.receiver.start();
+  },
+  faults({ op: 'sync', path: '*.seg', do: 'fail', times: 1 }),
+  async ({ receiver }) => {
+    await receiver.stop();
+    await receiver.start();
+  },
+  faults({ op: 'write', path: '*.seg', do: 'torn', bytes: 512, times: 1 }),
+  async ({ receiver }) => {
+    // Again before it has found its feet.
+    await receiver.kill();
+    await receiver.start();
+    await receiver.kill();
+    await receiver.start();
+  },
+  faults({ op: 'write', path: '*.seg', do: 'fail', errno: 'ENOSPC', times: 3 }),
+  faults({ op: 'sync', path: '*-wal', do: 'fail', times: 1 }),
+];
+
+/** The disk fails so; whoever writes to it has to notice, and the agent comes back. */
+function faults(rule: FaultRule): Incident {
+  return async (_site, disk) => {
+    const id = await disk.add(rule);
+    for (const deadline = Date.now() + STRUCK_MS_MAX; Date.now() < deadline; await sleep(20)) {
+      const report = (await disk.report()).find((each) => each.id === id);
+      if ((report?.struck ?? 0) >= (rule.times ?? 1)) break;
+    }
+    await disk.clear(id);
+  };
+}
 
 export async function record(scratch: Scratch, seed: number, rounds: number): Promise<Recording> {
   const recorded = await FaultDirectory.start(scratch, 'disk');
@@ -83,29 +125,6 @@ export async function record(scratch: Scratch, seed: number, rounds: number): Pr
 
   const random = pseudorandom(seed);
   let first = written.reduce((max, { op }) => Math.max(max, op), 0) + 1;
-  const incidents: Incident[] = [
-    async ({ receiver }) => {
-      await receiver.kill();
-      await receiver.start();
-    },
-    async (each) => {
-      // Longer than the ring lasts: a new generation, and a resync through the journal.
-      await each.receiver.stop();
-      await each.waitFor('tracking', 60, ({ state }) => state === 'tracking');
-      await each.receiver.start();
-    },
-    async ({ receiver }) => {
-      await receiver.stop();
-      await receiver.start();
-    },
-    async ({ receiver }) => {
-      // Again before it has found its feet.
-      await receiver.kill();
-      await receiver.start();
-      await receiver.kill();
-      await receiver.start();
-    },
-  ];
   for (let round = 0; round < rounds; round += 1) {
     const log = scratch.path(`operations-${round}.jsonl`);
     const group = await site.agentGroup();
@@ -119,8 +138,8 @@ export async function record(scratch: Scratch, seed: number, rounds: number): Pr
     await site.ask('checkpoint', 'create', GROUP, `round-${round}`);
     between.cut();
     await sleep(random() * ROUND_MS);
-    const incident = incidents[round % incidents.length];
-    await incident?.(site);
+    // Another seed begins elsewhere.
+    await INCIDENTS[(seed + round) % INCIDENTS.length]?.(site, recorded);
     await sleep(random() * ROUND_MS);
     writers.kill('SIGTERM');
     const status = await ended(writers, WRITER_SECONDS_MAX);

@@ -58,9 +58,7 @@ Outcome publish(const std::string& path, std::span<const std::byte> head, std::s
   if (!file) return system_error("IO_ERROR", "create " + temporary, errno);
   if (const Errno error = write_all(file.get(), head)) return failed("write ", error);
   if (const Errno error = write_all(file.get(), pages)) return failed("write ", error);
-#ifndef AFTERIMAGE_SABOTAGE_RUN_UNSYNCED  // breaks R3: a run that has its name and not its bytes
   if (const Errno error = JournalFile::system().fsync(file.get())) return failed("sync ", error);
-#endif
   if (::rename(temporary.c_str(), path.c_str()) != 0) return failed("rename ", errno);
   const std::string directory = path.substr(0, path.find_last_of('/') + 1);
   const Fd parent(::open(directory.empty() ? "." : directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));

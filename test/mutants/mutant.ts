@@ -108,7 +108,6 @@ export const MUTANTS: readonly Mutant[] = [
     scenario: { file: 'scenario/outage', assertion: /takes nothing away \(R6\)$/ },
   },
   { name: 'SEGMENT_NAME_UNSYNCED', breaks: 'R4', native: [], scenario: POWER_LOSS },
-  { name: 'RUN_UNSYNCED', breaks: 'R3', native: [], scenario: POWER_LOSS },
   {
     name: 'CATALOG_NORMAL',
     breaks: 'R4',

@@ -2,7 +2,7 @@
  * Opens a state as a receiver and an agent open theirs after power loss, by the same modules, and says which promises are
  * broken in it.
  */
-import { open } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import pino from 'pino';
 import { MemberState } from '../../agent/state.js';
@@ -10,6 +10,7 @@ import * as native from '../../native/index.js';
 import { toAfterimageError } from '../../proto/errors.js';
 import { formatUuid } from '../../proto/uuid.js';
 import { Catalog } from '../../receiver/catalog/catalog.js';
+import type { MemberRow } from '../../receiver/catalog/members.js';
 import { DamageWatch } from '../../receiver/journal/damage_watch.js';
 import { segmentVolumes } from '../../receiver/journal/opening.js';
 import { RunBuilds } from '../../receiver/journal/runs.js';
@@ -150,6 +151,18 @@ export class Judge {
     if (newest < promises.generation) {
       violations.add('R4', `generation ${promises.generation} was accepted, the newest one is ${newest}`);
     }
+    for (const { number, name, baseState, syncOffset } of catalog.volumes.volumes(uuid)) {
+      const base = promises.bases.get(number);
+      // A generation that begins before a base is complete empties it.
+      if (base === undefined || base.generation !== newest || baseState === 'BASE_COMPLETE') continue;
+      if (baseState === 'BASE_EMPTY' || syncOffset < base.offset) {
+        violations.add(
+          'R4',
+          `the base of ${name} was there up to ${base.offset}, now ${baseState} ${syncOffset}`,
+        );
+      }
+    }
+    await this.judgeBases(receiver, row, newest, violations);
     const spans = spansOf(readHistory(catalog, uuid));
     this.judgeSpans(spans, promises, violations);
     for (const [name, lsn] of promises.checkpoints) {
@@ -159,6 +172,25 @@ export class Judge {
     await this.judgePoints(receiver, spans, points, verdict);
     if (violations.all.length > 0) return;
     await this.judgeIngest(receiver, member, verdict);
+  }
+
+  /** What the catalog says that a base holds, it holds: the initial sync writes each place once. */
+  private async judgeBases(
+    { catalog, store }: OpenedReceiver,
+    { uuid, group }: MemberRow,
+    newest: bigint,
+    violations: Violations,
+  ): Promise<void> {
+    for (const { number, name, uuid: volume, baseState, syncOffset } of catalog.volumes.volumes(uuid)) {
+      if (baseState !== 'BASE_SYNCING' || syncOffset === 0n || newest !== this.truth.baseGeneration) continue;
+      const content = await readFile(store.baseFile(group, uuid, volume));
+      const isSame = this.truth
+        .base(number)
+        .subarray(0, Number(syncOffset))
+        .equals(content.subarray(0, Number(syncOffset)));
+      if (!isSame)
+        violations.add('R3', `the base of ${name} does not hold what it was sent below ${syncOffset}`);
+    }
   }
 
   /** R6: what was a point still is one. */
@@ -314,7 +346,10 @@ class OpenedReceiver {
   private readonly runs: RunBuilds;
   private readonly watch: DamageWatch;
 
-  constructor(store: Store, violations: Violations) {
+  constructor(
+    readonly store: Store,
+    violations: Violations,
+  ) {
     // Whatever a receiver says of an error after power loss, it should have no reason to.
     const complain = (line: string): void => {
       const { err, msg } = JSON.parse(line) as { err?: { code?: string; message?: string }; msg: string };

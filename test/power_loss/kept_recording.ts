@@ -10,17 +10,18 @@ interface Rest {
   promised: PromisedAt[];
   written: Written[];
   initNs: bigint;
+  baseLsns: [number, bigint][];
 }
 
 const BIGINT = /^-?\d+n$/;
 
 export async function keepRecording(directory: string, recording: Recording): Promise<void> {
-  const { operationLog, memberDirectory: member, promised, written, initNs } = recording;
+  const { operationLog, memberDirectory: member, promised, written, initNs, baseLsns } = recording;
   const [group = '', own = ''] = member.split(path.sep).slice(-2);
   await mkdir(directory, { recursive: true });
   await copyFile(operationLog, path.join(directory, 'operations'));
   await cp(member, path.join(directory, 'store', 'groups', group, own), { recursive: true });
-  const rest: Rest = { promised, written, initNs };
+  const rest: Rest = { promised, written, initNs, baseLsns: [...baseLsns] };
   const text = JSON.stringify(rest, (_key, value: unknown) =>
     typeof value === 'bigint' ? `${value}n` : value,
   );
@@ -35,6 +36,7 @@ export async function loadRecording(directory: string): Promise<Recording> {
   const operationLog = path.join(directory, 'operations');
   return {
     ...rest,
+    baseLsns: new Map(rest.baseLsns),
     operationLog,
     operations: await readOperationLog(operationLog),
     memberDirectory: await memberDirectory(path.join(directory, 'store')),

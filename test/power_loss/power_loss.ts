@@ -74,7 +74,7 @@ const OTHER_KINDS: readonly SampleKind[] = ['torn', 'subset', 'tornLast', 'torn'
 /** Opens the states of a recording. What it leaves in the scratch directory goes with that. */
 export async function prove(scratch: Scratch, recording: Recording, options: ProofOptions): Promise<Summary> {
   const sizes = new Map(VOLUMES.map((_, number) => [number, VOLUME_BYTES]));
-  const truth = await Truth.read(recording.memberDirectory, sizes);
+  const truth = await Truth.read(recording.memberDirectory, sizes, recording.baseLsns);
   const parent = existsSync('/dev/shm') ? '/dev/shm' : os.tmpdir();
   const root = await mkdtemp(path.join(parent, 'afterimage-states-'));
   // A state that was asked for by name stays.
@@ -223,6 +223,7 @@ interface MadeState {
 
 /** What the writers saw decides whether the truth is true. Returns what is wrong with it. */
 export async function judgeTruth(recording: Recording, seed: number): Promise<Violation[]> {
+  const { memberDirectory, baseLsns } = recording;
   const numbers = VOLUMES.map((_, number) => number);
   const oracle = new Oracle(
     recording.written,
@@ -237,7 +238,7 @@ export async function judgeTruth(recording: Recording, seed: number): Promise<Vi
     return firstLsn + BigInt(Math.floor(random() * (Number(lastLsn - firstLsn) + 1)));
   });
   const violations: Violation[] = [];
-  for await (const { lsn, contents } of replayAt(recording.memberDirectory, numbers, wanted)) {
+  for await (const { lsn, contents } of replayAt(memberDirectory, numbers, wanted, baseLsns)) {
     const images = numbers.map((number) => contents.get(number) ?? Buffer.alloc(0));
     for (const violation of oracle.judge(images, null).violations)
       violations.push({ promise: 'truth', text: `lsn:${lsn}: ${violation}` });

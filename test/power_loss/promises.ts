@@ -12,6 +12,8 @@ export type Promised =
   | { kind: 'generation'; generation: bigint; firstLsn: bigint }
   /** R6: from `lsn` on every durable record of the generation is a point. */
   | { kind: 'ordered'; generation: bigint; lsn: bigint }
+  /** Of the volume's base everything below `offset` is on stable storage. */
+  | { kind: 'base'; generation: bigint; volume: number; offset: bigint }
   | { kind: 'checkpoint'; name: string; lsn: bigint }
   /** The agent has shown itself with this epoch: it never shows it again as another process. */
   | { kind: 'epoch'; epoch: bigint }
@@ -25,6 +27,8 @@ export interface Promises {
   generation: bigint;
   /** By generation: the first LSN that is a point, and the last durable one, which may lie below it. */
   ordered: Map<bigint, { firstLsn: bigint; lastLsn: bigint }>;
+  /** By volume: how far its base was written, in which generation. */
+  bases: Map<number, { generation: bigint; offset: bigint }>;
   checkpoints: Map<string, bigint>;
   epoch: bigint;
   usedLsn: bigint;
@@ -35,6 +39,7 @@ export function noPromises(): Promises {
     durableLsn: 0n,
     generation: 0n,
     ordered: new Map(),
+    bases: new Map(),
     checkpoints: new Map(),
     epoch: 0n,
     usedLsn: 0n,
@@ -56,6 +61,11 @@ export function keep(promises: Promises, promised: Promised): void {
     case 'ordered':
       promises.ordered.set(promised.generation, { firstLsn: promised.lsn, lastLsn: promises.durableLsn });
       return;
+    case 'base': {
+      const { volume, generation, offset } = promised;
+      promises.bases.set(volume, { generation, offset });
+      return;
+    }
     case 'checkpoint':
       promises.checkpoints.set(promised.name, promised.lsn);
       return;
@@ -105,6 +115,8 @@ export class SessionEar {
       this.generation = message.generationAccepted.generation;
       this.synced.clear();
       this.tell({ kind: 'generation', ...this.begun });
+    } else if ('syncAck' in message) {
+      this.tell({ kind: 'base', generation: this.generation, ...message.syncAck });
     } else if ('syncComplete' in message) {
       const { volume, lsn } = message.syncComplete;
       this.synced.set(volume, lsn);

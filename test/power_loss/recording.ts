@@ -3,6 +3,7 @@
  * write, connections are cut, and daemons are killed and started again. What comes of it is the record, what was promised
  * when, and the store as it was in the end.
  */
+import Database from 'better-sqlite3';
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
@@ -36,6 +37,9 @@ const STRUCK_MS_MAX = 5000;
 /** A disk takes its time, microseconds: while one sync is under way, others write, and more waits for the next. */
 const SYNC_US = 1500;
 const SEGMENT_SYNC_US = 4000;
+/** The first sync has some 50 of these to make: it shall last for a while. */
+const BASE_WRITE_US = 80_000;
+const SYNC_MS = 1000;
 /** What the volumes hold before they are protected is written in this time. */
 const BEFORE_SECONDS = 1;
 const STAMP_WRITER = fileURLToPath(new URL('../../../test/scenario/stamp_writer.py', import.meta.url));
@@ -48,6 +52,8 @@ export interface Recording {
   /** When `receiver init` had ended, CLOCK_MONOTONIC. */
   initNs: bigint;
   written: Written[];
+  /** `base_lsn` of the volumes by number, as the catalog had it in the end: records up to there are not applied. */
+  baseLsns: ReadonlyMap<number, bigint>;
   /** The member's directory in the store as it was in the end. */
   memberDirectory: string;
 }
@@ -120,10 +126,21 @@ export async function record(scratch: Scratch, seed: number, rounds: number): Pr
   if (between === null) throw new Error('the agent has no way to the receiver');
   scratch.defer('relay', () => between.stop());
   const initNs = process.hrtime.bigint();
+  const random = pseudorandom(seed);
+  const slow = await recorded.add({ op: 'write', path: '*.img', do: 'delay', us: BASE_WRITE_US });
   await site.start();
+  // While the first sync is under way: it begins anew, in another generation.
+  await site.agent.kill();
+  await site.agent.start();
+  // And it goes on where it was.
+  await sleep(random() * SYNC_MS);
+  between.cut();
+  await sleep(random() * SYNC_MS);
+  await site.receiver.kill();
+  await site.receiver.start();
+  await recorded.clear(slow);
   await site.settled();
 
-  const random = pseudorandom(seed);
   let first = written.reduce((max, { op }) => Math.max(max, op), 0) + 1;
   for (let round = 0; round < rounds; round += 1) {
     const log = scratch.path(`operations-${round}.jsonl`);
@@ -166,8 +183,20 @@ export async function record(scratch: Scratch, seed: number, rounds: number): Pr
     promised: between.promised,
     initNs,
     written,
+    baseLsns: baseLsns(path.join(store, 'catalog.sqlite')),
     memberDirectory: await memberDirectory(store),
   };
+}
+
+function baseLsns(catalog: string): Map<number, bigint> {
+  const database = new Database(catalog, { readonly: true });
+  database.defaultSafeIntegers(true);
+  const rows = database.prepare<[], { number: bigint; lsn: bigint }>(
+    'SELECT number, base_lsn AS lsn FROM volumes',
+  );
+  const found = new Map(rows.all().map(({ number, lsn }) => [Number(number), lsn]));
+  database.close();
+  return found;
 }
 
 /** Writes to the volumes before anybody protects them: their bases are not to be empty. */

@@ -38,10 +38,16 @@ export class Truth {
   readonly frames = new Map<bigint, FramePlace>();
   /** The records that changed something, ascending. */
   private readonly touched: Touched[] = [];
-  lastLsn = 0n;
+  private readonly bases = new Map<number, Buffer>();
+  /** In which the bases were written that are there in the end. */
+  baseGeneration = 0n;
 
-  /** `directory`: of the member. `sizes`: of the volumes by number, bytes, multiples of 4096. */
-  static async read(directory: string, sizes: ReadonlyMap<number, number>): Promise<Truth> {
+  /** `directory`: of the member. By number of the volume: `sizes`, bytes, multiples of 4096, and `base_lsn`. */
+  static async read(
+    directory: string,
+    sizes: ReadonlyMap<number, number>,
+    baseLsns: ReadonlyMap<number, bigint>,
+  ): Promise<Truth> {
     const truth = new Truth();
     const images = new Map<number, VolumeImage>();
     for await (const { header, frames } of readJournal(directory)) {
@@ -50,12 +56,15 @@ export class Truth {
         if (size === undefined || images.has(number)) continue;
         const image = await VolumeImage.fromBase(path.join(directory, 'base', `${uuid}.img`), size);
         images.set(number, image);
+        truth.bases.set(number, Buffer.from(image.content));
         const all = Array.from({ length: size / BLOCK_BYTES }, (_, block) => ({
           lsns: [0n],
           hashes: [hashOf(blockOf(image.content, block))],
         }));
         truth.blocks.set(number, all);
       }
+      const lastBase = [...baseLsns.values()].reduce((high, each) => (each > high ? each : high), 0n);
+      if (truth.baseGeneration === 0n && header.firstLsn > lastBase) truth.baseGeneration = header.generation;
       const file = path.join(directory, 'journal', journalFileName(header.firstLsn, '.seg'));
       for (const frame of frames) {
         const { firstLsn, lastLsn, generation, epoch, frameBytes } = frame.header;
@@ -63,20 +72,25 @@ export class Truth {
           ...{ file, position: frame.position, bytes: frameBytes },
           ...{ generation, epoch, lastLsn },
         });
-        truth.lastLsn = lastLsn;
         const payload = frame.readPayload();
         let lsn = firstLsn;
         for (const record of frame.records) {
-          const image = record.volume === null ? undefined : images.get(record.volume);
-          if (image !== undefined && record.volume !== null) {
+          const { volume } = record;
+          const image = volume === null ? undefined : images.get(volume);
+          if (image !== undefined && volume !== null && lsn > (baseLsns.get(volume) ?? 0n)) {
             image.apply(record, payload);
-            truth.note(record.volume, image.content, lsn, record.offset, record.length);
+            truth.note(volume, image.content, lsn, record.offset, record.length);
           }
           lsn += 1n;
         }
       }
     }
     return truth;
+  }
+
+  /** The base image of a volume as it was in the end. */
+  base(volume: number): Buffer {
+    return this.bases.get(volume) ?? Buffer.alloc(0);
   }
 
   /** What the block holds after the record `lsn`. */

@@ -1,28 +1,19 @@
 /** The agent's own directories: there after a power loss, and of one agent alone. */
-import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { AfterimageError } from '../proto/errors.js';
-import { syncDirectory } from '../service/durable_file.js';
+import { makeDirectoryDurably, syncDirectory } from '../service/durable_file.js';
 import { systemError } from '../service/system_errors.js';
 import * as native from '../native/index.js';
 
 const OWNER_ONLY = 0o700;
 
-/**
- * Makes `directory` where it is not there yet, with those above it, each on stable storage in the one that holds it: else a
- * power loss could take away what lies in it, however often that was synced. Errors: DISK_FULL, PERMISSION_DENIED, IO_ERROR.
- */
+/** As makeDirectoryDurably, for its owner alone. Errors: DISK_FULL, PERMISSION_DENIED, IO_ERROR. */
 export async function makeDirectory(
   directory: string,
   sync: (directory: string) => Promise<void> = syncDirectory,
 ): Promise<void> {
   try {
-    const first = await mkdir(directory, { recursive: true, mode: OWNER_ONLY });
-    if (first === undefined) return;
-    for (let made = path.resolve(directory); ; made = path.dirname(made)) {
-      await sync(path.dirname(made));
-      if (made === path.resolve(first)) return;
-    }
+    await makeDirectoryDurably(directory, OWNER_ONLY, sync);
   } catch (cause) {
     throw systemError(cause, `${directory} cannot be made`);
   }

@@ -13,7 +13,7 @@ import { chmod, mkdir, readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { AfterimageError } from '../proto/errors.js';
-import { syncDirectory, writeDurably } from '../service/durable_file.js';
+import { makeDirectoryDurably, syncDirectory, writeDurably } from '../service/durable_file.js';
 import { named, systemError } from '../service/system_errors.js';
 
 export const STORE_VERSION = 1;
@@ -39,7 +39,7 @@ export class Store {
    */
   static async init(directory: string, uuid: string): Promise<Store> {
     try {
-      await mkdir(directory, { recursive: true, mode: OWNER_ONLY });
+      await makeDirectoryDurably(directory, OWNER_ONLY);
       const found = await readdir(directory);
       if (found.length > 0) {
         throw new AfterimageError('STORE_EXISTS', `${directory} is not empty: it holds ${found[0]}`);

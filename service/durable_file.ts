@@ -1,5 +1,5 @@
 /** Small files that are either the old or the new one, whatever happens, and that survive a power cut. */
-import { open, rename } from 'node:fs/promises';
+import { mkdir, open, rename } from 'node:fs/promises';
 import path from 'node:path';
 
 /** Replaces `file` (mode 0600) by one that holds `text`. On stable storage when the promise settles. */
@@ -23,5 +23,22 @@ export async function syncDirectory(directory: string): Promise<void> {
     await handle.sync();
   } finally {
     await handle.close();
+  }
+}
+
+/**
+ * Makes `directory` where it is not there yet, with those above it, each on stable storage in the one that holds it: else a
+ * power loss could take away what lies in it, however often that was synced. `sync`: for tests.
+ */
+export async function makeDirectoryDurably(
+  directory: string,
+  mode: number,
+  sync: (directory: string) => Promise<void> = syncDirectory,
+): Promise<void> {
+  const first = await mkdir(directory, { recursive: true, mode });
+  if (first === undefined) return;
+  for (let made = path.resolve(directory); ; made = path.dirname(made)) {
+    await sync(path.dirname(made));
+    if (made === path.resolve(first)) return;
   }
 }

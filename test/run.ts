@@ -71,6 +71,7 @@ const steps: Step[] = [
   { name: 'asan', minutesMax: 12, command: 'scripts/test-native', args: ['asan'], count: doctest },
   ...fuzzSteps(),
   { name: 'tsan', minutesMax: 12, command: 'scripts/test-native', args: ['tsan'], count: doctest },
+  tapStep('power-loss', 5, ['fault', 'power_loss'], 1),
   // One at a time: scenarios attach devices and measure nothing, but each fills both cores.
   tapStep('scenario', 12, ['scenario'], 1),
   { name: 'demo', minutesMax: 8, command: 'node', args: ['dist/test/scenario/demo.js'], count: demo },

@@ -29,9 +29,15 @@ export async function runNative(program: string, testCase: string, limit: number
   return { ...run, failures: count[2] === '1' ? [testCase] : [] };
 }
 
-/** One file of test/scenario, with both daemons on this addon. */
-export async function runScenario(addon: string, file: string, limit: number): Promise<Run> {
-  const args = [`dist/test/scenario/${file}.test.js`];
+/** A build of everything: the addon, and the compiled TypeScript. */
+export interface Build {
+  addon: string;
+  dist: string;
+}
+
+/** One test file, which with all that it starts is of this build. */
+export async function runScenario({ addon, dist }: Build, file: string, limit: number): Promise<Run> {
+  const args = [`${dist}/test/${file}.test.js`];
   const run = await runProgram(process.execPath, args, { AFTERIMAGE_ADDON: addon }, limit);
   const assertions = (result: RegExp): string[] =>
     [...run.output.matchAll(result)].map((match) => match[1] ?? '');

@@ -3,12 +3,16 @@
  * control: the same builds without sabotage must pass the same tests, and say how long those take.
  * `scripts/mutants [--quick] [NAME…]`; --quick judges one mutant a day end to end, and all by the native tests.
  */
+import path from 'node:path';
 import { addon, nativeTests, sabotages } from './addon.js';
-import { runNative, runScenario, secondsMax, type Run } from './judge.js';
+import { compiled } from './compiled.js';
+import { runNative, runScenario, secondsMax, type Build, type Run } from './judge.js';
 import { CONTROL, MUTANTS, type Mutant } from './mutant.js';
 
 /** Seconds of a control run: as long as a whole step may take. */
 const CONTROL_SECONDS_MAX = 600;
+
+const DIST = 'dist';
 
 /** What became of one mutant before one judge: what failed, or why that is no catch. */
 type Verdict = { isCaught: boolean; by: string };
@@ -41,22 +45,24 @@ if (chosen.length < names.length)
 const inSources = [...sabotages().keys()].sort().join(', ');
 if (
   inSources !==
-  MUTANTS.map((mutant) => mutant.name)
+  MUTANTS.filter((mutant) => mutant.texts === undefined)
+    .map((mutant) => mutant.name)
     .sort()
     .join(', ')
 )
   throw new Error(`the sources know other sabotages than mutant.ts: ${inSources}`);
 
+const withNative = chosen.filter((mutant) => mutant.native.length > 0);
 const withScenario = chosen.filter((mutant) => mutant.scenario !== null);
 const ofToday = withScenario[Math.floor(Date.now() / 86_400_000) % Math.max(1, withScenario.length)];
 const endToEnd = quick ? withScenario.filter((mutant) => mutant === ofToday) : withScenario;
 
 const seconds = new Map<string, number>();
-const healthyTests = await nativeTests(CONTROL);
+const healthyTests = withNative.length > 0 ? await nativeTests(CONTROL) : '';
 for (const name of new Set(chosen.flatMap((mutant) => mutant.native)))
   seconds.set(name, control(name, await runNative(healthyTests, name, CONTROL_SECONDS_MAX)));
 if (endToEnd.length > 0) {
-  const healthy = await addon(CONTROL);
+  const healthy = { addon: await addon(CONTROL), dist: DIST };
   for (const file of new Set(endToEnd.map((mutant) => mutant.scenario?.file ?? ''))) {
     const run = await runScenario(healthy, file, CONTROL_SECONDS_MAX);
     seconds.set(file, control(file, run));
@@ -77,11 +83,17 @@ function report(mutant: Mutant, judge: string, { isCaught, by }: Verdict): boole
   return isCaught;
 }
 
+function build({ name, texts }: Mutant): Promise<Build> | Build {
+  if (texts !== undefined)
+    return { addon: path.resolve('build/Release/afterimage.node'), dist: compiled(name, texts) };
+  return addon(name).then((file) => ({ addon: file, dist: DIST }));
+}
+
 let caughtNatively = 0;
 let caughtEndToEnd = 0;
 for (const mutant of chosen) {
-  const tests = await nativeTests(mutant.name);
-  let isCaught = true;
+  const tests = mutant.native.length > 0 ? await nativeTests(mutant.name) : '';
+  let isCaught = mutant.native.length > 0;
   for (const name of mutant.native) {
     const run = await runNative(tests, name, secondsMax(seconds.get(name) ?? 0));
     isCaught =
@@ -95,11 +107,11 @@ for (const mutant of chosen) {
   const { scenario } = mutant;
   if (scenario === null || !endToEnd.includes(mutant)) continue;
   const { file, assertion } = scenario;
-  const run = await runScenario(await addon(mutant.name), file, secondsMax(seconds.get(file) ?? 0));
+  const run = await runScenario(await build(mutant), file, secondsMax(seconds.get(file) ?? 0));
   if (
     report(
       mutant,
-      `scenario ${file}`,
+      file,
       verdict(mutant, run, (name) => assertion.test(name)),
     )
   )
@@ -107,7 +119,7 @@ for (const mutant of chosen) {
 }
 const left = withScenario.length - endToEnd.length;
 console.log(
-  `mutants: ${caughtNatively} of ${chosen.length} caught by native tests, ` +
+  `mutants: ${caughtNatively} of ${withNative.length} caught by native tests, ` +
     `${caughtEndToEnd} of ${endToEnd.length} end to end${left > 0 ? `, ${left} not judged end to end` : ''}`,
 );
 process.exitCode = missed.length === 0 ? 0 : 1;

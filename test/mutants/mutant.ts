@@ -1,20 +1,36 @@
 /**
- * The mutants: each breaks one invariant by lines compiled in with -DAFTERIMAGE_SABOTAGE_NAME, and names the tests that
- * speak about that invariant. Those have to fail, not just any.
+ * The mutants: each breaks one invariant by lines compiled in with -DAFTERIMAGE_SABOTAGE_NAME, or by a change of the compiled
+ * TypeScript, and names the tests that speak about that invariant. Those have to fail, not just any.
  */
 export interface Mutant {
   name: string;
   breaks: 'R1' | 'R2' | 'R3' | 'R4' | 'R5' | 'R6';
+  /** What is changed in modules below dist/; of a mutant in C++ it is left out. */
+  texts?: readonly TextChange[];
   /** Test cases of test/native, by their whole names: each of them has to fail. */
   native: string[];
   /**
-   * A scenario that has to fail, in an assertion of that name, when both daemons run the mutated addon; null: it cannot
+   * A test file below test/ that has to fail, in an assertion of that name, when both daemons run the mutated addon; null: it cannot
    * see it.
    */
   scenario: { file: string; assertion: RegExp } | null;
   /** How its tests may end besides failing an assertion. Without it a crash or a time-out is no catch. */
   mayEnd?: 'crash' | 'time-out';
 }
+
+/** In a module's text, which holds `from` once. */
+export interface TextChange {
+  /** Below dist/. */
+  module: string;
+  from: string;
+  to: string;
+}
+
+/** proof.test.ts: whichever promise it is that power loss breaks first. */
+const POWER_LOSS = {
+  file: 'power_loss/proof',
+  assertion: /^every state opens|^every point holds|\(R4\)$|\(R6\)$|^the agent knows|^checkpoints/,
+};
 
 /** prefix.test.ts: the verdict of the oracle or of the replay over one point, or the comparison of backing and latest. */
 const PREFIX = /, in \d+ sectors$|, says the replay$|is what the backing holds$/;
@@ -24,7 +40,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'LSN_AFTER_ACK',
     breaks: 'R1',
     native: ['captured device: a write acknowledged before another was submitted has the lower LSN'],
-    scenario: { file: 'prefix', assertion: PREFIX },
+    scenario: { file: 'scenario/prefix', assertion: PREFIX },
   },
   {
     name: 'PUBLISH_BEFORE_BACKING',
@@ -39,7 +55,7 @@ export const MUTANTS: readonly Mutant[] = [
       'captured device: of two writes in flight over one range, backing and journal agree on the last',
       'extent lock: random overlapping ranges are never held together',
     ],
-    scenario: { file: 'prefix', assertion: PREFIX },
+    scenario: { file: 'scenario/prefix', assertion: PREFIX },
   },
   {
     name: 'POINT_INCLUDES_NEXT',
@@ -48,7 +64,7 @@ export const MUTANTS: readonly Mutant[] = [
       'any point shows exactly the records up to it, with runs of all sealed segments',
       'any point shows exactly the records up to it, when no run was built',
     ],
-    scenario: { file: 'prefix', assertion: PREFIX },
+    scenario: { file: 'scenario/prefix', assertion: PREFIX },
   },
   {
     name: 'FLUSH_IGNORED',
@@ -60,13 +76,13 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'ACK_BEFORE_DURABLE',
     breaks: 'R4',
     native: ['nothing is acknowledged before it was written and synced'],
-    scenario: null,
+    scenario: POWER_LOSS,
   },
   {
     name: 'DROP_RECORD',
     breaks: 'R5',
     native: ['capture group: every record captured comes out of the stream as it went in'],
-    scenario: { file: 'prefix', assertion: PREFIX },
+    scenario: { file: 'scenario/prefix', assertion: PREFIX },
   },
   {
     name: 'TRACKING_SILENT',
@@ -75,7 +91,7 @@ export const MUTANTS: readonly Mutant[] = [
       'capture group: a full ring ends the stream at the last complete LSN and leaves production alone',
     ],
     scenario: {
-      file: 'outage',
+      file: 'scenario/outage',
       assertion: /history is not captured|continuity could not be proven|the timeline shows the gap/,
     },
   },
@@ -89,7 +105,70 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'GENERATION_DROPS_HISTORY',
     breaks: 'R6',
     native: ['a generation begins above everything before it or not at all, and takes nothing away'],
-    scenario: { file: 'outage', assertion: /takes nothing away \(R6\)$/ },
+    scenario: { file: 'scenario/outage', assertion: /takes nothing away \(R6\)$/ },
+  },
+  { name: 'SEGMENT_NAME_UNSYNCED', breaks: 'R4', native: [], scenario: POWER_LOSS },
+  {
+    name: 'CATALOG_NORMAL',
+    breaks: 'R4',
+    texts: [
+      { module: 'receiver/catalog/database.js', from: "'synchronous = FULL'", to: "'synchronous = NORMAL'" },
+      { module: 'receiver/catalog/database.js', from: 'SYNCHRONOUS_FULL = 2n', to: 'SYNCHRONOUS_FULL = 1n' },
+    ],
+    native: [],
+    scenario: POWER_LOSS,
+  },
+  {
+    name: 'BASE_UNSYNCED',
+    breaks: 'R3',
+    texts: [
+      {
+        module: 'receiver/base_images.js',
+        from: '(await this.device(file)).flush()',
+        to: 'this.device(file)',
+      },
+    ],
+    native: [],
+    scenario: POWER_LOSS,
+  },
+  {
+    name: 'MEMBER_NAME_UNSYNCED',
+    breaks: 'R4',
+    texts: [
+      {
+        module: 'receiver/store.js',
+        from: 'await syncDirectory(directory);',
+        to: 'await syncDirectory(memberDirectory);',
+      },
+    ],
+    native: [],
+    scenario: POWER_LOSS,
+  },
+  {
+    name: 'STATE_UNSYNCED',
+    breaks: 'R4',
+    texts: [
+      {
+        module: 'service/durable_file.js',
+        from: 'await handle.writeFile(text);\n        await handle.sync();',
+        to: 'await handle.writeFile(text);',
+      },
+    ],
+    native: [],
+    scenario: POWER_LOSS,
+  },
+  {
+    name: 'STATE_NAME_UNSYNCED',
+    breaks: 'R4',
+    texts: [
+      {
+        module: 'service/durable_file.js',
+        from: 'await syncDirectory(path.dirname(file));',
+        to: '',
+      },
+    ],
+    native: [],
+    scenario: POWER_LOSS,
   },
 ];
 

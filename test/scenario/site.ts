@@ -20,6 +20,8 @@ export interface SiteOptions {
   segmentBytes?: string;
   /** Directory of the store, when it is to lie elsewhere. */
   store?: string;
+  /** The agent's state directory, when it is to lie elsewhere. */
+  state?: string;
   /** Address the agent connects to, when it is not the receiver's own (a proxy in between). */
   via?: (listen: string) => Promise<string>;
   env?: NodeJS.ProcessEnv;
@@ -95,7 +97,7 @@ export class Site {
       `${run}/agent.sock`,
       options.group,
       store,
-      scratch.path('state'),
+      options.state ?? scratch.path('state'),
       listen,
     );
     scratch.defer('receiver', () => receiver.end());
@@ -155,7 +157,7 @@ export class Site {
 function agentToml(scratch: Scratch, run: string, receiver: string, options: SiteOptions): string {
   const lines = [
     `receiver = "${receiver}"`,
-    `state_dir = "${scratch.path('state')}"`,
+    `state_dir = "${options.state ?? scratch.path('state')}"`,
     `run_dir = "${run}"`,
     '[[group]]',
     `name = "${options.group}"`,

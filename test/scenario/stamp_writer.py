@@ -10,6 +10,7 @@ A target is an NBD URI or the path of a block device, which is written with O_DI
 are, none held back or merged by the page cache.
 
 stamp_writer.py --target TARGET [--target TARGET …] --seed N --seconds S --writers N --log FILE
+                [--first NUMBER of the first operation] [--pause-ms of a writer between two, in the mean]
 """
 
 import argparse
@@ -84,11 +85,11 @@ def open_target(target):
 
 
 class Operations:
-    """Numbers operations from 1 and collects their log lines."""
+    """Numbers operations from `first` on and collects their log lines."""
 
-    def __init__(self):
+    def __init__(self, first):
         self.lock = threading.Lock()
-        self.last = 0
+        self.last = first - 1
         self.lines = []
 
     def begin(self):
@@ -118,7 +119,7 @@ def length_of(rng):
     return SECTOR << rng.choice([0, 0, 1, 2, 3, 3, 3, 3, 4, 5, 6])
 
 
-def writer(number, targets, seed, stop, in_flight, operations, failures):
+def writer(number, targets, seed, pause, stop, in_flight, operations, failures):
     rng = random.Random(seed * 1000 + number)
     try:
         opened = [open_target(target) for target in targets]
@@ -163,6 +164,8 @@ def writer(number, targets, seed, stop, in_flight, operations, failures):
                     "ackNs": str(ack),
                 }
             )
+            if pause > 0:
+                time.sleep(pause * 2 * rng.random())
         for target in opened:
             target.close()
     except Exception as error:  # reported by the main thread: a lost writer must fail the test
@@ -175,9 +178,11 @@ def main():
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--writers", type=int, default=4)
+    parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--pause-ms", type=float, default=0)
     parser.add_argument("--log", required=True)
     arguments = parser.parse_args()
-    operations = Operations()
+    operations = Operations(arguments.first)
     in_flight = {}
     failures = []
     stop = threading.Event()
@@ -187,7 +192,16 @@ def main():
     threads = [
         threading.Thread(
             target=writer,
-            args=(number, arguments.target, arguments.seed, stop, in_flight, operations, failures),
+            args=(
+                number,
+                arguments.target,
+                arguments.seed,
+                arguments.pause_ms / 1000,
+                stop,
+                in_flight,
+                operations,
+                failures,
+            ),
         )
         for number in range(arguments.writers)
     ]

@@ -1,0 +1,404 @@
+/**
+ * Opens a state as a receiver and an agent open theirs after power loss, by the same modules, and says which promises are
+ * broken in it.
+ */
+import { open, readFile } from 'node:fs/promises';
+import path from 'node:path';
+import pino from 'pino';
+import { MemberState } from '../../agent/state.js';
+import * as native from '../../native/index.js';
+import { toAfterimageError } from '../../proto/errors.js';
+import { formatUuid } from '../../proto/uuid.js';
+import { Catalog } from '../../receiver/catalog/catalog.js';
+import type { MemberRow } from '../../receiver/catalog/members.js';
+import { DamageWatch } from '../../receiver/journal/damage_watch.js';
+import { segmentVolumes } from '../../receiver/journal/opening.js';
+import { RunBuilds } from '../../receiver/journal/runs.js';
+import { Members, type Member } from '../../receiver/members.js';
+import { Points, type VolumePoint } from '../../receiver/points.js';
+import { Store } from '../../receiver/store.js';
+import { readHistory, spansOf, type Span } from '../../receiver/timeline.js';
+import { GROUP, STATE, STORE } from './recording.js';
+import type { Promises } from './promises.js';
+import { BLOCK_BYTES, hashOf, type Truth } from './truth.js';
+
+const SEGMENT_BYTES = 4n << 20n;
+/** Of a point, the blocks of the last so many records, and so many others of each volume, are compared. */
+const LAST_RECORDS = 24;
+const OTHER_BLOCKS = 24;
+/** Frames that are appended to a state. */
+const FRAMES_MAX = 3;
+/** Read at once. */
+const STRETCH_BLOCKS_MAX = 256;
+const VIOLATIONS_MAX = 8;
+
+/**
+ * What may be broken: `opens` that a store opens and finds nothing missing; R3, R4, R6; `checkpoint` that one that was made
+ * is there; `ingest` that the journal goes on; `agent` that an agent knows who it is and what it has used; `truth` that
+ * the journal in the end is what the writers saw.
+ */
+export const PROMISES = ['opens', 'R3', 'R4', 'R6', 'checkpoint', 'ingest', 'agent', 'truth'] as const;
+export type BrokenPromise = (typeof PROMISES)[number];
+export interface Violation {
+  promise: BrokenPromise;
+  text: string;
+}
+class Violations {
+  readonly all: Violation[] = [];
+
+  add(promise: BrokenPromise, text: string): void {
+    if (this.all.length < VIOLATIONS_MAX) this.all.push({ promise, text });
+  }
+}
+
+export interface Verdict {
+  violations: Violations;
+  /** What was looked at. */
+  points: number;
+  frames: number;
+}
+
+export class Judge {
+  constructor(
+    private readonly truth: Truth,
+    /** `group/member`, as paths and catalog have them. */
+    private readonly member: string,
+    private readonly random: () => number,
+  ) {}
+
+  /**
+   * `directory`: the state. `points`: how many are compared, beside the newest one, which is compared whole where there are
+   * others. `isMade`: the store was promised.
+   */
+  async judge(directory: string, promises: Promises, points: number, isMade: boolean): Promise<Verdict> {
+    const verdict: Verdict = { violations: new Violations(), points: 0, frames: 0 };
+    await this.judgeAgent(path.join(directory, STATE), promises, verdict);
+    let store: Store;
+    try {
+      store = await Store.open(path.join(directory, STORE), native.lockFile);
+    } catch (thrown) {
+      if (isMade)
+        verdict.violations.add('opens', `the store does not open: ${toAfterimageError(thrown).message}`);
+      return verdict;
+    }
+    let receiver: OpenedReceiver | null = null;
+    try {
+      receiver = new OpenedReceiver(store, verdict.violations);
+      await receiver.open();
+      await this.judgeMembers(receiver, promises, points, verdict);
+    } catch (thrown) {
+      verdict.violations.add('opens', `the receiver fails: ${(thrown as Error).stack ?? String(thrown)}`);
+    } finally {
+      await receiver?.close();
+      store.close();
+    }
+    return verdict;
+  }
+
+  private async judgeAgent(directory: string, promises: Promises, { violations }: Verdict): Promise<void> {
+    try {
+      const { memory } = await MemberState.open(directory, GROUP, 'host', () => Buffer.alloc(16));
+      if (promises.epoch === 0n) return;
+      const id = `${formatUuid(memory.group)}/${formatUuid(memory.member)}`;
+      if (id !== this.member)
+        violations.add('agent', `the agent has forgotten who it is: ${id}, not ${this.member}`);
+      const { epoch = 0n, lsnCeiling = 0n } = memory.stream ?? {};
+      if (epoch < promises.epoch) {
+        violations.add(
+          'agent',
+          `the agent has shown itself with epoch ${promises.epoch} and remembers ${epoch}`,
+        );
+      }
+      if (lsnCeiling < promises.usedLsn) {
+        violations.add(
+          'agent',
+          `the agent has used LSN ${promises.usedLsn} and remembers no more than ${lsnCeiling}`,
+        );
+      }
+    } catch (thrown) {
+      violations.add('agent', `the agent's state does not open: ${toAfterimageError(thrown).message}`);
+    }
+  }
+
+  private async judgeMembers(
+    receiver: OpenedReceiver,
+    promises: Promises,
+    points: number,
+    verdict: Verdict,
+  ): Promise<void> {
+    const { violations } = verdict;
+    const { catalog } = receiver;
+    const uuid = this.member.slice(this.member.indexOf('/') + 1);
+    const row = catalog.members.member(uuid);
+    const member = receiver.members.get(uuid);
+    if (row === null || member === null) {
+      if (promises.durableLsn > 0n || promises.generation > 0n) {
+        violations.add(
+          'opens',
+          `the member is not served: ${row === null ? 'unknown' : receiver.members.fault(uuid)}`,
+        );
+      }
+      return;
+    }
+    for (const { firstLsn, lastLsn, reason } of catalog.damage.damage(uuid)) {
+      violations.add('opens', `damage from LSN ${firstLsn} to ${lastLsn}: ${reason}`);
+    }
+    const { durableLsn } = member.journal;
+    if (durableLsn < promises.durableLsn) {
+      violations.add('R4', `LSN ${promises.durableLsn} was acknowledged, the journal ends at ${durableLsn}`);
+    }
+    const newest = catalog.generations.newest(uuid)?.generation ?? 0n;
+    if (newest < promises.generation) {
+      violations.add('R4', `generation ${promises.generation} was accepted, the newest one is ${newest}`);
+    }
+    for (const { number, name, baseState, syncOffset } of catalog.volumes.volumes(uuid)) {
+      const base = promises.bases.get(number);
+      // A generation that begins before a base is complete empties it.
+      if (base === undefined || base.generation !== newest || baseState === 'BASE_COMPLETE') continue;
+      if (baseState === 'BASE_EMPTY' || syncOffset < base.offset) {
+        violations.add(
+          'R4',
+          `the base of ${name} was there up to ${base.offset}, now ${baseState} ${syncOffset}`,
+        );
+      }
+    }
+    await this.judgeBases(receiver, row, newest, violations);
+    const spans = spansOf(readHistory(catalog, uuid));
+    this.judgeSpans(spans, promises, violations);
+    for (const [name, lsn] of promises.checkpoints) {
+      const kept = catalog.checkpoints.checkpoint(row.group, name);
+      if (kept?.lsn !== lsn) violations.add('checkpoint', `checkpoint ${name} at LSN ${lsn} is not there`);
+    }
+    await this.judgePoints(receiver, spans, points, verdict);
+    if (violations.all.length > 0) return;
+    await this.judgeIngest(receiver, member, verdict);
+  }
+
+  /** What the catalog says that a base holds, it holds: the initial sync writes each place once. */
+  private async judgeBases(
+    { catalog, store }: OpenedReceiver,
+    { uuid, group }: MemberRow,
+    newest: bigint,
+    violations: Violations,
+  ): Promise<void> {
+    for (const { number, name, uuid: volume, baseState, syncOffset } of catalog.volumes.volumes(uuid)) {
+      if (baseState !== 'BASE_SYNCING' || syncOffset === 0n || newest !== this.truth.baseGeneration) continue;
+      const content = await readFile(store.baseFile(group, uuid, volume));
+      const isSame = this.truth
+        .base(number)
+        .subarray(0, Number(syncOffset))
+        .equals(content.subarray(0, Number(syncOffset)));
+      if (!isSame)
+        violations.add('R3', `the base of ${name} does not hold what it was sent below ${syncOffset}`);
+    }
+  }
+
+  /** R6: what was a point still is one. */
+  private judgeSpans(spans: readonly Span[], promises: Promises, violations: Violations): void {
+    for (const [generation, { firstLsn, lastLsn }] of promises.ordered) {
+      if (lastLsn < firstLsn) continue;
+      const isThere = spans.some(
+        (span) =>
+          span.grade === 'ordered' &&
+          span.generation === generation &&
+          span.firstLsn <= firstLsn &&
+          span.lastLsn >= lastLsn,
+      );
+      if (isThere) continue;
+      const found = spans.map((span) => `${span.grade} ${span.generation}: ${span.firstLsn}-${span.lastLsn}`);
+      violations.add(
+        'R6',
+        `LSN ${firstLsn} to ${lastLsn} of generation ${generation} were points, now there is ${found.join(', ')}`,
+      );
+    }
+  }
+
+  /** R3: a point holds what the independent replay says that it holds. */
+  private async judgePoints(
+    receiver: OpenedReceiver,
+    spans: readonly Span[],
+    count: number,
+    verdict: Verdict,
+  ): Promise<void> {
+    const ordered = spans.filter(
+      ({ grade, firstLsn, lastLsn }) => grade === 'ordered' && lastLsn >= firstLsn,
+    );
+    const lsns = new Set(ordered.slice(-1).map(({ lastLsn }) => lastLsn));
+    for (let index = 0; index < count && ordered.length > 0; index += 1) {
+      const { firstLsn, lastLsn } = ordered[Math.floor(this.random() * ordered.length)] as Span;
+      const length = Number(lastLsn - firstLsn) + 1;
+      lsns.add(firstLsn + BigInt(Math.floor(this.random() * length)));
+    }
+    let isWhole = count > 0;
+    for (const lsn of lsns) {
+      verdict.points += 1;
+      await this.judgePoint(receiver, lsn, isWhole, verdict.violations);
+      isWhole = false;
+    }
+  }
+
+  private async judgePoint(
+    { points }: OpenedReceiver,
+    lsn: bigint,
+    isWhole: boolean,
+    violations: Violations,
+  ): Promise<void> {
+    const resolved = await points.resolve(GROUP, `lsn:${lsn}`, false);
+    const touched = this.truth.lastTouched(lsn, LAST_RECORDS);
+    for (const { volume, options } of points.volumes(resolved, [])) {
+      const blocks = new Set(touched.get(volume.number) ?? []);
+      const all = Number(volume.size) / BLOCK_BYTES;
+      for (let index = 0; index < (isWhole ? all : OTHER_BLOCKS); index += 1) {
+        blocks.add(isWhole ? index : Math.floor(this.random() * all));
+      }
+      const wrong = await this.wrongBlocks(volume.number, blocks, lsn, options);
+      if (wrong.length > 0) {
+        violations.add(
+          'R3',
+          `lsn:${lsn}: ${wrong.length} of ${blocks.size} blocks of ${volume.name} are wrong: ` +
+            `${wrong.slice(0, 5).join(', ')}`,
+        );
+      }
+    }
+  }
+
+  private async wrongBlocks(
+    volume: number,
+    blocks: ReadonlySet<number>,
+    lsn: bigint,
+    options: VolumePoint['options'],
+  ): Promise<number[]> {
+    const wrong: number[] = [];
+    const device = await native.openPoint(options);
+    try {
+      for (const { first, count } of stretches(blocks)) {
+        const content = Buffer.alloc(count * BLOCK_BYTES);
+        await device.read(BigInt(first) * BigInt(BLOCK_BYTES), content);
+        for (let index = 0; index < count; index += 1) {
+          const own = content.subarray(index * BLOCK_BYTES, (index + 1) * BLOCK_BYTES);
+          if (hashOf(own) !== this.truth.hashAt(volume, first + index, lsn)) wrong.push(first + index);
+        }
+      }
+    } finally {
+      await device.close();
+    }
+    return wrong;
+  }
+
+  /** It takes the frames that came next, and what it then shows is right. */
+  private async judgeIngest(receiver: OpenedReceiver, { journal }: Member, verdict: Verdict): Promise<void> {
+    const { uuid } = journal.member;
+    let epoch = 0n;
+    let appended = 0n;
+    for (let count = 0; count < FRAMES_MAX; count += 1) {
+      const newest = receiver.catalog.generations.newest(uuid);
+      const place = this.truth.frames.get(journal.durableLsn + 1n);
+      if (place === undefined || newest === null || place.epoch < journal.member.epoch) break;
+      // A frame of the next generation follows where its sender has begun that: here it would be another one.
+      if (place.generation !== newest.generation || newest.lastLsn !== null) break;
+      if (place.epoch !== epoch) journal.resume(place.epoch);
+      epoch = place.epoch;
+      if (journal.generation !== newest.generation) {
+        const volumes = segmentVolumes(receiver.catalog, uuid, newest.generation);
+        await journal.beginGeneration(place.epoch, newest.generation, newest.firstLsn, volumes);
+      }
+      const durable = await journal.append(await readPlace(place));
+      if (durable !== place.lastLsn) {
+        verdict.violations.add(
+          'ingest',
+          `after the frame up to ${place.lastLsn} the journal ends at ${durable}`,
+        );
+      }
+      verdict.frames += 1;
+      appended = durable;
+    }
+    if (appended === 0n) return;
+    receiver.members.refresh(uuid);
+    const spans = spansOf(readHistory(receiver.catalog, uuid));
+    if (
+      !spans.some(
+        ({ grade, firstLsn, lastLsn }) => grade === 'ordered' && firstLsn <= appended && appended <= lastLsn,
+      )
+    )
+      return;
+    verdict.points += 1;
+    await this.judgePoint(receiver, appended, false, verdict.violations);
+  }
+}
+
+/** Neighbours together, at most STRETCH_BLOCKS_MAX of them. */
+function stretches(blocks: ReadonlySet<number>): { first: number; count: number }[] {
+  const found: { first: number; count: number }[] = [];
+  for (const block of [...blocks].sort((left, right) => left - right)) {
+    const last = found.at(-1);
+    if (last !== undefined && last.first + last.count === block && last.count < STRETCH_BLOCKS_MAX)
+      last.count += 1;
+    else found.push({ first: block, count: 1 });
+  }
+  return found;
+}
+
+/** The receiver's parts as receiver/main.ts puts them together, without its servers. */
+class OpenedReceiver {
+  readonly catalog: Catalog;
+  readonly members: Members;
+  readonly points: Points;
+  private readonly runs: RunBuilds;
+  private readonly watch: DamageWatch;
+
+  constructor(
+    readonly store: Store,
+    violations: Violations,
+  ) {
+    // Whatever a receiver says of an error after power loss, it should have no reason to.
+    const complain = (line: string): void => {
+      const { err, msg } = JSON.parse(line) as { err?: { code?: string; message?: string }; msg: string };
+      violations.add(
+        'opens',
+        `the receiver says: ${msg}${err === undefined ? '' : ` (${err.code ?? ''} ${err.message ?? ''})`}`,
+      );
+    };
+    const log = pino({ level: 'error' }, { write: complain });
+    this.catalog = Catalog.open(store.catalogFile);
+    const { catalog } = this;
+    const member = (uuid: string): Member | null => this.members.get(uuid);
+    this.watch = new DamageWatch({ catalog, store, native, member, log });
+    const watched = { ...native, ...this.watch.native };
+    this.runs = new RunBuilds({ catalog, store, log, buildRun: watched.buildRun });
+    const journals = { catalog, store, native: watched, runs: this.runs, log, segmentBytes: SEGMENT_BYTES };
+    this.members = new Members(journals, () => performance.now());
+    const nowNs = (): bigint => BigInt(Date.now()) * 1_000_000n;
+    this.points = new Points({ catalog, store, native: watched, journals: this.members, nowNs });
+  }
+
+  open(): Promise<void> {
+    return this.members.openAll();
+  }
+
+  async close(): Promise<void> {
+    await this.runs.close();
+    await this.watch.idle();
+    await this.members.close();
+    this.catalog.close();
+  }
+}
+
+/** At a multiple of 8 in memory, as the journal wants it. */
+async function readPlace({
+  file,
+  position,
+  bytes,
+}: {
+  file: string;
+  position: number;
+  bytes: number;
+}): Promise<Buffer> {
+  const frame = Buffer.from(new ArrayBuffer(bytes));
+  const handle = await open(file, 'r');
+  try {
+    await handle.read(frame, 0, bytes, position);
+  } finally {
+    await handle.close();
+  }
+  return frame;
+}

@@ -1,6 +1,6 @@
 // CapturedDevice: the protected path. Carries a write out on the backing and publishes it to the group, in
 // this order:
-//   extent lock → backing → LSN and time, publish → slot marked executed → unlock
+//   extent lock → mark in the dirty log, if cold → backing → LSN and time, publish → slot marked executed → unlock
 // so that where in-flight writes overlap, the backing and the journal agree on which came last (R2), and
 // nothing is published that the backing does not hold.
 //
@@ -13,8 +13,9 @@
 // the error is returned; if that fails too, or the range is too long for that, the stream is closed
 // ("BACKING_FAILED") and production goes on unprotected.
 //
-// Threads: as BlockDevice. republish() and fence() from worker threads.
-// Ownership: shares the backing; the group must outlive it.
+// Threads: as BlockDevice. republish(), fence() and clean_up() from worker threads. With a dirty log it has a thread that
+// unmarks in the background (dirty_log_cleaner.h) until it goes.
+// Ownership: shares the backing and the dirty log; the group must outlive it.
 #pragma once
 
 #include <atomic>
@@ -22,6 +23,8 @@
 #include <vector>
 
 #include "capture/capture_group.h"
+#include "capture/dirty_log.h"
+#include "capture/dirty_log_cleaner.h"
 #include "capture/extent_lock.h"
 #include "device/block_device.h"
 
@@ -29,7 +32,9 @@ namespace afterimage {
 
 class CapturedDevice final : public BlockDevice {
  public:
-  CapturedDevice(std::shared_ptr<BlockDevice> backing, CaptureGroup* group, uint16_t volume_number);
+  /// `log` is that of this volume, or null: then nothing is marked.
+  CapturedDevice(std::shared_ptr<BlockDevice> backing, CaptureGroup* group, uint16_t volume_number,
+                 std::shared_ptr<DirtyLog> log = nullptr, const DirtyLogCleaner::Pace& pace = {});
   ~CapturedDevice() override;
 
   uint64_t size() const override;
@@ -51,6 +56,8 @@ class CapturedDevice final : public BlockDevice {
   Errno republish(uint64_t offset, uint64_t length, uint64_t* lsn);
   /// An LSN not before any write that was in flight when the call began.
   uint64_t fence();
+  /// Unmarks what can be unmarked at once (DirtyLogCleaner::clean_up).
+  void clean_up();
   struct Counters {
     uint64_t reads = 0;
     uint64_t read_bytes = 0;
@@ -74,8 +81,10 @@ class CapturedDevice final : public BlockDevice {
   const std::shared_ptr<BlockDevice> backing_;
   CaptureGroup* const group_;
   const uint16_t volume_;
+  const std::shared_ptr<DirtyLog> log_;
   ExtentLock extents_;
   std::atomic<uint64_t> reads_{0}, read_bytes_{0}, writes_{0}, write_bytes_{0}, errors_{0};
+  std::unique_ptr<DirtyLogCleaner> cleaner_;  // last: it uses the above
 };
 
 }  // namespace afterimage

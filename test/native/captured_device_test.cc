@@ -522,13 +522,10 @@ TEST_CASE("captured device: what the receiver has and the backing was flushed af
   REQUIRE((*group)->start_shipping(0, 0).ok());
   const auto block = bytes(4096);
   CHECK(device.write(0, 4096, block.data(), {}) == 0);
-  reader.take_until(1);
-  std::this_thread::sleep_for(100ms);
-  CHECK(log->marked() == 4);  // nobody has said that the receiver holds the volume
   log->set_synced(1);
   std::this_thread::sleep_for(100ms);
-  CHECK(log->marked() == 4);  // nor that it has the write
-  REQUIRE((*group)->release(1).ok());
+  CHECK(log->marked() == 4);  // nobody has said that the receiver has the write
+  reader.take_until(1);       // and releases it
   for (int i = 0; i < 1000 && log->marked() > 0; ++i) std::this_thread::sleep_for(5ms);
   CHECK(log->marked() == 0);
   CHECK(backing->flushes > 0);  // production never flushed

@@ -15,11 +15,12 @@ import type { Clock } from './clock.js';
 import type { VolumeConfig } from './config.js';
 import { endAll } from './endings.js';
 import { attachLoopDevice, type LoopDoor } from './loop_attachment.js';
+import { DIRTY_EXTENT_BYTES, openDirtyLog } from './dirty_logs.js';
 import { attachSocket } from './socket_attachment.js';
 import type { VolumeMemory } from './state.js';
 import { VolumeUse } from './volume_use.js';
 
-export type VolumeDoor = LoopDoor & Pick<typeof native, 'openFileDevice' | 'startNbdServer'>;
+export type VolumeDoor = LoopDoor & Pick<typeof native, 'openFileDevice' | 'openDirtyLog' | 'startNbdServer'>;
 
 /** Where front ends put what they need. */
 export interface Places {
@@ -39,15 +40,19 @@ export class ProtectedVolume {
   private constructor(
     readonly config: VolumeConfig,
     readonly info: VolumeInfo,
+    /** Whether it was never protected before. */
+    readonly isNew: boolean,
     /** Whether the backing was as the last clean stop left it. */
     readonly isUntouched: boolean,
     private readonly backing: native.BlockDevice,
+    /** What of it is in doubt. */
+    readonly log: native.DirtyLog,
     private readonly door: VolumeDoor,
   ) {}
 
   /**
    * Takes the backing. `number` and `uuid` are the volume's in its member's stream; `memory` is what is remembered of
-   * it, null for a new volume. Errors: as openBacking.
+   * it, null for a new volume. Errors: as openBacking; MEMORY_UNAVAILABLE.
    */
   static async open(
     config: VolumeConfig,
@@ -56,12 +61,20 @@ export class ProtectedVolume {
     stateDir: string,
     door: VolumeDoor,
   ): Promise<ProtectedVolume> {
+    const isNew = memory === null;
     const isUntouched = memory !== null && memory.fingerprint === (await backingFingerprint(config.backing));
     const backing = await openBacking(config, memory, stateDir, door.openFileDevice);
     const { size, blockSize } = backing;
     const info = { number: identity.number, uuid: identity.uuid, name: config.name, size, blockSize };
-    // Without a fingerprint nothing tells of changes.
-    return new ProtectedVolume(config, info, isUntouched && memory.fingerprint !== '', backing, door);
+    try {
+      const log = await openDirtyLog(stateDir, info, door.openDirtyLog);
+      // Without a fingerprint nothing tells of changes.
+      const hasEvidence = isUntouched && memory.fingerprint !== '';
+      return new ProtectedVolume(config, info, isNew, hasEvidence, backing, log, door);
+    } catch (thrown) {
+      await backing.close();
+      throw thrown;
+    }
   }
 
   get device(): native.CapturedVolume {
@@ -80,6 +93,11 @@ export class ProtectedVolume {
   tellErrors(log: Log, nowMs: number): void {
     this.errors.tell(this.counters.errors, this.title, log, nowMs);
   }
+  /** Of its extents: what a crash now would put in doubt. */
+  get doubtBytes(): bigint {
+    const bytes = this.log.state().marked * BigInt(DIRTY_EXTENT_BYTES);
+    return bytes < this.info.size ? bytes : this.info.size;
+  }
   /** What the host uses, "" while nothing is attached. */
   get attachedAs(): string {
     return this.attachment?.device ?? '';
@@ -96,7 +114,7 @@ export class ProtectedVolume {
   }
 
   capture(group: native.CaptureGroup): void {
-    this.captured = group.addVolume(this.info.number, this.backing);
+    this.captured = group.addVolume(this.info.number, this.backing, this.log);
   }
 
   /** Lets production in. Errors: those of the front ends. */
@@ -128,6 +146,11 @@ export class ProtectedVolume {
       const { code, message } = toAfterimageError(thrown);
       throw new AfterimageError(code, `${this.title} at its flush: ${message}`, { cause: thrown });
     }
+  }
+
+  /** Nothing is left in doubt, if all is at the receiver. Production writes no more. Errors: IO_ERROR. */
+  async cleanUp(): Promise<void> {
+    await this.captured?.cleanUp();
   }
 
   /** What is to be remembered of it; `clean`: nothing but the agent has written to it, and the agent writes no more. */

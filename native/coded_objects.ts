@@ -12,6 +12,8 @@ import type {
   CaptureGroup,
   CaptureStats,
   DeviceCounters,
+  DirtyLog,
+  DirtyLogState,
   FuseServer,
   GenerationStart,
   JournalPosition,
@@ -59,16 +61,46 @@ class CodedVolume extends CodedDevice<CapturedVolume> implements CapturedVolume 
   fence(): Promise<bigint> {
     return coded(() => this.addon.fence());
   }
+  cleanUp(): Promise<void> {
+    return coded(() => this.addon.cleanUp());
+  }
   counters(): DeviceCounters {
     return codedSync(() => this.addon.counters());
   }
 }
 
+export class CodedDirtyLog implements DirtyLog {
+  constructor(readonly addon: DirtyLog) {}
+
+  state(): DirtyLogState {
+    return codedSync(() => this.addon.state());
+  }
+  extents(): Promise<Buffer> {
+    return coded(() => this.addon.extents());
+  }
+  isMarked(offset: bigint): boolean {
+    return codedSync(() => this.addon.isMarked(offset));
+  }
+  setSynced(generation: bigint): void {
+    codedSync(() => this.addon.setSynced(generation));
+  }
+  markAll(): Promise<void> {
+    return coded(() => this.addon.markAll());
+  }
+}
+
+/** The addon's own log: it refuses what is not one. */
+function addonLog(log: DirtyLog | null): DirtyLog | null {
+  return log instanceof CodedDirtyLog ? log.addon : log;
+}
+
 export class CodedCaptureGroup implements CaptureGroup {
   constructor(private readonly addon: CaptureGroup) {}
 
-  addVolume(number: number, backing: BlockDevice): CapturedVolume {
-    return codedSync(() => new CodedVolume(this.addon.addVolume(number, addonDevice(backing))));
+  addVolume(number: number, backing: BlockDevice, log: DirtyLog | null): CapturedVolume {
+    return codedSync(
+      () => new CodedVolume(this.addon.addVolume(number, addonDevice(backing), addonLog(log))),
+    );
   }
   beginGeneration(start: GenerationStart): void {
     codedSync(() => this.addon.beginGeneration(start));

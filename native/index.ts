@@ -16,6 +16,7 @@ import {
   addonDevice,
   CodedCaptureGroup,
   CodedDevice,
+  CodedDirtyLog,
   CodedFuseServer,
   CodedJournalWriter,
   CodedNbdServer,
@@ -114,11 +115,49 @@ export interface CapturedVolume extends BlockDevice {
   republish(offset: bigint, length: number): Promise<bigint | null>;
   /** An LSN not before any write that was in flight when the call began. */
   fence(): Promise<bigint>;
+  /** Unmarks in its dirty log at once what may be unmarked; flushes the backing for it. */
+  cleanUp(): Promise<void>;
   counters(): DeviceCounters;
+}
+export interface DirtyLogOptions {
+  path: string;
+  /** UUID of the volume. */
+  volume: Buffer;
+  volumeBytes: bigint;
+}
+/** native/capture/dirty_log.h */
+export interface DirtyLogState {
+  /** Random, of the file; 0n: it is void, and the next start must compare everything. */
+  id: bigint;
+  /** Rises with what is durable of it. */
+  sequence: bigint;
+  /** What is unmarked is right if the receiver holds everything up to here, in this generation or a later one. */
+  basisGeneration: bigint;
+  basisLsn: bigint;
+  /** Of 4 MiB; how many there are, and how many are in doubt. */
+  extents: bigint;
+  marked: bigint;
+  /** The backing failed a flush: nothing is unmarked until it is opened anew. */
+  flushFailed: boolean;
+  /** Why nothing that the file held was believed, "": it was. */
+  distrust: string;
+  /** Why it is void, "": it is not. */
+  fault: string;
+}
+/** Which extents of a volume are in doubt. A captured volume marks in it and unmarks by itself. */
+export interface DirtyLog {
+  state(): DirtyLogState;
+  /** Bit e of byte e / 8 stands for extent e: what was written since the generation began is in it, and more. */
+  extents(): Promise<Buffer>;
+  isMarked(offset: bigint): boolean;
+  /** The receiver holds the volume in `generation`: from now on it is unmarked. */
+  setSynced(generation: bigint): void;
+  /** The whole volume is in doubt, on stable storage when it resolves (unless the log is void). */
+  markAll(): Promise<void>;
 }
 /** native/capture/capture_group.h */
 export interface CaptureGroup {
-  addVolume(number: number, backing: BlockDevice): CapturedVolume;
+  addVolume(number: number, backing: BlockDevice, log: DirtyLog | null): CapturedVolume;
   beginGeneration(start: GenerationStart): void;
   /** Ends the stream: reason CLOSED. */
   closeStream(): void;
@@ -270,6 +309,7 @@ interface Addon {
     skipZero: boolean,
   ): Promise<CopyResult>;
   createCaptureGroup(options: CaptureGroupOptions): CaptureGroup;
+  openDirtyLog(options: DirtyLogOptions): Promise<DirtyLog>;
   startNbdServer(options: NbdServerOptions): Promise<NbdServer>;
   startFuseServer(options: FuseServerOptions): Promise<FuseServer>;
   attachLoop(file: string, blockSize: number, readOnly: boolean): Promise<string>;
@@ -327,6 +367,9 @@ export const copyRange = (
 /** Errors: RING_UNAVAILABLE. */
 export const createCaptureGroup = (options: CaptureGroupOptions): CaptureGroup =>
   codedSync(() => new CodedCaptureGroup(addon.createCaptureGroup(options)));
+/** There always is one, perhaps a void one. Errors: MEMORY_UNAVAILABLE. */
+export const openDirtyLog = (options: DirtyLogOptions): Promise<DirtyLog> =>
+  coded(async () => new CodedDirtyLog(await addon.openDirtyLog(options)));
 /** Errors: LISTEN_BUSY, LISTEN_FAILED. */
 export const startNbdServer = (options: NbdServerOptions): Promise<NbdServer> =>
   coded(async () => {

@@ -5,6 +5,7 @@
 #include "binding/addon_data.h"
 #include "binding/async.h"
 #include "binding/device_object.h"
+#include "binding/dirty_log_object.h"
 #include "binding/values.h"
 
 namespace afterimage::binding {
@@ -12,8 +13,9 @@ namespace {
 
 /// A volume keeps its group alive: whoever holds the device may still write.
 struct VolumeWithGroup {
-  VolumeWithGroup(std::shared_ptr<CaptureGroup> owner, std::shared_ptr<BlockDevice> backing, uint16_t number)
-      : group(std::move(owner)), device(std::move(backing), group.get(), number) {}
+  VolumeWithGroup(std::shared_ptr<CaptureGroup> owner, std::shared_ptr<BlockDevice> backing, uint16_t number,
+                  std::shared_ptr<DirtyLog> log)
+      : group(std::move(owner)), device(std::move(backing), group.get(), number, std::move(log)) {}
   std::shared_ptr<CaptureGroup> group;
   CapturedDevice device;
 };
@@ -95,7 +97,8 @@ Napi::Value CaptureObject::add_volume(const Napi::CallbackInfo& info) {
   const uint32_t number = to_u32(info[0], "number");
   if (number > kVolumeNumberMax) throw Napi::RangeError::New(env, "volume number beyond its limit");
   auto volume = std::make_shared<VolumeWithGroup>(group_, DeviceObject::device_of(info[1]),
-                                                  static_cast<uint16_t>(number));
+                                                  static_cast<uint16_t>(number),
+                                                  DirtyLogObject::log_of(info[2]));
   return DeviceObject::create(env, std::shared_ptr<BlockDevice>(volume, &volume->device));
 }
 

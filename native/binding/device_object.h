@@ -31,6 +31,7 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   Napi::Value close(const Napi::CallbackInfo& info);
   Napi::Value republish(const Napi::CallbackInfo& info);
   Napi::Value fence(const Napi::CallbackInfo& info);
+  Napi::Value clean_up(const Napi::CallbackInfo& info);
   Napi::Value counters(const Napi::CallbackInfo& info);
 
   std::shared_ptr<BlockDevice> open_device(Napi::Env env) const;

@@ -132,7 +132,7 @@ Result<std::unique_ptr<DirtyLogFile>> DirtyLogFile::create(const std::string& pa
   std::unique_ptr<DirtyLogFile> log(new DirtyLogFile(path, identity, file, std::move(fd)));
   do
     if (::getrandom(&log->id_, sizeof log->id_, 0) != sizeof log->id_) return file_error("getrandom", errno);
-  while (log->id_ == 0);
+  while ((log->id_ &= INT64_MAX) == 0);  // the receiver's catalog has signed numbers
   const uint32_t pages = dirty_pages(identity.volume_bytes);
   const uint64_t extents = dirty_extents(identity.volume_bytes);
   log->pages_.resize(pages);

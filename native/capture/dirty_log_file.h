@@ -57,7 +57,7 @@ class DirtyLogFile {
   static Result<std::unique_ptr<DirtyLogFile>> create(const std::string& path, const Identity& identity,
                                                       JournalFile& file);
 
-  /// Random, and not 0: tells a log from the one before it.
+  /// Random, 1…2⁶³−1: tells a log from the one before it.
   uint64_t id() const { return id_; }
   /// As read or made; the caller takes them over.
   std::vector<DirtyPage> take_pages() { return std::move(pages_); }

@@ -13,6 +13,7 @@ const CLEAN: StoredState = {
   volumes: IDENTITY.volumes,
   timeNs: 9n,
   era: 1,
+  processes: [],
 };
 
 /** A session whose stream of generation 1 flows, fully synced, durable up to LSN 10 and shipped up to 20. */
@@ -271,9 +272,9 @@ t.test('records that are refused again and again are given up for a new generati
 
 t.test('LSNs are reserved on stable storage before they run out', (t) => {
   const script = flowing();
-  script.feed({ type: 'tick', nowNs: 1n, ring: ring(400n) });
+  script.feed({ type: 'tick', nowNs: 1n, ring: ring(400n), logs: [] });
   t.notOk(script.get('persist'));
-  script.feed({ type: 'tick', nowNs: 1n, ring: ring(600n) });
+  script.feed({ type: 'tick', nowNs: 1n, ring: ring(600n), logs: [] });
   t.match(script.get('persist')?.state, { lsnCeiling: 1600n });
   t.notOk(script.get('raiseCeiling'), 'not before it is stored');
   script.feed({ type: 'persisted' });
@@ -318,7 +319,7 @@ t.test('a stop that waits for the users of a volume leaves its protection as it 
   script.feed({ type: 'pieceRead', turn, wireBytes: 5000, rawBytes: 1024 * 1024 });
   t.ok(script.get('readPiece'), 'the sync goes on');
   t.equal(script.session.state, 'initial-sync');
-  script.feed({ type: 'tick', nowNs: 1n, ring: ring(600n) });
+  script.feed({ type: 'tick', nowNs: 1n, ring: ring(600n), logs: [] });
   t.match(script.get('persist')?.state, { lsnCeiling: 1600n }, 'LSNs are reserved as before');
   script.feed({ type: 'persisted' });
   script.lose();
@@ -399,15 +400,15 @@ t.test('a session that was never started can be stopped', (t) => {
 t.test('the end of a stream is told as soon as it shows, and once', (t) => {
   const script = flowing();
   const full = { ...ring(30n, false), usedBytes: 9n << 20n, bytes: 10n << 20n };
-  script.feed({ type: 'tick', nowNs: 1n, ring: full });
+  script.feed({ type: 'tick', nowNs: 1n, ring: full, logs: [] });
   t.match(script.get('interrupted'), { code: 'RING_FULL', generation: 1n });
-  script.feed({ type: 'tick', nowNs: 2n, ring: full });
+  script.feed({ type: 'tick', nowNs: 2n, ring: full, logs: [] });
   t.notOk(script.get('interrupted'));
   script.feed({ type: 'streamEnded', generation: 1n, lastLsn: 30n, reason: 'RING_FULL', timeNs: 1n });
   t.notOk(script.get('interrupted'), 'it was told before its end could be pulled');
 
   const spent = flowing();
-  spent.feed({ type: 'tick', nowNs: 1n, ring: ring(1000n, false) });
+  spent.feed({ type: 'tick', nowNs: 1n, ring: ring(1000n, false), logs: [] });
   t.match(spent.get('interrupted'), { code: 'LSN_CEILING' });
 
   const failed = flowing();
@@ -437,7 +438,7 @@ t.test('a heartbeat does not vouch for the time after the stream was closed', (t
   // The receiver takes a heartbeat's time as covered once its LSN is durable: it graded `ordered` what nobody captured.
   const script = flowing();
   const stateOf = (streaming: boolean): string => {
-    script.feed({ type: 'tick', nowNs: 9n, ring: ring(20n, streaming) });
+    script.feed({ type: 'tick', nowNs: 9n, ring: ring(20n, streaming), logs: [] });
     const action = script.get('send');
     const heartbeat = action !== undefined && 'heartbeat' in action.message && action.message.heartbeat;
     return heartbeat ? heartbeat.state : '';
@@ -482,10 +483,10 @@ t.test('a checkpoint is not taken where nothing is captured', (t) => {
 t.test('a receiver that falls silent is left', (t) => {
   const script = flowing();
   for (let second = 0; second < 30; second += 1) {
-    script.feed({ type: 'tick', nowNs: 1n, ring: ring(20n) });
+    script.feed({ type: 'tick', nowNs: 1n, ring: ring(20n), logs: [] });
     t.same(script.said(), ['heartbeat']);
   }
-  script.feed({ type: 'tick', nowNs: 1n, ring: ring(20n) });
+  script.feed({ type: 'tick', nowNs: 1n, ring: ring(20n), logs: [] });
   t.match(script.get('disconnect'), { code: 'SESSION_LOST' });
   t.end();
 });

@@ -5,6 +5,7 @@
 import { strict as assert } from 'node:assert';
 import type { VolumeInfo } from '../../proto/replication.js';
 import type { ModelCapture } from './model_capture.js';
+import type { ModelDirtyLogs } from './model_dirty_log.js';
 import type { Random } from './random.js';
 import type { Process } from './scheduler.js';
 
@@ -32,6 +33,9 @@ export class ModelHost {
   readonly changes: Change[] = [];
   readonly inFlight = new Set<InFlight>();
   capture: ModelCapture | null = null;
+  logs: ModelDirtyLogs | null = null;
+  /** What a power loss cannot take away. */
+  #stable: number[][];
   #lsnMax = 0n;
 
   constructor(
@@ -44,6 +48,7 @@ export class ModelHost {
   ) {
     this.backings = content.map((blocks) => [...blocks]);
     this.origin = content.map((blocks) => [...blocks]);
+    this.#stable = content.map((blocks) => [...blocks]);
   }
 
   /** Production writes something; `process` is the agent that serves it. */
@@ -56,6 +61,7 @@ export class ModelHost {
     const value = this.random.chance(0.2) ? 0 : this.nextStamp();
     const change: InFlight = { volume, block, count, value, before: blocks.slice(block, block + count) };
     this.inFlight.add(change);
+    this.logs?.enter(volume, block, count);
     blocks.fill(value, block, block + count);
     process.after(this.random.int(0, 6), () => this.#publish(change));
   }
@@ -83,6 +89,28 @@ export class ModelHost {
     }
     this.inFlight.clear();
     this.capture = null;
+    this.logs = null;
+  }
+
+  /** Everything written so far is on stable storage. */
+  flush(): void {
+    this.#stable = this.backings.map((blocks) => [...blocks]);
+  }
+
+  /** After crash(): any of what was not flushed is gone. The history has it as if somebody had written what is there now. */
+  losePower(): number {
+    let lost = 0;
+    this.backings.forEach((blocks, volume) => {
+      blocks.forEach((value, block) => {
+        const stable = this.#stable[volume]?.[block] ?? 0;
+        if (value === stable || this.random.chance(0.5)) return;
+        blocks[block] = stable;
+        this.#record({ volume, block, count: 1, value: stable });
+        lost += 1;
+      });
+    });
+    this.flush();
+    return lost;
   }
 
   /** No LSN twice, whatever the agents of this host forget. */
@@ -96,6 +124,7 @@ export class ModelHost {
     this.inFlight.delete(change);
     this.#record(change);
     this.capture?.publish([change]);
+    this.logs?.leave(change.volume, change.block, change.count);
   }
   #record({ volume, block, count, value }: Change): void {
     this.changes.push({ volume, block, count, value });

@@ -56,7 +56,7 @@ export interface AgentSurroundings {
 const TICK_MS = 1000;
 const WRITE_MS_MAX = 40;
 /** Between two steps of the unmarking of a volume. */
-const CLEAN_MS_MAX = 1500;
+const CLEAN_MS_MAX = 300;
 /** How long production goes on after a stop was asked for. */
 const USE_MS_MAX = 10_000;
 

@@ -46,7 +46,7 @@ const RECEIVER_LIMITS: ReceiverLimits = {
   piecesMax: 8,
   checkpointsMax: 3,
 };
-const VOLUME_BLOCKS = [40, 27];
+const VOLUME_BLOCKS = [96, 61];
 const SETTLE_MS_MAX = 400_000;
 const DISK_MS = 20;
 const SLOW_DISK_MS = 900;

@@ -37,6 +37,7 @@ export class ModelHost {
   /** What a power loss cannot take away. */
   #stable: number[][];
   #lsnMax = 0n;
+  #hotBlock = 0;
 
   constructor(
     readonly volumes: VolumeInfo[],
@@ -56,7 +57,7 @@ export class ModelHost {
     const volume = this.random.int(0, this.volumes.length - 1);
     const blocks = this.#backing(volume);
     const count = this.random.int(1, 4);
-    const block = this.random.int(0, blocks.length - count);
+    const block = this.#place(blocks.length - count);
     if (this.isLocked(volume, block, count)) return; // the extent lock: it waits, and here another write comes anyway
     const value = this.random.chance(0.2) ? 0 : this.nextStamp();
     const change: InFlight = { volume, block, count, value, before: blocks.slice(block, block + count) };
@@ -64,6 +65,13 @@ export class ModelHost {
     this.logs?.enter(volume, block, count);
     blocks.fill(value, block, block + count);
     process.after(this.random.int(0, 6), () => this.#publish(change));
+  }
+
+  /** Production works in one place for a while: the rest is not in doubt. */
+  #place(blockMax: number): number {
+    if (this.random.chance(0.01)) this.#hotBlock = this.random.int(0, 1000);
+    const hot = this.#hotBlock % (blockMax + 1);
+    return this.random.chance(0.03) ? this.random.int(0, blockMax) : Math.min(blockMax, hot + this.random.int(0, 7));
   }
 
   isLocked(volume: number, block: number, count: number): boolean {

@@ -394,6 +394,30 @@ t.test('a hash request outside a resync or beyond its limits is refused', (t) =>
   t.end();
 });
 
+t.test('a partial resync is taken only of a volume that is not in doubt as a whole', (t) => {
+  const begin = { volume: 0, kind: 'SYNC_RESYNC', offset: 0n, partial: true } as const;
+  const refused = Script.welcomed({ volumes: [volume({ syncedLsn: 0n, whole: true })] });
+  refused.hear({ syncBegin: begin });
+  t.equal(refused.refusal, 'SESSION_ORDER');
+
+  const partial = Script.welcomed({ volumes: [volume({ syncedLsn: 0n })] });
+  partial.hear({ syncBegin: begin });
+  partial.hear({ syncDone: { volume: 0, lsn: 100n } });
+  t.match(partial.get('markSynced'), { lsn: 100n, isWhole: false });
+
+  const doubted = Script.welcomed({ volumes: [volume({ syncedLsn: 0n })] });
+  doubted.hear({ syncBegin: begin });
+  doubted.hear({ volumeDoubt: { volume: 0 } });
+  t.match(doubted.get('storeDoubt'), { volume: 0 });
+  doubted.hear({ syncDone: { volume: 0, lsn: 100n } });
+  t.match(doubted.get('markSynced'), { lsn: 100n, isWhole: true }, 'it became one of the whole');
+
+  const unknown = Script.welcomed();
+  unknown.hear({ volumeDoubt: { volume: 9 } });
+  t.equal(unknown.refusal, 'SESSION_ORDER');
+  t.end();
+});
+
 t.test('a checkpoint is kept where it is durable and ordered, and refused elsewhere', (t) => {
   const script = Script.welcomed();
   const checkpoint = { requestId: 'a', name: 'before-upgrade', lsn: 110n, timeNs: 0n };

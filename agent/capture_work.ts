@@ -1,16 +1,18 @@
 /**
  * Carries out what the session wants done with the capture group: shipping its frames, and reading, comparing and
- * fencing its volumes. Every result goes back as an event.
+ * fencing its volumes, and asking their dirty logs. Every result goes back as an event.
  */
 import { toAfterimageError } from '../proto/errors.js';
-import type { AgentMessage } from '../proto/replication.js';
+import type { AgentMessage, DirtyLogPosition } from '../proto/replication.js';
 import type * as native from '../native/index.js';
 import type { Clock } from './clock.js';
 import type { Deliveries } from './deliveries.js';
+import { DIRTY_EXTENT_BYTES } from './dirty_logs.js';
+import { ExtentSet } from './extent_set.js';
 import type { LagHistogram } from './lag.js';
 import type { AgentAction, AgentEvent, RingView } from './session_events.js';
 import { Shipper, type FrameSource } from './shipper.js';
-import { Sync, type Piece, type PieceCodec } from './sync.js';
+import { bytesOf, Sync, type Piece, type PieceCodec } from './sync.js';
 
 const CAPTURE_ACTIONS = [
   'startShipping',
@@ -25,6 +27,8 @@ const CAPTURE_ACTIONS = [
   'readPiece',
   'sendPiece',
   'dropPiece',
+  'readExtents',
+  'volumeSynced',
   'compare',
   'fence',
   'readPosition',
@@ -44,7 +48,12 @@ export interface CapturedVolumes {
   /** Of the group; they outlive this session. */
   deliveries: Deliveries;
   /** By number. */
-  volumes: ReadonlyMap<number, { device: native.CapturedVolume; title: string }>;
+  volumes: ReadonlyMap<number, WorkVolume>;
+}
+export interface WorkVolume {
+  device: native.CapturedVolume;
+  log: native.DirtyLog;
+  title: string;
 }
 
 export class CaptureWork {
@@ -97,6 +106,14 @@ export class CaptureWork {
     return { ...ring, usedBytes: ringUsedBytes, bytes: ringBytes };
   }
 
+  /** Where the dirty logs stand, on stable storage. */
+  logs(): DirtyLogPosition[] {
+    return Array.from(this.captured.volumes, ([volume, { log }]) => {
+      const { id, sequence, basisLsn } = log.state();
+      return { volume, id, sequence, basisLsn };
+    });
+  }
+
   /** `bulk` is that of the event being handled. */
   carryOut(action: CaptureAction, bulk: Bulk): void {
     const { group } = this.captured;
@@ -126,6 +143,10 @@ export class CaptureWork {
         return this.sendPiece(action, pieceOf(bulk));
       case 'dropPiece':
         return; // the piece is ordinary memory
+      case 'readExtents':
+        return this.readExtents(action);
+      case 'volumeSynced':
+        return this.volume(action.volume).log.setSynced(action.generation);
       case 'compare':
         return this.compare(action);
       case 'fence':
@@ -189,11 +210,28 @@ export class CaptureWork {
     );
   }
 
+  private readExtents(action: Extract<AgentAction, { type: 'readExtents' }>): void {
+    const { turn, volume } = action;
+    this.step(action, 'in its dirty log', async () => {
+      const { log, device } = this.volume(volume);
+      const extents = ExtentSet.of(device.size, DIRTY_EXTENT_BYTES, await log.extents());
+      this.feed({ type: 'extentsRead', turn, extents }, null);
+    });
+  }
+
   private compare(action: Extract<AgentAction, { type: 'compare' }>): void {
-    const { turn, volume, offset, length } = action;
+    const { turn, volume, offset, length, isProbe } = action;
     this.step(action, `at ${offset}`, async () => {
-      const isOpen = await this.sync.compare(this.volume(volume).device, { offset, length }, action);
-      this.feed({ type: 'compared', turn, streamClosed: !isOpen }, null);
+      const { device, log } = this.volume(volume);
+      if (isProbe) {
+        const runs = await this.sync.differing(device, { offset, length }, action);
+        // Asked after it was read: production marks before it writes.
+        const differingBytes = log.isMarked(offset) ? 0 : bytesOf(runs);
+        this.feed({ type: 'compared', turn, streamClosed: false, differingBytes }, null);
+        return;
+      }
+      const { isOpen, differingBytes } = await this.sync.compare(device, { offset, length }, action);
+      this.feed({ type: 'compared', turn, streamClosed: !isOpen, differingBytes }, null);
     });
   }
 
@@ -229,7 +267,7 @@ export class CaptureWork {
     void step.finally(() => this.steps.delete(step));
   }
 
-  private volume(number: number): { device: native.CapturedVolume; title: string } {
+  private volume(number: number): WorkVolume {
     const volume = this.captured.volumes.get(number);
     if (volume === undefined) throw new Error(`no volume has number ${number}`);
     return volume;

@@ -171,6 +171,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   async persist(stream: StoredState): Promise<void> {
     try {
       const volumes: Record<string, VolumeMemory> = { ...this.state.memory.volumes };
+      if (stream.clean) await this.cleanUp();
       for (const volume of this.volumes) volumes[volume.config.name] = await volume.remember(stream.clean);
       await this.state.update({ stream, volumes });
     } catch (thrown) {
@@ -245,7 +246,11 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     const { log } = this.around;
     if (stream?.clean === true && !isUntouched) {
       log.warn('a backing was changed since the agent stopped: its volumes are compared in full');
+      // On stable storage before production makes the state one that ended uncleanly.
+      const touched = this.volumes.filter((volume) => !volume.isUntouched);
+      await Promise.all(touched.map((volume) => volume.log.markAll()));
     }
+    for (const volume of this.volumes) tellLog(volume, log);
     const stored = stream === null ? null : { ...stream, clean: stream.clean && isUntouched };
     await new Promise<void>((resolve, reject) => {
       this.onServed = (error) => (error === null ? resolve() : reject(error));
@@ -270,6 +275,16 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     const taken = this.taken?.volumes ?? [];
     await endAll(() =>
       this.volumes.filter((volume) => !taken.includes(volume)).map((volume) => volume.close()),
+    );
+  }
+
+  /** Nothing stays in doubt. What could not be unmarked is compared at the next resync. */
+  private async cleanUp(): Promise<void> {
+    const { log } = this.around;
+    await Promise.all(
+      this.volumes.map((volume) =>
+        volume.cleanUp().catch((error: unknown) => log.warn({ err: error }, `${volume.title} is in doubt`)),
+      ),
     );
   }
 
@@ -374,6 +389,14 @@ async function openVolumes(
     await Promise.all(volumes.map((volume) => volume.close()));
     throw thrown;
   }
+}
+
+/** What an operator should know of a volume's dirty log at the start. */
+function tellLog({ title, log: dirtyLog, isNew }: ProtectedVolume, log: Log): void {
+  const { distrust, fault } = dirtyLog.state();
+  if (distrust !== '' && !isNew) log.warn(`${title} is in doubt as a whole: ${distrust}`);
+  if (fault !== '')
+    log.error(`the dirty log of ${title} is void, its next resync compares everything: ${fault}`);
 }
 
 /** They were opened, which changes a fingerprint, and will be given back: what was clean is clean still. */

@@ -115,6 +115,9 @@ export function failedStatus(config: GroupConfig, host: string, error: Afterimag
       writes: 0n,
       reads: 0n,
       readBytes: 0n,
+      doubtBytes: 0n,
+      resyncComparedBytes: 0n,
+      resyncDifferingBytes: 0n,
     })),
   };
 }
@@ -134,11 +137,16 @@ function stopDetail(member: Member, volumes: readonly ProtectedVolume[]): string
 }
 
 /** What a volume's state does not say of it. */
-function volumeDetails({ config, failure, title, counters }: ProtectedVolume): string[] {
+function volumeDetails({ config, failure, title, counters, log }: ProtectedVolume): string[] {
   const details: string[] = [];
   if (failure !== null)
     details.push(`volume ${config.name} is not served: ${failure.code}: ${failure.message}. ${failure.hint}`);
   if (counters.errors > 0n) details.push(`BACKING_FAILED: failed requests of ${title}: ${counters.errors}`);
+  const { fault, flushFailed } = log.state();
+  if (fault !== '')
+    details.push(`the dirty log of volume ${config.name} is void: its next resync compares everything`);
+  if (flushFailed)
+    details.push(`${title} failed a flush: what was written since stays in doubt until it is opened anew`);
   return details;
 }
 
@@ -148,6 +156,7 @@ function volumeStatus(volume: ProtectedVolume, group: ProtectionState, member: M
   const isSynced = member.report.syncedVolumes.has(number);
   const isActive = active?.volume === number;
   const { reads, readBytes, writes, writeBytes } = volume.counters;
+  const resync = member.session.resyncReport(number);
   // While the group syncs another volume, this one is done or waits for its turn.
   const isProtected = group !== 'tracking' && group !== 'disconnected' && isSynced && !isActive;
   return {
@@ -157,11 +166,14 @@ function volumeStatus(volume: ProtectedVolume, group: ProtectionState, member: M
     state: volume.failure !== null ? 'failed' : isProtected ? 'protected' : group,
     device: volume.attachedAs,
     backing: volume.config.backing,
-    syncBytesDone: isActive ? active.offset : isSynced ? size : 0n,
-    syncBytesTotal: size,
+    syncBytesDone: isActive ? active.doneBytes : isSynced ? size : 0n,
+    syncBytesTotal: isActive ? active.totalBytes : size,
     writeBytes,
     writes,
     reads,
     readBytes,
+    doubtBytes: volume.doubtBytes,
+    resyncComparedBytes: resync?.comparedBytes ?? 0n,
+    resyncDifferingBytes: resync?.differingBytes ?? 0n,
   };
 }

@@ -147,7 +147,7 @@ export class Member implements LinkListener {
   }
 
   opened(): void {
-    this.feed({ type: 'connected' }, null);
+    this.feed({ type: 'connected', logs: this.captureWork().logs() }, null);
   }
   received(message: ReceiverMessage): void {
     if (this.isDefunct) return;
@@ -280,7 +280,8 @@ export class Member implements LinkListener {
         this.throughput.add(Number(shippedBytes - this.countedBytes));
         this.countedBytes = shippedBytes;
         this.port.ticked();
-        this.feed({ type: 'tick', nowNs: this.clock.nowNs(), ring: work.ring() }, null);
+        const logs = work.logs();
+        this.feed({ type: 'tick', nowNs: this.clock.nowNs(), ring: work.ring(), logs }, null);
       } catch (thrown) {
         return this.fail(thrown);
       }

@@ -44,6 +44,8 @@ const volumeSchema = z.strictObject({
   size: decimal,
   blockSize: z.int().min(512),
   backing: z.string(),
+  /** Where its dirty log lies. */
+  stateDir: z.string(),
   cache: z.enum(['buffered', 'direct']),
   attach: attachSchema,
 });

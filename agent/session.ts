@@ -7,7 +7,7 @@
  * - Epoch, generation and LSNs are on stable storage before they are used.
  * - The ring forgets only what the receiver has acknowledged as durable, or what belongs to a stream given up.
  * - A stream goes on only where the receiver's journal ends within what the ring still holds. Everything else is a new
- *   generation, and new generations are compared in full.
+ *   generation, and there what is in doubt is compared.
  * - A receiver that says what it must not loses the connection, never the process.
  */
 import { strict as assert } from 'node:assert';
@@ -17,6 +17,7 @@ import { PROTOCOL_VERSION } from '../proto/replication.js';
 import type {
   Ack,
   AgentBody,
+  DirtyLogPosition,
   GenerationAccepted,
   ReceiverMessage,
   Refused,
@@ -48,6 +49,7 @@ import { StateJournal } from './state_journal.js';
 import type { Purpose } from './state_journal.js';
 import { FIRST_STATE, startedState } from './stored_state.js';
 import { SyncPlan } from './sync_plan.js';
+import type { ResyncReport } from './sync_plan.js';
 
 type Phase =
   | 'opening' // the epoch is being persisted
@@ -132,6 +134,10 @@ export class AgentSession {
   get sync(): { active: SyncPlan['active']; waiting: number } {
     return { active: this.#syncs.active, waiting: this.#syncs.waiting };
   }
+  /** Of the volume's last resync; null: there was none. */
+  resyncReport(volume: number): ResyncReport | null {
+    return this.#syncs.report(volume);
+  }
   get state(): ProtectionState {
     if (this.#shipment.stream.state !== 'live') return 'tracking';
     if (!this.isStreaming) return 'disconnected';
@@ -161,7 +167,7 @@ export class AgentSession {
       case 'openFailed':
         return this.#openFailed();
       case 'connected':
-        return this.#connected();
+        return this.#connected(event.logs);
       case 'disconnected':
         return this.#disconnected(event.code, event.message);
       case 'message':
@@ -176,8 +182,10 @@ export class AgentSession {
         return this.#syncs.advance();
       case 'pieceRead':
         return this.#syncs.pieceRead(event.turn, event.wireBytes, event.rawBytes);
+      case 'extentsRead':
+        return this.#syncs.extentsRead(event.turn, event.extents);
       case 'compared':
-        return this.#syncs.compared(event.turn, event.streamClosed);
+        return this.#syncs.compared(event.turn, event.streamClosed, event.differingBytes);
       case 'fenced':
         return this.#syncs.fenced(event.turn, event.lsn);
       case 'syncFailed':
@@ -193,7 +201,7 @@ export class AgentSession {
       case 'stopExpired':
         return this.#persistStop(false);
       case 'tick':
-        return this.#tick(event.nowNs, event.ring);
+        return this.#tick(event.nowNs, event.ring, event.logs);
     }
   }
 
@@ -222,7 +230,7 @@ export class AgentSession {
 
   #started(stored: StoredState, identity: MemberIdentity, inherited: InheritedStream | null): void {
     assert(this.#identity === null, 'a session starts once');
-    const { state, resume } = startedState(stored, identity.volumes, this.limits.lsnReserve, inherited);
+    const { state, resume } = startedState(stored, identity, this.limits.lsnReserve, inherited);
     this.#isSucceeding = inherited !== null;
     this.#identity = identity;
     this.#resume = resume;
@@ -341,7 +349,7 @@ export class AgentSession {
     this.#out.push({ type: 'connect', attempt: this.#conduct.nextAttempt() });
   }
 
-  #connected(): void {
+  #connected(logs: DirtyLogPosition[]): void {
     if (this.#phase !== 'offline') return;
     this.#phase = 'greeting';
     this.#conduct.heard();
@@ -358,6 +366,8 @@ export class AgentSession {
         capturedLsn: marks.captured,
         usedLsnMax,
         continuous: stream.state === 'live' || stream.state === 'ended',
+        ancestors: this.#store.state.processes.slice(1),
+        logs,
       },
     });
   }
@@ -487,17 +497,17 @@ export class AgentSession {
 
   // --- time ---
 
-  #tick(nowNs: bigint, ring: RingView): void {
+  #tick(nowNs: bigint, ring: RingView, logs: DirtyLogPosition[]): void {
     this.#ringSeen(ring);
     if (this.#isServing) this.#reserve.advance();
     this.#syncs.tick();
-    if (this.isStreaming) this.#heartbeat(nowNs, ring);
+    if (this.isStreaming) this.#heartbeat(nowNs, ring, logs);
     if (this.#conduct.isSilent(OWED.includes(this.#phase))) {
       this.#leave('SESSION_LOST', `no word from the receiver for ${this.limits.silenceTicksMax} ticks`);
     }
   }
 
-  #heartbeat(nowNs: bigint, ring: RingView): void {
+  #heartbeat(nowNs: bigint, ring: RingView, logs: DirtyLogPosition[]): void {
     const { captured, shipped } = this.#shipment.marks;
     this.#send({
       heartbeat: {
@@ -510,6 +520,7 @@ export class AgentSession {
         ringBytes: ring.bytes,
         // The native group closes a stream before anybody here hears of it: `nowNs` is not covered by its last LSN.
         state: ring.streaming ? this.state : 'tracking',
+        logs,
       },
     });
   }

@@ -9,7 +9,8 @@
  *   the very event that was being handled.
  * - A result must be fed in the turn of the event loop in which it arrived, before anything later.
  */
-import type { AgentMessage, ReceiverMessage, VolumeInfo } from '../proto/replication.js';
+import type { AgentMessage, DirtyLogPosition, ReceiverMessage, VolumeInfo } from '../proto/replication.js';
+import type { ExtentSet } from './extent_set.js';
 
 /** What the agent keeps on stable storage for a member, replaced as a whole. */
 export interface StoredState {
@@ -29,6 +30,8 @@ export interface StoredState {
   timeNs: bigint;
   /** The time era of that record. */
   era: number;
+  /** The instances of the processes that had this state, the present one first. */
+  processes: Buffer[];
 }
 
 /** Who the member is; the constant part of Hello. */
@@ -100,8 +103,8 @@ export type AgentEvent =
   | { type: 'opened' }
   /** Answers `open`: there is no capture group, and production is not let in. `stopped` follows. */
   | { type: 'openFailed' }
-  /** The stream that `connect` asked for is open; nothing was sent on it. */
-  | { type: 'connected' }
+  /** The stream that `connect` asked for is open; nothing was sent on it. `logs`: where they stand now. */
+  | { type: 'connected'; logs: DirtyLogPosition[] }
   /** The stream has ended, or could not be opened. Also answers `disconnect`. Once for every `connect`. */
   | { type: 'disconnected'; code: string; message: string }
   | { type: 'message'; message: ReceiverMessage }
@@ -113,14 +116,19 @@ export type AgentEvent =
   | { type: 'sent'; bytes: number }
   /** Answers `readPiece`. `wireBytes`: of the piece as it will be sent; 0 when it is all zero and need not be sent. */
   | { type: 'pieceRead'; turn: number; wireBytes: number; rawBytes: number }
-  /** Answers `compare`: what differed was republished. `streamClosed`: the ring took no more of it. */
-  | { type: 'compared'; turn: number; streamClosed: boolean }
+  /** Answers `readExtents`, with what was marked at some time after the generation had begun. */
+  | { type: 'extentsRead'; turn: number; extents: ExtentSet }
+  /**
+   * Answers `compare`: what differed was republished. `streamClosed`: the ring took no more of it. Of a probe
+   * `differingBytes` is 0 where its extent is marked by now: production may have written to it.
+   */
+  | { type: 'compared'; turn: number; streamClosed: boolean; differingBytes: number }
   /**
    * Answers `fence`. `lsn` is null when the capture group was not streaming any more *after* the fence was taken: then what
    * was read may be newer than any record.
    */
   | { type: 'fenced'; turn: number; lsn: bigint | null }
-  /** Answers `readPiece`, `compare` or `fence` when the backing could not be read. Tried again after a pause. */
+  /** Answers `readPiece`, `readExtents`, `compare` or `fence` when the backing could not be read. Tried again after a pause. */
   | { type: 'syncFailed'; turn: number; code: string; message: string }
   /** An operator asked this agent for a checkpoint. */
   | { type: 'checkpointRequested'; requestId: string; name: string }
@@ -132,8 +140,8 @@ export type AgentEvent =
   | { type: 'quiesced'; ring: RingView }
   /** The time for a clean stop is over: stop as it is. */
   | { type: 'stopExpired' }
-  /** Every second. `nowNs`: CLOCK_REALTIME. */
-  | { type: 'tick'; nowNs: bigint; ring: RingView };
+  /** Every second. `nowNs`: CLOCK_REALTIME. `logs`: where they stood before `ring` was looked at. */
+  | { type: 'tick'; nowNs: bigint; ring: RingView; logs: DirtyLogPosition[] };
 
 export type AgentAction =
   /** Put `state` on stable storage, answer `persisted`; one after the other, in order. */
@@ -183,7 +191,11 @@ export type AgentAction =
   /** Send the piece of this event as SyncData with these numbers. */
   | { type: 'sendPiece'; sequence: number; volume: number; offset: bigint }
   | { type: 'dropPiece' }
-  /** Resync: compare the backing with `hashes` (32 bytes a block of `blockBytes`), republish the blocks that differ. */
+  /** Partial resync: ask the volume's dirty log what is in doubt. */
+  | { type: 'readExtents'; turn: number; volume: number }
+  /** The receiver holds the volume in `generation`: from now on its dirty log may unmark. */
+  | { type: 'volumeSynced'; volume: number; generation: bigint }
+  /** Resync: compare the backing with `hashes` (32 bytes a block of `blockBytes`), republish the blocks that differ; of a probe none. */
   | {
       type: 'compare';
       turn: number;
@@ -193,6 +205,7 @@ export type AgentAction =
       blockBytes: number;
       hashes: Buffer;
       hashKey: Buffer;
+      isProbe: boolean;
     }
   /** Take an LSN not before any write that is in flight now. */
   | { type: 'fence'; turn: number; volume: number }

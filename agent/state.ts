@@ -35,6 +35,8 @@ const streamSchema = z.strictObject({
   ),
   timeNs: decimal,
   era: z.int().min(0),
+  /** Absent in the first states that were ever written. */
+  processes: z.array(uuid).default([]),
 }) satisfies z.ZodType<StoredState>;
 const stateSchema = z.strictObject({
   group: uuid,

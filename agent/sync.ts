@@ -64,10 +64,24 @@ export class Sync {
 
   /**
    * Compares the volume with what the receiver holds and republishes what differs: the records that this makes, with
-   * those of production, lead from the receiver's content to the volume's. False when the stream was closed before all
-   * was republished. Errors: IO_ERROR, INTERRUPTED, MESSAGE_INVALID.
+   * those of production, lead from the receiver's content to the volume's. `isOpen` is false when the stream was closed
+   * before all was republished. Errors: IO_ERROR, INTERRUPTED, MESSAGE_INVALID.
    */
-  async compare(volume: SyncVolume, range: Range, expected: RangeHashes): Promise<boolean> {
+  async compare(
+    volume: SyncVolume,
+    range: Range,
+    expected: RangeHashes,
+  ): Promise<{ isOpen: boolean; differingBytes: number }> {
+    const runs = await this.differing(volume, range, expected);
+    const differingBytes = bytesOf(runs);
+    for (const { offset, length } of runs) {
+      if (!(await this.republish(volume, offset, length))) return { isOpen: false, differingBytes };
+    }
+    return { isOpen: true, differingBytes };
+  }
+
+  /** The stretches of blocks in which the volume is not what the receiver holds. Errors: IO_ERROR, MESSAGE_INVALID. */
+  async differing(volume: SyncVolume, range: Range, expected: RangeHashes): Promise<Range[]> {
     const { blockBytes, hashes, hashKey } = expected;
     const count = Math.ceil(range.length / blockBytes);
     if (hashes.length !== count * HASH_BYTES) {
@@ -85,10 +99,7 @@ export class Sync {
         return own.equals(hashes.subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES));
       }),
     );
-    for (const { offset, length } of differingRuns(equal, range, blockBytes)) {
-      if (!(await this.republish(volume, offset, length))) return false;
-    }
-    return true;
+    return [...differingRuns(equal, range, blockBytes)];
   }
 
   private async republish(volume: SyncVolume, offset: bigint, length: number): Promise<boolean> {
@@ -107,6 +118,10 @@ export class Sync {
       throw new AfterimageError('INTERRUPTED', 'the agent stops', { cause });
     }
   }
+}
+
+export function bytesOf(ranges: readonly Range[]): number {
+  return ranges.reduce((sum, { length }) => sum + length, 0);
 }
 
 /** The stretches of unequal blocks, none longer than a record. */

@@ -1,6 +1,9 @@
 /**
  * The syncs of a member's volumes, one after the other: initial sync into an empty base, resync through the journal.
- * Pure, as the session that owns it. It does not decide whether a volume needs a sync: the receiver's VolumeState does.
+ * Pure, as the session that owns it. It does not decide whether a volume needs a sync: the receiver's VolumeState does,
+ * and also whether a resync may be partial. A partial one compares the extents that the dirty log marks, after it has
+ * looked at a few places that it does not mark: where one of those differs, somebody wrote behind the agent, or the
+ * backing is not what it was, and the whole volume is compared.
  *
  * Why a sync that goes on after a reconnect may skip what is below its offset: within one generation every change of
  * the backing is in the stream, so what was read before only has to be in the base, or in the ring, at all.
@@ -14,6 +17,7 @@ import type {
   VolumeInfo,
   VolumeState,
 } from '../proto/replication.js';
+import { ExtentSet } from './extent_set.js';
 import type { AgentAction } from './session_events.js';
 import type { SessionLimits } from './session_limits.js';
 
@@ -30,6 +34,35 @@ export interface SyncPort {
 }
 
 type SyncKind = 'initial' | 'resync';
+type Step = 'read' | 'extents' | 'compare' | 'fence';
+
+/** Places that a partial resync looks at although nothing marks them, spread evenly, and the last block. */
+const PROBES = 16n;
+
+/** A HashRequest. */
+interface Request {
+  id: number;
+  offset: bigint;
+  length: number;
+  isProbe: boolean;
+  /** What it was for is compared anew: its answer is dropped. */
+  isStale: boolean;
+}
+
+/** How far the resync of a volume has come: it goes on there after a reconnect. */
+interface Progress {
+  extents: ExtentSet;
+  isProbed: boolean;
+  offset: bigint;
+  comparedBytes: bigint;
+  differingBytes: bigint;
+}
+
+/** What a resync has done. Bytes. */
+export interface ResyncReport {
+  comparedBytes: bigint;
+  differingBytes: bigint;
+}
 
 interface ActiveSync {
   volume: number;
@@ -37,8 +70,8 @@ interface ActiveSync {
   size: bigint;
   /** Initial: the next read. Resync: the next compare. */
   offset: bigint;
-  /** Read, compare or fence under way. */
-  busy: 'read' | 'compare' | 'fence' | null;
+  /** The step under way. */
+  busy: Step | null;
   /** SyncDone was sent. */
   done: boolean;
   /** The last step failed or the stream was closed: `tick` tries again. */
@@ -51,8 +84,14 @@ interface ActiveSync {
   ackedOffset: bigint;
   /** Resync: the next HashRequest, the requests under way, and answers not yet compared. */
   requestOffset: bigint;
-  requested: { id: number; offset: bigint; length: number }[];
-  answered: { offset: bigint; length: number; hashes: Buffer }[];
+  requested: Request[];
+  answered: { request: Request; hashes: Buffer }[];
+  /** Resync: what is compared; null: not known yet. */
+  extents: ExtentSet | null;
+  /** Resync: places still to be looked at. */
+  probes: bigint[];
+  comparedBytes: bigint;
+  differingBytes: bigint;
 }
 
 export class SyncPlan {
@@ -67,8 +106,9 @@ export class SyncPlan {
   #volumes: VolumeInfo[] = [];
   #hashKey: Buffer = Buffer.alloc(0);
   #generation = 0n;
-  /** How far the resyncs of this generation have come, by volume. */
-  readonly #progress = new Map<number, bigint>();
+  /** Of the resyncs of this generation, by volume. */
+  readonly #progress = new Map<number, Progress>();
+  readonly #reports = new Map<number, ResyncReport>();
 
   constructor(
     private readonly limits: SessionLimits,
@@ -85,6 +125,7 @@ export class SyncPlan {
     this.#queue = states.filter((state) => !state.synced).sort((a, b) => a.number - b.number);
     this.#unsynced.clear();
     for (const state of this.#queue) this.#unsynced.set(state.number, kindOf(state));
+    for (const { number, synced } of states) if (synced) this.#synced(number);
     this.advance();
   }
 
@@ -105,8 +146,16 @@ export class SyncPlan {
   }
 
   /** What the member is busy with; null: with nothing, which does not mean that nothing is left to do. */
-  get active(): { volume: number; kind: SyncKind; offset: bigint; size: bigint } | null {
-    return this.#active;
+  get active(): { volume: number; kind: SyncKind; doneBytes: bigint; totalBytes: bigint } | null {
+    if (this.#active === null) return null;
+    const { volume, kind, offset, size, extents, comparedBytes } = this.#active;
+    return kind === 'initial'
+      ? { volume, kind, doneBytes: offset, totalBytes: size }
+      : { volume, kind, doneBytes: comparedBytes, totalBytes: extents?.bytes ?? size };
+  }
+  /** What the last resync of a volume, in this process, has come to; null: there was none. */
+  report(volume: number): ResyncReport | null {
+    return this.#reports.get(volume) ?? null;
   }
   /** What stands between the member and an ordered point: the sync under way, or the next; null: nothing. */
   get pending(): SyncKind | null {
@@ -136,16 +185,31 @@ export class SyncPlan {
     this.advance();
   }
 
-  compared(turn: number, streamClosed: boolean): void {
+  extentsRead(turn: number, extents: ExtentSet): void {
+    const sync = this.#step(turn, 'extents');
+    if (sync === null) return;
+    sync.extents = extents;
+    sync.probes = this.#probes(sync.size, extents);
+    this.advance();
+  }
+
+  /** `differingBytes`: of a probe too, although nothing of it was republished. */
+  compared(turn: number, streamClosed: boolean, differingBytes: number): void {
     const sync = this.#step(turn, 'compare');
     if (sync === null) return;
     if (streamClosed) {
       sync.paused = true; // the end of the generation is on its way, and with it the end of this sync
       return;
     }
-    const piece = sync.answered.shift();
-    if (piece !== undefined) sync.offset = piece.offset + BigInt(piece.length);
-    this.#progress.set(sync.volume, sync.offset);
+    const request = sync.answered.shift()?.request;
+    if (request?.isProbe === true) {
+      if (differingBytes > 0) this.#doubt(sync);
+    } else if (request !== undefined) {
+      sync.offset = request.offset + BigInt(request.length);
+      sync.comparedBytes += BigInt(request.length);
+      sync.differingBytes += BigInt(differingBytes);
+    }
+    this.#note(sync);
     this.advance();
   }
 
@@ -193,13 +257,14 @@ export class SyncPlan {
   hashReply(reply: HashReply): void {
     const sync = this.#active;
     const request = sync?.requested[0];
+    const blockBytes = this.limits.blockBytes;
     if (sync?.kind !== 'resync' || request?.id !== reply.id) {
       this.port.refuse(`HashReply ${reply.id} was not asked for`);
-    } else if (reply.hashes.length !== Math.ceil(request.length / this.limits.blockBytes) * HASH_BYTES) {
+    } else if (reply.hashes.length !== Math.ceil(request.length / blockBytes) * HASH_BYTES) {
       this.port.refuse(`HashReply ${reply.id} has ${reply.hashes.length} bytes`);
     } else {
       sync.requested.shift();
-      sync.answered.push({ offset: request.offset, length: request.length, hashes: reply.hashes });
+      if (!request.isStale) sync.answered.push({ request, hashes: reply.hashes });
       this.advance();
     }
   }
@@ -210,6 +275,7 @@ export class SyncPlan {
     } else {
       this.#progress.delete(complete.volume);
       this.#unsynced.delete(complete.volume);
+      this.#synced(complete.volume);
       this.#active = null;
       this.advance();
     }
@@ -223,7 +289,9 @@ export class SyncPlan {
     if (sync === null || sync.paused || sync.done) return;
     if (sync.kind === 'resync') this.#requestHashes(sync);
     if (sync.busy !== null) return;
-    if (sync.offset === sync.size) {
+    if (sync.kind === 'resync' && sync.extents === null) {
+      this.port.emit({ type: 'readExtents', turn: this.#begin(sync, 'extents'), volume: sync.volume });
+    } else if (this.#isRead(sync)) {
       this.port.emit({ type: 'fence', turn: this.#begin(sync, 'fence'), volume: sync.volume });
     } else if (sync.kind === 'initial') {
       this.#read(sync);
@@ -237,15 +305,11 @@ export class SyncPlan {
     const info = this.#volumes.find((volume) => volume.number === state?.number);
     if (state === undefined || info === undefined) return null;
     const kind = kindOf(state);
-    const offset =
-      kind === 'resync'
-        ? (this.#progress.get(state.number) ?? 0n)
-        : state.base === 'BASE_SYNCING'
-          ? state.syncOffset
-          : 0n;
-    this.port.send({
-      syncBegin: { volume: state.number, kind: kind === 'resync' ? 'SYNC_RESYNC' : 'SYNC_INITIAL', offset },
-    });
+    const progress = kind === 'resync' ? this.#progressOf(state, info.size) : null;
+    const offset = progress?.offset ?? (state.base === 'BASE_SYNCING' ? state.syncOffset : 0n);
+    const partial = kind === 'resync' && progress?.extents.isWhole !== true;
+    const syncKind = kind === 'resync' ? 'SYNC_RESYNC' : 'SYNC_INITIAL';
+    this.port.send({ syncBegin: { volume: state.number, kind: syncKind, offset, partial } });
     return {
       volume: state.number,
       kind,
@@ -261,26 +325,77 @@ export class SyncPlan {
       requestOffset: offset,
       requested: [],
       answered: [],
+      extents: progress?.extents ?? null,
+      probes: progress === null || progress.isProbed ? [] : this.#probes(info.size, progress.extents),
+      comparedBytes: progress?.comparedBytes ?? 0n,
+      differingBytes: progress?.differingBytes ?? 0n,
     };
   }
 
+  /** Null: it begins, with what the dirty log marks. */
+  #progressOf({ number, whole }: VolumeState, size: bigint): Progress | null {
+    const progress = this.#progress.get(number);
+    if (progress !== undefined && (progress.extents.isWhole || !whole)) return progress;
+    return whole ? progressOfWhole(size) : null;
+  }
+
+  /** Everything read so far says that what is marked is not all. */
+  #doubt(sync: ActiveSync): void {
+    Object.assign(sync, progressOfWhole(sync.size), { requestOffset: 0n, probes: [], answered: [] });
+    for (const request of sync.requested) request.isStale = true;
+    this.port.send({ volumeDoubt: { volume: sync.volume } });
+  }
+
+  #note(sync: ActiveSync): void {
+    const { volume, extents, offset, comparedBytes, differingBytes, probes, requested, answered } = sync;
+    if (extents === null) return;
+    const isProbed =
+      probes.length === 0 && ![...requested, ...answered.map(({ request }) => request)].some(isProbe);
+    this.#progress.set(volume, { extents, isProbed, offset, comparedBytes, differingBytes });
+    this.#reports.set(volume, { comparedBytes, differingBytes });
+  }
+
+  #synced(volume: number): void {
+    this.port.emit({ type: 'volumeSynced', volume, generation: this.#generation });
+  }
+
+  #isRead(sync: ActiveSync): boolean {
+    if (sync.kind === 'initial') return sync.offset === sync.size;
+    const { extents, probes, requested, answered, requestOffset } = sync;
+    const isAsked = probes.length === 0 && extents?.next(requestOffset) === null;
+    return isAsked && requested.length === 0 && answered.length === 0;
+  }
+
+  /** Places outside of `extents`, ascending. */
+  #probes(size: bigint, extents: ExtentSet): bigint[] {
+    const blockBytes = BigInt(this.limits.blockBytes);
+    const floor = (offset: bigint): bigint => offset - (offset % blockBytes);
+    const places = Array.from({ length: Number(PROBES) }, (_, index) =>
+      floor((BigInt(index) * size) / PROBES),
+    );
+    return [...new Set([...places, floor(size - 1n)])].filter((offset) => !extents.has(offset));
+  }
+
   #read(sync: ActiveSync): void {
-    const length = this.#pieceLength(sync, sync.offset);
+    const length = this.#pieceLength(sync.size, sync.offset);
     if (sync.unackedBytes + length > this.limits.syncWindowBytes || !this.port.hasRoom()) return;
     const turn = this.#begin(sync, 'read');
     this.port.emit({ type: 'readPiece', turn, volume: sync.volume, offset: sync.offset, length });
   }
 
   #requestHashes(sync: ActiveSync): void {
-    while (
-      sync.requestOffset < sync.size &&
-      sync.requested.length + sync.answered.length < this.limits.hashRequestsMax
-    ) {
-      const offset = sync.requestOffset;
-      const length = this.#pieceLength(sync, offset);
+    while (sync.requested.length + sync.answered.length < this.limits.hashRequestsMax) {
+      const probe = sync.probes.shift();
+      const stretch =
+        probe !== undefined
+          ? { begin: probe, end: endOfBlock(probe, this.limits.blockBytes, sync.size) }
+          : sync.extents?.next(sync.requestOffset);
+      if (stretch === undefined || stretch === null) return;
+      const offset = stretch.begin;
+      const length = this.#pieceLength(stretch.end, offset);
       const id = (this.#requestId = (this.#requestId + 1) >>> 0);
-      sync.requested.push({ id, offset, length });
-      sync.requestOffset += BigInt(length);
+      sync.requested.push({ id, offset, length, isProbe: probe !== undefined, isStale: false });
+      if (probe === undefined) sync.requestOffset = offset + BigInt(length);
       this.port.send({
         hashRequest: { id, volume: sync.volume, offset, length, blockBytes: this.limits.blockBytes },
       });
@@ -288,39 +403,55 @@ export class SyncPlan {
   }
 
   #compare(sync: ActiveSync): void {
-    const piece = sync.answered[0];
-    if (piece === undefined) return;
+    const answer = sync.answered[0];
+    if (answer === undefined) return;
+    const { request, hashes } = answer;
     this.port.emit({
       type: 'compare',
       turn: this.#begin(sync, 'compare'),
       volume: sync.volume,
-      offset: piece.offset,
-      length: piece.length,
+      offset: request.offset,
+      length: request.length,
       blockBytes: this.limits.blockBytes,
-      hashes: piece.hashes,
+      hashes,
       hashKey: this.#hashKey,
+      isProbe: request.isProbe,
     });
   }
 
-  #pieceLength(sync: ActiveSync, offset: bigint): number {
-    const left = sync.size - offset;
+  #pieceLength(end: bigint, offset: bigint): number {
+    const left = end - offset;
     return left < BigInt(this.limits.pieceBytes) ? Number(left) : this.limits.pieceBytes;
   }
 
-  #begin(sync: ActiveSync, step: 'read' | 'compare' | 'fence'): number {
+  #begin(sync: ActiveSync, step: Step): number {
     sync.busy = step;
     this.#turn += 1;
     return this.#turn;
   }
 
   /** The sync whose step this result ends, or null when the result is stale. */
-  #step(turn: number, step: 'read' | 'compare' | 'fence'): ActiveSync | null {
+  #step(turn: number, step: Step): ActiveSync | null {
     const sync = this.#active;
     if (sync === null || turn !== this.#turn || sync.busy !== step) return null;
     sync.busy = null;
     sync.failures = 0;
     return sync;
   }
+}
+
+function progressOfWhole(size: bigint): Progress {
+  const extents = ExtentSet.whole(size);
+  return { extents, isProbed: true, offset: 0n, comparedBytes: 0n, differingBytes: 0n };
+}
+
+function isProbe(request: Request): boolean {
+  return request.isProbe;
+}
+
+function endOfBlock(offset: bigint, blockBytes: number, size: bigint): bigint {
+  const end = offset + BigInt(blockBytes);
+  return end < size ? end : size;
 }
 
 function kindOf({ base }: VolumeState): SyncKind {

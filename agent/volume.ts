@@ -15,13 +15,14 @@ import type { Clock } from './clock.js';
 import type { VolumeConfig } from './config.js';
 import { endAll } from './endings.js';
 import type { GroupCustody, VolumeCustody } from './custody.js';
+import { DIRTY_EXTENT_BYTES, openDirtyLog } from './dirty_logs.js';
 import type { InheritedVolume } from './inheritance.js';
 import { attachLoopDevice, resumeLoopDevice, type LoopDoor } from './loop_attachment.js';
 import { attachSocket } from './socket_attachment.js';
 import type { VolumeMemory } from './state.js';
 import { VolumeUse } from './volume_use.js';
 
-export type VolumeDoor = LoopDoor & Pick<typeof native, 'openFileDevice' | 'startNbdServer'>;
+export type VolumeDoor = LoopDoor & Pick<typeof native, 'openFileDevice' | 'openDirtyLog' | 'startNbdServer'>;
 
 /** Where front ends put what they need. */
 export interface Places {
@@ -41,15 +42,20 @@ export class ProtectedVolume {
   private constructor(
     readonly config: VolumeConfig,
     readonly info: VolumeInfo,
+    private readonly stateDir: string,
+    /** Whether it was never protected before. */
+    readonly isNew: boolean,
     /** Whether the backing was as the last clean stop left it. */
     readonly isUntouched: boolean,
     private readonly backing: native.BlockDevice,
+    /** What of it is in doubt. */
+    readonly log: native.DirtyLog,
     private readonly door: VolumeDoor,
   ) {}
 
   /**
    * Takes the backing. `number` and `uuid` are the volume's in its member's stream; `memory` is what is remembered of
-   * it, null for a new volume. Errors: as openBacking.
+   * it, null for a new volume. Errors: as openBacking; MEMORY_UNAVAILABLE.
    */
   static async open(
     config: VolumeConfig,
@@ -58,21 +64,36 @@ export class ProtectedVolume {
     stateDir: string,
     door: VolumeDoor,
   ): Promise<ProtectedVolume> {
+    const isNew = memory === null;
     const isUntouched = memory !== null && memory.fingerprint === (await backingFingerprint(config.backing));
     const backing = await openBacking(config, memory, stateDir, door.openFileDevice);
     const { size, blockSize } = backing;
     const info = { number: identity.number, uuid: identity.uuid, name: config.name, size, blockSize };
-    // Without a fingerprint nothing tells of changes.
-    return new ProtectedVolume(config, info, isUntouched && memory.fingerprint !== '', backing, door);
+    try {
+      const log = await openDirtyLog(stateDir, info, door.openDirtyLog);
+      // Without a fingerprint nothing tells of changes.
+      const hasEvidence = isUntouched && memory.fingerprint !== '';
+      return new ProtectedVolume(config, info, stateDir, isNew, hasEvidence, backing, log, door);
+    } catch (thrown) {
+      await backing.close();
+      throw thrown;
+    }
   }
 
   /** What a predecessor served goes on: of the same size, whatever its backing is now. Errors: as openFileDevice. */
   static async inherit({ settings }: InheritedVolume, door: VolumeDoor): Promise<ProtectedVolume> {
-    const { name, number, uuid, size, blockSize, backing, cache, attach } = settings;
+    const { name, number, uuid, size, blockSize, backing, cache, stateDir, attach } = settings;
     const device = await door.openFileDevice({ path: backing, cache, readOnly: false, exclusive: true });
     const wanted = attach.kind === 'loop' ? { kind: attach.kind, threads: attach.threads } : attach;
     const config: VolumeConfig = { name, backing, cache, attach: wanted };
-    return new ProtectedVolume(config, { number, uuid, name, size, blockSize }, false, device, door);
+    const info = { number, uuid, name, size, blockSize };
+    try {
+      const log = await openDirtyLog(stateDir, info, door.openDirtyLog);
+      return new ProtectedVolume(config, info, stateDir, false, false, device, log, door);
+    } catch (thrown) {
+      await device.close();
+      throw thrown;
+    }
   }
 
   get isCaptured(): boolean {
@@ -94,6 +115,11 @@ export class ProtectedVolume {
   tellErrors(log: Log, nowMs: number): void {
     this.errors.tell(this.counters.errors, this.title, log, nowMs);
   }
+  /** Of its extents: what a crash now would put in doubt. */
+  get doubtBytes(): bigint {
+    const bytes = this.log.state().marked * BigInt(DIRTY_EXTENT_BYTES);
+    return bytes < this.info.size ? bytes : this.info.size;
+  }
   /** What the host uses, "" while nothing is attached. */
   get attachedAs(): string {
     return this.attachment?.device ?? '';
@@ -111,7 +137,7 @@ export class ProtectedVolume {
 
   /** `inFlight`: a predecessor's table of writes in flight, or null. Errors: RING_LAYOUT, RING_UNAVAILABLE. */
   capture(group: native.CaptureGroup, inFlight: number | null = null): void {
-    this.captured = group.addVolume(this.info.number, this.backing, inFlight);
+    this.captured = group.addVolume(this.info.number, this.backing, this.log, inFlight);
   }
 
   /** Lets production in, if it is not in already. Errors: those of the front ends. */
@@ -165,6 +191,11 @@ export class ProtectedVolume {
     }
   }
 
+  /** Nothing is left in doubt, if all is at the receiver. Production writes no more. Errors: IO_ERROR. */
+  async cleanUp(): Promise<void> {
+    await this.captured?.cleanUp();
+  }
+
   /** What is to be remembered of it; `clean`: nothing but the agent has written to it, and the agent writes no more. */
   async remember(clean: boolean): Promise<VolumeMemory> {
     const { number, uuid, size } = this.info;
@@ -184,7 +215,7 @@ export class ProtectedVolume {
 
   private custodyIn(custody: GroupCustody): VolumeCustody {
     const { backing, cache } = this.config;
-    return custody.volume({ ...this.info, backing, cache }, this.device);
+    return custody.volume({ ...this.info, backing, cache, stateDir: this.stateDir }, this.device);
   }
 
   private attachFrontEnd(

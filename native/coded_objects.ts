@@ -12,6 +12,8 @@ import type {
   CaptureGroup,
   CaptureStats,
   DeviceCounters,
+  DirtyLog,
+  DirtyLogState,
   FuseLegacy,
   FuseServer,
   GenerationStart,
@@ -66,16 +68,51 @@ class CodedVolume extends CodedDevice<CapturedVolume> implements CapturedVolume 
   inFlightDescriptor(): number {
     return codedSync(() => this.addon.inFlightDescriptor());
   }
+  cleanUp(): Promise<void> {
+    return coded(() => this.addon.cleanUp());
+  }
   counters(): DeviceCounters {
     return codedSync(() => this.addon.counters());
   }
 }
 
+export class CodedDirtyLog implements DirtyLog {
+  constructor(readonly addon: DirtyLog) {}
+
+  state(): DirtyLogState {
+    return codedSync(() => this.addon.state());
+  }
+  extents(): Promise<Buffer> {
+    return coded(() => this.addon.extents());
+  }
+  isMarked(offset: bigint): boolean {
+    return codedSync(() => this.addon.isMarked(offset));
+  }
+  setSynced(generation: bigint): void {
+    codedSync(() => this.addon.setSynced(generation));
+  }
+  markAll(): Promise<void> {
+    return coded(() => this.addon.markAll());
+  }
+}
+
+/** The addon's own log: it refuses what is not one. */
+function addonLog(log: DirtyLog | null): DirtyLog | null {
+  return log instanceof CodedDirtyLog ? log.addon : log;
+}
+
 export class CodedCaptureGroup implements CaptureGroup {
   constructor(private readonly addon: CaptureGroup) {}
 
-  addVolume(number: number, backing: BlockDevice, inFlight: number | null): CapturedVolume {
-    return codedSync(() => new CodedVolume(this.addon.addVolume(number, addonDevice(backing), inFlight)));
+  addVolume(
+    number: number,
+    backing: BlockDevice,
+    log: DirtyLog | null,
+    inFlight: number | null,
+  ): CapturedVolume {
+    return codedSync(
+      () => new CodedVolume(this.addon.addVolume(number, addonDevice(backing), addonLog(log), inFlight)),
+    );
   }
   beginGeneration(start: GenerationStart): void {
     codedSync(() => this.addon.beginGeneration(start));

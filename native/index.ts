@@ -16,6 +16,7 @@ import {
   addonDevice,
   CodedCaptureGroup,
   CodedDevice,
+  CodedDirtyLog,
   CodedFuseServer,
   CodedJournalWriter,
   CodedNbdServer,
@@ -122,15 +123,58 @@ export interface CapturedVolume extends BlockDevice {
   settleInFlight(): Promise<void>;
   /** Of the table of writes in flight, which the volume keeps. */
   inFlightDescriptor(): number;
+  /** Unmarks in its dirty log at once what may be unmarked; flushes the backing for it. */
+  cleanUp(): Promise<void>;
   counters(): DeviceCounters;
+}
+export interface DirtyLogOptions {
+  path: string;
+  /** UUID of the volume. */
+  volume: Buffer;
+  volumeBytes: bigint;
+}
+/** native/capture/dirty_log.h */
+export interface DirtyLogState {
+  /** Random, of the file; 0n: it is void, and the next start must compare everything. */
+  id: bigint;
+  /** Rises with what is durable of it. */
+  sequence: bigint;
+  /** What is unmarked is right if the receiver holds everything up to here, in this generation or a later one. */
+  basisGeneration: bigint;
+  basisLsn: bigint;
+  /** Of 4 MiB; how many there are, and how many are in doubt. */
+  extents: bigint;
+  marked: bigint;
+  /** The backing failed a flush: nothing is unmarked until it is opened anew. */
+  flushFailed: boolean;
+  /** Why nothing that the file held was believed, "": it was. */
+  distrust: string;
+  /** Why it is void, "": it is not. */
+  fault: string;
+}
+/** Which extents of a volume are in doubt. A captured volume marks in it and unmarks by itself. */
+export interface DirtyLog {
+  state(): DirtyLogState;
+  /** Bit e of byte e / 8 stands for extent e: what was written since the generation began is in it, and more. */
+  extents(): Promise<Buffer>;
+  isMarked(offset: bigint): boolean;
+  /** The receiver holds the volume in `generation`: from now on it is unmarked. */
+  setSynced(generation: bigint): void;
+  /** The whole volume is in doubt, on stable storage when it resolves (unless the log is void). */
+  markAll(): Promise<void>;
 }
 /** native/capture/capture_group.h */
 export interface CaptureGroup {
   /**
-   * `inFlight`: the table of writes in flight of a predecessor, a descriptor that stays the caller's; null: a new one.
-   * Errors: RING_LAYOUT, RING_UNAVAILABLE.
+   * `log`: its dirty log, or null. `inFlight`: the table of writes in flight of a predecessor, a descriptor that stays the
+   * caller's; null: a new one. Errors: RING_LAYOUT, RING_UNAVAILABLE.
    */
-  addVolume(number: number, backing: BlockDevice, inFlight: number | null): CapturedVolume;
+  addVolume(
+    number: number,
+    backing: BlockDevice,
+    log: DirtyLog | null,
+    inFlight: number | null,
+  ): CapturedVolume;
   beginGeneration(start: GenerationStart): void;
   /** An inherited generation goes on, and its frames are `epoch`'s from now on. */
   resumeGeneration(epoch: bigint, lsnCeiling: bigint): void;
@@ -307,6 +351,7 @@ interface Addon {
   ): Promise<CopyResult>;
   createCaptureGroup(options: CaptureGroupOptions): CaptureGroup;
   adoptCaptureGroup(options: CaptureGroupOptions, ring: number): CaptureGroup;
+  openDirtyLog(options: DirtyLogOptions): Promise<DirtyLog>;
   startNbdServer(options: NbdServerOptions): Promise<NbdServer>;
   startFuseServer(options: FuseServerOptions): Promise<FuseServer>;
   resumeFuseServer(options: FuseServerOptions, legacy: FuseLegacy): Promise<FuseServer>;
@@ -383,6 +428,9 @@ export const createCaptureGroup = (options: CaptureGroupOptions): CaptureGroup =
  */
 export const adoptCaptureGroup = (options: CaptureGroupOptions, ring: number): CaptureGroup =>
   codedSync(() => new CodedCaptureGroup(addon.adoptCaptureGroup(options, ring)));
+/** There always is one, perhaps a void one. Errors: MEMORY_UNAVAILABLE. */
+export const openDirtyLog = (options: DirtyLogOptions): Promise<DirtyLog> =>
+  coded(async () => new CodedDirtyLog(await addon.openDirtyLog(options)));
 /** Errors: LISTEN_BUSY, LISTEN_FAILED. */
 export const startNbdServer = (options: NbdServerOptions): Promise<NbdServer> =>
   coded(async () => {

@@ -26,6 +26,11 @@ export interface VolumeStatus {
   writes: bigint;
   reads: bigint;
   readBytes: bigint;
+  /** Marked in its dirty log: what a crash now would put in doubt. */
+  doubtBytes: bigint;
+  /** Of the last resync since the daemon's start; and what of it was sent. */
+  resyncComparedBytes: bigint;
+  resyncDifferingBytes: bigint;
 }
 export interface GroupStatus {
   name: string;

@@ -33,6 +33,14 @@ export function sameVolumes(a: VolumeInfo[], b: VolumeInfo[]): boolean {
     )
   );
 }
+/** replication.proto says what follows from it. */
+export interface DirtyLogPosition {
+  volume: number;
+  /** 0n: it is void. */
+  id: bigint;
+  sequence: bigint;
+  basisLsn: bigint;
+}
 export interface Hello {
   protocol: number;
   software: string;
@@ -48,6 +56,8 @@ export interface Hello {
   usedLsnMax: bigint;
   continuous: boolean;
   volumes: VolumeInfo[];
+  ancestors: Buffer[];
+  logs: DirtyLogPosition[];
 }
 export type BaseState = 'BASE_EMPTY' | 'BASE_SYNCING' | 'BASE_COMPLETE';
 export interface VolumeState {
@@ -55,6 +65,7 @@ export interface VolumeState {
   base: BaseState;
   syncOffset: bigint;
   synced: boolean;
+  whole: boolean;
 }
 export interface Welcome {
   software: string;
@@ -95,6 +106,7 @@ export interface SyncBegin {
   volume: number;
   kind: SyncKind;
   offset: bigint;
+  partial: boolean;
 }
 export interface SyncData {
   volume: number;
@@ -151,6 +163,10 @@ export interface Heartbeat {
   ringUsedBytes: bigint;
   ringBytes: bigint;
   state: string;
+  logs: DirtyLogPosition[];
+}
+export interface VolumeDoubt {
+  volume: number;
 }
 export interface Goodbye {
   reason: string;
@@ -170,6 +186,7 @@ export type AgentBody =
   | { hashRequest: HashRequest }
   | { checkpoint: Checkpoint }
   | { heartbeat: Heartbeat }
+  | { volumeDoubt: VolumeDoubt }
   | { goodbye: Goodbye };
 
 export type AgentMessage = Numbered<AgentBody> | { frame: FrameBytes };

@@ -12,6 +12,7 @@ export interface Refusal {
 
 const UUID_BYTES = 16;
 const NAME_CHARACTERS_MAX = 255;
+const ANCESTORS_MAX = 32;
 /** What a segment's header can say of a volume: docs/FORMAT.md, "Volume entry". The journal refuses anything else. */
 const BLOCK_BYTES: readonly number[] = [512, 4096];
 const VOLUME_BYTES_MAX = 2n ** 49n;
@@ -27,9 +28,10 @@ export function helloFault(hello: Hello): Refusal | null {
     };
   }
   const invalid = (message: string): Refusal => ({ code: 'MESSAGE_INVALID', message });
-  const identities = [hello.group, hello.member, hello.instance];
+  const identities = [hello.group, hello.member, hello.instance, ...hello.ancestors];
   if (identities.some((uuid) => uuid.length !== UUID_BYTES)) return invalid('an identity is not 16 bytes');
   if (hello.epoch === 0n) return invalid('epoch 0');
+  if (hello.ancestors.length > ANCESTORS_MAX) return invalid(`${hello.ancestors.length} ancestors`);
   if ([hello.groupName, hello.host].some((name) => name === '' || name.length > NAME_CHARACTERS_MAX)) {
     return invalid('a name is empty or too long');
   }
@@ -66,4 +68,12 @@ export function fence(hello: Hello, writer: StoredWriter | null): Refusal | null
         ? `epoch ${hello.epoch}, but epoch ${writer.epoch} has written since`
         : `epoch ${hello.epoch} belongs to another process`,
   };
+}
+
+/**
+ * Whether the process of `hello` is that of `writer`, or has its state from it. If not, somebody wrote of whose changes no
+ * dirty log of this one knows.
+ */
+export function isHeirOf({ instance, ancestors }: Hello, writer: Pick<StoredWriter, 'instance'>): boolean {
+  return [instance, ...ancestors].some((process) => process.equals(writer.instance));
 }

@@ -168,6 +168,8 @@ export class Ingest implements LiveSession {
           this.known.noteHeartbeat(message.heartbeat, action.isCapturing);
         }
         return;
+      case 'storeDoubt':
+        return this.known.storeDoubt(action);
       case 'endGeneration':
         return this.start('session', () => Promise.resolve(this.known.endGeneration(action.end)));
       case 'beginGeneration':

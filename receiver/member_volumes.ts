@@ -14,11 +14,12 @@ export class MemberVolumes {
   }
   /** For Welcome and GenerationAccepted. */
   get states(): VolumeState[] {
-    return this.#volumes.map(({ info, base, syncOffset, syncedLsn }) => ({
+    return this.#volumes.map(({ info, base, syncOffset, syncedLsn, whole }) => ({
       number: info.number,
       base,
       syncOffset,
       synced: syncedLsn > 0n,
+      whole,
     }));
   }
   /** Every LSN of the generation from here on shows all volumes consistently; null while one is not synced. */

@@ -19,6 +19,7 @@ import type {
   ReceiverBody,
   StreamEnd,
   SyncBegin,
+  VolumeDoubt,
 } from '../proto/replication.js';
 import { sameVolumes } from '../proto/replication.js';
 import { assertWatermarks } from '../proto/watermarks.js';
@@ -184,7 +185,7 @@ export class ReceiverSession {
     sync.advance();
     if (!sync.mark(this.#intake.marks.durable)) return;
     const volume = sync.volume.info.number;
-    this.#out.push({ type: 'markSynced', volume, lsn: this.#syncedLsn(sync) });
+    this.#out.push({ type: 'markSynced', volume, lsn: this.#syncedLsn(sync), isWhole: sync.isWhole });
   }
 
   /** A generation without a record yet has no LSN to name; it is consistent from its first one on all the same. */
@@ -261,6 +262,7 @@ export class ReceiverSession {
     else if ('checkpoint' in message) this.#checkpoints.add(message.checkpoint, this.#stage === 'open');
     else if ('streamEnd' in message) this.#streamEnd(message.streamEnd);
     else if ('generationBegin' in message) this.#generationBegin(message.generationBegin);
+    else if ('volumeDoubt' in message) this.#doubt(message.volumeDoubt);
     else if ('goodbye' in message) this.#close('CLOSED', message.goodbye.reason);
     else if (this.#stage !== 'open') this.#refuse('SESSION_ORDER', 'a sync outside a generation');
     else if ('syncBegin' in message) this.#syncBegin(message.syncBegin);
@@ -369,6 +371,14 @@ export class ReceiverSession {
     const fault = VolumeSync.fault(volume, begin);
     if (fault !== null) return this.#refuse('SESSION_ORDER', `volume ${begin.volume} ${fault}`);
     this.#sync = new VolumeSync(volume, begin, this.limits, (action) => void this.#out.push(action));
+  }
+
+  #doubt({ volume }: VolumeDoubt): void {
+    const stored = this.#volumes.get(volume);
+    if (stored === undefined) return this.#refuse('SESSION_ORDER', `volume ${volume} is not known`);
+    stored.whole = true;
+    if (this.#sync?.volume.info.number === volume) this.#sync.widen();
+    this.#out.push({ type: 'storeDoubt', volume });
   }
 
   #baseSynced(volume: number, offset: bigint): void {

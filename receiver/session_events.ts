@@ -7,6 +7,8 @@
  *   `close` nothing is wanted any more; late results may still be handed in.
  * - Bulk bytes stay with the daemon: `append` means the frame, `writeBase` the data of the very event that was being
  *   handled.
+ * - `storeEpoch` finds out, from the dirty logs in Hello, which volumes are in doubt as a whole, and every heartbeat is
+ *   taken into account for the next one (log_claims.ts).
  * - Results of one kind come in the order of their actions.
  * - Actions on the base of a volume are carried out one after the other; once one of them has failed, those behind it
  *   are not carried out: a `syncBase` would claim what a failed `writeBase` left out.
@@ -40,6 +42,8 @@ export interface StoredVolume {
   syncOffset: bigint;
   /** From this LSN of the present generation on the volume is consistent; 0n: not yet. */
   syncedLsn: bigint;
+  /** A partial resync would not make it consistent. */
+  whole: boolean;
 }
 
 /** Where the member's journal stands, on stable storage. */
@@ -124,10 +128,12 @@ export type ReceiverAction =
   /** Make the base durable (all writes answered so far), then record that it is complete below `offset`. */
   | { type: 'syncBase'; volume: number; offset: bigint }
   /**
-   * In one transaction: the base is BASE_COMPLETE, and the volume consistent from `lsn` on. The member's timeline is
+   * In one transaction: the base is BASE_COMPLETE, the volume not in doubt as a whole any more (if `isWhole`), and the volume consistent from `lsn` on. The member's timeline is
    * `ordered` from the highest of these on, once all its volumes have one.
    */
-  | { type: 'markSynced'; volume: number; lsn: bigint }
+  | { type: 'markSynced'; volume: number; lsn: bigint; isWhole: boolean }
+  /** The volume is in doubt as a whole until a sync of all of it is complete: on stable storage, at once. */
+  | { type: 'storeDoubt'; volume: number }
   /** Hash the volume as the records before `beforeLsn` left it, block by block: HMAC-SHA-256 with the session's key. */
   | {
       type: 'hash';

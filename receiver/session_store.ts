@@ -3,14 +3,21 @@
  * recorded. Every method is one transaction or one look; the order is the session machine's (session_events.ts).
  */
 import { AfterimageError } from '../proto/errors.js';
-import type { GenerationBegin, Hello, StreamEnd, VolumeInfo } from '../proto/replication.js';
+import type {
+  DirtyLogPosition,
+  GenerationBegin,
+  Hello,
+  StreamEnd,
+  VolumeInfo,
+} from '../proto/replication.js';
 import { formatUuid } from '../proto/uuid.js';
 import { isName } from '../service/settings.js';
 import type { Catalog } from './catalog/catalog.js';
 import { NOT_COVERED, type MemberRow } from './catalog/members.js';
 import type { VolumeRow } from './catalog/volumes.js';
 import { coveredTime } from './coverage.js';
-import { fence } from './hello.js';
+import { fence, isHeirOf } from './hello.js';
+import { logAtHeartbeat, logAtHello, type KnownLog } from './log_claims.js';
 import type { StoredVolume, StoredWriter } from './session_events.js';
 import { NUMBER_MAX } from './session_limits.js';
 
@@ -57,7 +64,9 @@ export class SessionStore {
     const group = formatUuid(hello.group);
     const uuid = formatUuid(hello.member);
     return catalog.atomically(() => {
-      if (fence(hello, catalog.members.member(uuid)) !== null) return false;
+      const writer = catalog.members.member(uuid);
+      if (fence(hello, writer) !== null) return false;
+      if (writer !== null && !isHeirOf(hello, writer)) catalog.doubts.raise(uuid);
       if (catalog.members.group(group) === null)
         catalog.members.addGroup({ uuid: group, name: hello.groupName });
       catalog.members.putMember({
@@ -94,8 +103,41 @@ export class SessionStore {
     );
     return infos.map((info) => {
       const { baseState, syncOffset } = this.volume(member, info.number);
-      return { info, base: baseState, syncOffset, syncedLsn: synced.get(info.number) ?? 0n };
+      const { whole } = this.catalog.doubts.doubt(member, info.number);
+      return { info, base: baseState, syncOffset, syncedLsn: synced.get(info.number) ?? 0n, whole };
     });
+  }
+
+  /** What the dirty logs of a Hello are worth; the journal is durable up to `durableLsn`. */
+  helloLogs(member: string, { volumes, logs }: Pick<Hello, 'volumes' | 'logs'>, durableLsn: bigint): void {
+    assertLogs(logs);
+    this.catalog.atomically(() => {
+      for (const { number } of volumes) {
+        const claim = logs.find(({ volume }) => volume === number);
+        this.putLog(member, number, (known) => logAtHello(known, claim, durableLsn));
+      }
+    });
+  }
+  heartbeatLogs(member: string, logs: readonly DirtyLogPosition[]): void {
+    assertLogs(logs);
+    const known = new Set(this.catalog.volumes.volumes(member).map(({ number }) => number));
+    const told = logs.filter(({ volume }) => known.has(volume));
+    const isNews = told.some(({ volume, id, sequence }) => {
+      const { logId, sequence: before } = this.catalog.doubts.doubt(member, volume);
+      return logId !== id || before !== sequence;
+    });
+    if (!isNews) return;
+    this.catalog.atomically(() => {
+      for (const claim of told)
+        this.putLog(member, claim.volume, (before) => logAtHeartbeat(before, claim));
+    });
+  }
+  /** Only a comparison of the whole volume makes it synced in another generation. */
+  doubtVolume(member: string, number: number): void {
+    this.catalog.atomically(() => this.putLog(member, number, (known) => ({ ...known, whole: true })));
+  }
+  private putLog(member: string, number: number, change: (known: KnownLog) => KnownLog): void {
+    this.catalog.doubts.put({ member, number, ...change(this.catalog.doubts.doubt(member, number)) });
   }
 
   /** Records the generation's end, and a gap from `end.timeNs` on. */
@@ -146,12 +188,21 @@ export class SessionStore {
     this.catalog.volumes.setBase(member, number, 'BASE_SYNCING', baseLsn, offset);
   }
 
-  /** The volume is consistent from `lsn` on; `timeNs` 0n: nobody said when. Its base is complete. */
-  markSynced(member: string, generation: bigint, number: number, lsn: bigint, timeNs: bigint): void {
+  /**
+   * The volume is consistent from `lsn` on; `timeNs` 0n: nobody said when. Its base is complete. `isWhole`: all of it was
+   * copied or compared.
+   */
+  markSynced(
+    member: string,
+    generation: bigint,
+    number: number,
+    { lsn, timeNs, isWhole }: { lsn: bigint; timeNs: bigint; isWhole: boolean },
+  ): void {
     const { baseLsn, size } = this.volume(member, number);
     this.catalog.atomically(() => {
       this.catalog.volumes.setBase(member, number, 'BASE_COMPLETE', baseLsn, size);
       this.catalog.generations.setOrdered(member, generation, number, lsn, timeNs);
+      if (isWhole) this.putLog(member, number, (known) => ({ ...known, whole: false }));
     });
   }
 
@@ -193,6 +244,10 @@ export class SessionStore {
       syncOffset: 0n,
     });
   }
+}
+
+function assertLogs(logs: readonly DirtyLogPosition[]): void {
+  for (const { id, sequence, basisLsn } of logs) assertNumbers(id, sequence, basisLsn);
 }
 
 /** Checked where a peer's numbers enter: beyond that the catalog would refuse them in the middle of something. */

@@ -62,6 +62,7 @@ export class SessionWork {
     const { journal } = this.member;
     const { catalog } = this.parts;
     this.recordLost();
+    this.parts.sessions.helloLogs(this.row.uuid, this.hello, journal.durableLsn);
     const newest = catalog.generations.newest(this.row.uuid);
     if (newest !== null && newest.lastLsn === null && journal.generation !== newest.generation) {
       const volumes = segmentVolumes(catalog, this.row.uuid, newest.generation);
@@ -151,12 +152,12 @@ export class SessionWork {
     return { type: 'baseSynced', volume, offset };
   }
 
-  async markSynced({ volume, lsn }: Action<'markSynced'>): Promise<ReceiverEvent> {
+  async markSynced({ volume, lsn, isWhole }: Action<'markSynced'>): Promise<ReceiverEvent> {
     const { catalog, sessions } = this.parts;
     const generation = catalog.generations.newest(this.row.uuid)?.generation ?? 0n;
     // Before the first record of a generation only the agent's own word says when it was.
     const timeNs = (await this.member.journal.timeAt(lsn)) ?? this.member.heartbeat?.nowNs ?? 0n;
-    sessions.markSynced(this.row.uuid, generation, volume, lsn, timeNs);
+    sessions.markSynced(this.row.uuid, generation, volume, { lsn, timeNs, isWhole });
     await this.bases.release(this.baseFile(volume));
     await this.hashes.release(volume);
     return { type: 'syncedMarked', volume };
@@ -184,13 +185,19 @@ export class SessionWork {
 
   /** `nowNs` was read before `capturedLsn` was: once that is durable, nothing up to then is missing. */
   noteHeartbeat(heartbeat: Heartbeat, isCapturing: boolean): void {
-    const { capturedLsn: lsn, nowNs, state } = heartbeat;
+    const { capturedLsn: lsn, nowNs, state, logs } = heartbeat;
+    this.parts.sessions.heartbeatLogs(this.row.uuid, logs);
     this.member.heartbeat = heartbeat;
     this.member.journal.noteClock(nowNs);
     if (this.coverage !== null && nowNs < this.coverage.timeNs) this.coverage = null;
     if (!isCapturing || state === 'tracking') return;
     this.coverage ??= { lsn, timeNs: nowNs };
     this.cover(this.member.journal.durableLsn);
+  }
+
+  /** Before anything that comes after it. */
+  storeDoubt({ volume }: Action<'storeDoubt'>): void {
+    this.parts.sessions.doubtVolume(this.row.uuid, volume);
   }
 
   async close(): Promise<void> {

@@ -101,6 +101,9 @@ function volumeStatus(catalog: Catalog, volume: VolumeRow, state: ProtectionStat
     writes: 0n,
     reads: 0n,
     readBytes: 0n,
+    doubtBytes: 0n,
+    resyncComparedBytes: 0n,
+    resyncDifferingBytes: 0n,
   };
 }
 

@@ -10,6 +10,7 @@ import type { SessionLimits } from './session_limits.js';
 export class VolumeSync {
   readonly #volume: StoredVolume;
   readonly #kind: SyncBegin['kind'];
+  #isWhole: boolean;
   /** Where the next piece may begin. */
   #nextOffset: bigint;
   #isBegun: boolean;
@@ -31,6 +32,7 @@ export class VolumeSync {
   ) {
     this.#volume = volume;
     this.#kind = begin.kind;
+    this.#isWhole = !begin.partial;
     this.#nextOffset = begin.offset;
     this.#writtenOffset = begin.offset;
     this.#isBegun = begin.kind === 'SYNC_RESYNC' || volume.base === 'BASE_SYNCING';
@@ -38,9 +40,10 @@ export class VolumeSync {
   }
 
   /** Why the volume cannot be synced like this; null: it can. */
-  static fault(volume: StoredVolume, { kind, offset }: SyncBegin): string | null {
-    const { base, syncOffset, syncedLsn, info } = volume;
+  static fault(volume: StoredVolume, { kind, offset, partial }: SyncBegin): string | null {
+    const { base, syncOffset, syncedLsn, info, whole } = volume;
     if (syncedLsn > 0n) return 'is synced';
+    if (partial && (whole || kind !== 'SYNC_RESYNC')) return 'is in doubt as a whole';
     if (kind === 'SYNC_RESYNC') {
       if (base !== 'BASE_COMPLETE') return 'has no base to compare with';
       return offset > info.size ? 'is not that large' : null;
@@ -52,6 +55,14 @@ export class VolumeSync {
 
   get volume(): StoredVolume {
     return this.#volume;
+  }
+  /** All of it is copied or compared. */
+  get isWhole(): boolean {
+    return this.#isWhole;
+  }
+  /** The agent found out that what it compares is not enough: it compares everything. */
+  widen(): void {
+    this.#isWhole = true;
   }
   /** From here on the volume will be consistent; null before SyncDone. */
   get doneLsn(): bigint | null {
@@ -149,6 +160,7 @@ export class VolumeSync {
     this.#isMarking = false;
     this.#volume.base = 'BASE_COMPLETE';
     this.#volume.syncedLsn = lsn;
+    if (this.#isWhole) this.#volume.whole = false;
   }
 
   get #number(): number {

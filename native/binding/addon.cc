@@ -5,6 +5,7 @@
 #include "binding/bytes.h"
 #include "binding/capture_object.h"
 #include "binding/device_object.h"
+#include "binding/dirty_log_object.h"
 #include "binding/frontend_object.h"
 #include "binding/journal_object.h"
 #include "binding/process.h"
@@ -16,6 +17,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new AddonData());
   DeviceObject::define(env, exports);
   CaptureObject::define(env, exports);
+  DirtyLogObject::define(env, exports);
   define_frontends(env, exports);
   define_journal(env, exports);
   define_bytes(env, exports);

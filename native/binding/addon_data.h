@@ -8,6 +8,7 @@ namespace afterimage::binding {
 struct AddonData {
   Napi::FunctionReference device;  // the constructor of BlockDevice
   Napi::FunctionReference capture_group;
+  Napi::FunctionReference dirty_log;
   Napi::FunctionReference nbd_server;
   Napi::FunctionReference fuse_server;
   Napi::FunctionReference journal_writer;

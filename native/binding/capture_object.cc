@@ -7,6 +7,7 @@
 #include "binding/addon_data.h"
 #include "binding/async.h"
 #include "binding/device_object.h"
+#include "binding/dirty_log_object.h"
 #include "binding/values.h"
 
 namespace afterimage::binding {
@@ -15,8 +16,9 @@ namespace {
 /// A volume keeps its group alive: whoever holds the device may still write.
 struct VolumeWithGroup {
   VolumeWithGroup(std::shared_ptr<CaptureGroup> owner, std::shared_ptr<BlockDevice> backing, uint16_t number,
-                  std::shared_ptr<InFlightTable> in_flight)
-      : group(std::move(owner)), device(std::move(backing), group.get(), number, std::move(in_flight)) {}
+                  std::shared_ptr<DirtyLog> log, std::shared_ptr<InFlightTable> in_flight)
+      : group(std::move(owner)),
+        device(std::move(backing), group.get(), number, std::move(log), std::move(in_flight)) {}
   std::shared_ptr<CaptureGroup> group;
   CapturedDevice device;
 };
@@ -117,14 +119,14 @@ Napi::Value CaptureObject::add_volume(const Napi::CallbackInfo& info) {
   group(env);
   const uint32_t number = to_u32(info[0], "number");
   if (number > kVolumeNumberMax) throw Napi::RangeError::New(env, "volume number beyond its limit");
-  auto in_flight = info[2].IsNull()
+  auto in_flight = info[3].IsNull()
                        ? InFlightTable::create()
                        : InFlightTable::adopt(
-                             Fd(::fcntl(static_cast<int>(to_u32(info[2], "inFlight")), F_DUPFD_CLOEXEC, 0)));
+                             Fd(::fcntl(static_cast<int>(to_u32(info[3], "inFlight")), F_DUPFD_CLOEXEC, 0)));
   if (!in_flight.ok()) throw_error(env, in_flight.error());
-  auto volume = std::make_shared<VolumeWithGroup>(group_, DeviceObject::device_of(info[1]),
-                                                  static_cast<uint16_t>(number),
-                                                  std::shared_ptr<InFlightTable>(std::move(*in_flight)));
+  auto volume = std::make_shared<VolumeWithGroup>(
+      group_, DeviceObject::device_of(info[1]), static_cast<uint16_t>(number),
+      DirtyLogObject::log_of(info[2]), std::shared_ptr<InFlightTable>(std::move(*in_flight)));
   return DeviceObject::create(env, std::shared_ptr<BlockDevice>(volume, &volume->device));
 }
 

@@ -80,6 +80,7 @@ void DeviceObject::define(Napi::Env env, Napi::Object exports) {
                       InstanceMethod<&DeviceObject::fence>("fence"),
                       InstanceMethod<&DeviceObject::settle>("settleInFlight"),
                       InstanceMethod<&DeviceObject::in_flight>("inFlightDescriptor"),
+                      InstanceMethod<&DeviceObject::clean_up>("cleanUp"),
                       InstanceMethod<&DeviceObject::counters>("counters"),
                   });
   AddonData::of(env).device = Napi::Persistent(constructor);
@@ -198,6 +199,16 @@ Napi::Value DeviceObject::fence(const Napi::CallbackInfo& info) {
   return run_async<uint64_t>(
       info.Env(), [device = captured(info.Env())]() -> Result<uint64_t> { return device->fence(); },
       [](Napi::Env env, uint64_t& lsn) -> Napi::Value { return big(env, lsn); });
+}
+
+Napi::Value DeviceObject::clean_up(const Napi::CallbackInfo& info) {
+  return run_async<Nothing>(
+      info.Env(),
+      [device = captured(info.Env())]() -> Outcome {
+        device->clean_up();
+        return Nothing{};
+      },
+      undefined);
 }
 
 Napi::Value DeviceObject::settle(const Napi::CallbackInfo& info) {

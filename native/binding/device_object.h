@@ -33,6 +33,7 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   Napi::Value fence(const Napi::CallbackInfo& info);
   Napi::Value settle(const Napi::CallbackInfo& info);
   Napi::Value in_flight(const Napi::CallbackInfo& info);
+  Napi::Value clean_up(const Napi::CallbackInfo& info);
   Napi::Value counters(const Napi::CallbackInfo& info);
 
   std::shared_ptr<BlockDevice> open_device(Napi::Env env) const;

@@ -204,6 +204,15 @@ CaptureGroup::Publication CaptureGroup::position() const {
   return {captured_lsn_, clock_.now()};
 }
 
+CaptureGroup::Standing CaptureGroup::standing() const {
+  // Before the mode: what release() is given of a stream that was abandoned is not read as that of a live
+  // one.
+  const uint64_t confirmed_lsn = confirmed_lsn_;
+  const std::lock_guard lock(sequence_);
+  return {mode_ == Mode::kStreaming, generation_.generation, captured_lsn_,
+          std::max(confirmed_lsn, generation_.first_lsn - 1)};
+}
+
 CaptureGroup::Mode CaptureGroup::mode() const {
   const std::lock_guard lock(sequence_);
   return mode_;
@@ -333,6 +342,7 @@ Outcome CaptureGroup::release(uint64_t durable_lsn) {
     released_lsn_ = resend_floor_lsn_ = durable_lsn;
     remember();  // first: a successor releases what is said to be released
   }
+  confirmed_lsn_ = durable_lsn;
   ring_->release(position_after(durable_lsn));
   std::erase_if(lsn_gaps_, [&](const auto& gap) { return gap.second <= durable_lsn; });
   return Nothing{};

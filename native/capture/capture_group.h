@@ -17,6 +17,7 @@
 // release_frame().
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -105,6 +106,17 @@ class CaptureGroup {
   /// later one.
   Publication position() const;
   Mode mode() const;
+  /// How far the stream is proven, for whoever must not forget a write before the receiver has it. Any
+  /// thread.
+  struct Standing {
+    bool streaming = false;
+    uint64_t generation = 0;
+    uint64_t captured_lsn = 0;
+    /// Everything of the generation up to here was given to release(). Of a stream that has ended it says
+    /// nothing.
+    uint64_t confirmed_lsn = 0;
+  };
+  Standing standing() const;
   /// The ring is more than half full: what can wait should leave the rest to production.
   bool is_crowded() const;
 
@@ -175,7 +187,8 @@ class CaptureGroup {
   uint64_t shipped_lsn_ = 0;      // taken by next(), or held by the receiver, in this session
   uint64_t shipped_lsn_max_ = 0;  // in any session
   uint64_t released_lsn_ = 0;
-  uint64_t resend_floor_lsn_ = 0;  // the last record that the ring has forgotten
+  std::atomic<uint64_t> confirmed_lsn_{0};  // as given to release(): read by any thread
+  uint64_t resend_floor_lsn_ = 0;           // the last record that the ring has forgotten
   std::map<uint64_t, uint64_t>
       lsn_gaps_;  // last LSN of one generation → first of the next, while one is in the ring
 };

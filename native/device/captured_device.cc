@@ -64,9 +64,17 @@ uint64_t publish_later(CaptureGroup* group, const FrameBuilder::Record& record, 
 }  // namespace
 
 CapturedDevice::CapturedDevice(std::shared_ptr<BlockDevice> backing, CaptureGroup* group,
-                               uint16_t volume_number, std::shared_ptr<InFlightTable> in_flight)
-    : backing_(std::move(backing)), group_(group), volume_(volume_number), in_flight_(std::move(in_flight)) {
+                               uint16_t volume_number, std::shared_ptr<DirtyLog> log,
+                               std::shared_ptr<InFlightTable> in_flight, const DirtyLogCleaner::Pace& pace)
+    : backing_(std::move(backing)),
+      group_(group),
+      volume_(volume_number),
+      log_(std::move(log)),
+      in_flight_(std::move(in_flight)) {
   AFTERIMAGE_ASSERT(volume_number <= kVolumeNumberMax, "records that every reader accepts");
+  if (log_ == nullptr || read_only()) return;
+  cleaner_ = std::make_unique<DirtyLogCleaner>(
+      log_.get(), backing_.get(), [group] { return group->standing(); }, pace);
 }
 
 CapturedDevice::~CapturedDevice() {
@@ -95,6 +103,9 @@ Errno CapturedDevice::modify(uint64_t offset, uint64_t length, const RequestOpti
   for_backing.executed = nullptr;  // only this layer knows when the request is complete
 
   const ExtentLock::Guard extent(extents_, begin, end);
+#ifndef AFTERIMAGE_SABOTAGE_MARK_AFTER_WRITE
+  const DirtyLog::Writer inside(log_.get(), begin, end);
+#endif
   const InFlightTable::Entry in_flight(in_flight_.get(), begin, end);
 #ifdef AFTERIMAGE_SABOTAGE_PUBLISH_BEFORE_BACKING
   journal();  // breaks R2 and R3: the journal runs ahead of what the backing holds, also where the write then
@@ -107,6 +118,9 @@ Errno CapturedDevice::modify(uint64_t offset, uint64_t length, const RequestOpti
       group_->close_stream("BACKING_FAILED");
     return counted(error);
   }
+#ifdef AFTERIMAGE_SABOTAGE_MARK_AFTER_WRITE
+  const DirtyLog::Writer inside(log_.get(), begin, end);  // breaks R8: a crash before it leaves no mark
+#endif
 #ifndef AFTERIMAGE_SABOTAGE_PUBLISH_BEFORE_BACKING
   journal();
 #endif
@@ -146,7 +160,10 @@ Errno CapturedDevice::trim(uint64_t offset, uint64_t length, const RequestOption
 }
 
 Errno CapturedDevice::flush() {
-  if (const Errno error = backing_->flush()) return counted(error);
+  const uint64_t ticket = log_ != nullptr ? log_->flush_began() : 0;
+  const Errno error = backing_->flush();
+  if (log_ != nullptr) log_->flush_ended(ticket, error == 0);
+  if (error != 0) return counted(error);
   if (!read_only()) group_->publish({.kind = RecordKind::kFlush, .volume = volume_}, nullptr);
   return 0;
 }
@@ -166,12 +183,15 @@ Errno CapturedDevice::republish(uint64_t offset, uint64_t length, uint64_t* lsn)
   *lsn = 0;
   if (const Errno error = check_range(size(), offset, length, EINVAL)) return error;
   if (offset % kSectorBytes != 0 || length % kSectorBytes != 0 || length > kRecordBytesMax) return EINVAL;
+  if (length == 0) return 0;
   for (milliseconds waited{0}; group_->is_crowded(); waited += kCrowdedPoll) {
     if (group_->mode() == CaptureGroup::Mode::kTracking) return 0;
     if (waited >= kCrowdedWait) return EAGAIN;
     std::this_thread::sleep_for(kCrowdedPoll);
   }
   const ExtentLock::Guard extent(extents_, offset, offset + length);
+  // What is compared because nothing is known of it may not be durable on the backing either.
+  const DirtyLog::Writer inside(log_.get(), offset, offset + length);
   return counted(journal_backing(offset, offset + length, kRecordResync, lsn));
 }
 
@@ -192,6 +212,10 @@ void CapturedDevice::settle_in_flight() {
   }
   if (!is_settled) group_->close_stream("BACKING_FAILED");
   in_flight_->clear();
+}
+
+void CapturedDevice::clean_up() {
+  if (cleaner_) cleaner_->clean_up();
 }
 
 CapturedDevice::Counters CapturedDevice::counters() const {

@@ -1,6 +1,7 @@
 // CapturedDevice: the protected path. Carries a write out on the backing and publishes it to the group, in
 // this order:
-//   extent lock → backing → LSN and time, publish → slot marked executed → unlock
+//   extent lock → mark in the dirty log, if cold → backing → LSN and time, publish → slot marked executed →
+//   unlock
 // so that where in-flight writes overlap, the backing and the journal agree on which came last (R2), and
 // nothing is published that the backing does not hold.
 //
@@ -13,8 +14,9 @@
 // the error is returned; if that fails too, or the range is too long for that, the stream is closed
 // ("BACKING_FAILED") and production goes on unprotected.
 //
-// Threads: as BlockDevice. republish(), fence() and settle_in_flight() from worker threads.
-// Ownership: shares the backing and the table of writes in flight; the group must outlive it.
+// Threads: as BlockDevice. republish(), fence(), settle_in_flight() and clean_up() from worker threads. With
+// a dirty log it has a thread that unmarks in the background (dirty_log_cleaner.h) until it goes. Ownership:
+// shares the backing, the dirty log and the table of writes in flight; the group must outlive it.
 #pragma once
 
 #include <atomic>
@@ -22,6 +24,8 @@
 #include <vector>
 
 #include "capture/capture_group.h"
+#include "capture/dirty_log.h"
+#include "capture/dirty_log_cleaner.h"
 #include "capture/extent_lock.h"
 #include "capture/in_flight_table.h"
 #include "device/block_device.h"
@@ -30,9 +34,11 @@ namespace afterimage {
 
 class CapturedDevice final : public BlockDevice {
  public:
-  /// `in_flight` is told of every modification while it lasts; null: nobody will want to know.
+  /// `log` is that of this volume, or null: then nothing is marked. `in_flight` is told of every modification
+  /// while it lasts; null: nobody will want to know.
   CapturedDevice(std::shared_ptr<BlockDevice> backing, CaptureGroup* group, uint16_t volume_number,
-                 std::shared_ptr<InFlightTable> in_flight = nullptr);
+                 std::shared_ptr<DirtyLog> log = nullptr, std::shared_ptr<InFlightTable> in_flight = nullptr,
+                 const DirtyLogCleaner::Pace& pace = {});
   ~CapturedDevice() override;
 
   uint64_t size() const override;
@@ -60,6 +66,8 @@ class CapturedDevice final : public BlockDevice {
   void settle_in_flight();
   /// Of the table, which keeps it; -1: there is none.
   int in_flight_memfd() const { return in_flight_ ? in_flight_->memfd() : -1; }
+  /// Unmarks what can be unmarked at once (DirtyLogCleaner::clean_up).
+  void clean_up();
   struct Counters {
     uint64_t reads = 0;
     uint64_t read_bytes = 0;
@@ -83,9 +91,11 @@ class CapturedDevice final : public BlockDevice {
   const std::shared_ptr<BlockDevice> backing_;
   CaptureGroup* const group_;
   const uint16_t volume_;
+  const std::shared_ptr<DirtyLog> log_;
   const std::shared_ptr<InFlightTable> in_flight_;
   ExtentLock extents_;
   std::atomic<uint64_t> reads_{0}, read_bytes_{0}, writes_{0}, write_bytes_{0}, errors_{0};
+  std::unique_ptr<DirtyLogCleaner> cleaner_;  // last: it uses the above
 };
 
 }  // namespace afterimage

@@ -9,6 +9,7 @@
 import { CheckpointTable } from './checkpoints.js';
 import { DamageTable } from './damage.js';
 import { openDatabase, type CatalogDatabase } from './database.js';
+import { DoubtTable } from './doubts.js';
 import { EraTable } from './eras.js';
 import { GenerationTable } from './generations.js';
 import { MemberTable } from './members.js';
@@ -23,6 +24,7 @@ export class Catalog {
   readonly eras: EraTable;
   readonly checkpoints: CheckpointTable;
   readonly damage: DamageTable;
+  readonly doubts: DoubtTable;
 
   private constructor(private readonly database: CatalogDatabase) {
     this.members = new MemberTable(database);
@@ -32,6 +34,7 @@ export class Catalog {
     this.eras = new EraTable(database);
     this.checkpoints = new CheckpointTable(database);
     this.damage = new DamageTable(database);
+    this.doubts = new DoubtTable(database);
   }
 
   /** Errors: STORE_VERSION, STORE_INVALID. */

@@ -125,4 +125,18 @@ export const MIGRATIONS: readonly string[] = [
   ALTER TABLE members ADD COLUMN covered_lsn INTEGER NOT NULL DEFAULT 0;
   UPDATE members SET covered_time_ns = 0;
   `,
+  `
+  -- Of the agent's dirty logs. A volume without a row is in doubt as a whole.
+  CREATE TABLE doubts (
+    member TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    -- The log that was told of last, and how far it had come; 0: none.
+    log_id INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    -- 1: only a comparison of everything makes the volume synced in another generation.
+    whole INTEGER NOT NULL,
+    PRIMARY KEY (member, number),
+    FOREIGN KEY (member, number) REFERENCES volumes (member, number)
+  ) STRICT;
+  `,
 ];

@@ -33,6 +33,8 @@ export function recordDamage(
     );
     catalog.damage.add({ member: uuid, firstLsn, lastLsn, foundGeneration: newest.generation, reason });
   }
+  // What was unmarked at the agent because those records were here is not equal any more.
+  catalog.doubts.raise(uuid);
   const lastLsn = [
     end.lastLsn,
     member.ackedLsn,

@@ -92,8 +92,13 @@ t.test('a flush that fails at the end names the volume', async (t) => {
     const addVolume = group.addVolume.bind(group);
     // The addon's methods cannot be assigned to.
     return Object.defineProperty(group, 'addVolume', {
-      value: (number: number, backing: native.BlockDevice): native.CapturedVolume =>
-        Object.defineProperty(addVolume(number, backing, null), 'flush', {
+      value: (
+        number: number,
+        backing: native.BlockDevice,
+        log: native.DirtyLog | null,
+        inFlight: number | null,
+      ): native.CapturedVolume =>
+        Object.defineProperty(addVolume(number, backing, log, inFlight), 'flush', {
           value: () => Promise.reject(new AfterimageError('IO_ERROR', 'Input/output error')),
         }),
     });

@@ -3,7 +3,7 @@ import { MemberReport } from '../../agent/member_report.js';
 import type { VolumeState } from '../../proto/replication.js';
 import { createLog } from '../../service/log.js';
 
-const SYNCED: VolumeState = { number: 0, base: 'BASE_COMPLETE', syncOffset: 0n, synced: true };
+const SYNCED: VolumeState = { number: 0, base: 'BASE_COMPLETE', syncOffset: 0n, synced: true, whole: false };
 const welcome = {
   software: 'r',
   generation: 1n,
@@ -63,7 +63,7 @@ t.test('a generation and its syncs are told', (t) => {
     generationBegin: { generation: 2n, firstLsn: 9n, reason: 'RING_FULL', volumes: [] },
   });
   report.received({ sequence: 0, generationAccepted: { generation: 2n, volumes } });
-  report.sent({ sequence: 1, syncBegin: { volume: 0, kind: 'SYNC_RESYNC', offset: 0n } });
+  report.sent({ sequence: 1, syncBegin: { volume: 0, kind: 'SYNC_RESYNC', offset: 0n, partial: true } });
   t.strictSame([...report.syncedVolumes], []);
   report.received({ sequence: 1, syncComplete: { volume: 0, lsn: 12n } });
   t.strictSame([...report.syncedVolumes], [0]);

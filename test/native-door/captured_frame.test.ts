@@ -22,7 +22,7 @@ t.test('a frame that is released twice is an error in JavaScript, and its buffer
     lastTimeNs: 0n,
     era: 1,
   });
-  const volume = group.addVolume(0, backing, null);
+  const volume = group.addVolume(0, backing, null, null);
   group.beginGeneration({ epoch: 1n, generation: 1n, firstLsn: 1n, lsnCeiling: 1000n });
   group.startShipping(0n, 0);
   for (let lsn = 1n; lsn <= 3n; lsn += 1n) {

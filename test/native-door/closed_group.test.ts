@@ -38,7 +38,7 @@ t.test('a closed group is gone, whoever still holds a frame or a volume of it', 
     lastTimeNs: 0n,
     era: 1,
   });
-  const volume = group.addVolume(0, backing, null);
+  const volume = group.addVolume(0, backing, null, null);
   group.beginGeneration({ epoch: 1n, generation: 1n, firstLsn: 1n, lsnCeiling: 1000n });
   group.startShipping(0n, 0);
   await volume.write(0n, Buffer.alloc(4096, 7));

@@ -42,7 +42,7 @@ t.test('what the methods of the addon throw and reject with is coded, with a sta
   const start = { epoch: 1n, generation: 1n, firstLsn: 1n, lsnCeiling: 1000n };
   group.beginGeneration(start);
   await endsWith(t, 'GENERATION_INVALID', () => group.beginGeneration(start));
-  const volume = group.addVolume(0, backing, null);
+  const volume = group.addVolume(0, backing, null, null);
   await endsWith(t, 'IO_ERROR', () => volume.republish(1n << 20n, 4096));
   await volume.close();
   await endsWith(t, 'INTERNAL', () => volume.flush());

@@ -376,7 +376,7 @@ TEST_CASE("what a killed process was writing is journaled as the backing holds i
     const pid_t child = ::fork();
     REQUIRE(child >= 0);
     if (child == 0) {
-      CapturedDevice device(std::shared_ptr<BlockDevice>(std::move(*backing)), group->get(), 0,
+      CapturedDevice device(std::shared_ptr<BlockDevice>(std::move(*backing)), group->get(), 0, nullptr,
                             std::shared_ptr<InFlightTable>(std::move(*table)));
       modify_until_killed(device, round);
     }
@@ -389,7 +389,7 @@ TEST_CASE("what a killed process was writing is journaled as the backing holds i
     const auto adopted = CaptureGroup::adopt(options, std::move(ring));
     REQUIRE((adopted_table.ok() && adopted.ok()));
     in_flight += (*adopted_table)->left().ranges.size();
-    CapturedDevice device(std::shared_ptr<BlockDevice>(std::move(*backing)), adopted->get(), 0,
+    CapturedDevice device(std::shared_ptr<BlockDevice>(std::move(*backing)), adopted->get(), 0, nullptr,
                           std::shared_ptr<InFlightTable>(std::move(*adopted_table)));
     device.settle_in_flight();
     REQUIRE((*adopted)->stats().mode == Mode::kStreaming);
@@ -427,7 +427,7 @@ TEST_CASE("writes in flight that the table could not list, or that it lists wron
   const ScratchDirectory scratch;
   auto backing = FileDevice::open(scratch.make_file("volume", kVolumeBytes), {});
   REQUIRE(backing.ok());
-  CapturedDevice device(std::shared_ptr<BlockDevice>(std::move(*backing)), group.get(), 0, shared);
+  CapturedDevice device(std::shared_ptr<BlockDevice>(std::move(*backing)), group.get(), 0, nullptr, shared);
   device.settle_in_flight();
   CHECK(group->stats().mode == Mode::kTracking);
   CHECK(shared->left().ranges.empty());

@@ -8,7 +8,9 @@
 #include <thread>
 
 #include "block_device_contract.h"
+#include "dirty_log_disk.h"
 #include "memory_device.h"
+#include "scratch_files.h"
 #include "stream_reader.h"
 
 using namespace afterimage;
@@ -459,4 +461,74 @@ TEST_CASE("captured device: a fence waits for the writes in flight and is not be
   writer.join();
   fence.join();
   CHECK(lsn == 1);
+}
+
+TEST_CASE(
+    "captured device: an extent is marked on stable storage before its first write reaches the backing") {
+  const ScratchDirectory directory;
+  const std::string path = directory.path("log");
+  constexpr uint64_t kBytes = 4 * kDirtyExtentBytes;
+  const DirtyLog::Options options{.path = path, .volume_bytes = kBytes};
+  auto opened = DirtyLog::open(options);
+  REQUIRE(opened.ok());
+  std::shared_ptr<DirtyLog> log(std::move(*opened));
+  log->cut();
+  log->unmark(1, 1);
+  auto group = CaptureGroup::create({.ring_bytes = 64u << 20});
+  REQUIRE(group.ok());
+  auto memory = std::make_unique<MemoryDevice>(kBytes);
+  MemoryDevice* const backing = memory.get();
+  std::vector<uint64_t> marked_at_write;
+  const std::string seen = directory.path("seen");
+  backing->before_write = [&] {
+    write_file(seen, read_file(path));
+    UnsyncedFile file;
+    auto state = DirtyLogFile::open(seen, {.volume_bytes = kBytes}, file);
+    REQUIRE(state.ok());
+    marked_at_write.push_back(static_cast<uint64_t>((*state)->take_pages()[0].bits[0]));
+  };
+  CapturedDevice device(std::move(memory), group->get(), 0, log, nullptr, {.poll = 24h});
+  const auto block = bytes(8192);
+  CHECK(device.write(2 * kDirtyExtentBytes - 4096, 8192, block.data(), {}) == 0);
+  CHECK(device.write(kDirtyExtentBytes, 4096, block.data(), {}) == 0);
+  CHECK(marked_at_write == std::vector<uint64_t>{0b0110, 0b0110});
+  CHECK(device.trim(3 * kDirtyExtentBytes, 4096, {}) == 0);
+  CHECK(log->is_marked(3 * kDirtyExtentBytes));
+  CHECK_FALSE(log->is_marked(0));
+
+  REQUIRE((*group)->begin_generation({.epoch = 1, .generation = 1, .first_lsn = 1, .lsn_ceiling = 99}).ok());
+  uint64_t lsn = 0;
+  CHECK(device.republish(0, 4096, &lsn) == 0);
+  CHECK(log->is_marked(0));
+
+  backing->flush_error = EIO;
+  CHECK(device.flush() == EIO);
+  CHECK(log->has_flush_failed());
+}
+
+TEST_CASE("captured device: what the receiver has and the backing was flushed after is unmarked by itself") {
+  const ScratchDirectory directory;
+  constexpr uint64_t kBytes = 4 * kDirtyExtentBytes;
+  auto opened = DirtyLog::open({.path = directory.path("log"), .volume_bytes = kBytes});
+  REQUIRE(opened.ok());
+  std::shared_ptr<DirtyLog> log(std::move(*opened));
+  auto group = CaptureGroup::create({.ring_bytes = 64u << 20, .linger_us = 500});
+  REQUIRE(group.ok());
+  StreamReader reader(**group);
+  reader.images[0].resize(kBytes);
+  auto memory = std::make_unique<MemoryDevice>(kBytes);
+  MemoryDevice* const backing = memory.get();
+  CapturedDevice device(std::move(memory), group->get(), 0, log, nullptr,
+                        {.poll = 5ms, .flush_patience = 20ms});
+  REQUIRE((*group)->begin_generation({.epoch = 1, .generation = 1, .first_lsn = 1, .lsn_ceiling = 99}).ok());
+  REQUIRE((*group)->start_shipping(0, 0).ok());
+  const auto block = bytes(4096);
+  CHECK(device.write(0, 4096, block.data(), {}) == 0);
+  log->set_synced(1);
+  std::this_thread::sleep_for(100ms);
+  CHECK(log->marked() == 4);  // nobody has said that the receiver has the write
+  reader.take_until(1);       // and releases it
+  for (int i = 0; i < 1000 && log->marked() > 0; ++i) std::this_thread::sleep_for(5ms);
+  CHECK(log->marked() == 0);
+  CHECK(backing->flushes > 0);  // production never flushed
 }

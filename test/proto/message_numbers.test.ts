@@ -14,7 +14,7 @@ t.test('numbers survive the wire', (t) => {
     encodeAgentMessage({ sequence: 4_294_967_295, syncDone: { volume: 3, lsn: 2n ** 60n } }),
   );
   t.same(sync, { sequence: 4_294_967_295, syncDone: { volume: 3, lsn: 2n ** 60n } });
-  const volumes = [{ number: 1, base: 'BASE_SYNCING' as const, syncOffset: 5n, synced: false }];
+  const volumes = [{ number: 1, base: 'BASE_SYNCING' as const, syncOffset: 5n, synced: false, whole: false }];
   const accepted = { sequence: 1, generationAccepted: { generation: 9n, volumes } };
   t.same(decodeReceiverMessage(encodeReceiverMessage(accepted)), accepted);
   t.end();

@@ -19,7 +19,7 @@ const YEAR_NS = 365n * 86_400n * SECOND_NS;
 /** Everything up to `shippedLsn` was sent, everything until `nowNs` captured. */
 function beat({ agent, stream }: Pick<Scene, 'agent' | 'stream'>, shippedLsn: bigint, nowNs: bigint): void {
   const { lsn, timeNs } = agent.position();
-  const ring = { oldestTimeNs: 0n, ringUsedBytes: 0n, ringBytes: 1n, state: 'protected' };
+  const ring = { oldestTimeNs: 0n, ringUsedBytes: 0n, ringBytes: 1n, state: 'protected', logs: [] };
   stream.say({ heartbeat: { capturedLsn: lsn, capturedTimeNs: timeNs, shippedLsn, nowNs, ...ring } });
 }
 /** What the time is, "" while it is none that is known. */

@@ -101,6 +101,7 @@ t.test('a point by time holds what was there, and only while it is known', async
     ringUsedBytes: 0n,
     ringBytes: 1n,
     state: 'protected',
+    logs: [],
   };
   stream.say({ heartbeat: { capturedLsn: lsn, capturedTimeNs, nowNs, ...heartbeat } });
   // Nothing answers a heartbeat in particular: an operator asks until it is known.

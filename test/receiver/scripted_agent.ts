@@ -150,7 +150,7 @@ export class ScriptedAgent {
       lastTimeNs: 0n,
       era: 1,
     });
-    const volume = group.addVolume(0, backing, null);
+    const volume = group.addVolume(0, backing, null, null);
     const info = {
       number: 0,
       uuid: randomBytes(16),
@@ -177,6 +177,8 @@ export class ScriptedAgent {
       usedLsnMax: 0n,
       continuous: false,
       volumes: [this.info],
+      ancestors: [],
+      logs: [],
       ...change,
     };
   }
@@ -240,7 +242,7 @@ export class ScriptedAgent {
 
   /** The whole initial sync of the volume, with holes where it is zero. */
   sendBase(stream: ScriptedStream): void {
-    stream.say({ syncBegin: { volume: 0, kind: 'SYNC_INITIAL', offset: 0n } });
+    stream.say({ syncBegin: { volume: 0, kind: 'SYNC_INITIAL', offset: 0n, partial: false } });
     const piece = 256 * KIB;
     for (let offset = 0; offset < this.content.length; offset += piece) {
       const raw = this.content.subarray(offset, offset + piece);

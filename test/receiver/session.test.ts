@@ -28,13 +28,15 @@ const HELLO: Hello = {
   usedLsnMax: 1000n,
   continuous: true,
   volumes: [{ number: 0, uuid: Buffer.alloc(16, 4), name: 'data', size: BigInt(4 * MIB), blockSize: 512 }],
+  ancestors: [],
+  logs: [],
 };
 const WRITER: StoredWriter = { epoch: 5n, instance: HELLO.instance };
 
 function volume(change: Partial<StoredVolume>): StoredVolume {
   const [info] = HELLO.volumes;
   if (info === undefined) throw new Error('there is a volume');
-  return { info, base: 'BASE_COMPLETE', syncOffset: 0n, syncedLsn: 50n, ...change };
+  return { info, base: 'BASE_COMPLETE', syncOffset: 0n, syncedLsn: 50n, whole: false, ...change };
 }
 function position(change: Partial<StoredPosition>): StoredPosition {
   return {
@@ -199,7 +201,7 @@ t.test('numbers that the catalog cannot hold are refused before anything is done
   const beat = { shippedLsn: 100n, capturedLsn: 100n, capturedTimeNs: 1n, oldestTimeNs: 1n, nowNs: 1n };
   for (const wrong of [{ nowNs: number }, { capturedTimeNs: number }, { capturedLsn: number }]) {
     const script = Script.welcomed();
-    const ring = { ringUsedBytes: 0n, ringBytes: 1n, state: 'protected' };
+    const ring = { ringUsedBytes: 0n, ringBytes: 1n, state: 'protected', logs: [] };
     script.hear({ heartbeat: { ...beat, ...ring, ...wrong } });
     t.equal(script.refusal, 'MESSAGE_INVALID', Object.keys(wrong).join());
     t.notOk(script.get('noteHeartbeat'));
@@ -225,6 +227,7 @@ t.test('an LSN is acknowledged when it is durable', (t) => {
       ringUsedBytes: 0n,
       ringBytes: 0n,
       state: 'protected',
+      logs: [],
     },
   });
   t.match(script.get('send')?.message, { ack: { durableLsn: 100n, receivedLsn: 110n } });
@@ -274,7 +277,7 @@ t.test('an agent that streams a generation which damage has ended is told so, al
   // It believed itself protected until its next frames were refused.
   const script = Script.welcomed({ ended: true });
   const heartbeat = { capturedTimeNs: 1n, oldestTimeNs: 0n, nowNs: 2n, ringUsedBytes: 0n, ringBytes: 1n };
-  script.hear({ heartbeat: { ...heartbeat, capturedLsn: 100n, shippedLsn: 100n, state: 'protected' } });
+  script.hear({ heartbeat: { ...heartbeat, capturedLsn: 100n, shippedLsn: 100n, state: 'protected', logs: [] } });
   t.equal(script.refusal, 'GENERATION_UNKNOWN');
   t.end();
 });
@@ -312,12 +315,12 @@ t.test('a reason that nobody would give is refused before it is in the catalog',
 t.test('a base that recovery points rest on is never written directly', (t) => {
   for (const stored of [volume({}), volume({ syncedLsn: 0n })]) {
     const script = Script.welcomed({ volumes: [stored] });
-    script.hear({ syncBegin: { volume: 0, kind: 'SYNC_INITIAL', offset: 0n } });
+    script.hear({ syncBegin: { volume: 0, kind: 'SYNC_INITIAL', offset: 0n, partial: false } });
     t.equal(script.refusal, 'SESSION_ORDER');
     t.notOk(script.get('beginBase'));
   }
   const resync = Script.welcomed({ volumes: [volume({ syncedLsn: 0n })] });
-  resync.hear({ syncBegin: { volume: 0, kind: 'SYNC_RESYNC', offset: 0n } });
+  resync.hear({ syncBegin: { volume: 0, kind: 'SYNC_RESYNC', offset: 0n, partial: false } });
   const piece = { volume: 0, offset: 0n, rawBytes: 512, compressed: false, crc32c: 0, data: Buffer.alloc(0) };
   resync.hear({ syncData: piece });
   t.equal(resync.refusal, 'SESSION_ORDER');
@@ -339,7 +342,7 @@ t.test('sync data outside the volume, going back, or without a sync is refused',
     { offset: 511n },
   ]) {
     const script = Script.welcomed(unsynced);
-    script.hear({ syncBegin: { volume: 0, kind: 'SYNC_INITIAL', offset: 0n } });
+    script.hear({ syncBegin: { volume: 0, kind: 'SYNC_INITIAL', offset: 0n, partial: false } });
     script.hear({ syncData: piece });
     t.ok(script.get('writeBase'));
     script.hear({ syncData: { ...piece, offset: 512n, ...wrong } });
@@ -350,7 +353,7 @@ t.test('sync data outside the volume, going back, or without a sync is refused',
 
 t.test('an initial sync ends when base and fence are both on stable storage', (t) => {
   const script = Script.welcomed({ volumes: [volume({ base: 'BASE_EMPTY', syncedLsn: 0n })] });
-  script.hear({ syncBegin: { volume: 0, kind: 'SYNC_INITIAL', offset: 0n } });
+  script.hear({ syncBegin: { volume: 0, kind: 'SYNC_INITIAL', offset: 0n, partial: false } });
   script.feed({ type: 'baseBegun', volume: 0 });
   script.frame({});
   script.hear({ syncDone: { volume: 0, lsn: 110n } });
@@ -378,7 +381,7 @@ t.test('a hash request outside a resync or beyond its limits is refused', (t) =>
     { blockBytes: 5000 },
   ]) {
     const script = Script.welcomed({ volumes: [volume({ syncedLsn: 0n })] });
-    script.hear({ syncBegin: { volume: 0, kind: 'SYNC_RESYNC', offset: 0n } });
+    script.hear({ syncBegin: { volume: 0, kind: 'SYNC_RESYNC', offset: 0n, partial: false } });
     script.hear({ hashRequest: request });
     t.match(script.get('hash'), { beforeLsn: 1n });
     script.hear({ hashRequest: { ...request, ...wrong } });
@@ -388,6 +391,30 @@ t.test('a hash request outside a resync or beyond its limits is refused', (t) =>
       JSON.stringify(wrong, (_, v: unknown) => String(v)),
     );
   }
+  t.end();
+});
+
+t.test('a partial resync is taken only of a volume that is not in doubt as a whole', (t) => {
+  const begin = { volume: 0, kind: 'SYNC_RESYNC', offset: 0n, partial: true } as const;
+  const refused = Script.welcomed({ volumes: [volume({ syncedLsn: 0n, whole: true })] });
+  refused.hear({ syncBegin: begin });
+  t.equal(refused.refusal, 'SESSION_ORDER');
+
+  const partial = Script.welcomed({ volumes: [volume({ syncedLsn: 0n })] });
+  partial.hear({ syncBegin: begin });
+  partial.hear({ syncDone: { volume: 0, lsn: 100n } });
+  t.match(partial.get('markSynced'), { lsn: 100n, isWhole: false });
+
+  const doubted = Script.welcomed({ volumes: [volume({ syncedLsn: 0n })] });
+  doubted.hear({ syncBegin: begin });
+  doubted.hear({ volumeDoubt: { volume: 0 } });
+  t.match(doubted.get('storeDoubt'), { volume: 0 });
+  doubted.hear({ syncDone: { volume: 0, lsn: 100n } });
+  t.match(doubted.get('markSynced'), { lsn: 100n, isWhole: true }, 'it became one of the whole');
+
+  const unknown = Script.welcomed();
+  unknown.hear({ volumeDoubt: { volume: 9 } });
+  t.equal(unknown.refusal, 'SESSION_ORDER');
   t.end();
 });
 

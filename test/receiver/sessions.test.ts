@@ -67,7 +67,7 @@ t.test('while the agent is away the lag grows', async (t) => {
   const { receiver, agent, stream } = await synced(t);
   const { lsn, timeNs } = agent.position();
   const coveredNs = BigInt(Date.now()) * 1_000_000n;
-  const ring = { oldestTimeNs: 0n, ringUsedBytes: 0n, ringBytes: 1n, state: 'protected' };
+  const ring = { oldestTimeNs: 0n, ringUsedBytes: 0n, ringBytes: 1n, state: 'protected', logs: [] };
   const marks = { capturedLsn: lsn, shippedLsn: lsn, capturedTimeNs: timeNs, nowNs: coveredNs };
   stream.say({ heartbeat: { ...marks, ...ring } });
   await stream.hear('ack');

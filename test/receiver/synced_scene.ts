@@ -129,7 +129,7 @@ export async function resync(test: Test, { receiver, agent }: Scene, last: bigin
   });
   await stream.hear('generationAccepted');
   agent.begin(2n, firstLsn);
-  stream.say({ syncBegin: { volume: 0, kind: 'SYNC_RESYNC', offset: 0n } });
+  stream.say({ syncBegin: { volume: 0, kind: 'SYNC_RESYNC', offset: 0n, partial: false } });
   stream.say({ hashRequest: { id: 1, volume: 0, offset: 0n, length: SIZE, blockBytes: 64 * KIB } });
   const { hashes } = await stream.hear('hashReply');
   let different = 0;

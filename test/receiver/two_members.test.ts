@@ -22,7 +22,7 @@ async function scene(t: Test): Promise<{ quiet: Scene; busy: Scene }> {
 async function beat({ receiver, agent, stream }: Scene, host: string): Promise<bigint> {
   const { lsn, timeNs: capturedTimeNs } = agent.position();
   const coveredNs = nowNs();
-  const ring = { oldestTimeNs: 0n, ringUsedBytes: 0n, ringBytes: 1n, state: 'protected' };
+  const ring = { oldestTimeNs: 0n, ringUsedBytes: 0n, ringBytes: 1n, state: 'protected', logs: [] };
   const marks = { capturedLsn: lsn, shippedLsn: lsn, capturedTimeNs, nowNs: coveredNs };
   stream.say({ heartbeat: { ...marks, ...ring } });
   for (;;) {

@@ -14,6 +14,8 @@ import { checkAgentMarks } from './mark_checks.js';
 import type { Reached } from './mark_checks.js';
 import { ModelCapture } from './model_capture.js';
 import type { Delivery, ModelFrame } from './model_capture.js';
+import { ModelDirtyLogs } from './model_dirty_log.js';
+import type { StoredLogs } from './model_dirty_log.js';
 import { BLOCK_BYTES } from './model_host.js';
 import type { ModelHost } from './model_host.js';
 import { contentHashes } from './model_store.js';
@@ -27,6 +29,7 @@ export type AgentEndpoint = Endpoint<Upstream, ReceiverMessage>;
 /** The agent's state directory: it outlives the process, and can be copied. */
 export interface StateDirectory {
   stored: StoredState | null;
+  logs: StoredLogs;
 }
 
 export interface AgentSurroundings {
@@ -52,6 +55,8 @@ export interface AgentSurroundings {
 
 const TICK_MS = 1000;
 const WRITE_MS_MAX = 40;
+/** Between two steps of the unmarking of a volume. */
+const CLEAN_MS_MAX = 300;
 /** How long production goes on after a stop was asked for. */
 const USE_MS_MAX = 10_000;
 
@@ -67,6 +72,7 @@ export class AgentNode {
   #isStopping = false;
   #isFenced = false;
   #unsynced = new Set<number>();
+  readonly #logs: ModelDirtyLogs;
 
   constructor(
     readonly host: ModelHost,
@@ -74,6 +80,7 @@ export class AgentNode {
     private readonly around: AgentSurroundings,
   ) {
     this.session = new AgentSession(around.limits);
+    this.#logs = new ModelDirtyLogs(around.directory.logs);
   }
 
   get isAlive(): boolean {
@@ -118,6 +125,10 @@ export class AgentNode {
     this.host.crash();
     this.#endpoint?.close();
   }
+  losePower(): void {
+    this.crash();
+    this.around.onFault(this.host.losePower() > 0 ? 'writesLost' : 'nothingLost');
+  }
 
   #feed(event: AgentEvent, frame: ModelFrame | null = null, piece: number[] = []): void {
     for (const action of this.session.handle(event)) {
@@ -139,7 +150,8 @@ export class AgentNode {
   #tick(): void {
     this.process.after(TICK_MS, () => {
       if (this.#capture !== null) {
-        this.#feed({ type: 'tick', nowNs: BigInt(this.around.scheduler.nowMs), ring: this.#ring() });
+        const logs = this.#logs.positions();
+        this.#feed({ type: 'tick', nowNs: BigInt(this.around.scheduler.nowMs), ring: this.#ring(), logs });
       }
       this.#tick();
     });
@@ -208,6 +220,10 @@ export class AgentNode {
         const syncData = { volume, offset, rawBytes, compressed: false, crc32c: 0, data };
         return this.#sendBulk({ message: { sequence, syncData } }, data.length);
       }
+      case 'readExtents':
+        return this.#later(10, () => this.#readExtents(action.turn, action.volume));
+      case 'volumeSynced':
+        return this.#logs.setSynced(action.volume, action.generation);
       case 'compare':
         return this.#later(10, () => this.#compare(action));
       case 'fence':
@@ -265,6 +281,8 @@ export class AgentNode {
     const { random, ringBytes, onFault } = this.around;
     this.#capture = new ModelCapture(this.host, ringBytes, random, onFault);
     this.host.capture = this.#capture;
+    this.host.logs = this.#logs;
+    for (const { number } of this.host.volumes) this.#clean(number);
     if (resume !== null) {
       onFault('resumed');
       this.#capture.beginGeneration(resume);
@@ -303,7 +321,7 @@ export class AgentNode {
         this.#feed({ type: 'message', message });
       };
       endpoint.onClosed = lost;
-      this.#feed({ type: 'connected' });
+      this.#feed({ type: 'connected', logs: this.#logs.positions() });
     });
   }
 
@@ -371,11 +389,17 @@ export class AgentNode {
   }
 
   #compare(action: Extract<AgentAction, { type: 'compare' }>): AgentEvent | null {
-    const { turn, volume, offset, length, blockBytes, hashes } = action;
+    const { turn, volume, offset, length, blockBytes, hashes, isProbe } = action;
     if (!this.#isServing) return null; // quiesced: nothing may be captured any more
     const first = Number(offset) / BLOCK_BYTES;
     const own = contentHashes(this.host.read(volume, first, length / BLOCK_BYTES), blockBytes);
     const sectors = blockBytes / BLOCK_BYTES;
+    if (isProbe) {
+      const isEvidence = !own.equals(hashes) && !this.#logs.isMarked(volume, first);
+      if (isEvidence) this.around.onFault('probeDiffers');
+      return { type: 'compared', turn, streamClosed: false, differingBytes: isEvidence ? length : 0 };
+    }
+    let differingBytes = 0;
     for (let index = 0; index * 32 < own.length; index += 1) {
       const range = [index * 32, index * 32 + 32] as const;
       if (own.subarray(...range).equals(hashes.subarray(...range))) continue;
@@ -385,13 +409,46 @@ export class AgentNode {
       const lsn = isLocked
         ? null
         : this.#group.republish(volume, block, this.host.read(volume, block, count));
-      if (lsn === 0n) return { type: 'compared', turn, streamClosed: true };
+      if (lsn === 0n) return { type: 'compared', turn, streamClosed: true, differingBytes };
       if (lsn === null) {
+        // What was republished before is published again, and counted anew.
         this.#later(20, () => this.#compare(action));
         return null;
       }
+      differingBytes += count * BLOCK_BYTES;
     }
-    return { type: 'compared', turn, streamClosed: false };
+    return { type: 'compared', turn, streamClosed: false, differingBytes };
+  }
+
+  #readExtents(turn: number, volume: number): AgentEvent | null {
+    const info = this.host.volumes.find(({ number }) => number === volume);
+    if (info === undefined) throw new Error(`no volume ${volume}`);
+    const extents = this.#logs.extents(volume, info.size);
+    this.around.onFault(extents.bytes < info.size ? 'partialResync' : 'partialResyncOfAll');
+    return { type: 'extentsRead', turn, extents };
+  }
+
+  /** Unmarks a volume's extents round by round: native/capture/dirty_log_cleaner.h. */
+  #clean(volume: number): void {
+    const { random } = this.around;
+    const after = (step: () => void): void => this.process.after(random.int(1, CLEAN_MS_MAX), step);
+    after(() => {
+      const { generation, isStreaming } = this.#group;
+      if (!isStreaming || this.#logs.syncedGeneration(volume) !== generation) return this.#clean(volume);
+      this.#logs.cut(volume);
+      const lsn = this.#group.lastLsn;
+      after(() => {
+        this.host.flush();
+        const unmark = (): void => {
+          const group = this.#group;
+          if (!group.isStreaming || group.generation !== generation) return this.#clean(volume);
+          if (group.confirmedLsn < lsn) return after(unmark);
+          if (this.#logs.unmark(volume, lsn) > 0) this.around.onFault('unmarked');
+          this.#clean(volume);
+        };
+        after(unmark);
+      });
+    });
   }
 
   #fence(turn: number): void {

@@ -8,6 +8,8 @@ const KINDS = [
   'slowDisk',
   'slowLink',
   'agentCrash',
+  'powerLoss',
+  'logsRestored',
   'agentStop',
   'receiverCrash',
   'receiverRestored',

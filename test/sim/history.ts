@@ -11,6 +11,8 @@ import type { AgentEndpoint, StateDirectory } from './agent_node.js';
 import { faultPlan } from './fault_plan.js';
 import type { FaultPlan } from './fault_plan.js';
 import { BLOCK_BYTES, ModelHost } from './model_host.js';
+import { copyLogs, newLogs } from './model_dirty_log.js';
+import type { StoredLogs } from './model_dirty_log.js';
 import { ModelStore } from './model_store.js';
 import type { StoreCopy } from './model_store.js';
 import { Reached } from './mark_checks.js';
@@ -44,7 +46,7 @@ const RECEIVER_LIMITS: ReceiverLimits = {
   piecesMax: 8,
   checkpointsMax: 3,
 };
-const VOLUME_BLOCKS = [40, 27];
+const VOLUME_BLOCKS = [96, 61];
 const SETTLE_MS_MAX = 400_000;
 const DISK_MS = 20;
 const SLOW_DISK_MS = 900;
@@ -69,6 +71,8 @@ interface Site {
   host: ModelHost;
   directory: StateDirectory;
   agent: AgentNode | null;
+  /** Of its dirty logs. */
+  backup: StoredLogs | null;
 }
 
 export interface HistoryResult {
@@ -124,7 +128,7 @@ export class History {
     const content = VOLUME_BLOCKS.map((blocks) =>
       Array.from({ length: blocks }, () => (this.#random.chance(0.5) ? 0 : this.#nextStamp())),
     );
-    this.#addSite(content, { stored: null });
+    this.#addSite(content, { stored: null, logs: newLogs(this.#volumes, this.#random) });
     this.#startReceiver();
     this.#trouble();
     this.#scheduler.run(this.#plan.durationMs);
@@ -156,7 +160,7 @@ export class History {
       () => this.#nextStamp(),
       (lsn) => this.#reached.raise('captured', lsn),
     );
-    const site: Site = { host, directory, agent: null };
+    const site: Site = { host, directory, agent: null, backup: null };
     this.#sites.push(site);
     this.#startAgent(site);
   }
@@ -310,6 +314,23 @@ export class History {
         site.agent = null;
         this.#scheduler.after(random.int(10, 3000), () => this.#restartAgent(site));
         return true;
+      case 'powerLoss':
+        if (site.agent === null) return false;
+        site.agent.losePower();
+        site.agent = null;
+        this.#scheduler.after(random.int(10, 3000), () => this.#restartAgent(site));
+        return true;
+      case 'logsRestored': {
+        // The dirty logs as they were some time ago, under a backing as it is.
+        const before = site.backup;
+        site.backup = copyLogs(site.directory.logs);
+        if (before === null || site.agent === null) return false;
+        site.agent.crash();
+        site.agent = null;
+        site.directory.logs = before;
+        this.#scheduler.after(random.int(10, 3000), () => this.#restartAgent(site));
+        return true;
+      }
       case 'agentStop': {
         const { agent } = site;
         if (agent === null) return false;
@@ -332,7 +353,8 @@ export class History {
       case 'agentCloned': {
         if (this.#sites.length > 2) return false;
         const content = site.host.backings.map((blocks) => [...blocks]);
-        this.#addSite(content, { stored: site.directory.stored });
+        const { stored, logs } = site.directory;
+        this.#addSite(content, { stored, logs: copyLogs(logs) });
         return true;
       }
       case 'checkpoint':

@@ -59,6 +59,13 @@ export class ModelCapture {
   get isStreaming(): boolean {
     return this.#isStreaming;
   }
+  get generation(): bigint {
+    return this.#numbers?.generation ?? 0n;
+  }
+  /** Of a live stream: the receiver has everything up to here. */
+  get confirmedLsn(): bigint {
+    return this.#releasedLsn;
+  }
   get lastLsn(): bigint {
     return this.#lastLsn;
   }

@@ -5,6 +5,7 @@
 import { strict as assert } from 'node:assert';
 import type { VolumeInfo } from '../../proto/replication.js';
 import type { ModelCapture } from './model_capture.js';
+import type { ModelDirtyLogs } from './model_dirty_log.js';
 import type { Random } from './random.js';
 import type { Process } from './scheduler.js';
 
@@ -32,7 +33,11 @@ export class ModelHost {
   readonly changes: Change[] = [];
   readonly inFlight = new Set<InFlight>();
   capture: ModelCapture | null = null;
+  logs: ModelDirtyLogs | null = null;
+  /** What a power loss cannot take away. */
+  #stable: number[][];
   #lsnMax = 0n;
+  #hotBlock = 0;
 
   constructor(
     readonly volumes: VolumeInfo[],
@@ -44,6 +49,7 @@ export class ModelHost {
   ) {
     this.backings = content.map((blocks) => [...blocks]);
     this.origin = content.map((blocks) => [...blocks]);
+    this.#stable = content.map((blocks) => [...blocks]);
   }
 
   /** Production writes something; `process` is the agent that serves it. */
@@ -51,13 +57,21 @@ export class ModelHost {
     const volume = this.random.int(0, this.volumes.length - 1);
     const blocks = this.#backing(volume);
     const count = this.random.int(1, 4);
-    const block = this.random.int(0, blocks.length - count);
+    const block = this.#place(blocks.length - count);
     if (this.isLocked(volume, block, count)) return; // the extent lock: it waits, and here another write comes anyway
     const value = this.random.chance(0.2) ? 0 : this.nextStamp();
     const change: InFlight = { volume, block, count, value, before: blocks.slice(block, block + count) };
     this.inFlight.add(change);
+    this.logs?.enter(volume, block, count);
     blocks.fill(value, block, block + count);
     process.after(this.random.int(0, 6), () => this.#publish(change));
+  }
+
+  /** Production works in one place for a while: the rest is not in doubt. */
+  #place(blockMax: number): number {
+    if (this.random.chance(0.01)) this.#hotBlock = this.random.int(0, 1000);
+    const hot = this.#hotBlock % (blockMax + 1);
+    return this.random.chance(0.03) ? this.random.int(0, blockMax) : Math.min(blockMax, hot + this.random.int(0, 7));
   }
 
   isLocked(volume: number, block: number, count: number): boolean {
@@ -83,6 +97,28 @@ export class ModelHost {
     }
     this.inFlight.clear();
     this.capture = null;
+    this.logs = null;
+  }
+
+  /** Everything written so far is on stable storage. */
+  flush(): void {
+    this.#stable = this.backings.map((blocks) => [...blocks]);
+  }
+
+  /** After crash(): any of what was not flushed is gone. The history has it as if somebody had written what is there now. */
+  losePower(): number {
+    let lost = 0;
+    this.backings.forEach((blocks, volume) => {
+      blocks.forEach((value, block) => {
+        const stable = this.#stable[volume]?.[block] ?? 0;
+        if (value === stable || this.random.chance(0.5)) return;
+        blocks[block] = stable;
+        this.#record({ volume, block, count: 1, value: stable });
+        lost += 1;
+      });
+    });
+    this.flush();
+    return lost;
   }
 
   /** No LSN twice, whatever the agents of this host forget. */
@@ -96,6 +132,7 @@ export class ModelHost {
     this.inFlight.delete(change);
     this.#record(change);
     this.capture?.publish([change]);
+    this.logs?.leave(change.volume, change.block, change.count);
   }
   #record({ volume, block, count, value }: Change): void {
     this.changes.push({ volume, block, count, value });

@@ -3,8 +3,10 @@
  * crash loses the latter, wholly or in part.
  */
 import { strict as assert } from 'node:assert';
-import type { Checkpoint, GenerationBegin, Hello } from '../../proto/replication.js';
-import { fence } from '../../receiver/hello.js';
+import type { Checkpoint, DirtyLogPosition, GenerationBegin, Hello } from '../../proto/replication.js';
+import { fence, isHeirOf } from '../../receiver/hello.js';
+import { logAtHeartbeat, logAtHello, UNKNOWN_LOG } from '../../receiver/log_claims.js';
+import type { KnownLog } from '../../receiver/log_claims.js';
 import type { StoredPosition, StoredVolume, StoredWriter } from '../../receiver/session_events.js';
 import type { ModelFrame, ModelRecord } from './model_capture.js';
 import { apply, BLOCK_BYTES } from './model_host.js';
@@ -21,6 +23,8 @@ export interface ModelGeneration {
 interface ModelVolume extends StoredVolume {
   /** Records before it do not concern the base. */
   oldestLsn: bigint;
+  /** Its `whole` is kept in the volume. */
+  log: KnownLog;
 }
 
 /** What survives a crash. */
@@ -75,6 +79,7 @@ export class ModelStore {
   storeEpoch(hello: Hello): boolean {
     const { epoch, instance, volumes } = hello;
     if (fence(hello, this.writer) !== null) return false;
+    const isHeir = this.writer === null || isHeirOf(hello, this.writer);
     this.#durable.writer = { epoch, instance };
     if (this.#durable.volumes.length === 0) {
       this.#durable.volumes = volumes.map((info) => ({
@@ -83,11 +88,28 @@ export class ModelStore {
         syncOffset: 0n,
         syncedLsn: 0n,
         oldestLsn: 0n,
+        whole: true,
+        log: UNKNOWN_LOG,
       }));
       this.#durable.bases = volumes.map(({ size }) => emptyBase(size));
       this.#cached = volumes.map(({ size }) => emptyBase(size));
     }
+    for (const volume of this.#durable.volumes) {
+      const claim = hello.logs.find((log) => log.volume === volume.info.number);
+      volume.log = logAtHello({ ...volume.log, whole: volume.whole || !isHeir }, claim, this.durableLsn);
+      volume.whole = volume.log.whole;
+    }
     return true;
+  }
+  heartbeatLogs(logs: readonly DirtyLogPosition[]): void {
+    for (const claim of logs) {
+      const volume = this.#volume(claim.volume);
+      volume.log = logAtHeartbeat({ ...volume.log, whole: volume.whole }, claim);
+      volume.whole = volume.log.whole;
+    }
+  }
+  storeDoubt(number: number): void {
+    this.#volume(number).whole = true;
   }
 
   /** Null: it waits for `commit`. The order of frames is the session's to see to; the real journal checks it again. */
@@ -153,7 +175,7 @@ export class ModelStore {
     this.#durable.bases[number] = [...(this.#cached[number] ?? [])];
     this.#volume(number).syncOffset = offset;
   }
-  markSynced(number: number, lsn: bigint): void {
+  markSynced(number: number, lsn: bigint, isWhole: boolean): void {
     const volume = this.#volume(number);
     assert(
       volume.base === 'BASE_COMPLETE' || volume.syncOffset === volume.info.size,
@@ -161,6 +183,8 @@ export class ModelStore {
     );
     volume.base = 'BASE_COMPLETE';
     volume.syncedLsn = lsn;
+    assert(isWhole || !volume.whole, 'a partial resync of a volume that is in doubt as a whole');
+    if (isWhole) volume.whole = false;
     // As receiver/timeline.ts finds it.
     const synced = this.#durable.volumes.map(({ syncedLsn }) => syncedLsn);
     if (synced.every((each) => each > 0n)) {

@@ -211,7 +211,7 @@ export class ReceiverNode {
       case 'markSynced':
         this.#assertDurable(action.lsn);
         return this.#later(live, 'base', () => {
-          store.markSynced(action.volume, action.lsn);
+          store.markSynced(action.volume, action.lsn, action.isWhole);
           return { type: 'syncedMarked', volume: action.volume };
         });
       case 'hash':
@@ -228,7 +228,12 @@ export class ReceiverNode {
       case 'checkpointResult':
         return onCheckpoint(action.requestId, action.code);
       case 'noteHeartbeat':
+        if (event.type === 'message' && 'heartbeat' in event.message) {
+          store.heartbeatLogs(event.message.heartbeat.logs);
+        }
         return;
+      case 'storeDoubt':
+        return store.storeDoubt(action.volume);
       case 'close':
         this.around.onClose(action.code, action.message);
         return live.endpoint.close(true);

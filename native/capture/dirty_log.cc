@@ -1,0 +1,290 @@
+#include "capture/dirty_log.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <utility>
+
+#include "os/assert.h"
+
+namespace afterimage {
+namespace {
+
+constexpr uint32_t kMarked = 1u << 31;
+constexpr uint32_t kTouched = 1u << 30;
+constexpr uint32_t kWriters = kTouched - 1;
+/// Extents that are looked at with the mutex held: a first mark does not wait long for it.
+constexpr uint64_t kStretch = 4096;
+
+static_assert(std::atomic<uint32_t>::is_always_lock_free);
+
+size_t byte_of(uint64_t extent) { return extent % kDirtyPageExtents / 8; }
+std::byte bit_of(uint64_t extent) { return static_cast<std::byte>(1u << (extent % 8)); }
+uint32_t page_of(uint64_t extent) { return static_cast<uint32_t>(extent / kDirtyPageExtents); }
+
+std::span<std::atomic<uint32_t>> make_words(std::span<std::byte> memory) {
+  const size_t count = memory.size() / sizeof(std::atomic<uint32_t>);
+  auto* const words = reinterpret_cast<std::atomic<uint32_t>*>(memory.data());
+  for (size_t i = 0; i < count; ++i) new (words + i) std::atomic<uint32_t>(0);
+  return {words, count};
+}
+
+}  // namespace
+
+// --- open ---
+
+Result<std::unique_ptr<DirtyLog>> DirtyLog::open(const Options& options) {
+  AFTERIMAGE_ASSERT(options.volume_bytes > 0 && options.volume_bytes <= kDirtyVolumeBytesMax,
+                    "the bounds of the log");
+  auto memory = PinnedMemory::allocate(dirty_extents(options.volume_bytes) * sizeof(std::atomic<uint32_t>));
+  if (!memory.ok()) return memory.error();
+  std::unique_ptr<DirtyLog> log(new DirtyLog(std::move(*memory)));
+  const DirtyLogFile::Identity identity{options.volume, options.volume_bytes};
+  auto file = DirtyLogFile::open(options.path, identity, *options.file);
+  if (!file.ok()) {
+    log->distrust_ = file.error().message;
+    file = DirtyLogFile::create(options.path, identity, *options.file);
+  }
+  if (file.ok()) {
+    log->file_ = std::move(*file);
+    log->adopt(log->file_->take_pages());
+    return log;
+  }
+  // What could not be read now may be readable later, and would lack the marks of this run.
+  DirtyLogFile::discard(options.path, *options.file);
+  log->fault_ = file.error().message;
+  log->void_ = true;
+  log->fill_marked();
+  return log;
+}
+
+DirtyLog::DirtyLog(PinnedMemory words)
+    : words_memory_(std::move(words)), words_(make_words(words_memory_.bytes())), extents_(words_.size()) {}
+
+DirtyLog::~DirtyLog() {
+  for (const auto& word : words_)
+    AFTERIMAGE_ASSERT((word.load() & kWriters) == 0, "the extents of writers that are still inside");
+}
+
+void DirtyLog::adopt(std::vector<DirtyPage> pages) {
+  pages_ = std::move(pages);
+  is_pending_.resize(pages_.size());
+  for (uint64_t extent = 0; extent < extents_; ++extent) {
+    if ((pages_[page_of(extent)].bits[byte_of(extent)] & bit_of(extent)) == std::byte{0}) continue;
+    word(extent) = kMarked | kTouched;
+    ++marked_;
+  }
+  for (const DirtyPage& page : pages_) {
+    sequence_ += page.sequence;
+    if (page.basis_lsn < basis_lsn_) continue;
+    basis_lsn_ = page.basis_lsn;
+    basis_generation_ = page.basis_generation;
+  }
+}
+
+void DirtyLog::fill_marked() {
+  for (auto& word : words_) word = kMarked | kTouched;
+  marked_ = extents_;
+}
+
+// --- writers ---
+
+DirtyLog::Writer::Writer(DirtyLog* log, uint64_t begin, uint64_t end) : log_(log) {
+  if (log_ == nullptr) return;
+  AFTERIMAGE_ASSERT(begin < end && (end - 1) / kDirtyExtentBytes < log->extents_, "the log's own words");
+  first_ = begin / kDirtyExtentBytes;
+  last_ = (end - 1) / kDirtyExtentBytes;
+  log_->enter(first_, last_);
+}
+
+DirtyLog::Writer::~Writer() {
+  if (log_ != nullptr) log_->leave(first_, last_);
+}
+
+void DirtyLog::enter(uint64_t first, uint64_t last) {
+  bool is_hot = true;
+  for (uint64_t extent = first; extent <= last; ++extent) {
+    const uint32_t before = word(extent).fetch_add(1);
+    AFTERIMAGE_ASSERT((before & kWriters) < kWriters, "the writer count of an extent");
+    if ((before & kTouched) == 0) word(extent).fetch_or(kTouched);
+    is_hot &= (before & kMarked) != 0;
+  }
+  if (!is_hot) mark(first, last);
+}
+
+void DirtyLog::leave(uint64_t first, uint64_t last) {
+  for (uint64_t extent = first; extent <= last; ++extent) word(extent).fetch_sub(1);
+}
+
+/// The extents are marked, and durably so, when it returns; if the log is void, in memory. Who calls it is
+/// counted as a writer in each of them.
+void DirtyLog::mark(uint64_t first, uint64_t last) {
+  Lock lock(mutex_);
+  if (!void_) {
+    for (uint64_t extent = first; extent <= last; ++extent) {
+      if ((word(extent).load() & kMarked) != 0) continue;
+      pages_[page_of(extent)].bits[byte_of(extent)] |= bit_of(extent);
+      set_pending(page_of(extent));
+    }
+    // Also where all bits were set already: who set them may still be waiting.
+    commit(lock);
+  }
+  for (uint64_t extent = first; extent <= last; ++extent)
+    if ((word(extent).fetch_or(kMarked) & kMarked) == 0) ++marked_;
+}
+
+void DirtyLog::mark_all() {
+  Lock lock(mutex_);
+  if (!void_) {
+    for (uint64_t extent = 0; extent < extents_; ++extent)
+      pages_[page_of(extent)].bits[byte_of(extent)] |= bit_of(extent);
+    for (uint32_t page = 0; page < pages_.size(); ++page) set_pending(page);
+    commit(lock);
+  }
+  for (auto& word : words_)
+    if ((word.fetch_or(kMarked | kTouched) & kMarked) == 0) ++marked_;
+}
+
+// --- unmarking ---
+
+uint64_t DirtyLog::flush_began() { return flushes_begun_.fetch_add(1) + 1; }
+
+void DirtyLog::flush_ended(uint64_t ticket, bool has_succeeded) {
+  if (!has_succeeded) {
+    flush_failed_ = true;
+    return;
+  }
+  uint64_t before = flushed_.load();
+  while (before < ticket && !flushed_.compare_exchange_weak(before, ticket)) {
+  }
+}
+
+bool DirtyLog::has_flushed(uint64_t ticket) const { return !flush_failed_ && flushed_ >= ticket; }
+
+uint64_t DirtyLog::cut() {
+  uint64_t chosen = 0;
+  for (auto& word : words_) {
+    uint32_t marked = kMarked | kTouched;
+    if (word.load(std::memory_order_relaxed) == 0) continue;
+    // Only from exactly this: a writer that is inside keeps its extent touched.
+    if (word.compare_exchange_strong(marked, kMarked) || marked == kMarked) ++chosen;
+  }
+  return chosen;
+}
+
+uint64_t DirtyLog::unmark(uint64_t basis_generation, uint64_t basis_lsn) {
+  uint64_t unmarked = 0;
+  for (uint64_t begin = 0; begin < extents_; begin += kStretch) {
+    const uint64_t end = std::min(begin + kStretch, extents_);
+    Lock lock(mutex_, std::defer_lock);
+    for (uint64_t extent = begin; extent < end; ++extent) {
+      if (word(extent).load(std::memory_order_relaxed) != kMarked) continue;
+      // Under the mutex, and the bit with it: a writer that now finds it cold sets the bit after this, not
+      // before.
+      if (!lock.owns_lock()) {
+        lock.lock();
+        basis_generation_ = basis_generation;
+        basis_lsn_ = basis_lsn;
+      }
+      uint32_t expected = kMarked;
+      if (!word(extent).compare_exchange_strong(expected, 0)) continue;
+      --marked_;
+      ++unmarked;
+      if (void_) continue;
+      DirtyPage& page = pages_[page_of(extent)];
+      page.bits[byte_of(extent)] &= ~bit_of(extent);
+      page.basis_generation = basis_generation;
+      page.basis_lsn = basis_lsn;
+      set_pending(page_of(extent));
+    }
+  }
+  if (unmarked == 0) return 0;
+  Lock lock(mutex_);
+  if (!void_) commit(lock);
+  return unmarked;
+}
+
+// --- the file; the mutex is held ---
+
+void DirtyLog::set_pending(uint32_t page) {
+  if (is_pending_[page]) return;
+  is_pending_[page] = true;
+  pending_.push_back(page);
+}
+
+/// Returns when the pages are durable as they are now, or the log is void.
+void DirtyLog::commit(Lock& lock) {
+  const uint64_t wanted = ++requested_;
+  while (committed_ < wanted && !void_) {
+    if (is_committing_)
+      committed_changed_.wait(lock);
+    else
+      lead(lock);
+  }
+}
+
+/// Writes for all that wait.
+void DirtyLog::lead(Lock& lock) {
+  is_committing_ = true;
+  const uint64_t upto = requested_;
+  const std::vector<uint32_t> pages = std::exchange(pending_, {});
+  for (const uint32_t page : pages) is_pending_[page] = false;
+  const Errno error = write_pending(lock, pages);
+  if (error == 0) {
+    sequence_ += pages.size();
+    committed_ = upto;
+  } else {
+    fault_ = std::string("the dirty log cannot be written: ") + std::strerror(error);
+    lock.unlock();
+    file_->invalidate();
+    lock.lock();
+    void_ = true;
+  }
+  is_committing_ = false;
+  committed_changed_.notify_all();
+}
+
+Errno DirtyLog::write_pending(Lock& lock, const std::vector<uint32_t>& pages) {
+  for (const uint32_t index : pages) {
+    ++pages_[index].sequence;
+    const DirtyPage page = pages_[index];
+    lock.unlock();
+    const Errno error = file_->write(index, page);
+    lock.lock();
+    if (error != 0) return error;
+  }
+  lock.unlock();
+  const Errno error = file_->sync();
+  lock.lock();
+  return error;
+}
+
+// --- what is known ---
+
+DirtyLog::State DirtyLog::state() const {
+  const std::lock_guard lock(mutex_);
+  State state;
+  state.id = void_ ? 0 : file_->id();
+  state.sequence = sequence_;
+  state.basis_generation = basis_generation_;
+  state.basis_lsn = basis_lsn_;
+  state.extents = extents_;
+  state.marked = marked_;
+  state.flush_failed = flush_failed_;
+  state.distrust = distrust_;
+  state.fault = fault_;
+  return state;
+}
+
+bool DirtyLog::is_marked(uint64_t offset) const {
+  return (word(offset / kDirtyExtentBytes).load() & kMarked) != 0;
+}
+
+std::vector<std::byte> DirtyLog::bitmap() const {
+  std::vector<std::byte> bitmap((extents_ + 7) / 8);
+  for (uint64_t extent = 0; extent < extents_; ++extent)
+    if ((word(extent).load() & kMarked) != 0) bitmap[extent / 8] |= bit_of(extent);
+  return bitmap;
+}
+
+}  // namespace afterimage

@@ -1,0 +1,153 @@
+// DirtyLog: which extents (4 MiB) of a volume are in doubt, in memory and on stable storage (R8).
+//
+// An extent is marked on stable storage before its first write reaches the backing. It is unmarked only when
+//   - the receiver is durable past the last write to it,
+//   - a flush of the backing that began after that write has succeeded, and
+//   - no writer is inside it,
+// so that after any crash every extent where backing and receiver may differ is marked. Which of the first
+// two holds is the cleaner's to know (dirty_log_cleaner.h); the third is decided here, at one atomic word per
+// extent: `marked` and `touched` in its top bits, the writers inside below. A writer that finds its extent
+// marked does nothing but count itself in and out; the first of a cold extent waits until the mark is
+// durable, together with whoever else waits (one fdatasync for all).
+//
+// What a file cannot prove is in doubt: a log that is missing, damaged or another volume's is begun anew with
+// every extent marked. One that could not be written once is void for good: marks are then kept in memory
+// only, production goes on, and void() tells whoever has to see to it that the next start compares
+// everything.
+//
+// Threads: Writer, flush_began(), flush_ended() and counts from any thread; cut(), unmark() and mark_all()
+// from any thread, one at a time between them; no call waits for the network or JavaScript, and only a first
+// mark, mark_all() and unmark() wait for the disk. There is no thread of its own: of those that wait for the
+// disk one writes for all. Ownership: owns its file. Writers must have gone before it does.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "capture/dirty_log_file.h"
+#include "os/pinned_memory.h"
+
+namespace afterimage {
+
+class DirtyLog {
+ public:
+  struct Options {
+    std::string path;
+    Uuid volume{};
+    uint64_t volume_bytes = 0;
+    JournalFile* file = &JournalFile::system();
+  };
+  /// Whatever the disk says, there is a log, perhaps a void one. Errors: MEMORY_UNAVAILABLE.
+  static Result<std::unique_ptr<DirtyLog>> open(const Options& options);
+  ~DirtyLog();
+  DirtyLog(const DirtyLog&) = delete;
+  DirtyLog& operator=(const DirtyLog&) = delete;
+
+  /// Held by whoever changes [begin, end) of the backing, from before the change until its record is
+  /// published.
+  class Writer {
+   public:
+    /// Waits for the disk if an extent is cold. `log` may be null: nothing is counted.
+    Writer(DirtyLog* log, uint64_t begin, uint64_t end);
+    ~Writer();
+    Writer(const Writer&) = delete;
+    Writer& operator=(const Writer&) = delete;
+
+   private:
+    DirtyLog* const log_;
+    uint64_t first_ = 0;
+    uint64_t last_ = 0;
+  };
+
+  /// Around each flush of the backing: what flush_began() returned, and whether it succeeded. Once one has
+  /// failed nothing is unmarked any more: what was lost since the last good one will not be known.
+  uint64_t flush_began();
+  /// What the next flush_began() will return.
+  uint64_t next_flush() const { return flushes_begun_ + 1; }
+  void flush_ended(uint64_t ticket, bool has_succeeded);
+  /// A flush that began at or after `ticket` has succeeded, and none has failed.
+  bool has_flushed(uint64_t ticket) const;
+  bool has_flush_failed() const { return flush_failed_; }
+
+  /// Chooses what a later unmark() may unmark: marked extents that no writer is inside of. What is written to
+  /// them from now on takes them out again. Every write to the others returned, and was published, before.
+  uint64_t cut();
+  /// Unmarks what the last cut() chose and nobody has written to since. What that rests on goes with it.
+  /// Returns how many.
+  uint64_t unmark(uint64_t basis_generation, uint64_t basis_lsn);
+  /// The whole volume is in doubt.
+  void mark_all();
+
+  /// The generation in which the receiver has said that it holds the volume; what was published since it
+  /// began counts. 0: none.
+  void set_synced(uint64_t generation) { synced_generation_ = generation; }
+  uint64_t synced_generation() const { return synced_generation_; }
+
+  struct State {
+    uint64_t id = 0;        // of the log, random; 0: it is void, or there is none
+    uint64_t sequence = 0;  // rises with what is durable of it
+    uint64_t basis_generation = 0;
+    uint64_t basis_lsn = 0;  // what is unmarked is right if the receiver holds everything up to it
+    uint64_t extents = 0;
+    uint64_t marked = 0;
+    bool flush_failed = false;
+    /// Why nothing of what the file held was believed, and why the log is void; empty: no such thing.
+    std::string distrust;
+    std::string fault;
+  };
+  State state() const;
+  bool is_void() const { return void_; }
+  uint64_t marked() const { return marked_; }
+  bool is_marked(uint64_t offset) const;
+  /// Bit e of byte e/8 stands for extent e. A write that has reached the backing is in it.
+  std::vector<std::byte> bitmap() const;
+
+ private:
+  using Lock = std::unique_lock<std::mutex>;
+  explicit DirtyLog(PinnedMemory words);
+  void adopt(std::vector<DirtyPage> pages);
+  void fill_marked();
+
+  void enter(uint64_t first, uint64_t last);
+  void leave(uint64_t first, uint64_t last);
+  void mark(uint64_t first, uint64_t last);
+  void set_pending(uint32_t page);
+  void commit(Lock& lock);
+  void lead(Lock& lock);
+  Errno write_pending(Lock& lock, const std::vector<uint32_t>& pages);
+  std::atomic<uint32_t>& word(uint64_t extent) const { return words_[extent]; }
+
+  const PinnedMemory words_memory_;
+  const std::span<std::atomic<uint32_t>> words_;  // one per extent
+  const uint64_t extents_;
+
+  std::atomic<uint64_t> marked_{0};
+  std::atomic<uint64_t> synced_generation_{0};
+  std::atomic<uint64_t> flushes_begun_{0};
+  std::atomic<uint64_t> flushed_{0};  // the highest ticket of those that succeeded
+  std::atomic<bool> flush_failed_{false};
+  std::atomic<bool> void_{false};
+
+  mutable std::mutex mutex_;  // what follows
+  std::condition_variable committed_changed_;
+  std::unique_ptr<DirtyLogFile> file_;
+  std::vector<DirtyPage> pages_;   // as they are to be on the disk; their sequence as it was last written
+  std::vector<bool> is_pending_;   // by page
+  std::vector<uint32_t> pending_;  // pages that differ from the disk
+  uint64_t requested_ = 0;         // commits asked for, and done
+  uint64_t committed_ = 0;
+  bool is_committing_ = false;
+  uint64_t sequence_ = 0;  // sum of those of the pages, as far as they are durable
+  uint64_t basis_generation_ = 0;
+  uint64_t basis_lsn_ = 0;
+  std::string distrust_;
+  std::string fault_;
+};
+
+}  // namespace afterimage

@@ -1,0 +1,312 @@
+#include "capture/dirty_log_file.h"
+
+#include <fcntl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+#include "os/assert.h"
+#include "os/crc32c.h"
+#include "os/file_error.h"
+
+namespace afterimage {
+namespace {
+
+constexpr uint64_t kHeaderMagic = 0x31'59'54'52'49'44'46'41;  // "AFDIRTY1"
+constexpr uint32_t kSlotMagic = 0x50'44'46'41;                // "AFDP"
+
+struct HeaderBytes {
+  uint64_t magic;
+  uint32_t version;
+  uint32_t crc;  // of the slot with this field 0
+  uint64_t id;
+  uint8_t volume[16];
+  uint64_t volume_bytes;
+  uint32_t extent_bytes;
+  uint32_t pages;
+};
+static_assert(sizeof(HeaderBytes) == 56);
+
+struct SlotBytes {
+  uint32_t magic;
+  uint32_t crc;  // of the slot with this field 0
+  uint64_t id;
+  uint64_t sequence;
+  uint32_t page;
+  uint32_t reserved;
+  uint64_t basis_generation;
+  uint64_t basis_lsn;
+  uint8_t reserved_end[16];
+};
+static_assert(sizeof(SlotBytes) == kDirtySlotHeaderBytes);
+
+template <typename Bytes>
+uint32_t checksum(const std::byte* slot) {
+  Bytes head;
+  std::memcpy(&head, slot, sizeof head);
+  head.crc = 0;
+  return crc32c(slot + sizeof head, kDirtySlotBytes - sizeof head, crc32c(&head, sizeof head));
+}
+
+template <typename Bytes>
+void seal(std::byte* slot, Bytes head) {
+  head.crc = 0;
+  std::memcpy(slot, &head, sizeof head);
+  head.crc = checksum<Bytes>(slot);
+  std::memcpy(slot, &head, sizeof head);
+}
+
+uint64_t turn_offset(uint32_t index, uint64_t sequence) {
+  return kDirtyHeadersBytes + index * kDirtyPageBytes + sequence % 2 * kDirtyTurnBytes;
+}
+
+Error untrusted(const std::string& path, const std::string& why) {
+  return Error{"STATE_INVALID", path + ": " + why};
+}
+
+std::string directory_of(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "." : path.substr(0, slash + 1);
+}
+
+Errno read_fully(int fd, std::byte* into, uint64_t length, uint64_t offset) {
+  for (uint64_t done = 0; done < length;) {
+    const ssize_t count = ::pread(fd, into + done, length - done, static_cast<off_t>(offset + done));
+    if (count > 0) {
+      done += static_cast<uint64_t>(count);
+    } else if (count == 0) {
+      return EIO;
+    } else if (errno != EINTR) {
+      return errno;
+    }
+  }
+  return 0;
+}
+
+Errno sync_directory(const std::string& path, JournalFile& file) {
+  const Fd directory(::open(directory_of(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  return directory ? file.fsync(directory.get()) : errno;
+}
+
+/// All extents of the page that the volume has.
+void mark_page(DirtyPage* page, uint32_t index, uint64_t extents) {
+  std::ranges::fill(page->bits, std::byte{0});
+  const uint64_t first = uint64_t{index} * kDirtyPageExtents;
+  const uint64_t count = std::min<uint64_t>(kDirtyPageExtents, extents - first);
+  for (uint64_t extent = 0; extent < count; ++extent)
+    page->bits[extent / 8] |= static_cast<std::byte>(1u << (extent % 8));
+}
+
+}  // namespace
+
+DirtyLogFile::DirtyLogFile(std::string path, const Identity& identity, JournalFile& file, Fd fd)
+    : path_(std::move(path)), identity_(identity), file_(file), fd_(std::move(fd)) {}
+
+Result<std::unique_ptr<DirtyLogFile>> DirtyLogFile::open(const std::string& path, const Identity& identity,
+                                                         JournalFile& file) {
+  Fd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd) {
+    if (errno == ENOENT) return untrusted(path, "there is none");
+    return file_error("open " + path, errno);
+  }
+  std::unique_ptr<DirtyLogFile> log(new DirtyLogFile(path, identity, file, std::move(fd)));
+  // What a process that was killed had written may be in the page cache only: it must not be believed and
+  // lost.
+  if (const Errno error = file.fdatasync(log->fd_.get())) return file_error("fdatasync " + path, error);
+  if (const Outcome read = log->read_header(); !read.ok()) return read.error();
+  if (const Outcome read = log->read_pages(); !read.ok()) return read.error();
+  return log;
+}
+
+Result<std::unique_ptr<DirtyLogFile>> DirtyLogFile::create(const std::string& path, const Identity& identity,
+                                                           JournalFile& file) {
+  AFTERIMAGE_ASSERT(identity.volume_bytes <= kDirtyVolumeBytesMax, "the bounds of the log");
+  const std::string made = path + ".new";
+  Fd fd(::open(made.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!fd) return file_error("create " + made, errno);
+  std::unique_ptr<DirtyLogFile> log(new DirtyLogFile(path, identity, file, std::move(fd)));
+  do
+    if (::getrandom(&log->id_, sizeof log->id_, 0) != sizeof log->id_) return file_error("getrandom", errno);
+  while ((log->id_ &= INT64_MAX) == 0);  // the receiver's catalog has signed numbers
+  const uint32_t pages = dirty_pages(identity.volume_bytes);
+  const uint64_t extents = dirty_extents(identity.volume_bytes);
+  log->pages_.resize(pages);
+  Errno error = 0;
+  for (uint32_t index = 0; index < pages && error == 0; ++index) {
+    DirtyPage& page = log->pages_[index];
+    mark_page(&page, index, extents);
+    for (page.sequence = 1; page.sequence <= 2 && error == 0; ++page.sequence)
+      error = log->write(index, page);
+    page.sequence = 2;
+  }
+  for (uint32_t copy = 0; copy < kDirtyCopies && error == 0; ++copy) {
+    log->write_header(log->slot_.data());
+    error = log->write_bytes(log->slot_.data(), kDirtySlotBytes, uint64_t{copy} * kDirtySlotBytes);
+  }
+  if (error == 0) error = file.fsync(log->fd_.get());
+  if (error == 0 && ::rename(made.c_str(), path.c_str()) != 0) error = errno;
+  if (error == 0) error = sync_directory(path, file);
+  if (error != 0) {
+    ::unlink(made.c_str());
+    return file_error("write " + path, error);
+  }
+  return log;
+}
+
+Outcome DirtyLogFile::read_header() {
+  struct stat about {};
+  if (::fstat(fd_.get(), &about) != 0) return file_error("fstat " + path_, errno);
+  const uint32_t pages = dirty_pages(identity_.volume_bytes);
+  const uint64_t bytes = kDirtyHeadersBytes + pages * kDirtyPageBytes;
+  std::string why = "it is damaged";
+  for (uint32_t copy = 0; copy < kDirtyCopies; ++copy) {
+    if (about.st_size < static_cast<off_t>((copy + 1) * kDirtySlotBytes)) break;
+    if (const Errno error = read_fully(fd_.get(), slot_.data(), kDirtySlotBytes, copy * kDirtySlotBytes)) {
+      why = "its header cannot be read: " + std::string(std::strerror(error));
+      continue;
+    }
+    HeaderBytes head;
+    std::memcpy(&head, slot_.data(), sizeof head);
+    if (head.magic != kHeaderMagic || head.crc != checksum<HeaderBytes>(slot_.data())) continue;
+    if (head.version != kDirtyLogVersion || head.extent_bytes != kDirtyExtentBytes || head.id == 0)
+      return untrusted(path_, "it is of version " + std::to_string(head.version));
+    if (std::memcmp(head.volume, identity_.volume.data(), sizeof head.volume) != 0)
+      return untrusted(path_, "it is another volume's");
+    if (head.volume_bytes != identity_.volume_bytes || head.pages != pages)
+      return untrusted(path_, "its volume had " + std::to_string(head.volume_bytes) + " bytes");
+    if (about.st_size != static_cast<off_t>(bytes))
+      return untrusted(path_,
+                       "it has " + std::to_string(about.st_size) + " bytes, not " + std::to_string(bytes));
+    id_ = head.id;
+    return Nothing{};
+  }
+  return untrusted(path_, why);
+}
+
+/// Of each page the newest turn that is whole.
+Outcome DirtyLogFile::read_pages() {
+  const uint32_t pages = dirty_pages(identity_.volume_bytes);
+  pages_.resize(pages);
+  bool is_repaired = false;
+  std::vector<std::byte> slots(kDirtyPageBytes);
+  for (uint32_t index = 0; index < pages; ++index) {
+    if (const Errno error = read_fully(fd_.get(), slots.data(), kDirtyPageBytes, turn_offset(index, 0)))
+      return untrusted(path_, "it cannot be read: " + std::string(std::strerror(error)));
+    std::array<std::array<DirtyPage, kDirtyCopies>, 2> found;  // by turn; sequence 0: not whole
+    uint64_t sequence_max = 0;
+    for (uint32_t turn = 0; turn < 2; ++turn) {
+      for (uint32_t copy = 0; copy < kDirtyCopies; ++copy) {
+        DirtyPage& page = found[turn][copy];
+        const std::byte* const slot = slots.data() + turn * kDirtyTurnBytes + copy * kDirtySlotBytes;
+        if (!read_slot(slot, index, &page) || page.sequence % 2 != turn) page.sequence = 0;
+        sequence_max = std::max(sequence_max, page.sequence);
+      }
+    }
+    const auto& last = found[sequence_max % 2];
+    const auto& before = found[1 - sequence_max % 2];
+    const bool is_last_whole = last[0].sequence == sequence_max && last[1].sequence == sequence_max;
+    // While one turn is written, both copies of the other are whole. Where that cannot have been so, a slot
+    // has rotted, and what was the newest is not known.
+    bool is_sound = sequence_max > 0;
+    bool is_before_whole = true;
+    for (const DirtyPage& page : last)
+      is_sound &= page.sequence == 0 || page.sequence == sequence_max || page.sequence + 2 == sequence_max;
+    for (const DirtyPage& page : before) {
+      is_sound &= page.sequence == 0 || page.sequence + 1 == sequence_max;
+      is_before_whole &= page.sequence != 0;
+    }
+    if (!is_sound || (!is_last_whole && !is_before_whole))
+      return untrusted(path_, "page " + std::to_string(index) + " is damaged");
+    const uint32_t whole = last[0].sequence == sequence_max ? 0 : 1;
+    pages_[index] = last[whole];
+    if (is_last_whole) continue;
+    // The other copy, before the turn that now is the one before is written over.
+    write_slot(slot_.data(), index, pages_[index]);
+    const uint64_t at = turn_offset(index, sequence_max) + uint64_t{1 - whole} * kDirtySlotBytes;
+    if (const Errno error = write_bytes(slot_.data(), kDirtySlotBytes, at))
+      return file_error("write " + path_, error);
+    is_repaired = true;
+  }
+  if (is_repaired)
+    if (const Errno error = sync()) return file_error("fdatasync " + path_, error);
+  return Nothing{};
+}
+
+Errno DirtyLogFile::write(uint32_t index, const DirtyPage& page) {
+  write_slot(slot_.data(), index, page);
+  for (uint32_t copy = 0; copy < kDirtyCopies; ++copy) {
+    const uint64_t at = turn_offset(index, page.sequence) + uint64_t{copy} * kDirtySlotBytes;
+    if (const Errno error = write_bytes(slot_.data(), kDirtySlotBytes, at)) return error;
+  }
+  return 0;
+}
+
+Errno DirtyLogFile::sync() { return file_.fdatasync(fd_.get()); }
+
+void DirtyLogFile::invalidate() {
+  std::ranges::fill(slot_, std::byte{0});
+  for (uint32_t copy = 0; copy < kDirtyCopies; ++copy)
+    (void)write_bytes(slot_.data(), kDirtySlotBytes, uint64_t{copy} * kDirtySlotBytes);
+  (void)file_.fdatasync(fd_.get());
+  discard(path_, file_);
+}
+
+void DirtyLogFile::discard(const std::string& path, JournalFile& file) {
+  if (::unlink(path.c_str()) == 0) (void)sync_directory(path, file);
+}
+
+Errno DirtyLogFile::write_bytes(const std::byte* bytes, uint64_t length, uint64_t offset) {
+  for (uint64_t done = 0; done < length;) {
+    const iovec piece{const_cast<std::byte*>(bytes + done), length - done};
+    uint64_t written = 0;
+    if (const Errno error = file_.pwritev(fd_.get(), &piece, 1, offset + done, &written)) return error;
+    if (written == 0) return EIO;
+    done += written;
+  }
+  return 0;
+}
+
+void DirtyLogFile::write_header(std::byte* slot) const {
+  std::memset(slot, 0, kDirtySlotBytes);
+  HeaderBytes head{};
+  head.magic = kHeaderMagic;
+  head.version = kDirtyLogVersion;
+  head.id = id_;
+  std::memcpy(head.volume, identity_.volume.data(), sizeof head.volume);
+  head.volume_bytes = identity_.volume_bytes;
+  head.extent_bytes = kDirtyExtentBytes;
+  head.pages = dirty_pages(identity_.volume_bytes);
+  seal(slot, head);
+}
+
+bool DirtyLogFile::read_slot(const std::byte* slot, uint32_t index, DirtyPage* page) const {
+  SlotBytes head;
+  std::memcpy(&head, slot, sizeof head);
+  if (head.magic != kSlotMagic || head.id != id_ || head.page != index || head.sequence == 0) return false;
+  if (head.crc != checksum<SlotBytes>(slot)) return false;
+  page->sequence = head.sequence;
+  page->basis_generation = head.basis_generation;
+  page->basis_lsn = head.basis_lsn;
+  std::memcpy(page->bits.data(), slot + sizeof head, page->bits.size());
+  return true;
+}
+
+void DirtyLogFile::write_slot(std::byte* slot, uint32_t index, const DirtyPage& page) const {
+  std::memcpy(slot + sizeof(SlotBytes), page.bits.data(), page.bits.size());
+  SlotBytes head{};
+  head.magic = kSlotMagic;
+  head.id = id_;
+  head.sequence = page.sequence;
+  head.page = index;
+  head.basis_generation = page.basis_generation;
+  head.basis_lsn = page.basis_lsn;
+  seal(slot, head);
+}
+
+}  // namespace afterimage

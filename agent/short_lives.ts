@@ -7,7 +7,8 @@ import { z } from 'zod';
 import type { StoredDescriptor } from '../native/index.js';
 import type { StoreDoor } from './custody.js';
 
-const NAME = 'short-lives';
+/** Two, so that one is there whenever the process dies: the new one is stored before the old one is forgotten. */
+const NAMES = ['short-lives-a', 'short-lives-b'] as const;
 /** So many processes in a row died before they served: perhaps the inherited ring is what kills them. */
 const UNSERVED_MAX = 10;
 /** So many in a row died within LONG_LIFE_MS: perhaps whatever they do beside serving kills them. */
@@ -19,6 +20,9 @@ const countsSchema = z.strictObject({ unserved: z.int().min(0), short: z.int().m
 type Counts = z.output<typeof countsSchema>;
 
 export class ShortLives {
+  /** Under which of the names the counts are kept. */
+  private name = 0;
+
   private constructor(
     private readonly door: StoreDoor,
     private counts: Counts,
@@ -32,8 +36,12 @@ export class ShortLives {
     let before: Counts = { unserved: 0, short: 0 };
     const rest: StoredDescriptor[] = [];
     for (const one of descriptors) {
-      if (one.name !== NAME) rest.push(one);
-      else before = read(one.descriptor) ?? before;
+      if (!NAMES.some((name) => name === one.name)) {
+        rest.push(one);
+        continue;
+      }
+      const found = read(one.descriptor);
+      if (found !== null && found.short >= before.short) before = found;
     }
     const lives = new ShortLives(door, before);
     // A first life has nothing to lose: nobody is served yet.
@@ -61,7 +69,9 @@ export class ShortLives {
   /** This one has lived long, or whoever ends it wants the next one to do as if it had. */
   end(): void {
     this.counts = { unserved: 0, short: 0 };
-    this.tell(() => this.door.forgetDescriptor(NAME));
+    this.tell(() => {
+      for (const name of NAMES) this.door.forgetDescriptor(name);
+    });
   }
 
   private keep(counts: Counts): void {
@@ -69,8 +79,11 @@ export class ShortLives {
     this.tell(() => {
       const memory = this.door.makeSealedMemory('afterimage-lives', Buffer.from(JSON.stringify(counts)));
       try {
-        this.door.forgetDescriptor(NAME);
-        this.door.storeDescriptor(NAME, memory);
+        const [old, next] = this.name === 0 ? NAMES : [NAMES[1], NAMES[0]];
+        this.door.forgetDescriptor(next); // a predecessor's
+        this.door.storeDescriptor(next, memory);
+        this.door.forgetDescriptor(old);
+        this.name = 1 - this.name;
       } finally {
         closeSync(memory);
       }

@@ -8,26 +8,24 @@
 // disk might have held at any moment (test/power_loss/). What it makes go wrong is told over the control
 // socket, a line a request:
 //
-//   add op=OP path=GLOB do=fail|short|torn|delay [errno=EIO|ENOSPC|…] [bytes=N] [us=N] [after=N] [times=N] ->
-//   ok ID clear ID       0: all rules                     -> ok report         "ID SEEN STRUCK" of each rule
-//   -> lines, ok moment         the number given last            -> ok N flush          the log is complete
-//   up to now    -> ok
-//
-// OP: any, read, write, truncate, fallocate, create, open, rename, unlink, link, mkdir, sync (of a file),
-// syncdir. GLOB is compared with the path that a file had when it was opened.
+// - `add op=OP path=GLOB do=fail|short|torn|delay [errno=EIO|ENOSPC|…] [bytes=N] [us=N] [after=N] [times=N]`:
+//   "ok ID". What the words mean: fault_rules.h.
+// - `clear ID`, 0 for all rules: "ok"
+// - `report`: "ID SEEN STRUCK" of each rule, a line each, then "ok"
+// - `moment`: "ok N", the number that was given last
+// - `flush`: "ok", the log is complete up to now
 //
 // Its writes are not held back: what write(2) returned from was recorded, in order. Shared mappings work;
 // what is written through one comes when the kernel writes it back. Locks are the kernel's own, as on any
 // local file system. O_DIRECT is accepted and means nothing. Not its job: speed, permissions, extended
-// attributes, symbolic links, and the order of two operations that were never ordered by whoever made them.
+// attributes, symbolic links, opening by way of /proc what has no name any more, and the order of two
+// operations that were never ordered by whoever made them.
 #define FUSE_USE_VERSION 314
 #include <dirent.h>
 #include <fcntl.h>
 #include <fuse.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -40,10 +38,10 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <sstream>
 #include <string>
 #include <thread>
 
+#include "control_socket.h"
 #include "fault_rules.h"
 #include "operation_log.h"
 
@@ -344,65 +342,6 @@ void* initialized(fuse_conn_info* connection, fuse_config* config) {
   return nullptr;
 }
 
-std::string answered(const std::string& line) {
-  std::istringstream text(line);
-  std::string verb;
-  text >> verb;
-  if (verb == "add") {
-    std::string reason;
-    const auto id = self->rules.add(line.substr(verb.size()), &reason);
-    return id ? "ok " + std::to_string(*id) : "error " + reason;
-  }
-  if (verb == "clear") {
-    uint64_t id = 0;
-    text >> id;
-    self->rules.clear(id);
-    return "ok";
-  }
-  if (verb == "report") return self->rules.report() + "ok";
-  if (verb == "moment") return "ok " + std::to_string(self->log.moment());
-  if (verb == "flush") {
-    self->log.flush();
-    return "ok";
-  }
-  return "error unknown verb: " + verb;
-}
-
-/// One client after the other; each may ask any number of times.
-void serve_control(int listener) {
-  for (;;) {
-    const int client = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
-    if (client < 0) return;
-    FILE* stream = ::fdopen(client, "r+");
-    if (stream == nullptr) {
-      ::close(client);
-      continue;
-    }
-    char* line = nullptr;
-    size_t capacity = 0;
-    for (ssize_t n; (n = ::getline(&line, &capacity, stream)) > 0;) {
-      if (line[n - 1] == '\n') line[n - 1] = '\0';
-      const std::string text = answered(line) + "\n";
-      if (::send(client, text.data(), text.size(), MSG_NOSIGNAL) < 0) break;
-    }
-    ::free(line);
-    ::fclose(stream);
-  }
-}
-
-int listen_on(const char* path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (std::strlen(path) >= sizeof address.sun_path) {
-    errno = ENAMETOOLONG;
-    return -1;
-  }
-  std::strcpy(address.sun_path, path);
-  const int listener = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (listener < 0 || ::bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) return -1;
-  return ::listen(listener, 8) == 0 ? listener : -1;
-}
-
 constexpr fuse_operations kCallbacks = {
     .getattr = get_attributes,
     .mkdir = make_directory,
@@ -461,15 +400,13 @@ int run(char** arguments) {
   fuse* const served = fuse_new(&args, &kCallbacks, sizeof kCallbacks, nullptr);
   if (served == nullptr || fuse_mount(served, arguments[2]) != 0) return 1;
   fuse_set_signal_handlers(fuse_get_session(served));
-  std::thread control(serve_control, listener);
+  std::thread control([listener, &directory] { serve_control(listener, &directory.log, &directory.rules); });
   fuse_loop_config* const loop = fuse_loop_cfg_create();
   const int status = fuse_loop_mt(served, loop);
   fuse_loop_cfg_destroy(loop);
   fuse_unmount(served);
   fuse_destroy(served);
-  ::shutdown(listener, SHUT_RDWR);
-  ::close(listener);
-  // It may wait for a client that stays.
+  // It waits for clients, for good.
   control.detach();
   directory.log.flush();
   // The signal that ends it is no failure.

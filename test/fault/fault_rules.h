@@ -23,8 +23,11 @@ enum class Effect : uint8_t {
 
 struct Rule {
   uint64_t id = 0;
-  std::string operation;  // a name of kOperations, or "any"
-  std::string path;       // fnmatch(3) against the path from the root, in which `*` goes over `/` too
+  /// any, read, write, truncate, fallocate, create, open, rename, unlink, link, mkdir, sync (of a file),
+  /// syncdir
+  std::string operation;
+  /// fnmatch(3) against the path that a file had when it was opened, from the root; `*` goes over `/` too
+  std::string path;
   Effect effect = Effect::kFail;
   int error = 0;
   uint64_t bytes = 0;

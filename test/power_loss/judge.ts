@@ -4,25 +4,22 @@
  */
 import { open, readFile } from 'node:fs/promises';
 import path from 'node:path';
-import pino from 'pino';
 import { MemberState } from '../../agent/state.js';
 import * as native from '../../native/index.js';
 import { toAfterimageError } from '../../proto/errors.js';
 import { formatUuid } from '../../proto/uuid.js';
-import { Catalog } from '../../receiver/catalog/catalog.js';
 import type { MemberRow } from '../../receiver/catalog/members.js';
-import { DamageWatch } from '../../receiver/journal/damage_watch.js';
 import { segmentVolumes } from '../../receiver/journal/opening.js';
-import { RunBuilds } from '../../receiver/journal/runs.js';
-import { Members, type Member } from '../../receiver/members.js';
-import { Points, type VolumePoint } from '../../receiver/points.js';
+import type { Member } from '../../receiver/members.js';
+import type { VolumePoint } from '../../receiver/points.js';
 import { Store } from '../../receiver/store.js';
 import { readHistory, spansOf, type Span } from '../../receiver/timeline.js';
+import { OpenedReceiver } from './opened_receiver.js';
 import { GROUP, STATE, STORE } from './recording.js';
 import type { Promises } from './promises.js';
-import { BLOCK_BYTES, hashOf, type Truth } from './truth.js';
+import { BLOCK_BYTES, hashOf, type FramePlace, type Truth } from './truth.js';
+import { Violations, type Verdict } from './verdict.js';
 
-const SEGMENT_BYTES = 4n << 20n;
 /** Of a point, the blocks of the last so many records, and so many others of each volume, are compared. */
 const LAST_RECORDS = 24;
 const OTHER_BLOCKS = 24;
@@ -30,33 +27,6 @@ const OTHER_BLOCKS = 24;
 const FRAMES_MAX = 3;
 /** Read at once. */
 const STRETCH_BLOCKS_MAX = 256;
-const VIOLATIONS_MAX = 8;
-
-/**
- * What may be broken: `opens` that a store opens and finds nothing missing; R3, R4, R6; `checkpoint` that one that was made
- * is there; `ingest` that the journal goes on; `agent` that an agent knows who it is and what it has used; `truth` that
- * the journal in the end is what the writers saw.
- */
-export const PROMISES = ['opens', 'R3', 'R4', 'R6', 'checkpoint', 'ingest', 'agent', 'truth'] as const;
-export type BrokenPromise = (typeof PROMISES)[number];
-export interface Violation {
-  promise: BrokenPromise;
-  text: string;
-}
-class Violations {
-  readonly all: Violation[] = [];
-
-  add(promise: BrokenPromise, text: string): void {
-    if (this.all.length < VIOLATIONS_MAX) this.all.push({ promise, text });
-  }
-}
-
-export interface Verdict {
-  violations: Violations;
-  /** What was looked at. */
-  points: number;
-  frames: number;
-}
 
 export class Judge {
   constructor(
@@ -338,61 +308,8 @@ function stretches(blocks: ReadonlySet<number>): { first: number; count: number 
   return found;
 }
 
-/** The receiver's parts as receiver/main.ts puts them together, without its servers. */
-class OpenedReceiver {
-  readonly catalog: Catalog;
-  readonly members: Members;
-  readonly points: Points;
-  private readonly runs: RunBuilds;
-  private readonly watch: DamageWatch;
-
-  constructor(
-    readonly store: Store,
-    violations: Violations,
-  ) {
-    // Whatever a receiver says of an error after power loss, it should have no reason to.
-    const complain = (line: string): void => {
-      const { err, msg } = JSON.parse(line) as { err?: { code?: string; message?: string }; msg: string };
-      violations.add(
-        'opens',
-        `the receiver says: ${msg}${err === undefined ? '' : ` (${err.code ?? ''} ${err.message ?? ''})`}`,
-      );
-    };
-    const log = pino({ level: 'error' }, { write: complain });
-    this.catalog = Catalog.open(store.catalogFile);
-    const { catalog } = this;
-    const member = (uuid: string): Member | null => this.members.get(uuid);
-    this.watch = new DamageWatch({ catalog, store, native, member, log });
-    const watched = { ...native, ...this.watch.native };
-    this.runs = new RunBuilds({ catalog, store, log, buildRun: watched.buildRun });
-    const journals = { catalog, store, native: watched, runs: this.runs, log, segmentBytes: SEGMENT_BYTES };
-    this.members = new Members(journals, () => performance.now());
-    const nowNs = (): bigint => BigInt(Date.now()) * 1_000_000n;
-    this.points = new Points({ catalog, store, native: watched, journals: this.members, nowNs });
-  }
-
-  open(): Promise<void> {
-    return this.members.openAll();
-  }
-
-  async close(): Promise<void> {
-    await this.runs.close();
-    await this.watch.idle();
-    await this.members.close();
-    this.catalog.close();
-  }
-}
-
 /** At a multiple of 8 in memory, as the journal wants it. */
-async function readPlace({
-  file,
-  position,
-  bytes,
-}: {
-  file: string;
-  position: number;
-  bytes: number;
-}): Promise<Buffer> {
+async function readPlace({ file, position, bytes }: FramePlace): Promise<Buffer> {
   const frame = Buffer.from(new ArrayBuffer(bytes));
   const handle = await open(file, 'r');
   try {

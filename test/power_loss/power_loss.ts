@@ -12,7 +12,7 @@ import type { Scratch } from '../scenario/scratch.js';
 import { pseudorandom } from '../scenario/seed.js';
 import { replayAt } from '../replay/replay.js';
 import { Disk, type DiskFile, type DiskState } from './disk.js';
-import { Judge, type Violation } from './judge.js';
+import { Judge } from './judge.js';
 import { planStates, POINTS_MIN, type PlannedState } from './plan.js';
 import { keep, noPromises } from './promises.js';
 import { VOLUME_BYTES, VOLUMES, type Recording } from './recording.js';
@@ -20,6 +20,7 @@ import { sampleState, SAMPLE_KINDS, type Sample, type SampleKind } from './sampl
 import { recordOpening } from './second_loss.js';
 import { StateDirectories } from './state_directory.js';
 import { hashOf, Truth } from './truth.js';
+import type { Violation } from './verdict.js';
 
 export interface Failure {
   /** "17.0": state 17 of the plan, at the first attempt to find one that was not there before. */

@@ -6,7 +6,7 @@ import t from 'tap';
 import { isRoot, skipUnless } from '../prerequisite.js';
 import { Scratch } from '../scenario/scratch.js';
 import { SEED } from '../scenario/seed.js';
-import { PROMISES, type BrokenPromise, type Violation } from './judge.js';
+import { PROMISES, type BrokenPromise, type Violation } from './verdict.js';
 import { judgeTruth, prove } from './power_loss.js';
 import { record } from './recording.js';
 

@@ -1,0 +1,56 @@
+import pino from 'pino';
+import * as native from '../../native/index.js';
+import { Catalog } from '../../receiver/catalog/catalog.js';
+import { DamageWatch } from '../../receiver/journal/damage_watch.js';
+import { RunBuilds } from '../../receiver/journal/runs.js';
+import { Members, type Member } from '../../receiver/members.js';
+import { Points } from '../../receiver/points.js';
+import type { Store } from '../../receiver/store.js';
+import type { Violations } from './verdict.js';
+
+const SEGMENT_BYTES = 4n << 20n;
+
+/** The receiver's parts as receiver/main.ts puts them together, without its servers. */
+export class OpenedReceiver {
+  readonly catalog: Catalog;
+  readonly members: Members;
+  readonly points: Points;
+  private readonly runs: RunBuilds;
+  private readonly watch: DamageWatch;
+
+  constructor(
+    readonly store: Store,
+    violations: Violations,
+  ) {
+    // Whatever a receiver says of an error after power loss, it should have no reason to.
+    const complain = (line: string): void => {
+      const { err, msg } = JSON.parse(line) as { err?: { code?: string; message?: string }; msg: string };
+      violations.add(
+        'opens',
+        `the receiver says: ${msg}${err === undefined ? '' : ` (${err.code ?? ''} ${err.message ?? ''})`}`,
+      );
+    };
+    const log = pino({ level: 'error' }, { write: complain });
+    this.catalog = Catalog.open(store.catalogFile);
+    const { catalog } = this;
+    const member = (uuid: string): Member | null => this.members.get(uuid);
+    this.watch = new DamageWatch({ catalog, store, native, member, log });
+    const watched = { ...native, ...this.watch.native };
+    this.runs = new RunBuilds({ catalog, store, log, buildRun: watched.buildRun });
+    const journals = { catalog, store, native: watched, runs: this.runs, log, segmentBytes: SEGMENT_BYTES };
+    this.members = new Members(journals, () => performance.now());
+    const nowNs = (): bigint => BigInt(Date.now()) * 1_000_000n;
+    this.points = new Points({ catalog, store, native: watched, journals: this.members, nowNs });
+  }
+
+  open(): Promise<void> {
+    return this.members.openAll();
+  }
+
+  async close(): Promise<void> {
+    await this.runs.close();
+    await this.watch.idle();
+    await this.members.close();
+    this.catalog.close();
+  }
+}

@@ -25,6 +25,18 @@ export interface SiteOptions {
   env?: NodeJS.ProcessEnv;
 }
 
+export interface VolumeReport {
+  name: string;
+  state: string;
+  device: string;
+  size: number;
+  writeBytes: number;
+  writes: number;
+  doubtBytes: number;
+  resyncComparedBytes: number;
+  resyncDifferingBytes: number;
+}
+
 /** The fields of `afterimage status --json` that scenarios look at. */
 export interface GroupReport {
   name: string;
@@ -42,7 +54,7 @@ export interface GroupReport {
   shippedBytes: number;
   journalBytes: number;
   records: number;
-  volumes: { name: string; state: string; device: string; writeBytes: number; writes: number }[];
+  volumes: VolumeReport[];
 }
 
 export class Site {

@@ -56,7 +56,6 @@ export interface WorkVolume {
   title: string;
 }
 
-
 export class CaptureWork {
   readonly shipper: Shipper;
   private readonly sync: Sync;

@@ -334,7 +334,8 @@ async function openVolumes(
 function tellLog({ title, log: dirtyLog, isNew }: ProtectedVolume, log: Log): void {
   const { distrust, fault } = dirtyLog.state();
   if (distrust !== '' && !isNew) log.warn(`${title} is in doubt as a whole: ${distrust}`);
-  if (fault !== '') log.error(`the dirty log of ${title} is void, its next resync compares everything: ${fault}`);
+  if (fault !== '')
+    log.error(`the dirty log of ${title} is void, its next resync compares everything: ${fault}`);
 }
 
 /** They were opened, which changes a fingerprint, and will be given back: what was clean is clean still. */

@@ -143,8 +143,10 @@ function volumeDetails({ config, failure, title, counters, log }: ProtectedVolum
     details.push(`volume ${config.name} is not served: ${failure.code}: ${failure.message}. ${failure.hint}`);
   if (counters.errors > 0n) details.push(`BACKING_FAILED: failed requests of ${title}: ${counters.errors}`);
   const { fault, flushFailed } = log.state();
-  if (fault !== '') details.push(`the dirty log of volume ${config.name} is void: its next resync compares everything`);
-  if (flushFailed) details.push(`${title} failed a flush: what was written since stays in doubt until it is opened anew`);
+  if (fault !== '')
+    details.push(`the dirty log of volume ${config.name} is void: its next resync compares everything`);
+  if (flushFailed)
+    details.push(`${title} failed a flush: what was written since stays in doubt until it is opened anew`);
   return details;
 }
 

@@ -30,7 +30,10 @@ export function startedState(
   const processes = [instance, ...others].slice(0, PROCESSES_MAX);
   if (!before.clean || before.generation === 0n || !sameVolumes(before.volumes, volumes)) {
     // Nobody knows what the clock did since the last record: its times are not compared with those to come.
-    return { state: { ...before, epoch, clean: false, volumes, era: before.era + 1, processes }, resume: null };
+    return {
+      state: { ...before, epoch, clean: false, volumes, era: before.era + 1, processes },
+      resume: null,
+    };
   }
   const reserved = before.durableLsn + lsnReserve;
   const lsnCeiling = reserved > before.lsnCeiling ? reserved : before.lsnCeiling;

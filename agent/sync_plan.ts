@@ -155,7 +155,12 @@ export class SyncPlan {
     const { volume, kind, offset, size, extents, comparedBytes } = this.#active;
     return kind === 'initial'
       ? { volume, kind, doneBytes: offset, totalBytes: size }
-      : { volume, kind, doneBytes: lesser(comparedBytes, extents?.bytes ?? size), totalBytes: extents?.bytes ?? size };
+      : {
+          volume,
+          kind,
+          doneBytes: lesser(comparedBytes, extents?.bytes ?? size),
+          totalBytes: extents?.bytes ?? size,
+        };
   }
   /** What the last resync of a volume, in this process, has come to; null: there was none. */
   report(volume: number): ResyncReport | null {
@@ -346,7 +351,12 @@ export class SyncPlan {
 
   /** Everything read so far says that what is marked is not all. */
   #doubt(sync: ActiveSync): void {
-    Object.assign(sync, progressOfWhole(sync.size), { requestOffset: 0n, probes: [], found: [], answered: [] });
+    Object.assign(sync, progressOfWhole(sync.size), {
+      requestOffset: 0n,
+      probes: [],
+      found: [],
+      answered: [],
+    });
     for (const request of sync.requested) request.isStale = true;
     this.port.send({ volumeDoubt: { volume: sync.volume } });
   }
@@ -357,7 +367,10 @@ export class SyncPlan {
     const open = [...answered.map(({ request }) => request), ...requested].filter(({ isStale }) => !isStale);
     const isProbed = probes.length === 0 && !open.some(({ purpose }) => purpose === 'probe');
     const unsent = [...open.filter(({ purpose }) => purpose === 'send'), ...found];
-    const offset = unsent.reduce((least, range) => (range.offset < least ? range.offset : least), sync.offset);
+    const offset = unsent.reduce(
+      (least, range) => (range.offset < least ? range.offset : least),
+      sync.offset,
+    );
     this.#progress.set(volume, { extents, isProbed, offset, comparedBytes, differingBytes });
     this.#reports.set(volume, { comparedBytes, differingBytes });
   }
@@ -377,7 +390,9 @@ export class SyncPlan {
   #probes(size: bigint, extents: ExtentSet): bigint[] {
     const blockBytes = BigInt(this.limits.blockBytes);
     const floor = (offset: bigint): bigint => offset - (offset % blockBytes);
-    const places = Array.from({ length: Number(PROBES) }, (_, index) => floor((BigInt(index) * size) / PROBES));
+    const places = Array.from({ length: Number(PROBES) }, (_, index) =>
+      floor((BigInt(index) * size) / PROBES),
+    );
     return [...new Set([...places, floor(size - 1n)])].filter((offset) => !extents.has(offset));
   }
 

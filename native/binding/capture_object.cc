@@ -96,9 +96,9 @@ Napi::Value CaptureObject::add_volume(const Napi::CallbackInfo& info) {
   group(env);
   const uint32_t number = to_u32(info[0], "number");
   if (number > kVolumeNumberMax) throw Napi::RangeError::New(env, "volume number beyond its limit");
-  auto volume = std::make_shared<VolumeWithGroup>(group_, DeviceObject::device_of(info[1]),
-                                                  static_cast<uint16_t>(number),
-                                                  DirtyLogObject::log_of(info[2]));
+  auto volume =
+      std::make_shared<VolumeWithGroup>(group_, DeviceObject::device_of(info[1]),
+                                        static_cast<uint16_t>(number), DirtyLogObject::log_of(info[2]));
   return DeviceObject::create(env, std::shared_ptr<BlockDevice>(volume, &volume->device));
 }
 

@@ -10,15 +10,14 @@
 namespace afterimage::binding {
 
 void DirtyLogObject::define(Napi::Env env, Napi::Object exports) {
-  const Napi::Function constructor =
-      DefineClass(env, "DirtyLog",
-                  {
-                      InstanceMethod<&DirtyLogObject::state>("state"),
-                      InstanceMethod<&DirtyLogObject::extents>("extents"),
-                      InstanceMethod<&DirtyLogObject::is_marked>("isMarked"),
-                      InstanceMethod<&DirtyLogObject::set_synced>("setSynced"),
-                      InstanceMethod<&DirtyLogObject::mark_all>("markAll"),
-                  });
+  const Napi::Function constructor = DefineClass(env, "DirtyLog",
+                                                 {
+                                                     InstanceMethod<&DirtyLogObject::state>("state"),
+                                                     InstanceMethod<&DirtyLogObject::extents>("extents"),
+                                                     InstanceMethod<&DirtyLogObject::is_marked>("isMarked"),
+                                                     InstanceMethod<&DirtyLogObject::set_synced>("setSynced"),
+                                                     InstanceMethod<&DirtyLogObject::mark_all>("markAll"),
+                                                 });
   AddonData::of(env).dirty_log = Napi::Persistent(constructor);
   exports.Set("openDirtyLog", Napi::Function::New<open>(env));
 }

@@ -1,7 +1,7 @@
 // DirtyLog of native/index.ts.
 //
-// Threads: main thread only; what waits for the disk goes to worker threads, each holding the log by its shared
-// pointer.
+// Threads: main thread only; what waits for the disk goes to worker threads, each holding the log by its
+// shared pointer.
 #pragma once
 
 #include <napi.h>

@@ -121,7 +121,8 @@ CaptureGroup::Publication CaptureGroup::position() const {
 }
 
 CaptureGroup::Standing CaptureGroup::standing() const {
-  // Before the mode: what release() is given of a stream that was abandoned is not read as that of a live one.
+  // Before the mode: what release() is given of a stream that was abandoned is not read as that of a live
+  // one.
   const uint64_t confirmed_lsn = confirmed_lsn_;
   const std::lock_guard lock(sequence_);
   return {mode_ == Mode::kStreaming, generation_.generation, captured_lsn_,

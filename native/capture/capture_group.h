@@ -100,12 +100,14 @@ class CaptureGroup {
   /// later one.
   Publication position() const;
   Mode mode() const;
-  /// How far the stream is proven, for whoever must not forget a write before the receiver has it. Any thread.
+  /// How far the stream is proven, for whoever must not forget a write before the receiver has it. Any
+  /// thread.
   struct Standing {
     bool streaming = false;
     uint64_t generation = 0;
     uint64_t captured_lsn = 0;
-    /// Everything of the generation up to here was given to release(). Of a stream that has ended it says nothing.
+    /// Everything of the generation up to here was given to release(). Of a stream that has ended it says
+    /// nothing.
     uint64_t confirmed_lsn = 0;
   };
   Standing standing() const;
@@ -175,7 +177,7 @@ class CaptureGroup {
   uint64_t shipped_lsn_max_ = 0;  // in any session
   uint64_t released_lsn_ = 0;
   std::atomic<uint64_t> confirmed_lsn_{0};  // as given to release(): read by any thread
-  uint64_t resend_floor_lsn_ = 0;  // the last record that the ring has forgotten
+  uint64_t resend_floor_lsn_ = 0;           // the last record that the ring has forgotten
   std::map<uint64_t, uint64_t>
       lsn_gaps_;  // last LSN of one generation → first of the next, while one is in the ring
 };

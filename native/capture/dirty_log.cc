@@ -59,9 +59,7 @@ Result<std::unique_ptr<DirtyLog>> DirtyLog::open(const Options& options) {
 }
 
 DirtyLog::DirtyLog(PinnedMemory words)
-    : words_memory_(std::move(words)),
-      words_(make_words(words_memory_.bytes())),
-      extents_(words_.size()) {}
+    : words_memory_(std::move(words)), words_(make_words(words_memory_.bytes())), extents_(words_.size()) {}
 
 DirtyLog::~DirtyLog() {
   for (const auto& word : words_)
@@ -118,8 +116,8 @@ void DirtyLog::leave(uint64_t first, uint64_t last) {
   for (uint64_t extent = first; extent <= last; ++extent) word(extent).fetch_sub(1);
 }
 
-/// The extents are marked, and durably so, when it returns; if the log is void, in memory. Who calls it is counted
-/// as a writer in each of them.
+/// The extents are marked, and durably so, when it returns; if the log is void, in memory. Who calls it is
+/// counted as a writer in each of them.
 void DirtyLog::mark(uint64_t first, uint64_t last) {
   Lock lock(mutex_);
   if (!void_) {
@@ -181,7 +179,8 @@ uint64_t DirtyLog::unmark(uint64_t basis_generation, uint64_t basis_lsn) {
     Lock lock(mutex_, std::defer_lock);
     for (uint64_t extent = begin; extent < end; ++extent) {
       if (word(extent).load(std::memory_order_relaxed) != kMarked) continue;
-      // Under the mutex, and the bit with it: a writer that now finds it cold sets the bit after this, not before.
+      // Under the mutex, and the bit with it: a writer that now finds it cold sets the bit after this, not
+      // before.
       if (!lock.owns_lock()) {
         lock.lock();
         basis_generation_ = basis_generation;

@@ -4,21 +4,21 @@
 //   - the receiver is durable past the last write to it,
 //   - a flush of the backing that began after that write has succeeded, and
 //   - no writer is inside it,
-// so that after any crash every extent where backing and receiver may differ is marked. Which of the first two
-// holds is the cleaner's to know (dirty_log_cleaner.h); the third is decided here, at one atomic word per extent:
-// `marked` and `touched` in its top bits, the writers inside below. A writer that finds its extent marked does
-// nothing but count itself in and out; the first of a cold extent waits until the mark is durable, together with
-// whoever else waits (one fdatasync for all).
+// so that after any crash every extent where backing and receiver may differ is marked. Which of the first
+// two holds is the cleaner's to know (dirty_log_cleaner.h); the third is decided here, at one atomic word per
+// extent: `marked` and `touched` in its top bits, the writers inside below. A writer that finds its extent
+// marked does nothing but count itself in and out; the first of a cold extent waits until the mark is
+// durable, together with whoever else waits (one fdatasync for all).
 //
 // What a file cannot prove is in doubt: a log that is missing, damaged or another volume's is begun anew with
-// every extent marked. One that could not be written once is void for good: marks are then kept in memory only,
-// production goes on, and void() tells whoever has to see to it that the next start compares everything.
+// every extent marked. One that could not be written once is void for good: marks are then kept in memory
+// only, production goes on, and void() tells whoever has to see to it that the next start compares
+// everything.
 //
-// Threads: Writer, flush_began(), flush_ended() and counts from any thread; cut(), unmark() and mark_all() from
-// any thread, one at a time between them; no call waits for the network or JavaScript, and only a first
-// mark, mark_all() and unmark() wait for the disk. There is no thread of its own: of those that wait for the disk
-// one writes for all.
-// Ownership: owns its file. Writers must have gone before it does.
+// Threads: Writer, flush_began(), flush_ended() and counts from any thread; cut(), unmark() and mark_all()
+// from any thread, one at a time between them; no call waits for the network or JavaScript, and only a first
+// mark, mark_all() and unmark() wait for the disk. There is no thread of its own: of those that wait for the
+// disk one writes for all. Ownership: owns its file. Writers must have gone before it does.
 #pragma once
 
 #include <atomic>
@@ -49,7 +49,8 @@ class DirtyLog {
   DirtyLog(const DirtyLog&) = delete;
   DirtyLog& operator=(const DirtyLog&) = delete;
 
-  /// Held by whoever changes [begin, end) of the backing, from before the change until its record is published.
+  /// Held by whoever changes [begin, end) of the backing, from before the change until its record is
+  /// published.
   class Writer {
    public:
     /// Waits for the disk if an extent is cold. `log` may be null: nothing is counted.
@@ -64,8 +65,8 @@ class DirtyLog {
     uint64_t last_ = 0;
   };
 
-  /// Around each flush of the backing: what flush_began() returned, and whether it succeeded. Once one has failed
-  /// nothing is unmarked any more: what was lost since the last good one will not be known.
+  /// Around each flush of the backing: what flush_began() returned, and whether it succeeded. Once one has
+  /// failed nothing is unmarked any more: what was lost since the last good one will not be known.
   uint64_t flush_began();
   /// What the next flush_began() will return.
   uint64_t next_flush() const { return flushes_begun_ + 1; }
@@ -74,8 +75,8 @@ class DirtyLog {
   bool has_flushed(uint64_t ticket) const;
   bool has_flush_failed() const { return flush_failed_; }
 
-  /// Chooses what a later unmark() may unmark: marked extents that no writer is inside of. What is written to them
-  /// from now on takes them out again. Every write to the others returned, and was published, before.
+  /// Chooses what a later unmark() may unmark: marked extents that no writer is inside of. What is written to
+  /// them from now on takes them out again. Every write to the others returned, and was published, before.
   uint64_t cut();
   /// Unmarks what the last cut() chose and nobody has written to since. What that rests on goes with it.
   /// Returns how many.
@@ -83,8 +84,8 @@ class DirtyLog {
   /// The whole volume is in doubt.
   void mark_all();
 
-  /// The generation in which the receiver has said that it holds the volume; what was published since it began
-  /// counts. 0: none.
+  /// The generation in which the receiver has said that it holds the volume; what was published since it
+  /// began counts. 0: none.
   void set_synced(uint64_t generation) { synced_generation_ = generation; }
   uint64_t synced_generation() const { return synced_generation_; }
 

@@ -8,11 +8,9 @@ namespace afterimage {
 
 DirtyLogCleaner::DirtyLogCleaner(DirtyLog* log, BlockDevice* backing, StandingSource standing,
                                  const Pace& pace)
-    : log_(*log),
-      backing_(*backing),
-      standing_(std::move(standing)),
-      pace_(pace),
-      thread_([this] { run(); }) {}
+    : log_(*log), backing_(*backing), standing_(std::move(standing)), pace_(pace), thread_([this] {
+        run();
+      }) {}
 
 DirtyLogCleaner::~DirtyLogCleaner() {
   {
@@ -72,8 +70,8 @@ bool DirtyLogCleaner::begin(Round* round) {
   const CaptureGroup::Standing before = standing_();
   if (!before.streaming || before.generation != log_.synced_generation()) return false;
   if (log_.cut() == 0) return false;
-  // After the cut: every write to what it chose has its LSN, or was made while this generation did not stream yet, and
-  // was compared.
+  // After the cut: every write to what it chose has its LSN, or was made while this generation did not stream
+  // yet, and was compared.
   const CaptureGroup::Standing after = standing_();
   *round = {.generation = before.generation,
             .lsn = after.captured_lsn,

@@ -1,15 +1,17 @@
 // DirtyLogCleaner: unmarks a volume's extents in the background, in rounds:
-//   cut: choose the marked extents that nobody is writing to, and take the last LSN given, which is not before any
+//   cut: choose the marked extents that nobody is writing to, and take the last LSN given, which is not
+//   before any
 //        write to them
-//   → a flush of the backing that begins after the cut: production's, or after some seconds one of its own, since
+//   → a flush of the backing that begins after the cut: production's, or after some seconds one of its own,
+//   since
 //     production may never flush
 //   → the receiver is durable up to that LSN, in the same generation, and holds the volume in it
 //   → unmark those that nobody has written to since the cut.
 // A round that the stream's end overtakes is given up: what was written then is in no record.
 //
 // Threads: the constructor starts one, at no I/O priority and waiting for the disk and the receiver only; the
-// destructor and clean_up() wait for it or beside it. `standing` is called from that thread and from clean_up().
-// Ownership: borrows log and backing.
+// destructor and clean_up() wait for it or beside it. `standing` is called from that thread and from
+// clean_up(). Ownership: borrows log and backing.
 #pragma once
 
 #include <chrono>
@@ -36,8 +38,8 @@ class DirtyLogCleaner {
   DirtyLogCleaner(DirtyLog* log, BlockDevice* backing, StandingSource standing, const Pace& pace);
   ~DirtyLogCleaner();
 
-  /// A round at once, as far as it gets without waiting for the receiver: for a clean stop, when production has ended
-  /// and everything is durable. Returns how many extents are still marked.
+  /// A round at once, as far as it gets without waiting for the receiver: for a clean stop, when production
+  /// has ended and everything is durable. Returns how many extents are still marked.
   uint64_t clean_up();
   /// What its thread does every `poll`. Any thread.
   void step();

@@ -116,7 +116,8 @@ Result<std::unique_ptr<DirtyLogFile>> DirtyLogFile::open(const std::string& path
     return file_error("open " + path, errno);
   }
   std::unique_ptr<DirtyLogFile> log(new DirtyLogFile(path, identity, file, std::move(fd)));
-  // What a process that was killed had written may be in the page cache only: it must not be believed and lost.
+  // What a process that was killed had written may be in the page cache only: it must not be believed and
+  // lost.
   if (const Errno error = file.fdatasync(log->fd_.get())) return file_error("fdatasync " + path, error);
   if (const Outcome read = log->read_header(); !read.ok()) return read.error();
   if (const Outcome read = log->read_pages(); !read.ok()) return read.error();
@@ -140,7 +141,8 @@ Result<std::unique_ptr<DirtyLogFile>> DirtyLogFile::create(const std::string& pa
   for (uint32_t index = 0; index < pages && error == 0; ++index) {
     DirtyPage& page = log->pages_[index];
     mark_page(&page, index, extents);
-    for (page.sequence = 1; page.sequence <= 2 && error == 0; ++page.sequence) error = log->write(index, page);
+    for (page.sequence = 1; page.sequence <= 2 && error == 0; ++page.sequence)
+      error = log->write(index, page);
     page.sequence = 2;
   }
   for (uint32_t copy = 0; copy < kDirtyCopies && error == 0; ++copy) {
@@ -158,7 +160,7 @@ Result<std::unique_ptr<DirtyLogFile>> DirtyLogFile::create(const std::string& pa
 }
 
 Outcome DirtyLogFile::read_header() {
-  struct stat about{};
+  struct stat about {};
   if (::fstat(fd_.get(), &about) != 0) return file_error("fstat " + path_, errno);
   const uint32_t pages = dirty_pages(identity_.volume_bytes);
   const uint64_t bytes = kDirtyHeadersBytes + pages * kDirtyPageBytes;
@@ -179,8 +181,8 @@ Outcome DirtyLogFile::read_header() {
     if (head.volume_bytes != identity_.volume_bytes || head.pages != pages)
       return untrusted(path_, "its volume had " + std::to_string(head.volume_bytes) + " bytes");
     if (about.st_size != static_cast<off_t>(bytes))
-      return untrusted(path_, "it has " + std::to_string(about.st_size) + " bytes, not " +
-                                  std::to_string(bytes));
+      return untrusted(path_,
+                       "it has " + std::to_string(about.st_size) + " bytes, not " + std::to_string(bytes));
     id_ = head.id;
     return Nothing{};
   }
@@ -209,8 +211,8 @@ Outcome DirtyLogFile::read_pages() {
     const auto& last = found[sequence_max % 2];
     const auto& before = found[1 - sequence_max % 2];
     const bool is_last_whole = last[0].sequence == sequence_max && last[1].sequence == sequence_max;
-    // While one turn is written, both copies of the other are whole. Where that cannot have been so, a slot has
-    // rotted, and what was the newest is not known.
+    // While one turn is written, both copies of the other are whole. Where that cannot have been so, a slot
+    // has rotted, and what was the newest is not known.
     bool is_sound = sequence_max > 0;
     bool is_before_whole = true;
     for (const DirtyPage& page : last)

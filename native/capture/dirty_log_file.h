@@ -1,10 +1,11 @@
 // DirtyLogFile: the dirty log's bitmap on stable storage (docs/FORMAT.md, "Dirty log"): a header in two
 // copies, then for each page of the bitmap four slots, two copies for each of two turns.
 //
-// Why this and not an appended log: its size is fixed and all of it is written when the log is made, so that no
-// later mark needs room on the disk, and nothing ever has to be compacted. Why two turns: a page is written
-// over the turn before the last, so that a torn write leaves the last one. Why two copies of each: of one copy
-// alone nobody could tell one that rotted from one that a power loss tore, and the turn before it lacks marks.
+// Why this and not an appended log: its size is fixed and all of it is written when the log is made, so that
+// no later mark needs room on the disk, and nothing ever has to be compacted. Why two turns: a page is
+// written over the turn before the last, so that a torn write leaves the last one. Why two copies of each: of
+// one copy alone nobody could tell one that rotted from one that a power loss tore, and the turn before it
+// lacks marks.
 //
 // Threads: none of its own, one call at a time. Ownership: owns the descriptor.
 #pragma once
@@ -52,8 +53,8 @@ class DirtyLogFile {
   /// damaged, of another version, of another volume or size.
   static Result<std::unique_ptr<DirtyLogFile>> open(const std::string& path, const Identity& identity,
                                                     JournalFile& file);
-  /// Puts a new log with every extent marked, and an `id` never used before, in the place of whatever is there.
-  /// Errors: IO_ERROR, PERMISSION_DENIED.
+  /// Puts a new log with every extent marked, and an `id` never used before, in the place of whatever is
+  /// there. Errors: IO_ERROR, PERMISSION_DENIED.
   static Result<std::unique_ptr<DirtyLogFile>> create(const std::string& path, const Identity& identity,
                                                       JournalFile& file);
 
@@ -62,7 +63,8 @@ class DirtyLogFile {
   /// As read or made; the caller takes them over.
   std::vector<DirtyPage> take_pages() { return std::move(pages_); }
 
-  /// Writes a page, as its next turn; not durable before sync(). At most one writing of a page between two syncs.
+  /// Writes a page, as its next turn; not durable before sync(). At most one writing of a page between two
+  /// syncs.
   Errno write(uint32_t index, const DirtyPage& page);
   Errno sync();
   /// Whoever opens it later must find nothing to believe. Best effort: the disk has just failed.

@@ -1,6 +1,7 @@
 // CapturedDevice: the protected path. Carries a write out on the backing and publishes it to the group, in
 // this order:
-//   extent lock → mark in the dirty log, if cold → backing → LSN and time, publish → slot marked executed → unlock
+//   extent lock → mark in the dirty log, if cold → backing → LSN and time, publish → slot marked executed →
+//   unlock
 // so that where in-flight writes overlap, the backing and the journal agree on which came last (R2), and
 // nothing is published that the backing does not hold.
 //
@@ -13,9 +14,9 @@
 // the error is returned; if that fails too, or the range is too long for that, the stream is closed
 // ("BACKING_FAILED") and production goes on unprotected.
 //
-// Threads: as BlockDevice. republish(), fence() and clean_up() from worker threads. With a dirty log it has a thread that
-// unmarks in the background (dirty_log_cleaner.h) until it goes.
-// Ownership: shares the backing and the dirty log; the group must outlive it.
+// Threads: as BlockDevice. republish(), fence() and clean_up() from worker threads. With a dirty log it has a
+// thread that unmarks in the background (dirty_log_cleaner.h) until it goes. Ownership: shares the backing
+// and the dirty log; the group must outlive it.
 #pragma once
 
 #include <atomic>

@@ -92,7 +92,11 @@ t.test('a flush that fails at the end names the volume', async (t) => {
     const addVolume = group.addVolume.bind(group);
     // The addon's methods cannot be assigned to.
     return Object.defineProperty(group, 'addVolume', {
-      value: (number: number, backing: native.BlockDevice, log: native.DirtyLog | null): native.CapturedVolume =>
+      value: (
+        number: number,
+        backing: native.BlockDevice,
+        log: native.DirtyLog | null,
+      ): native.CapturedVolume =>
         Object.defineProperty(addVolume(number, backing, log), 'flush', {
           value: () => Promise.reject(new AfterimageError('IO_ERROR', 'Input/output error')),
         }),

@@ -160,7 +160,13 @@ export class MemoryReceiver {
       if (this.volumes.has(info.number)) continue;
       writeFileSync(this.base(info.number), '');
       truncateSync(this.base(info.number), Number(info.size));
-      const state = { number: info.number, base: 'BASE_EMPTY', syncOffset: 0n, synced: false, whole: false } as const;
+      const state = {
+        number: info.number,
+        base: 'BASE_EMPTY',
+        syncOffset: 0n,
+        synced: false,
+        whole: false,
+      } as const;
       this.volumes.set(info.number, { info, state });
     }
     this.journal ??= await native.openJournal({

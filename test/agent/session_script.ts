@@ -19,8 +19,20 @@ export const IDENTITY: MemberIdentity = {
   instance: Buffer.alloc(16, 3),
   volumes: [{ number: 0, uuid: Buffer.alloc(16, 4), name: 'data', size: 3n * 1024n * 1024n, blockSize: 512 }],
 };
-export const EMPTY: VolumeState = { number: 0, base: 'BASE_EMPTY', syncOffset: 0n, synced: false, whole: false };
-export const COMPLETE: VolumeState = { number: 0, base: 'BASE_COMPLETE', syncOffset: 0n, synced: false, whole: false };
+export const EMPTY: VolumeState = {
+  number: 0,
+  base: 'BASE_EMPTY',
+  syncOffset: 0n,
+  synced: false,
+  whole: false,
+};
+export const COMPLETE: VolumeState = {
+  number: 0,
+  base: 'BASE_COMPLETE',
+  syncOffset: 0n,
+  synced: false,
+  whole: false,
+};
 export const SYNCED: VolumeState = { ...COMPLETE, synced: true };
 
 export class Script {

@@ -65,7 +65,10 @@ t.test('a volume that equals the receiver is not republished, whatever its last 
   const volume = new MemoryVolume(bytes);
   const { sync } = makeSync();
   const range = { offset: 0n, length: bytes.length };
-  t.equal((await sync.compare(volume, range, { blockBytes: BLOCK, hashes: hashesOf(bytes), hashKey })).isOpen, true);
+  t.equal(
+    (await sync.compare(volume, range, { blockBytes: BLOCK, hashes: hashesOf(bytes), hashKey })).isOpen,
+    true,
+  );
   t.strictSame(volume.republished, []);
 });
 
@@ -113,7 +116,10 @@ t.test('a stream that was closed ends the comparison at once', async (t) => {
   const volume = new MemoryVolume(randomBytes(40 * BLOCK));
   volume.isClosed = true;
   const expected = { blockBytes: BLOCK, hashes: Buffer.alloc(40 * 32), hashKey };
-  t.equal((await makeSync().sync.compare(volume, { offset: 0n, length: 40 * BLOCK }, expected)).isOpen, false);
+  t.equal(
+    (await makeSync().sync.compare(volume, { offset: 0n, length: 40 * BLOCK }, expected)).isOpen,
+    false,
+  );
   t.equal(volume.republished.length, 1);
 });
 

@@ -94,7 +94,9 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'MARK_AFTER_WRITE',
     breaks: 'R8',
-    native: ['captured device: an extent is marked on stable storage before its first write reaches the backing'],
+    native: [
+      'captured device: an extent is marked on stable storage before its first write reaches the backing',
+    ],
     scenario: null,
   },
   {

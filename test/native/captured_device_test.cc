@@ -463,7 +463,8 @@ TEST_CASE("captured device: a fence waits for the writes in flight and is not be
   CHECK(lsn == 1);
 }
 
-TEST_CASE("captured device: an extent is marked on stable storage before its first write reaches the backing") {
+TEST_CASE(
+    "captured device: an extent is marked on stable storage before its first write reaches the backing") {
   const ScratchDirectory directory;
   const std::string path = directory.path("log");
   constexpr uint64_t kBytes = 4 * kDirtyExtentBytes;

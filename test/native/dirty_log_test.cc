@@ -203,11 +203,13 @@ TEST_CASE("dirty log: every prefix of a torn write leaves the state before it or
   const auto slot = static_cast<size_t>(first - before.begin()) / kDirtySlotBytes * kDirtySlotBytes;
   const std::string torn = directory.path("torn");
   uint64_t states = 0;
-  for (size_t copies = 0; copies < 3; ++copies) {  // the first copy torn; the second, with the first there or not
+  for (size_t copies = 0; copies < 3;
+       ++copies) {  // the first copy torn; the second, with the first there or not
     for (size_t length = 0; length <= kDirtySlotBytes; ++length) {
       DiskBytes disk = before;
       const auto put = [&](size_t at, size_t bytes) {
-        std::copy_n(after.begin() + static_cast<ptrdiff_t>(at), bytes, disk.begin() + static_cast<ptrdiff_t>(at));
+        std::copy_n(after.begin() + static_cast<ptrdiff_t>(at), bytes,
+                    disk.begin() + static_cast<ptrdiff_t>(at));
       };
       if (copies == 1) put(slot, kDirtySlotBytes);
       put(slot + (copies == 0 ? 0 : kDirtySlotBytes), length);
@@ -246,7 +248,8 @@ TEST_CASE("dirty log: no flipped bit unmarks anything") {
   }
 }
 
-TEST_CASE("dirty log: one failed write of it is final, production goes on, and the next start doubts everything") {
+TEST_CASE(
+    "dirty log: one failed write of it is final, production goes on, and the next start doubts everything") {
   class FailingFile : public JournalFile {
    public:
     Errno pwritev(int fd, const iovec* pieces, int count, uint64_t offset, uint64_t* written) override {
@@ -295,7 +298,7 @@ TEST_CASE("dirty log: where none can be made, there is a void one, and no old on
   CHECK(log->state().id == 0);
   write_to(*log, 1);
   log.reset();
-  struct stat about{};
+  struct stat about {};
   CHECK(::stat(path.c_str(), &about) != 0);
 }
 
@@ -343,7 +346,8 @@ TEST_CASE("dirty log: many threads write and a cleaner unmarks, and whoever is i
    public:
     Errno pwritev(int fd, const iovec* pieces, int count, uint64_t offset, uint64_t* written) override {
       if (offset >= kDirtyHeadersBytes && (offset / kDirtySlotBytes) % 2 == 0)
-        std::memcpy(written_.data(), static_cast<const std::byte*>(pieces[0].iov_base) + kDirtySlotHeaderBytes,
+        std::memcpy(written_.data(),
+                    static_cast<const std::byte*>(pieces[0].iov_base) + kDirtySlotHeaderBytes,
                     written_.size());
       return JournalFile::pwritev(fd, pieces, count, offset, written);
     }
@@ -367,9 +371,11 @@ TEST_CASE("dirty log: many threads write and a cleaner unmarks, and whoever is i
   std::atomic<uint64_t> lsn{0};
   std::atomic<bool> is_over{false};
   std::atomic<uint64_t> unmarked{0}, unproven{0}, writes{0};
-  DirtyLogCleaner cleaner(
-      log.get(), &backing,
-      [&] { return CaptureGroup::Standing{true, 1, lsn.load(), lsn.load()}; }, {.poll = 24h, .flush_patience = 0ms});
+  DirtyLogCleaner cleaner(log.get(), &backing,
+                          [&] {
+                            return CaptureGroup::Standing{true, 1, lsn.load(), lsn.load()};
+                          },
+                          {.poll = 24h, .flush_patience = 0ms});
   std::vector<std::thread> threads;
   for (unsigned seed = 0; seed < 4; ++seed) {
     threads.emplace_back([&, seed] {
@@ -413,8 +419,8 @@ struct Cleaning {
   std::unique_ptr<DirtyLog> log;
   MemoryDevice backing{512};
   CaptureGroup::Standing standing{true, 1, 10, 10};
-  DirtyLogCleaner cleaner{log.get(), &backing, [this] { return standing; },
-                          {.poll = 24h, .flush_patience = 0ms}};
+  DirtyLogCleaner cleaner{
+      log.get(), &backing, [this] { return standing; }, {.poll = 24h, .flush_patience = 0ms}};
 };
 
 }  // namespace
@@ -495,8 +501,8 @@ namespace {
 /// A volume of which it is known what each extent owes: the invariant's other side.
 struct Truth {
   struct Extent {
-    uint64_t lsn = 0;         // of its last write
-    bool is_flushed = true;   // by a flush that began after it
+    uint64_t lsn = 0;        // of its last write
+    bool is_flushed = true;  // by a flush that began after it
   };
   std::set<uint64_t> owing() const {
     std::set<uint64_t> owing;
@@ -532,7 +538,9 @@ class TruthfulBacking final : public BlockDevice {
 
 }  // namespace
 
-TEST_CASE("dirty log: in every state that a power loss can leave, what was not replicated or not flushed is marked") {
+TEST_CASE(
+    "dirty log: in every state that a power loss can leave, what was not replicated or not flushed is "
+    "marked") {
   const ScratchDirectory directory;
   const std::string path = directory.path("log");
   const std::string state_path = directory.path("state");
@@ -577,11 +585,14 @@ TEST_CASE("dirty log: in every state that a power loss can leave, what was not r
     TruthfulBacking backing(&truth);
     DirtyLogCleaner cleaner(
         log.get(), &backing,
-        [&] { return CaptureGroup::Standing{true, generation, truth.captured, truth.confirmed}; },
+        [&] {
+          return CaptureGroup::Standing{true, generation, truth.captured, truth.confirmed};
+        },
         {.poll = 24h, .flush_patience = 0ms});
     // After a loss what is marked is sent again, and only then does the receiver hold the volume.
     if (generation > 1)
-      for (const uint64_t extent : marked(*log)) truth.extents[extent] = {.lsn = ++truth.captured, .is_flushed = false};
+      for (const uint64_t extent : marked(*log))
+        truth.extents[extent] = {.lsn = ++truth.captured, .is_flushed = false};
     log->set_synced(generation);
     while (calls_left > 0) {
       switch (random() % 8) {

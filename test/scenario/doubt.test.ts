@@ -55,50 +55,60 @@ function differingBytes(a: Buffer, b: Buffer): number {
   return count;
 }
 
-t.test('an agent that is killed under load: what is in doubt is compared, what differs is sent', async (t) => {
-  const { site, backing, uri } = await protectedVolume(t, 'doubt-kill');
-  const { durableLsn } = await site.agentGroup();
-  // What is written now never leaves the ring, which dies with its agent.
-  await site.receiver.kill();
-  await command('fio', fio(uri, 2, 64 * MIB, 8 * EXTENT, 12 * MIB));
-  const writer = spawn('fio', fio(uri, 3, 128 * MIB, 4 * EXTENT, 1 << 30), { stdio: 'ignore' });
-  site.scratch.defer('writer', () => void writer.kill('SIGKILL'));
-  await site.waitFor('under load', 30, (group) => volumeOf(group).writes > 12_000);
-  await site.agent.kill();
-  await ended(writer, 30);
-  const production = await readFile(backing);
-  await site.receiver.start();
-  const differing = differingBytes(production, await site.recovered('disk', `lsn:${durableLsn}`));
-  await site.agent.start();
-  const group = await site.settled();
-  const volume = volumeOf(group);
-  t.comment(
-    `in doubt and compared: ${volume.resyncComparedBytes} of ${BYTES}; differing: ${differing}; ` +
-      `sent: ${volume.resyncDifferingBytes} in ${group.shippedBytes}`,
-  );
-  t.ok(differing > 8 * MIB, 'there was something to find');
-  t.ok(volume.resyncComparedBytes <= 12 * EXTENT, 'the rest was not compared');
-  t.ok(volume.resyncComparedBytes >= differing);
-  t.equal(volume.resyncDifferingBytes, differing, 'only what differs was sent');
-  t.ok(group.shippedBytes <= SENT_SHARE_MAX * differing, 'with little beside it');
-  t.ok((await site.recovered('disk', 'latest')).equals(await readFile(backing)), 'source and replica are equal');
+t.test(
+  'an agent that is killed under load: what is in doubt is compared, what differs is sent',
+  async (t) => {
+    const { site, backing, uri } = await protectedVolume(t, 'doubt-kill');
+    const { durableLsn } = await site.agentGroup();
+    // What is written now never leaves the ring, which dies with its agent.
+    await site.receiver.kill();
+    await command('fio', fio(uri, 2, 64 * MIB, 8 * EXTENT, 12 * MIB));
+    const writer = spawn('fio', fio(uri, 3, 128 * MIB, 4 * EXTENT, 1 << 30), { stdio: 'ignore' });
+    site.scratch.defer('writer', () => void writer.kill('SIGKILL'));
+    await site.waitFor('under load', 30, (group) => volumeOf(group).writes > 12_000);
+    await site.agent.kill();
+    await ended(writer, 30);
+    const production = await readFile(backing);
+    await site.receiver.start();
+    const differing = differingBytes(production, await site.recovered('disk', `lsn:${durableLsn}`));
+    await site.agent.start();
+    const group = await site.settled();
+    const volume = volumeOf(group);
+    t.comment(
+      `in doubt and compared: ${volume.resyncComparedBytes} of ${BYTES}; differing: ${differing}; ` +
+        `sent: ${volume.resyncDifferingBytes} in ${group.shippedBytes}`,
+    );
+    t.ok(differing > 8 * MIB, 'there was something to find');
+    t.ok(volume.resyncComparedBytes <= 12 * EXTENT, 'the rest was not compared');
+    t.ok(volume.resyncComparedBytes >= differing);
+    t.equal(volume.resyncDifferingBytes, differing, 'only what differs was sent');
+    t.ok(group.shippedBytes <= SENT_SHARE_MAX * differing, 'with little beside it');
+    t.ok(
+      (await site.recovered('disk', 'latest')).equals(await readFile(backing)),
+      'source and replica are equal',
+    );
 
-  await site.waitFor('cleared of doubt again', 90, (now) => volumeOf(now).doubtBytes === 0);
-  t.equal(await site.agent.stop(), 0);
-  await site.agent.start();
-  t.equal(volumeOf(await site.settled()).resyncComparedBytes, 0, 'a clean stop leaves nothing in doubt');
-  await site.agent.kill();
-  await site.agent.start();
-  t.equal(volumeOf(await site.settled()).resyncComparedBytes, 0, 'nor does a crash while nobody writes');
-  t.ok((await site.recovered('disk', 'latest')).equals(await readFile(backing)));
+    await site.waitFor('cleared of doubt again', 90, (now) => volumeOf(now).doubtBytes === 0);
+    t.equal(await site.agent.stop(), 0);
+    await site.agent.start();
+    t.equal(volumeOf(await site.settled()).resyncComparedBytes, 0, 'a clean stop leaves nothing in doubt');
+    await site.agent.kill();
+    await site.agent.start();
+    t.equal(volumeOf(await site.settled()).resyncComparedBytes, 0, 'nor does a crash while nobody writes');
+    t.ok((await site.recovered('disk', 'latest')).equals(await readFile(backing)));
 
-  await site.agent.kill();
-  const logs = await readdir(path.join(site.agentState, 'dirty'));
-  await writeFile(path.join(site.agentState, 'dirty', logs[0] ?? ''), 'not a dirty log');
-  await site.agent.start();
-  t.equal(volumeOf(await site.settled()).resyncComparedBytes, BYTES, 'a damaged log: everything is compared');
-  t.ok((await site.recovered('disk', 'latest')).equals(await readFile(backing)));
-});
+    await site.agent.kill();
+    const logs = await readdir(path.join(site.agentState, 'dirty'));
+    await writeFile(path.join(site.agentState, 'dirty', logs[0] ?? ''), 'not a dirty log');
+    await site.agent.start();
+    t.equal(
+      volumeOf(await site.settled()).resyncComparedBytes,
+      BYTES,
+      'a damaged log: everything is compared',
+    );
+    t.ok((await site.recovered('disk', 'latest')).equals(await readFile(backing)));
+  },
+);
 
 t.test('a power loss that takes what the backing had not flushed: the backing wins', async (t) => {
   const { site, backing, uri } = await protectedVolume(t, 'doubt-power');
@@ -120,7 +130,9 @@ t.test('a power loss that takes what the backing had not flushed: the backing wi
   await site.agent.start();
   const group = await site.settled();
   const volume = volumeOf(group);
-  t.comment(`compared: ${volume.resyncComparedBytes}; lost and found: ${volume.resyncDifferingBytes} of ${lost}`);
+  t.comment(
+    `compared: ${volume.resyncComparedBytes}; lost and found: ${volume.resyncDifferingBytes} of ${lost}`,
+  );
   t.equal(volume.resyncDifferingBytes, lost, 'what the journal had and the backing lost is found');
   t.ok(volume.resyncComparedBytes <= 5 * EXTENT);
   t.ok((await site.recovered('disk', 'latest')).equals(left), 'the latest point is what the backing holds');
@@ -128,20 +140,23 @@ t.test('a power loss that takes what the backing had not flushed: the backing wi
   t.ok(point.equals(ahead), 'the point that was ahead of the backing is still there, and ordered');
 });
 
-t.test('somebody wrote to the backing while no agent ran: one look finds it, and all is compared', async (t) => {
-  const { site, backing, uri } = await protectedVolume(t, 'doubt-behind');
-  await command('fio', fio(uri, 5, 32 * MIB, EXTENT, MIB));
-  await site.settled();
-  await site.agent.kill();
-  const file = await open(backing, 'r+');
-  // As a file system does that was mounted: its superblock, and somewhere else.
-  await file.write(Buffer.alloc(BLOCK, 0x77), 0, BLOCK, 0);
-  await file.write(Buffer.alloc(BLOCK, 0x78), 0, BLOCK, 201 * MIB);
-  await file.close();
-  await site.agent.start();
-  const volume = volumeOf(await site.settled());
-  t.equal(volume.resyncComparedBytes, BYTES, 'all of it was compared');
-  t.equal(volume.resyncDifferingBytes, 2 * BLOCK);
-  t.ok((await site.recovered('disk', 'latest')).equals(await readFile(backing)));
-  t.equal(nbdUri(await site.agentGroup()), uri);
-});
+t.test(
+  'somebody wrote to the backing while no agent ran: one look finds it, and all is compared',
+  async (t) => {
+    const { site, backing, uri } = await protectedVolume(t, 'doubt-behind');
+    await command('fio', fio(uri, 5, 32 * MIB, EXTENT, MIB));
+    await site.settled();
+    await site.agent.kill();
+    const file = await open(backing, 'r+');
+    // As a file system does that was mounted: its superblock, and somewhere else.
+    await file.write(Buffer.alloc(BLOCK, 0x77), 0, BLOCK, 0);
+    await file.write(Buffer.alloc(BLOCK, 0x78), 0, BLOCK, 201 * MIB);
+    await file.close();
+    await site.agent.start();
+    const volume = volumeOf(await site.settled());
+    t.equal(volume.resyncComparedBytes, BYTES, 'all of it was compared');
+    t.equal(volume.resyncDifferingBytes, 2 * BLOCK);
+    t.ok((await site.recovered('disk', 'latest')).equals(await readFile(backing)));
+    t.equal(nbdUri(await site.agentGroup()), uri);
+  },
+);

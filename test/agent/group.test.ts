@@ -413,8 +413,13 @@ t.test(
     const here = scene(t);
     const first = await ProtectionGroup.start(here.config, here.around);
     await first.stop();
+    await unmarkAll(here);
     await claimClean(here);
     const { backing } = here.config.volumes[0] ?? { backing: '' };
+    const untouched = await ProtectionGroup.start(here.config, here.around);
+    t.equal(untouched.status().volumes[0]?.doubtBytes, 0n);
+    await untouched.stop();
+    await claimClean(here);
     await sleep(20); // more than a tick of the file system's clock
     writeFileSync(backing, Buffer.alloc(MIB, 1));
     const second = await ProtectionGroup.start(here.config, here.around);

@@ -1,7 +1,8 @@
 /**
  * By what the agent tells whether a backing was changed while no agent held it. Taken after the last flush, while it is
  * still held exclusively, and at the next start before it is opened, which makes a change of its own (the device tries
- * whether the file can have holes). Where the two differ, the volume is compared with the receiver.
+ * whether the file can have holes). Where the two are equal, the stream goes on; where they show a change, the whole volume
+ * is compared with the receiver; where they show nothing, as after a boot, the dirty log and a few samples must do.
  */
 import { readFile, stat } from 'node:fs/promises';
 import { AfterimageError } from '../proto/errors.js';
@@ -32,9 +33,9 @@ const DISCARD_SECTORS = 13;
  */
 export async function backingFingerprint(backing: string, kernel: KernelTables = KERNEL): Promise<string> {
   const { dev, ino, rdev, mtimeNs, ctimeNs } = await statOf(backing);
-  if (rdev === 0n) return `file ${backing} ${dev}:${ino} ${mtimeNs} ${ctimeNs}`;
+  if (rdev === 0n) return `file ${dev}:${ino} ${mtimeNs} ${ctimeNs} ${backing}`;
   const counted = await countedWrites(rdev, kernel);
-  return counted === null ? '' : `device ${backing} ${counted}`;
+  return counted === null ? '' : `device ${counted} ${backing}`;
 }
 
 /**
@@ -55,6 +56,19 @@ async function countedWrites(rdev: bigint, { bootId, blockDevices }: KernelTable
   );
   const medium = (await read(`${directory}/diskseq`)) ?? '-';
   return `${boot} ${medium} ${writes.join(' ')}`;
+}
+
+export type BackingEvidence = 'untouched' | 'changed' | 'none';
+
+/** What the fingerprint of a clean stop and that of the next start say about the time between them. */
+export function evidenceOf(before: string, now: string): BackingEvidence {
+  if (before === '' || now === '') return 'none';
+  if (before === now) return 'untouched';
+  const [kind, boot] = before.split(' ');
+  const [kindNow, bootNow] = now.split(' ');
+  // The counters of another boot began at zero.
+  if (kind === 'device' && kindNow === kind && bootNow !== boot) return 'none';
+  return 'changed';
 }
 
 async function read(file: string): Promise<string | null> {

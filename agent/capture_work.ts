@@ -12,7 +12,7 @@ import { ExtentSet } from './extent_set.js';
 import type { LagHistogram } from './lag.js';
 import type { AgentAction, AgentEvent, RingView } from './session_events.js';
 import { Shipper, type FrameSource } from './shipper.js';
-import { bytesOf, Sync, type Piece, type PieceCodec } from './sync.js';
+import { Sync, type Piece, type PieceCodec } from './sync.js';
 
 const CAPTURE_ACTIONS = [
   'startShipping',
@@ -220,18 +220,18 @@ export class CaptureWork {
   }
 
   private compare(action: Extract<AgentAction, { type: 'compare' }>): void {
-    const { turn, volume, offset, length, isProbe } = action;
+    const { turn, volume, offset, length, purpose } = action;
     this.step(action, `at ${offset}`, async () => {
       const { device, log } = this.volume(volume);
-      if (isProbe) {
-        const runs = await this.sync.differing(device, { offset, length }, action);
-        // Asked after it was read: production marks before it writes.
-        const differingBytes = log.isMarked(offset) ? 0 : bytesOf(runs);
-        this.feed({ type: 'compared', turn, streamClosed: false, differingBytes }, null);
-        return;
+      const range = { offset, length };
+      if (purpose === 'send') {
+        const { isOpen, differing } = await this.sync.compare(device, range, action);
+        return this.feed({ type: 'compared', turn, streamClosed: !isOpen, differing }, null);
       }
-      const { isOpen, differingBytes } = await this.sync.compare(device, { offset, length }, action);
-      this.feed({ type: 'compared', turn, streamClosed: !isOpen, differingBytes }, null);
+      const found = await this.sync.differing(device, range, action);
+      // Asked after it was read: production marks before it writes.
+      const differing = purpose === 'probe' && log.isMarked(offset) ? [] : found;
+      this.feed({ type: 'compared', turn, streamClosed: false, differing }, null);
     });
   }
 

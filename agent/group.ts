@@ -245,10 +245,12 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     const isUntouched = this.volumes.every((volume) => volume.isUntouched);
     const { log } = this.around;
     if (stream?.clean === true && !isUntouched) {
-      log.warn('a backing was changed since the agent stopped: its volumes are compared in full');
+      const changed = this.volumes.filter(({ evidence }) => evidence === 'changed');
+      for (const { title } of changed)
+        log.warn(`${title} was changed since the agent stopped: it is compared in full`);
+      if (changed.length === 0) log.info('nothing tells whether a backing was changed: samples are compared');
       // On stable storage before production makes the state one that ended uncleanly.
-      const touched = this.volumes.filter((volume) => !volume.isUntouched);
-      await Promise.all(touched.map((volume) => volume.log.markAll()));
+      await Promise.all(changed.map((volume) => volume.log.markAll()));
     }
     for (const volume of this.volumes) tellLog(volume, log);
     const stored = stream === null ? null : { ...stream, clean: stream.clean && isUntouched };

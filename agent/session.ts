@@ -185,7 +185,7 @@ export class AgentSession {
       case 'extentsRead':
         return this.#syncs.extentsRead(event.turn, event.extents);
       case 'compared':
-        return this.#syncs.compared(event.turn, event.streamClosed, event.differingBytes);
+        return this.#syncs.compared(event.turn, event.streamClosed, event.differing);
       case 'fenced':
         return this.#syncs.fenced(event.turn, event.lsn);
       case 'syncFailed':

@@ -85,6 +85,16 @@ export interface GenerationNumbers {
   lsnCeiling: bigint;
 }
 
+/** A part of a volume, bytes. */
+export interface Range {
+  offset: bigint;
+  /** 1…1 MiB. */
+  length: number;
+}
+
+/** What a comparison is for: whether the dirty log can be believed; what differs at all; what is to be sent. */
+export type ComparePurpose = 'probe' | 'find' | 'send';
+
 export type AgentEvent =
   /**
    * Once, first. `stored` is what `persist` was last given, by an earlier process; null at the member's first start.
@@ -119,10 +129,10 @@ export type AgentEvent =
   /** Answers `readExtents`, with what was marked at some time after the generation had begun. */
   | { type: 'extentsRead'; turn: number; extents: ExtentSet }
   /**
-   * Answers `compare`: what differed was republished. `streamClosed`: the ring took no more of it. Of a probe
-   * `differingBytes` is 0 where its extent is marked by now: production may have written to it.
+   * Answers `compare`, with what differs, ascending, no range longer than a record. `streamClosed`: the ring took no more
+   * of it. Of a probe nothing differs where its extent is marked by now: production may have written to it.
    */
-  | { type: 'compared'; turn: number; streamClosed: boolean; differingBytes: number }
+  | { type: 'compared'; turn: number; streamClosed: boolean; differing: Range[] }
   /**
    * Answers `fence`. `lsn` is null when the capture group was not streaming any more *after* the fence was taken: then what
    * was read may be newer than any record.
@@ -195,7 +205,7 @@ export type AgentAction =
   | { type: 'readExtents'; turn: number; volume: number }
   /** The receiver holds the volume in `generation`: from now on its dirty log may unmark. */
   | { type: 'volumeSynced'; volume: number; generation: bigint }
-  /** Resync: compare the backing with `hashes` (32 bytes a block of `blockBytes`), republish the blocks that differ; of a probe none. */
+  /** Resync: compare the backing with `hashes` (32 bytes a block of `blockBytes`); to `send`, republish the blocks that differ. */
   | {
       type: 'compare';
       turn: number;
@@ -205,7 +215,7 @@ export type AgentAction =
       blockBytes: number;
       hashes: Buffer;
       hashKey: Buffer;
-      isProbe: boolean;
+      purpose: ComparePurpose;
     }
   /** Take an LSN not before any write that is in flight now. */
   | { type: 'fence'; turn: number; volume: number }

@@ -12,8 +12,10 @@ export interface SessionLimits {
   pieceBytes: number;
   /** Bytes of sync data, before compression, sent and not yet durable in the base. */
   syncWindowBytes: number;
-  /** Granularity of a resync's comparison, bytes. */
+  /** What a resync compares first, bytes: one checksum each. */
   blockBytes: number;
+  /** And where such a block differs: what of it is sent. Not below the receiver's hashBlockBytesMin. */
+  fineBlockBytes: number;
   /** HashRequests under way at once. */
   hashRequestsMax: number;
   /** Checkpoints asked for and not yet answered. */
@@ -33,6 +35,7 @@ export const SESSION_LIMITS: SessionLimits = {
   pieceBytes: MIB,
   syncWindowBytes: 16 * MIB,
   blockBytes: 64 * 1024,
+  fineBlockBytes: 4096,
   hashRequestsMax: 4,
   checkpointsMax: 64,
   silenceTicksMax: 30,
@@ -43,6 +46,7 @@ export const SESSION_LIMITS: SessionLimits = {
 export function assertLimits(limits: SessionLimits): void {
   assert(limits.unsentBytesMax <= limits.unackedBytesMax, 'what is unsent is unacknowledged');
   assert(limits.pieceBytes % limits.blockBytes === 0, 'a piece is compared in whole blocks');
+  assert(limits.blockBytes % limits.fineBlockBytes === 0, 'a block is compared again in whole ones');
   // The receiver makes the base durable every quarter of the window: a piece must fit in beside the rest.
   assert(limits.pieceBytes * 4 <= limits.syncWindowBytes, 'the sync window holds several pieces');
 }

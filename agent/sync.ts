@@ -7,6 +7,7 @@ import type * as native from '../native/index.js';
 import { AfterimageError } from '../proto/errors.js';
 import { HASH_BYTES } from '../proto/replication.js';
 import type { Clock } from './clock.js';
+import type { Range } from './session_events.js';
 
 /** Largest record, and so the longest stretch that is republished under one extent lock. */
 export const PIECE_BYTES_MAX = 1 << 20;
@@ -24,13 +25,6 @@ export interface Piece {
 
 export type PieceCodec = Pick<typeof native, 'compress' | 'isZero' | 'crc32c'>;
 export type SyncVolume = Pick<native.CapturedVolume, 'read' | 'republish'>;
-
-/** A part of a volume, bytes. */
-export interface Range {
-  offset: bigint;
-  /** 1…PIECE_BYTES_MAX. */
-  length: number;
-}
 
 /** What the receiver holds in a range: HMAC-SHA-256 of each block of `blockBytes`, the last one perhaps shorter. */
 export interface RangeHashes {
@@ -71,13 +65,12 @@ export class Sync {
     volume: SyncVolume,
     range: Range,
     expected: RangeHashes,
-  ): Promise<{ isOpen: boolean; differingBytes: number }> {
-    const runs = await this.differing(volume, range, expected);
-    const differingBytes = bytesOf(runs);
-    for (const { offset, length } of runs) {
-      if (!(await this.republish(volume, offset, length))) return { isOpen: false, differingBytes };
+  ): Promise<{ isOpen: boolean; differing: Range[] }> {
+    const differing = await this.differing(volume, range, expected);
+    for (const { offset, length } of differing) {
+      if (!(await this.republish(volume, offset, length))) return { isOpen: false, differing };
     }
-    return { isOpen: true, differingBytes };
+    return { isOpen: true, differing };
   }
 
   /** The stretches of blocks in which the volume is not what the receiver holds. Errors: IO_ERROR, MESSAGE_INVALID. */
@@ -118,10 +111,6 @@ export class Sync {
       throw new AfterimageError('INTERRUPTED', 'the agent stops', { cause });
     }
   }
-}
-
-export function bytesOf(ranges: readonly Range[]): number {
-  return ranges.reduce((sum, { length }) => sum + length, 0);
 }
 
 /** The stretches of unequal blocks, none longer than a record. */

@@ -3,7 +3,8 @@
  * Pure, as the session that owns it. It does not decide whether a volume needs a sync: the receiver's VolumeState does,
  * and also whether a resync may be partial. A partial one compares the extents that the dirty log marks, after it has
  * looked at a few places that it does not mark: where one of those differs, somebody wrote behind the agent, or the
- * backing is not what it was, and the whole volume is compared.
+ * backing is not what it was, and the whole volume is compared. What differs is compared again in smaller blocks, so that
+ * little is sent beside it.
  *
  * Why a sync that goes on after a reconnect may skip what is below its offset: within one generation every change of
  * the backing is in the stream, so what was read before only has to be in the base, or in the ring, at all.
@@ -18,7 +19,7 @@ import type {
   VolumeState,
 } from '../proto/replication.js';
 import { ExtentSet } from './extent_set.js';
-import type { AgentAction } from './session_events.js';
+import type { AgentAction, ComparePurpose, Range } from './session_events.js';
 import type { SessionLimits } from './session_limits.js';
 
 /** What the plan needs of its session. */
@@ -44,7 +45,8 @@ interface Request {
   id: number;
   offset: bigint;
   length: number;
-  isProbe: boolean;
+  blockBytes: number;
+  purpose: ComparePurpose;
   /** What it was for is compared anew: its answer is dropped. */
   isStale: boolean;
 }
@@ -90,6 +92,8 @@ interface ActiveSync {
   extents: ExtentSet | null;
   /** Resync: places still to be looked at. */
   probes: bigint[];
+  /** Resync: what differs, to be compared again and sent; ascending. */
+  found: Range[];
   comparedBytes: bigint;
   differingBytes: bigint;
 }
@@ -151,7 +155,12 @@ export class SyncPlan {
     const { volume, kind, offset, size, extents, comparedBytes } = this.#active;
     return kind === 'initial'
       ? { volume, kind, doneBytes: offset, totalBytes: size }
-      : { volume, kind, doneBytes: comparedBytes, totalBytes: extents?.bytes ?? size };
+      : {
+          volume,
+          kind,
+          doneBytes: lesser(comparedBytes, extents?.bytes ?? size),
+          totalBytes: extents?.bytes ?? size,
+        };
   }
   /** What the last resync of a volume, in this process, has come to; null: there was none. */
   report(volume: number): ResyncReport | null {
@@ -193,8 +202,7 @@ export class SyncPlan {
     this.advance();
   }
 
-  /** `differingBytes`: of a probe too, although nothing of it was republished. */
-  compared(turn: number, streamClosed: boolean, differingBytes: number): void {
+  compared(turn: number, streamClosed: boolean, differing: readonly Range[]): void {
     const sync = this.#step(turn, 'compare');
     if (sync === null) return;
     if (streamClosed) {
@@ -202,12 +210,14 @@ export class SyncPlan {
       return;
     }
     const request = sync.answered.shift()?.request;
-    if (request?.isProbe === true) {
-      if (differingBytes > 0) this.#doubt(sync);
-    } else if (request !== undefined) {
+    if (request?.purpose === 'probe') {
+      if (differing.length > 0) this.#doubt(sync);
+    } else if (request?.purpose === 'find') {
       sync.offset = request.offset + BigInt(request.length);
       sync.comparedBytes += BigInt(request.length);
-      sync.differingBytes += BigInt(differingBytes);
+      sync.found.push(...differing);
+    } else {
+      for (const { length } of differing) sync.differingBytes += BigInt(length);
     }
     this.#note(sync);
     this.advance();
@@ -257,10 +267,9 @@ export class SyncPlan {
   hashReply(reply: HashReply): void {
     const sync = this.#active;
     const request = sync?.requested[0];
-    const blockBytes = this.limits.blockBytes;
     if (sync?.kind !== 'resync' || request?.id !== reply.id) {
       this.port.refuse(`HashReply ${reply.id} was not asked for`);
-    } else if (reply.hashes.length !== Math.ceil(request.length / blockBytes) * HASH_BYTES) {
+    } else if (reply.hashes.length !== Math.ceil(request.length / request.blockBytes) * HASH_BYTES) {
       this.port.refuse(`HashReply ${reply.id} has ${reply.hashes.length} bytes`);
     } else {
       sync.requested.shift();
@@ -326,6 +335,7 @@ export class SyncPlan {
       requested: [],
       answered: [],
       extents: progress?.extents ?? null,
+      found: [],
       probes: progress === null || progress.isProbed ? [] : this.#probes(info.size, progress.extents),
       comparedBytes: progress?.comparedBytes ?? 0n,
       differingBytes: progress?.differingBytes ?? 0n,
@@ -341,16 +351,26 @@ export class SyncPlan {
 
   /** Everything read so far says that what is marked is not all. */
   #doubt(sync: ActiveSync): void {
-    Object.assign(sync, progressOfWhole(sync.size), { requestOffset: 0n, probes: [], answered: [] });
+    Object.assign(sync, progressOfWhole(sync.size), {
+      requestOffset: 0n,
+      probes: [],
+      found: [],
+      answered: [],
+    });
     for (const request of sync.requested) request.isStale = true;
     this.port.send({ volumeDoubt: { volume: sync.volume } });
   }
 
   #note(sync: ActiveSync): void {
-    const { volume, extents, offset, comparedBytes, differingBytes, probes, requested, answered } = sync;
+    const { volume, extents, comparedBytes, differingBytes, probes, found, requested, answered } = sync;
     if (extents === null) return;
-    const isProbed =
-      probes.length === 0 && ![...requested, ...answered.map(({ request }) => request)].some(isProbe);
+    const open = [...answered.map(({ request }) => request), ...requested].filter(({ isStale }) => !isStale);
+    const isProbed = probes.length === 0 && !open.some(({ purpose }) => purpose === 'probe');
+    const unsent = [...open.filter(({ purpose }) => purpose === 'send'), ...found];
+    const offset = unsent.reduce(
+      (least, range) => (range.offset < least ? range.offset : least),
+      sync.offset,
+    );
     this.#progress.set(volume, { extents, isProbed, offset, comparedBytes, differingBytes });
     this.#reports.set(volume, { comparedBytes, differingBytes });
   }
@@ -361,8 +381,8 @@ export class SyncPlan {
 
   #isRead(sync: ActiveSync): boolean {
     if (sync.kind === 'initial') return sync.offset === sync.size;
-    const { extents, probes, requested, answered, requestOffset } = sync;
-    const isAsked = probes.length === 0 && extents?.next(requestOffset) === null;
+    const { extents, probes, found, requested, answered, requestOffset } = sync;
+    const isAsked = probes.length + found.length === 0 && extents?.next(requestOffset) === null;
     return isAsked && requested.length === 0 && answered.length === 0;
   }
 
@@ -385,21 +405,31 @@ export class SyncPlan {
 
   #requestHashes(sync: ActiveSync): void {
     while (sync.requested.length + sync.answered.length < this.limits.hashRequestsMax) {
-      const probe = sync.probes.shift();
-      const stretch =
-        probe !== undefined
-          ? { begin: probe, end: endOfBlock(probe, this.limits.blockBytes, sync.size) }
-          : sync.extents?.next(sync.requestOffset);
-      if (stretch === undefined || stretch === null) return;
-      const offset = stretch.begin;
-      const length = this.#pieceLength(stretch.end, offset);
+      const next = this.#nextRange(sync);
+      if (next === null) return;
+      const { offset, length, blockBytes, purpose } = next;
       const id = (this.#requestId = (this.#requestId + 1) >>> 0);
-      sync.requested.push({ id, offset, length, isProbe: probe !== undefined, isStale: false });
-      if (probe === undefined) sync.requestOffset = offset + BigInt(length);
-      this.port.send({
-        hashRequest: { id, volume: sync.volume, offset, length, blockBytes: this.limits.blockBytes },
-      });
+      sync.requested.push({ id, offset, length, blockBytes, purpose, isStale: false });
+      this.port.send({ hashRequest: { id, volume: sync.volume, offset, length, blockBytes } });
     }
+  }
+
+  /** What is to be asked for next: whether the log can be believed first, and then what was found before more is. */
+  #nextRange(sync: ActiveSync): Pick<Request, 'offset' | 'length' | 'blockBytes' | 'purpose'> | null {
+    const { blockBytes, fineBlockBytes } = this.limits;
+    const probe = sync.probes.shift();
+    if (probe !== undefined) {
+      const left = sync.size - probe;
+      const length = left < BigInt(blockBytes) ? Number(left) : blockBytes;
+      return { offset: probe, length, blockBytes, purpose: 'probe' };
+    }
+    const found = sync.found.shift();
+    if (found !== undefined) return { ...found, blockBytes: fineBlockBytes, purpose: 'send' };
+    const stretch = sync.extents?.next(sync.requestOffset) ?? null;
+    if (stretch === null) return null;
+    const length = this.#pieceLength(stretch.end, stretch.begin);
+    sync.requestOffset = stretch.begin + BigInt(length);
+    return { offset: stretch.begin, length, blockBytes, purpose: 'find' };
   }
 
   #compare(sync: ActiveSync): void {
@@ -412,10 +442,10 @@ export class SyncPlan {
       volume: sync.volume,
       offset: request.offset,
       length: request.length,
-      blockBytes: this.limits.blockBytes,
+      blockBytes: request.blockBytes,
       hashes,
       hashKey: this.#hashKey,
-      isProbe: request.isProbe,
+      purpose: request.purpose,
     });
   }
 
@@ -445,13 +475,9 @@ function progressOfWhole(size: bigint): Progress {
   return { extents, isProbed: true, offset: 0n, comparedBytes: 0n, differingBytes: 0n };
 }
 
-function isProbe(request: Request): boolean {
-  return request.isProbe;
-}
-
-function endOfBlock(offset: bigint, blockBytes: number, size: bigint): bigint {
-  const end = offset + BigInt(blockBytes);
-  return end < size ? end : size;
+/** After a reconnect some of it is compared again. */
+function lesser(a: bigint, b: bigint): bigint {
+  return a < b ? a : b;
 }
 
 function kindOf({ base }: VolumeState): SyncKind {

@@ -10,7 +10,7 @@ import type * as native from '../native/index.js';
 import type { Attachment } from './attachment.js';
 import { openBacking } from './backing.js';
 import { BackingErrors } from './backing_errors.js';
-import { backingFingerprint } from './backing_fingerprint.js';
+import { backingFingerprint, evidenceOf, type BackingEvidence } from './backing_fingerprint.js';
 import type { Clock } from './clock.js';
 import type { VolumeConfig } from './config.js';
 import { endAll } from './endings.js';
@@ -45,8 +45,8 @@ export class ProtectedVolume {
     private readonly stateDir: string,
     /** Whether it was never protected before. */
     readonly isNew: boolean,
-    /** Whether the backing was as the last clean stop left it. */
-    readonly isUntouched: boolean,
+    /** Whether the backing is as the last clean stop left it. */
+    readonly evidence: BackingEvidence,
     private readonly backing: native.BlockDevice,
     /** What of it is in doubt. */
     readonly log: native.DirtyLog,
@@ -65,15 +65,13 @@ export class ProtectedVolume {
     door: VolumeDoor,
   ): Promise<ProtectedVolume> {
     const isNew = memory === null;
-    const isUntouched = memory !== null && memory.fingerprint === (await backingFingerprint(config.backing));
+    const evidence = evidenceOf(memory?.fingerprint ?? '', await backingFingerprint(config.backing));
     const backing = await openBacking(config, memory, stateDir, door.openFileDevice);
     const { size, blockSize } = backing;
     const info = { number: identity.number, uuid: identity.uuid, name: config.name, size, blockSize };
     try {
       const log = await openDirtyLog(stateDir, info, door.openDirtyLog);
-      // Without a fingerprint nothing tells of changes.
-      const hasEvidence = isUntouched && memory.fingerprint !== '';
-      return new ProtectedVolume(config, info, stateDir, isNew, hasEvidence, backing, log, door);
+      return new ProtectedVolume(config, info, stateDir, isNew, evidence, backing, log, door);
     } catch (thrown) {
       await backing.close();
       throw thrown;
@@ -89,13 +87,16 @@ export class ProtectedVolume {
     const info = { number, uuid, name, size, blockSize };
     try {
       const log = await openDirtyLog(stateDir, info, door.openDirtyLog);
-      return new ProtectedVolume(config, info, stateDir, false, false, device, log, door);
+      return new ProtectedVolume(config, info, stateDir, false, 'none', device, log, door);
     } catch (thrown) {
       await device.close();
       throw thrown;
     }
   }
 
+  get isUntouched(): boolean {
+    return this.evidence === 'untouched';
+  }
   get isCaptured(): boolean {
     return this.captured !== null;
   }

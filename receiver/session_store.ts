@@ -128,8 +128,7 @@ export class SessionStore {
     });
     if (!isNews) return;
     this.catalog.atomically(() => {
-      for (const claim of told)
-        this.putLog(member, claim.volume, (before) => logAtHeartbeat(before, claim));
+      for (const claim of told) this.putLog(member, claim.volume, (before) => logAtHeartbeat(before, claim));
     });
   }
   /** Only a comparison of the whole volume makes it synced in another generation. */

@@ -216,6 +216,9 @@ void DirtyLog::set_pending(uint32_t page) {
 void DirtyLog::commit(Lock& lock) {
   const uint64_t wanted = ++requested_;
   while (committed_ < wanted && !void_) {
+#ifdef AFTERIMAGE_SABOTAGE_ENTER_BEFORE_MARK
+    if (is_committing_) return;  // breaks R8: who finds another one writing does not wait for the sync
+#endif
     if (is_committing_)
       committed_changed_.wait(lock);
     else

@@ -145,9 +145,9 @@ Result<std::unique_ptr<DirtyLogFile>> DirtyLogFile::create(const std::string& pa
       error = log->write(index, page);
     page.sequence = 2;
   }
-  for (uint32_t copy = 0; copy < kDirtyCopies && error == 0; ++copy) {
+  for (uint64_t copy = 0; copy < kDirtyCopies && error == 0; ++copy) {
     log->write_header(log->slot_.data());
-    error = log->write_bytes(log->slot_.data(), kDirtySlotBytes, uint64_t{copy} * kDirtySlotBytes);
+    error = log->write_bytes(log->slot_.data(), kDirtySlotBytes, copy * kDirtySlotBytes);
   }
   if (error == 0) error = file.fsync(log->fd_.get());
   if (error == 0 && ::rename(made.c_str(), path.c_str()) != 0) error = errno;
@@ -165,7 +165,7 @@ Outcome DirtyLogFile::read_header() {
   const uint32_t pages = dirty_pages(identity_.volume_bytes);
   const uint64_t bytes = kDirtyHeadersBytes + pages * kDirtyPageBytes;
   std::string why = "it is damaged";
-  for (uint32_t copy = 0; copy < kDirtyCopies; ++copy) {
+  for (uint64_t copy = 0; copy < kDirtyCopies; ++copy) {
     if (about.st_size < static_cast<off_t>((copy + 1) * kDirtySlotBytes)) break;
     if (const Errno error = read_fully(fd_.get(), slot_.data(), kDirtySlotBytes, copy * kDirtySlotBytes)) {
       why = "its header cannot be read: " + std::string(std::strerror(error));
@@ -200,8 +200,8 @@ Outcome DirtyLogFile::read_pages() {
       return untrusted(path_, "it cannot be read: " + std::string(std::strerror(error)));
     std::array<std::array<DirtyPage, kDirtyCopies>, 2> found;  // by turn; sequence 0: not whole
     uint64_t sequence_max = 0;
-    for (uint32_t turn = 0; turn < 2; ++turn) {
-      for (uint32_t copy = 0; copy < kDirtyCopies; ++copy) {
+    for (uint64_t turn = 0; turn < 2; ++turn) {
+      for (uint64_t copy = 0; copy < kDirtyCopies; ++copy) {
         DirtyPage& page = found[turn][copy];
         const std::byte* const slot = slots.data() + turn * kDirtyTurnBytes + copy * kDirtySlotBytes;
         if (!read_slot(slot, index, &page) || page.sequence % 2 != turn) page.sequence = 0;
@@ -223,12 +223,12 @@ Outcome DirtyLogFile::read_pages() {
     }
     if (!is_sound || (!is_last_whole && !is_before_whole))
       return untrusted(path_, "page " + std::to_string(index) + " is damaged");
-    const uint32_t whole = last[0].sequence == sequence_max ? 0 : 1;
+    const uint64_t whole = last[0].sequence == sequence_max ? 0 : 1;
     pages_[index] = last[whole];
     if (is_last_whole) continue;
     // The other copy, before the turn that now is the one before is written over.
     write_slot(slot_.data(), index, pages_[index]);
-    const uint64_t at = turn_offset(index, sequence_max) + uint64_t{1 - whole} * kDirtySlotBytes;
+    const uint64_t at = turn_offset(index, sequence_max) + (1 - whole) * kDirtySlotBytes;
     if (const Errno error = write_bytes(slot_.data(), kDirtySlotBytes, at))
       return file_error("write " + path_, error);
     is_repaired = true;
@@ -240,8 +240,8 @@ Outcome DirtyLogFile::read_pages() {
 
 Errno DirtyLogFile::write(uint32_t index, const DirtyPage& page) {
   write_slot(slot_.data(), index, page);
-  for (uint32_t copy = 0; copy < kDirtyCopies; ++copy) {
-    const uint64_t at = turn_offset(index, page.sequence) + uint64_t{copy} * kDirtySlotBytes;
+  for (uint64_t copy = 0; copy < kDirtyCopies; ++copy) {
+    const uint64_t at = turn_offset(index, page.sequence) + copy * kDirtySlotBytes;
     if (const Errno error = write_bytes(slot_.data(), kDirtySlotBytes, at)) return error;
   }
   return 0;
@@ -251,8 +251,8 @@ Errno DirtyLogFile::sync() { return file_.fdatasync(fd_.get()); }
 
 void DirtyLogFile::invalidate() {
   std::ranges::fill(slot_, std::byte{0});
-  for (uint32_t copy = 0; copy < kDirtyCopies; ++copy)
-    (void)write_bytes(slot_.data(), kDirtySlotBytes, uint64_t{copy} * kDirtySlotBytes);
+  for (uint64_t copy = 0; copy < kDirtyCopies; ++copy)
+    (void)write_bytes(slot_.data(), kDirtySlotBytes, copy * kDirtySlotBytes);
   (void)file_.fdatasync(fd_.get());
   discard(path_, file_);
 }

@@ -3,7 +3,7 @@ import { closeSync, openSync, readFileSync, utimesSync, writeFileSync, writeSync
 import path from 'node:path';
 import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
-import { backingFingerprint } from '../../agent/backing_fingerprint.js';
+import { backingFingerprint, evidenceOf } from '../../agent/backing_fingerprint.js';
 import { isRoot, skipUnless } from '../prerequisite.js';
 
 const run = promisify(execFile);
@@ -59,6 +59,8 @@ t.test('a block device that was set up anew, or after a boot, is another one', {
   const bootId = path.join(t.testdir({ boot: 'another' }), 'boot');
   const rebooted = { bootId, blockDevices: '/sys/dev/block' };
   t.not(await backingFingerprint(device, rebooted), after);
+  t.equal(evidenceOf(before, after), 'changed', 'set up anew');
+  t.equal(evidenceOf(after, await backingFingerprint(device, rebooted)), 'none', 'after a boot');
 });
 
 t.test('where nothing counts writes, nothing is vouched for', { skip }, async (t) => {
@@ -69,4 +71,15 @@ t.test('where nothing counts writes, nothing is vouched for', { skip }, async (t
   writeFileSync(queue, '0');
   t.equal(await backingFingerprint(device), '');
   writeFileSync(queue, '1');
+});
+
+t.test('what two fingerprints say about the time between them', (t) => {
+  t.equal(evidenceOf('file 1:2 3 3 /a b', 'file 1:2 3 3 /a b'), 'untouched');
+  t.equal(evidenceOf('file 1:2 3 3 /a', 'file 1:2 4 4 /a'), 'changed');
+  t.equal(evidenceOf('file 1:2 3 3 /a', 'device boot 3 1 2 0 0 /a'), 'changed');
+  t.equal(evidenceOf('device boot 3 1 2 0 0 /a', 'device boot 3 1 3 0 0 /a'), 'changed');
+  t.equal(evidenceOf('device boot 3 1 2 0 0 /a', 'device other 9 0 0 0 0 /a'), 'none');
+  t.equal(evidenceOf('', 'file 1:2 3 3 /a'), 'none');
+  t.equal(evidenceOf('file 1:2 3 3 /a', ''), 'none');
+  t.end();
 });

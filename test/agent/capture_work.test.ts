@@ -43,7 +43,12 @@ function scene() {
 t.test('a sync step that fails says where', async (t) => {
   const { work, events } = scene();
   work.carryOut({ type: 'readPiece', turn: 1, volume: 3, offset: 4096n, length: 512 }, null);
-  const hashes = { blockBytes: 512, hashes: Buffer.alloc(32), hashKey: Buffer.alloc(32), isProbe: false };
+  const hashes = {
+    blockBytes: 512,
+    hashes: Buffer.alloc(32),
+    hashKey: Buffer.alloc(32),
+    purpose: 'send' as const,
+  };
   work.carryOut({ type: 'compare', turn: 2, volume: 3, offset: 8192n, length: 512, ...hashes }, null);
   work.carryOut({ type: 'fence', turn: 3, volume: 3 }, null);
   await new Promise(setImmediate);

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { backingFingerprint } from '../../agent/backing_fingerprint.js';
 import { systemClock, type Clock } from '../../agent/clock.js';
+import { openDirtyLog } from '../../agent/dirty_logs.js';
 import { ProtectionGroup, type GroupSurroundings } from '../../agent/group.js';
 import { MemberState } from '../../agent/state.js';
 import * as native from '../../native/index.js';
@@ -56,6 +57,26 @@ async function claimClean({ config, around }: ReturnType<typeof scene>): Promise
     stream: { ...stream, generation: 1n, clean: true },
     volumes: { [name]: { ...memory, fingerprint } },
   });
+}
+
+/** As if the receiver held everything. */
+async function unmarkAll({ config, around }: ReturnType<typeof scene>): Promise<void> {
+  const { memory } = await storedState(around);
+  const [volume] = Object.values(memory.volumes);
+  if (volume === undefined) throw new Error('it has never started');
+  const log = await openDirtyLog(around.stateDir, volume, native.openDirtyLog);
+  const options = { path: volume.backing, cache: 'buffered', readOnly: false, exclusive: true } as const;
+  const backing = await native.openFileDevice(options);
+  const { ringBytes, lingerUs } = config;
+  const identity = { group: memory.group, member: memory.member, lastTimeNs: 0n, era: 1 };
+  const group = native.createCaptureGroup({ ...identity, ringBytes, lingerUs });
+  const captured = group.addVolume(0, backing, log, null);
+  group.beginGeneration({ epoch: 1n, generation: 1n, firstLsn: 1n, lsnCeiling: 9n });
+  log.setSynced(1n);
+  await captured.cleanUp();
+  await captured.close();
+  await group.close();
+  await backing.close();
 }
 
 function storedState({ stateDir }: GroupSurroundings): Promise<MemberState> {
@@ -373,3 +394,38 @@ t.test('a group whose session has failed is stopped without waiting for another'
   group.member.fail(new Error('a defect'));
   t.equal(await group.stop(), false);
 });
+
+t.test('a dirty log that cannot be written: production is served, and everybody is told', async (t) => {
+  const here = scene(t);
+  writeFileSync(path.join(here.around.stateDir, 'dirty'), 'not a directory');
+  const group = await ProtectionGroup.start(here.config, here.around);
+  const [volume] = here.config.volumes;
+  if (volume?.attach.kind !== 'socket' || !('unix' in volume.attach.address)) throw new Error('a socket');
+  await qemuIo(volume.attach.address.unix, 'write -P 7 0 64k', 'flush');
+  t.match(group.status().detail, /the dirty log of volume data is void/);
+  t.ok(JSON.stringify(here.lines).includes('is void, its next resync compares everything'));
+  t.equal(group.status().volumes[0]?.doubtBytes, BigInt(MIB));
+  await group.stop();
+});
+
+t.test(
+  'a backing that was changed after a clean stop is in doubt as a whole, on stable storage',
+  async (t) => {
+    const here = scene(t);
+    const first = await ProtectionGroup.start(here.config, here.around);
+    await first.stop();
+    await unmarkAll(here);
+    await claimClean(here);
+    const { backing } = here.config.volumes[0] ?? { backing: '' };
+    const untouched = await ProtectionGroup.start(here.config, here.around);
+    t.equal(untouched.status().volumes[0]?.doubtBytes, 0n);
+    await untouched.stop();
+    await claimClean(here);
+    await sleep(20); // more than a tick of the file system's clock
+    writeFileSync(backing, Buffer.alloc(MIB, 1));
+    const second = await ProtectionGroup.start(here.config, here.around);
+    t.ok(JSON.stringify(here.lines).includes('was changed since the agent stopped: it is compared in full'));
+    t.equal(second.status().volumes[0]?.doubtBytes, BigInt(MIB));
+    await second.stop();
+  },
+);

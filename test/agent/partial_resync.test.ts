@@ -45,6 +45,7 @@ class Scene {
   /** Compared and not a probe, bytes. */
   compared: { offset: bigint; length: number }[] = [];
   probed: bigint[] = [];
+  sent: { offset: bigint; blockBytes: number }[] = [];
 
   constructor(
     private readonly marked: number[],
@@ -76,10 +77,18 @@ class Scene {
         bitmap[extent >> 3] = (bitmap[extent >> 3] ?? 0) | (1 << (extent & 7));
       this.plan.extentsRead(action.turn, ExtentSet.of(BigInt(SIZE), EXTENT, bitmap));
     } else if (action.type === 'compare') {
-      const { turn, offset, length, isProbe } = action;
-      if (isProbe) this.probed.push(offset);
-      else this.compared.push({ offset, length });
-      this.plan.compared(turn, false, isProbe ? (this.probeDiffers(offset) ? BLOCK : 0) : 512);
+      const { turn, offset, length, purpose, blockBytes } = action;
+      if (purpose === 'probe') {
+        this.probed.push(offset);
+        this.plan.compared(turn, false, this.probeDiffers(offset) ? [{ offset, length }] : []);
+      } else if (purpose === 'find') {
+        this.compared.push({ offset, length });
+        // In each piece its second block.
+        this.plan.compared(turn, false, [{ offset: offset + BigInt(blockBytes), length: blockBytes }]);
+      } else {
+        this.sent.push({ offset, blockBytes });
+        this.plan.compared(turn, false, [{ offset, length: blockBytes }]);
+      }
     } else if (action.type === 'fence') this.plan.fenced(action.turn, 50n);
   }
   get comparedExtents(): number[] {
@@ -104,7 +113,9 @@ t.test('only what is marked is compared, and a few places that are not are looke
   scene.plan.syncComplete({ volume: 0, lsn: 50n });
   scene.run();
   t.equal(scene.kinds.at(-1), 'volumeSynced', 'from now on it may be unmarked');
-  t.same(scene.plan.report(0), { comparedBytes: BigInt(3 * EXTENT), differingBytes: BigInt(3 * 4 * 512) });
+  t.equal(scene.sent.length, 3 * 4, 'each block that differs is compared again');
+  t.ok(scene.sent.every(({ blockBytes }) => blockBytes === 4096));
+  t.same(scene.plan.report(0), { comparedBytes: BigInt(3 * EXTENT), differingBytes: BigInt(3 * 4 * 4096) });
   t.equal(scene.plan.pending, null);
   t.same(scene.refusals, []);
   t.end();

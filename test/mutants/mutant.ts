@@ -4,7 +4,7 @@
  */
 export interface Mutant {
   name: string;
-  breaks: 'R1' | 'R2' | 'R3' | 'R4' | 'R5' | 'R6';
+  breaks: 'R1' | 'R2' | 'R3' | 'R4' | 'R5' | 'R6' | 'R8';
   /** What is changed in modules below dist/; of a mutant in C++ it is left out. */
   texts?: readonly TextChange[];
   /** Test cases of test/native, by their whole names: each of them has to fail. */
@@ -169,6 +169,32 @@ export const MUTANTS: readonly Mutant[] = [
     ],
     native: [],
     scenario: POWER_LOSS,
+  },
+  {
+    name: 'MARK_AFTER_WRITE',
+    breaks: 'R8',
+    native: [
+      'captured device: an extent is marked on stable storage before its first write reaches the backing',
+    ],
+    scenario: null,
+  },
+  {
+    name: 'UNMARK_WITHOUT_FLUSH',
+    breaks: 'R8',
+    native: [
+      'dirty log cleaner: nothing is unmarked before a flush of the backing has succeeded',
+      'dirty log: in every state that a power loss can leave, what was not replicated or not flushed is marked',
+    ],
+    scenario: null,
+  },
+  {
+    name: 'ENTER_BEFORE_MARK',
+    breaks: 'R8',
+    native: [
+      'dirty log: writers that wait together are served by one sync',
+      'dirty log: many threads write and a cleaner unmarks, and whoever is inside has a durable mark',
+    ],
+    scenario: null,
   },
 ];
 

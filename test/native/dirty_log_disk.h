@@ -1,6 +1,7 @@
-// DirtyLogDisk: the file layer of a dirty log that knows what a power loss could leave. It takes part in the real
-// writing of the log, keeps what was durable at the last sync and every write since, and shows states of the
-// disk to whoever watches: at every call, any of the un-synced writes there, absent, or torn between sectors.
+// DirtyLogDisk: the file layer of a dirty log that knows what a power loss could leave. It takes part in the
+// real writing of the log, keeps what was durable at the last sync and every write since, and shows states of
+// the disk to whoever watches: at every call, any of the un-synced writes there, absent, or torn between
+// sectors.
 //
 // Threads: as JournalFile. Ownership: owns what it remembers; the files are the test's.
 #pragma once
@@ -88,8 +89,9 @@ class DirtyLogDisk final : public JournalFile {
           for (size_t at = 0; at < write.bytes.size(); at += kSector) {
             if (random() % 2 == 0) continue;
             const size_t end = std::min(at + kSector, write.bytes.size());
-            apply(&disk, {write.offset + at, DiskBytes(write.bytes.begin() + static_cast<ptrdiff_t>(at),
-                                                       write.bytes.begin() + static_cast<ptrdiff_t>(end))},
+            apply(&disk,
+                  {write.offset + at, DiskBytes(write.bytes.begin() + static_cast<ptrdiff_t>(at),
+                                                write.bytes.begin() + static_cast<ptrdiff_t>(end))},
                   end - at);
           }
       }

@@ -277,7 +277,9 @@ t.test('an agent that streams a generation which damage has ended is told so, al
   // It believed itself protected until its next frames were refused.
   const script = Script.welcomed({ ended: true });
   const heartbeat = { capturedTimeNs: 1n, oldestTimeNs: 0n, nowNs: 2n, ringUsedBytes: 0n, ringBytes: 1n };
-  script.hear({ heartbeat: { ...heartbeat, capturedLsn: 100n, shippedLsn: 100n, state: 'protected', logs: [] } });
+  script.hear({
+    heartbeat: { ...heartbeat, capturedLsn: 100n, shippedLsn: 100n, state: 'protected', logs: [] },
+  });
   t.equal(script.refusal, 'GENERATION_UNKNOWN');
   t.end();
 });

@@ -29,6 +29,18 @@ export interface SiteOptions {
   supervised?: boolean;
 }
 
+export interface VolumeReport {
+  name: string;
+  state: string;
+  device: string;
+  size: number;
+  writeBytes: number;
+  writes: number;
+  doubtBytes: number;
+  resyncComparedBytes: number;
+  resyncDifferingBytes: number;
+}
+
 /** The fields of `afterimage status --json` that scenarios look at. */
 export interface GroupReport {
   name: string;
@@ -46,7 +58,7 @@ export interface GroupReport {
   shippedBytes: number;
   journalBytes: number;
   records: number;
-  volumes: { name: string; state: string; device: string; writeBytes: number; writes: number }[];
+  volumes: VolumeReport[];
 }
 
 export class Site {

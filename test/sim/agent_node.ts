@@ -5,6 +5,7 @@ import type {
   AgentAction,
   AgentEvent,
   MemberIdentity,
+  Range,
   RingView,
   StoredState,
 } from '../../agent/session_events.js';
@@ -389,35 +390,40 @@ export class AgentNode {
   }
 
   #compare(action: Extract<AgentAction, { type: 'compare' }>): AgentEvent | null {
-    const { turn, volume, offset, length, blockBytes, hashes, isProbe } = action;
+    const { turn, volume, offset, length, blockBytes, hashes, purpose } = action;
     if (!this.#isServing) return null; // quiesced: nothing may be captured any more
     const first = Number(offset) / BLOCK_BYTES;
     const own = contentHashes(this.host.read(volume, first, length / BLOCK_BYTES), blockBytes);
     const sectors = blockBytes / BLOCK_BYTES;
-    if (isProbe) {
-      const isEvidence = !own.equals(hashes) && !this.#logs.isMarked(volume, first);
-      if (isEvidence) this.around.onFault('probeDiffers');
-      return { type: 'compared', turn, streamClosed: false, differingBytes: isEvidence ? length : 0 };
-    }
-    let differingBytes = 0;
+    const differing: Range[] = [];
     for (let index = 0; index * 32 < own.length; index += 1) {
       const range = [index * 32, index * 32 + 32] as const;
       if (own.subarray(...range).equals(hashes.subarray(...range))) continue;
-      const block = first + index * sectors;
       const count = Math.min(sectors, length / BLOCK_BYTES - index * sectors);
+      const block = first + index * sectors;
+      differing.push({ offset: BigInt(block * BLOCK_BYTES), length: count * BLOCK_BYTES });
+    }
+    const compared = { type: 'compared', turn, streamClosed: false, differing } as const;
+    if (purpose === 'find') return compared;
+    if (purpose === 'probe') {
+      if (differing.length === 0 || this.#logs.isMarked(volume, first)) return { ...compared, differing: [] };
+      this.around.onFault('probeDiffers');
+      return compared;
+    }
+    for (const { offset: begin, length: bytes } of differing) {
+      const [block, count] = [Number(begin) / BLOCK_BYTES, bytes / BLOCK_BYTES];
       const isLocked = this.host.isLocked(volume, block, count);
       const lsn = isLocked
         ? null
         : this.#group.republish(volume, block, this.host.read(volume, block, count));
-      if (lsn === 0n) return { type: 'compared', turn, streamClosed: true, differingBytes };
+      if (lsn === 0n) return { ...compared, streamClosed: true };
       if (lsn === null) {
-        // What was republished before is published again, and counted anew.
+        // What was republished before is published again.
         this.#later(20, () => this.#compare(action));
         return null;
       }
-      differingBytes += count * BLOCK_BYTES;
     }
-    return { type: 'compared', turn, streamClosed: false, differingBytes };
+    return compared;
   }
 
   #readExtents(turn: number, volume: number): AgentEvent | null {

@@ -31,6 +31,7 @@ const AGENT_LIMITS: AgentLimits = {
   pieceBytes: 4096,
   syncWindowBytes: 16_384,
   blockBytes: 2048,
+  fineBlockBytes: 512,
   hashRequestsMax: 2,
   checkpointsMax: 3,
   silenceTicksMax: 10,

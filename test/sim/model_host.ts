@@ -71,7 +71,9 @@ export class ModelHost {
   #place(blockMax: number): number {
     if (this.random.chance(0.01)) this.#hotBlock = this.random.int(0, 1000);
     const hot = this.#hotBlock % (blockMax + 1);
-    return this.random.chance(0.03) ? this.random.int(0, blockMax) : Math.min(blockMax, hot + this.random.int(0, 7));
+    return this.random.chance(0.03)
+      ? this.random.int(0, blockMax)
+      : Math.min(blockMax, hot + this.random.int(0, 7));
   }
 
   isLocked(volume: number, block: number, count: number): boolean {

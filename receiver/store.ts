@@ -129,6 +129,10 @@ export function segmentName(firstLsn: bigint): string {
 export function segmentFirstLsn(fileName: string): bigint | null {
   return /^\d{20}\.seg$/.test(fileName) ? BigInt(fileName.slice(0, LSN_DIGITS)) : null;
 }
+/** The first LSN of the segment that a file of the journal belongs to: the segment itself, its run, or what became of them. */
+export function fileFirstLsn(fileName: string): bigint | null {
+  return /^\d{20}\.(seg|run)(\.|$)/.test(fileName) ? BigInt(fileName.slice(0, LSN_DIGITS)) : null;
+}
 /** The run of the segment in `segmentFile`. */
 export function runFile(segmentFile: string): string {
   return segmentFile.replace(/\.seg$/, '.run');

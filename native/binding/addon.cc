@@ -7,6 +7,7 @@
 #include "binding/device_object.h"
 #include "binding/frontend_object.h"
 #include "binding/journal_object.h"
+#include "binding/roll_forward_object.h"
 
 namespace {
 
@@ -17,6 +18,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   CaptureObject::define(env, exports);
   define_frontends(env, exports);
   define_journal(env, exports);
+  define_roll_forward(env, exports);
   define_bytes(env, exports);
   return exports;
 }

@@ -11,6 +11,7 @@ import { DamageTable } from './damage.js';
 import { openDatabase, type CatalogDatabase } from './database.js';
 import { EraTable } from './eras.js';
 import { GenerationTable } from './generations.js';
+import { HeldWindowTable } from './held_windows.js';
 import { MemberTable } from './members.js';
 import { SegmentTable } from './segments.js';
 import { VolumeTable } from './volumes.js';
@@ -23,6 +24,7 @@ export class Catalog {
   readonly eras: EraTable;
   readonly checkpoints: CheckpointTable;
   readonly damage: DamageTable;
+  readonly windows: HeldWindowTable;
 
   private constructor(private readonly database: CatalogDatabase) {
     this.members = new MemberTable(database);
@@ -32,6 +34,7 @@ export class Catalog {
     this.eras = new EraTable(database);
     this.checkpoints = new CheckpointTable(database);
     this.damage = new DamageTable(database);
+    this.windows = new HeldWindowTable(database);
   }
 
   /** Errors: STORE_VERSION, STORE_INVALID. */

@@ -12,6 +12,7 @@ import type { GenerationRow } from '../catalog/generations.js';
 import type { MemberRow } from '../catalog/members.js';
 import type { Store } from '../store.js';
 import { recordDamage } from './damage_record.js';
+import { removeDropped } from './dropped_files.js';
 import { inspectJournal, type Inspection } from './inspection.js';
 import { segmentEras } from './segment_eras.js';
 import { segmentRow } from './segment_row.js';
@@ -22,6 +23,8 @@ export interface OpeningParts {
   native: Pick<typeof native, 'openJournal' | 'scanSegment' | 'timeAtLsn' | 'isRunOf'>;
   log: Log;
   segmentBytes: bigint;
+  /** Of the store's file system: what a new segment leaves free, so that history can still be shortened. */
+  headroomBytes: bigint;
 }
 
 export interface OpenJournal {
@@ -40,6 +43,7 @@ export interface OpenJournal {
 export async function openJournal(parts: OpeningParts, member: MemberRow): Promise<OpenJournal> {
   const { catalog, store, log } = parts;
   const directory = store.journalDirectory(member.group, member.uuid);
+  await removeDropped(directory, catalog.windows.held(member.uuid).droppedLsn);
   const inspection = await inspectJournal({
     directory,
     known: catalog.segments.segments(member.uuid),
@@ -107,8 +111,10 @@ function reconcile(
     );
   }
   catalog.atomically(() => {
-    for (const row of catalog.segments.segments(member.uuid)) {
-      catalog.segments.delete(member.uuid, row.firstLsn);
+    const found = new Set(segments.map(({ firstLsn }) => firstLsn));
+    for (const { firstLsn } of catalog.segments.segments(member.uuid)) {
+      // Of the others the catalog knows more than their files tell: their age.
+      if (!found.has(firstLsn)) catalog.segments.delete(member.uuid, firstLsn);
     }
     for (const segment of segments) {
       catalog.segments.put(segmentRow(segment, member.uuid, runs.has(segment.firstLsn)));
@@ -147,7 +153,7 @@ async function noteEras(
 }
 
 async function openWriter(
-  { catalog, native, segmentBytes, log }: OpeningParts,
+  { catalog, native, segmentBytes, headroomBytes, log }: OpeningParts,
   member: MemberRow,
   directory: string,
   { segments, tail }: Inspection,
@@ -166,6 +172,7 @@ async function openWriter(
     group: parseUuid(member.group),
     member: parseUuid(member.uuid),
     segmentBytes,
+    headroomBytes,
     position: {
       epoch: member.epoch,
       generation,

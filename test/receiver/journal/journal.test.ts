@@ -58,6 +58,7 @@ async function opened(
         timeAtLsn: () => Promise.resolve(0n),
         isRunOf: () => Promise.resolve(false),
       },
+      headroomBytes: 0n,
       runs: new RunBuilds({ catalog, store, log, buildRun: () => Promise.resolve() }),
     },
     member,

@@ -32,7 +32,7 @@ export class JournalSite {
   ) {
     const log = pino({ level: process.env['TEST_LOG'] ?? 'silent' }, pino.destination(2));
     const runs = new RunBuilds({ catalog, store, log, buildRun: native.buildRun });
-    this.parts = { catalog, store, native, log, segmentBytes: 4n * 1024n * 1024n, runs };
+    this.parts = { catalog, store, native, log, segmentBytes: 4n * 1024n * 1024n, headroomBytes: 0n, runs };
     this.sessions = new SessionStore(catalog, () => 1n);
     this.members = new Members(this.parts, () => 0);
   }

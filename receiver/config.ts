@@ -66,25 +66,27 @@ export const receiverConfigSchema = z
       }
     });
   })
-  .transform(({ store, listen, run_dir, control, log_level, scratch_dir, segment_bytes, retention, group }) => ({
-    /** Directory made by `afterimage receiver init`. */
-    store,
-    listen,
-    runDirectory: run_dir,
-    /** The control socket. */
-    control: control ?? path.join(run_dir, 'receiver.sock'),
-    logLevel: log_level,
-    /** For the overlays of writable exports. */
-    scratchDirectory: scratch_dir ?? path.join(store, 'scratch'),
-    /** Size of a journal segment, bytes. */
-    segmentBytes: segment_bytes,
-    /** How long history is held, of groups that are not named. */
-    retention: retentionSettings(retention),
-    groups: group.map(({ name, retention: own }) => ({
-      name,
-      retention: retentionSettings(retention, own),
-    })),
-  }));
+  .transform(
+    ({ store, listen, run_dir, control, log_level, scratch_dir, segment_bytes, retention, group }) => ({
+      /** Directory made by `afterimage receiver init`. */
+      store,
+      listen,
+      runDirectory: run_dir,
+      /** The control socket. */
+      control: control ?? path.join(run_dir, 'receiver.sock'),
+      logLevel: log_level,
+      /** For the overlays of writable exports. */
+      scratchDirectory: scratch_dir ?? path.join(store, 'scratch'),
+      /** Size of a journal segment, bytes. */
+      segmentBytes: segment_bytes,
+      /** How long history is held, of groups that are not named. */
+      retention: retentionSettings(retention),
+      groups: group.map(({ name, retention: own }) => ({
+        name,
+        retention: retentionSettings(retention, own),
+      })),
+    }),
+  );
 
 export type ReceiverConfig = z.output<typeof receiverConfigSchema>;
 

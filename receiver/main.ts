@@ -128,7 +128,7 @@ export async function runReceiver(
     await members.openAll();
     retention.start();
     const listen = formatAddress(await replication.listen(config.listen));
-    const status = { version, listen, store, catalog, members, exports, nowNs };
+    const status = { version, listen, store, catalog, members, exports, retention, nowNs };
     control.add(
       receiverControlService,
       controlHandlers({ ...status, points, recovery, stopping: signals.drain }),

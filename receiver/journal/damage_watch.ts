@@ -15,10 +15,7 @@ import { runFile, type Store } from '../store.js';
 import { recordDamage } from './damage_record.js';
 import { isDamage, readSegment } from './inspection.js';
 
-type Reading = Pick<
-  typeof native,
-  'openPoint' | 'openRollForward' | 'timeAtLsn' | 'lsnAtTime' | 'buildRun'
->;
+type Reading = Pick<typeof native, 'openPoint' | 'openRollForward' | 'timeAtLsn' | 'lsnAtTime' | 'buildRun'>;
 
 export interface DamageWatchParts {
   catalog: Catalog;

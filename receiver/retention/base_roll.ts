@@ -57,7 +57,10 @@ export class BaseRoll {
     catalog.atomically(() => {
       for (const { name, lsn } of catalog.checkpoints.before(uuid, target.lsn)) {
         catalog.checkpoints.delete(group, name);
-        log.warn({ member: uuid, checkpoint: name, lsn }, 'a checkpoint is older than what is held, and gone');
+        log.warn(
+          { member: uuid, checkpoint: name, lsn },
+          'a checkpoint is older than what is held, and gone',
+        );
       }
       catalog.windows.put(uuid, { ...held, oldestLsn: target.lsn, oldestTimeNs: target.timeNs });
     });
@@ -151,4 +154,3 @@ export class BaseRoll {
     });
   }
 }
-

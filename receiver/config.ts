@@ -54,7 +54,7 @@ export const receiverConfigSchema = z
   .superRefine((config, context) => {
     const complain = (path: (string | number)[], message: string): void =>
       context.addIssue({ code: 'custom', path, message });
-    const beyond = 'expected no more than the window, which it is the end of';
+    const beyond = 'expected a floor no longer than the window';
     if (config.retention.floor > config.retention.window) complain(['retention', 'floor'], beyond);
     config.group.forEach(({ name, retention }, index) => {
       if (config.group.findIndex((other) => other.name === name) < index) {

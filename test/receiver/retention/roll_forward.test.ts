@@ -14,8 +14,8 @@ import {
   segmentCount,
   SHORT,
   until,
-} from './retention_scene.js';
-import { exportOf, recovered, synced } from './synced_scene.js';
+} from './scene.js';
+import { exportOf, recovered, synced } from '../synced_scene.js';
 
 const QUICK = { retentionMs: 20 };
 
@@ -50,7 +50,7 @@ for (const [stage, count] of STAGES) {
     const { receiver } = scene;
     await fill(scene, 4);
     await receiver.stop();
-    const child = path.join(path.dirname(fileURLToPath(import.meta.url)), 'retention_child.js');
+    const child = path.join(path.dirname(fileURLToPath(import.meta.url)), 'killed_receiver.js');
     const args = [child, receiver.store, path.join(receiver.directory, 'run'), stage, String(count)];
     const signal = await new Promise((resolve) => {
       execFile(process.execPath, args, { timeout: 60_000 }, (error) => resolve(error?.signal));

@@ -1,9 +1,9 @@
-/** A receiver that kills itself at a step of its first roll-forward: node retention_child.js STORE RUN_DIR STAGE COUNT */
+/** A receiver that kills itself at a step of its first roll-forward: node killed_receiver.js STORE RUN_DIR STAGE COUNT */
 import pino from 'pino';
-import { receiverConfigSchema } from '../../receiver/config.js';
-import { runReceiver } from '../../receiver/main.js';
-import { parseConfig } from '../../service/config.js';
-import { SHORT } from './retention_scene.js';
+import { receiverConfigSchema } from '../../../receiver/config.js';
+import { runReceiver } from '../../../receiver/main.js';
+import { parseConfig } from '../../../service/config.js';
+import { SHORT } from './scene.js';
 
 const [store = '', runDirectory = '', stage = '', count = '1'] = process.argv.slice(2);
 const config = parseConfig(

@@ -26,7 +26,7 @@ import { ReplicationServer } from './server.js';
 import { ReceiverSession } from './session.js';
 import { SessionStore } from './session_store.js';
 import { Store } from './store.js';
-import { headroom, freeBytes } from './store_room.js';
+import { StoreRoom } from './store_room.js';
 
 /** How often positions are written to the catalog. */
 const PERSIST_MS = 1000;
@@ -67,7 +67,8 @@ export async function runReceiver(
   const watched = { ...native, ...watch.native };
   const runs = new RunBuilds({ catalog, store, log, buildRun: watched.buildRun });
   const { segmentBytes } = config;
-  const headroomBytes = await headroom(store.directory, segmentBytes);
+  const room = await StoreRoom.measure(store.directory, segmentBytes);
+  const { headroomBytes } = room;
   const journals = { catalog, store, native: watched, runs, log, segmentBytes, headroomBytes };
   const members: Members = new Members(journals, elapsedMs);
   const access = new BaseAccess();
@@ -96,6 +97,7 @@ export async function runReceiver(
     sessions: new SessionStore(catalog, nowNs),
     points,
     access,
+    room,
     buffers: new FrameBuffers(),
     native: watched,
     members,
@@ -112,9 +114,8 @@ export async function runReceiver(
     native: watched,
     settings: (group) => retentionOf(config, group),
     time: new RunningTime(catalog.windows, elapsedMs),
-    freeBytes: () => freeBytes(store.directory),
+    room,
     segmentBytes,
-    headroomBytes,
     roundMs: overrides.retentionMs ?? RETENTION_MS,
     sleep: (ms) => sleep(ms),
     atStage: overrides.atRollStage ?? (() => undefined),

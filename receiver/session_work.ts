@@ -14,7 +14,7 @@ import type {
 import { formatUuid } from '../proto/uuid.js';
 import type { Log } from '../service/log.js';
 import type { BaseAccess } from './base_access.js';
-import { BaseImages, type BaseImagesParts } from './base_images.js';
+import { BaseImages, type BaseImagesParts, type BaseRoom } from './base_images.js';
 import { BlockHashes } from './block_hashes.js';
 import type { Catalog } from './catalog/catalog.js';
 import type { Coverage, MemberRow } from './catalog/members.js';
@@ -35,6 +35,7 @@ export interface SessionWorkParts {
   buffers: FrameBuffers;
   log: Log;
   access: BaseAccess;
+  room: BaseRoom;
   native: BaseImagesParts;
 }
 type Action<Type extends ReceiverAction['type']> = Extract<ReceiverAction, { type: Type }>;
@@ -51,7 +52,7 @@ export class SessionWork {
     readonly member: Member,
     hashKey: Buffer,
   ) {
-    this.bases = new BaseImages(parts.native);
+    this.bases = new BaseImages(parts.native, parts.room);
     this.hashes = new BlockHashes(hashKey);
   }
 

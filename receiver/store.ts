@@ -4,6 +4,7 @@
  *   store.json                                              identity and version of this layout
  *   lock                                                    held by the receiver that runs on it
  *   catalog.sqlite                                          receiver/catalog/
+ *   reserve                                                 room that is set aside (store_room.ts)
  *   scratch/                                                overlays of writable exports, gone with them
  *   groups/<group>/<member>/journal/<first LSN>.seg|.run    docs/FORMAT.md
  *   groups/<group>/<member>/base/<volume>.img               docs/FORMAT.md

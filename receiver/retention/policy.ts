@@ -38,13 +38,25 @@ export interface Plan {
   shortBytes: bigint;
 }
 
-/** `nowNs`: the running time. `roomBytes`: what the disk is short of. */
-export function planRetention(candidates: readonly Candidate[], nowNs: bigint, roomBytes: bigint): Plan {
+/** The file system of the store. */
+export interface Room {
+  /** What it is short of, 0n: of nothing. */
+  shortBytes: bigint;
+  /**
+   * What bases may gain before anything is freed: a base that was sparse takes as much as its segments held. The oldest
+   * segment may go all the same.
+   */
+  growBytesMax: bigint;
+}
+
+/** `nowNs`: the running time. */
+export function planRetention(candidates: readonly Candidate[], nowNs: bigint, room: Room): Plan {
   const last = new Map<string, SegmentAge>();
   const heldBy = new Map<string, string>();
   const bytes = new Map<string, bigint>();
   for (const { group, bytes: own } of candidates) bytes.set(group, (bytes.get(group) ?? 0n) + own);
-  let shortBytes = roomBytes;
+  let { shortBytes } = room;
+  let growBytes = 0n;
   const open = candidates.map((candidate) => ({ candidate, next: 0 }));
   for (let queue = oldest(open); queue !== null; queue = oldest(open)) {
     const { candidate, next } = queue;
@@ -63,6 +75,8 @@ export function planRetention(candidates: readonly Candidate[], nowNs: bigint, r
       open.splice(open.indexOf(queue), 1);
       continue;
     }
+    growBytes += segment.rawBytes;
+    if (last.size > 0 && growBytes > room.growBytesMax) break;
     last.set(member, segment);
     queue.next += 1;
     bytes.set(group, groupBytes - segment.bytes);

@@ -9,9 +9,10 @@ import { toCatalogError } from '../catalog/database.js';
 import type { GroupRow, MemberRow } from '../catalog/members.js';
 import type { Members } from '../members.js';
 import type { Points } from '../points.js';
+import type { StoreRoom } from '../store_room.js';
 import { BaseRoll, type BaseRollParts } from './base_roll.js';
 import { rollLimit } from './limit.js';
-import { planRetention, type Candidate, type Plan, type RetentionSettings } from './policy.js';
+import { planRetention, type Candidate, type Plan, type RetentionSettings, type Room } from './policy.js';
 import type { RunningTime } from './running_time.js';
 
 export interface RetentionParts extends BaseRollParts {
@@ -20,11 +21,8 @@ export interface RetentionParts extends BaseRollParts {
   /** Of a group, by its name. */
   settings: (group: string) => RetentionSettings;
   time: RunningTime;
-  /** Of the store's file system. */
-  freeBytes: () => Promise<bigint>;
+  room: StoreRoom;
   segmentBytes: bigint;
-  /** What a new segment leaves free (OpeningParts). */
-  headroomBytes: bigint;
   /** Between two looks. */
   roundMs: number;
   log: Log;
@@ -57,16 +55,16 @@ export class Retention {
   }
 
   start(): void {
-    const again = (): void => {
+    const again = (delayMs: number): void => {
       if (this.isStopping) return;
       this.timer = setTimeout(() => {
-        this.working = this.round().finally(() => {
+        this.working = this.round().then((isMore) => {
           this.working = null;
-          again();
+          again(isMore ? 0 : this.parts.roundMs);
         });
-      }, this.parts.roundMs);
+      }, delayMs);
     };
-    again();
+    again(this.parts.roundMs);
   }
 
   /** Ends what is under way at its next step, which loses nothing. */
@@ -90,38 +88,45 @@ export class Retention {
     return this.faults.get(member)?.text ?? this.plan.heldBy.get(member) ?? '';
   }
 
-  /** One look, and what follows from it. What fails is logged, and tried again in a later one. */
-  async round(): Promise<void> {
+  /**
+   * One look, and what follows from it; true when there may be more to do at once. What fails is logged, and tried again
+   * in a later one.
+   */
+  private async round(): Promise<boolean> {
     try {
-      await this.look();
+      return await this.look();
     } catch (thrown) {
       this.parts.log.error({ err: toCatalogError(thrown) }, 'retention met an error');
+      return false;
     }
   }
 
-  private async look(): Promise<void> {
+  private async look(): Promise<boolean> {
     const { catalog, time } = this.parts;
+    // Before the catalog is written: on a full disk that takes what is set aside for it.
+    const room = await this.lookForRoom();
     this.keepTime();
     catalog.segments.beginAging(time.nowNs());
     const rows = catalog.members
       .groups()
       .flatMap((group) => catalog.members.members(group.uuid).map((row) => ({ group, row })));
     for (const { group, row } of rows) await this.findPins(group, row);
-    const roomBytes = await this.roomBytes();
     const candidates = rows.flatMap(({ group, row }) => this.candidate(group, row));
-    this.plan = planRetention(candidates, time.nowNs(), roomBytes);
-    this.tellRoom(roomBytes > 0n);
+    this.plan = planRetention(candidates, time.nowNs(), room);
+    let isMore = false;
     for (const { group, row } of rows) {
-      if (this.isStopping) return;
-      await this.shorten(group, row);
+      if (this.isStopping) return false;
+      if (await this.shorten(group, row)) isMore = true;
     }
+    return isMore;
   }
 
-  private async shorten(group: GroupRow, row: MemberRow): Promise<void> {
+  /** Whether it did. */
+  private async shorten(group: GroupRow, row: MemberRow): Promise<boolean> {
     const { catalog, members, log, time } = this.parts;
     const member = members.get(row.uuid);
     const isWaiting = (this.faults.get(row.uuid)?.untilNs ?? 0n) > time.nowNs();
-    if (member === null || isWaiting) return;
+    if (member === null || isWaiting) return false;
     const before = catalog.windows.held(row.uuid);
     const segment = this.plan.last.get(row.uuid);
     try {
@@ -130,19 +135,20 @@ export class Retention {
         this.roll.raise(row, { lsn: segment.lastLsn, timeNs: segment.lastTimeNs });
       }
       const { oldestLsn, droppedLsn } = catalog.windows.held(row.uuid);
-      if (oldestLsn === droppedLsn) return;
+      if (oldestLsn === droppedLsn) return false;
       const { rollForwardRateMax } = this.parts.settings(group.name);
       const rateMax = (): bigint | null => (this.isShort ? null : rollForwardRateMax);
       const isDone = await this.roll.finish(row, member.journal, rateMax, () => this.isStopping);
       this.faults.delete(row.uuid);
-      if (!isDone) return;
       const what = { group: group.name, host: row.host, fromLsn: before.oldestLsn, oldestLsn };
-      log.info(what, 'history was shortened');
+      if (isDone) log.info(what, 'history was shortened');
+      return isDone;
     } catch (thrown) {
       const error = toCatalogError(thrown);
       const untilNs = time.nowNs() + BigInt(RETRY_MS) * NS_PER_MS;
       this.faults.set(row.uuid, { untilNs, text: `${error.code}: ${error.message}` });
       log.error({ err: error, group: group.name, host: row.host }, 'history could not be shortened');
+      return false;
     }
   }
 
@@ -185,12 +191,20 @@ export class Retention {
     this.pins.set(row.uuid, present);
   }
 
-  /** What the disk is short of, 0n: of nothing. */
-  private async roomBytes(): Promise<bigint> {
-    const { headroomBytes, segmentBytes } = this.parts;
-    const freeBytes = await this.parts.freeBytes();
-    if (freeBytes >= headroomBytes + ROOM_LOW_SEGMENTS * segmentBytes) return 0n;
-    return headroomBytes + ROOM_SEGMENTS * segmentBytes - freeBytes;
+  private async lookForRoom(): Promise<Room> {
+    const { room, segmentBytes } = this.parts;
+    const freeBytes = await room.freeBytes();
+    const isShort = freeBytes < room.headroomBytes + ROOM_LOW_SEGMENTS * segmentBytes;
+    this.tellRoom(isShort);
+    try {
+      if (!isShort) await room.setAside();
+      else if (freeBytes < room.asideBytes) await room.use();
+    } catch (thrown) {
+      // It is for worse times; the headroom is there without it.
+      this.parts.log.warn({ err: toAfterimageError(thrown) }, 'no room could be set aside');
+    }
+    const wanted = room.headroomBytes + ROOM_SEGMENTS * segmentBytes;
+    return { shortBytes: isShort ? wanted - freeBytes : 0n, growBytesMax: freeBytes / 2n };
   }
 
   private tellRoom(isShort: boolean): void {

@@ -18,6 +18,8 @@ export interface SiteOptions {
   volumes: SiteVolume[];
   ringBytes?: string;
   segmentBytes?: string;
+  /** Lines of the receiver's configuration, more than it needs. */
+  receiver?: string;
   /** Directory of the store, when it is to lie elsewhere. */
   store?: string;
   /** Address the agent connects to, when it is not the receiver's own (a proxy in between). */
@@ -41,6 +43,8 @@ export interface GroupReport {
   capturedBytes: number;
   shippedBytes: number;
   journalBytes: number;
+  oldestLsn: string;
+  retentionHeldBy: string;
   records: number;
   volumes: { name: string; state: string; device: string; writeBytes: number; writes: number }[];
 }
@@ -67,7 +71,7 @@ export class Site {
     const receiverConfig = scratch.path('receiver.toml');
     await writeFile(
       receiverConfig,
-      `store = "${store}"\nlisten = "${listen}"\nrun_dir = "${run}"\nsegment_bytes = "${options.segmentBytes ?? '64MiB'}"\n`,
+      `store = "${store}"\nlisten = "${listen}"\nrun_dir = "${run}"\nsegment_bytes = "${options.segmentBytes ?? '64MiB'}"\n${options.receiver ?? ''}\n`,
     );
     const agentConfig = scratch.path('agent.toml');
     const address = options.via === undefined ? listen : await options.via(listen);

@@ -26,8 +26,11 @@ function candidate(own: SegmentAge[], change: Partial<Candidate> = {}): Candidat
   const bytes = BigInt(own.length + 1) * 10n;
   return { member: 'm', group: 'g', settings, bytes, segments: own, limit: NONE, ...change };
 }
-function planned(candidates: Candidate[], nowNs: bigint, roomBytes = 0n) {
-  const { last, heldBy, shortBytes } = planRetention(candidates, nowNs, roomBytes);
+function planned(candidates: Candidate[], nowNs: bigint, roomBytes = 0n, growBytesMax = 2n ** 62n) {
+  const { last, heldBy, shortBytes } = planRetention(candidates, nowNs, {
+    shortBytes: roomBytes,
+    growBytesMax,
+  });
   const lsns = Object.fromEntries([...last].map(([member, { lastLsn }]) => [member, Number(lastLsn)]));
   return { lsns, heldBy: Object.fromEntries(heldBy), shortBytes: Number(shortBytes) };
 }
@@ -88,3 +91,13 @@ t.test('what a reader, a pin or a sync needs stays, and what is behind it; other
   t.same(planned(exact, 5000n).lsns, { m: 20 }, 'the base may stand where the reader reads');
   t.end();
 });
+
+t.test(
+  'bases may grow before anything is freed: no more goes at once than there is room for, but one',
+  (t) => {
+    const own = [candidate(segments(0, 1, 2, 3))];
+    t.same(planned(own, 5000n, 0n, 45n).lsns, { m: 20 });
+    t.same(planned(own, 5000n, 0n, 0n).lsns, { m: 10 });
+    t.end();
+  },
+);

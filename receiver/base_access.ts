@@ -25,6 +25,8 @@ export class BaseAccess {
   private readonly holds = new Map<string, Set<Hold>>();
   private readonly opening = new Map<string, Set<Promise<unknown>>>();
   private readonly rolls = new Map<string, { stop: () => void; ended: Promise<void> }>();
+  /** Members whose journal is being opened, by how many. */
+  private readonly barred = new Map<string, number>();
 
   /** Keeps the point `lsn` of a member, and all behind it, until the release is called. */
   hold(member: string, lsn: bigint, who: string): Release {
@@ -58,8 +60,9 @@ export class BaseAccess {
     await Promise.all(this.opening.get(member) ?? []);
   }
 
-  /** The bases of the member begin to be moved, by nobody else. */
-  beginRoll(member: string): Roll {
+  /** The bases of the member begin to be moved, by nobody else; null while its journal is being opened. */
+  beginRoll(member: string): Roll | null {
+    if (this.barred.has(member)) return null;
     if (this.rolls.has(member)) throw new Error(`the bases of ${member} are being moved already`);
     let end: () => void = () => undefined;
     const ended = new Promise<void>((resolve) => (end = resolve));
@@ -72,6 +75,19 @@ export class BaseAccess {
     };
     this.rolls.set(member, { stop: () => (roll.isStopped = true), ended });
     return roll;
+  }
+
+  /** Runs `work`, which sets catalog and directory of the member right by each other, while nothing moves its bases. */
+  async withoutRoll<T>(member: string, work: () => Promise<T>): Promise<T> {
+    this.barred.set(member, (this.barred.get(member) ?? 0) + 1);
+    try {
+      await this.stopRoll(member);
+      return await work();
+    } finally {
+      const left = (this.barred.get(member) ?? 1) - 1;
+      if (left > 0) this.barred.set(member, left);
+      else this.barred.delete(member);
+    }
   }
 
   /**

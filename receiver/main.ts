@@ -69,9 +69,9 @@ export async function runReceiver(
   const { segmentBytes } = config;
   const room = await StoreRoom.measure(store.directory, segmentBytes);
   const { headroomBytes } = room;
-  const journals = { catalog, store, native: watched, runs, log, segmentBytes, headroomBytes };
-  const members: Members = new Members(journals, elapsedMs);
   const access = new BaseAccess();
+  const journals = { catalog, store, access, native: watched, runs, log, segmentBytes, headroomBytes };
+  const members: Members = new Members(journals, elapsedMs);
   const points = new Points({ catalog, store, native: watched, journals: members, access, nowNs });
   const exports = new Exports({
     points,

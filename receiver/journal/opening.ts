@@ -7,6 +7,7 @@ import { higher } from '../../proto/watermarks.js';
 import { parseUuid } from '../../proto/uuid.js';
 import type { Log } from '../../service/log.js';
 import { named } from '../../service/system_errors.js';
+import type { BaseAccess } from '../base_access.js';
 import type { Catalog } from '../catalog/catalog.js';
 import type { GenerationRow } from '../catalog/generations.js';
 import type { MemberRow } from '../catalog/members.js';
@@ -19,6 +20,7 @@ import { segmentRow } from './segment_row.js';
 
 export interface OpeningParts {
   catalog: Catalog;
+  access: BaseAccess;
   store: Store;
   native: Pick<typeof native, 'openJournal' | 'scanSegment' | 'timeAtLsn' | 'isRunOf'>;
   log: Log;
@@ -40,7 +42,11 @@ export interface OpenJournal {
  * and end the present generation: the next one is compared anew.
  * Errors: JOURNAL_IO, STORE_INVALID, SEGMENT_VERSION.
  */
-export async function openJournal(parts: OpeningParts, member: MemberRow): Promise<OpenJournal> {
+export function openJournal(parts: OpeningParts, member: MemberRow): Promise<OpenJournal> {
+  return parts.access.withoutRoll(member.uuid, () => inspectAndOpen(parts, member));
+}
+
+async function inspectAndOpen(parts: OpeningParts, member: MemberRow): Promise<OpenJournal> {
   const { catalog, store, log } = parts;
   const directory = store.journalDirectory(member.group, member.uuid);
   await removeDropped(directory, catalog.windows.held(member.uuid).droppedLsn);

@@ -36,6 +36,8 @@ export interface BaseRollParts {
   log: Log;
 }
 
+export type RateMax = () => Promise<bigint | null>;
+
 /** The end of the segments that go: the record that becomes the oldest point. */
 export interface RollTarget {
   lsn: bigint;
@@ -68,18 +70,19 @@ export class BaseRoll {
 
   /**
    * All that follows `raise`, up to the oldest point. False when it was stopped; it can be called again.
-   * `rateMax`: bytes per second at this moment, null: no bound. Errors: SEGMENT_CORRUPT and IO_ERROR of the segments,
+   * `rateMax`: asked before each piece; bytes per second, null: no bound. Errors: SEGMENT_CORRUPT and IO_ERROR of the segments,
    * JOURNAL_FULL, JOURNAL_IO, BACKING_BUSY.
    */
   async finish(
     row: MemberRow,
     journal: MemberJournal,
-    rateMax: () => bigint | null,
+    rateMax: RateMax,
     isStopping: () => boolean,
   ): Promise<boolean> {
     const { catalog, store, access, atStage } = this.parts;
     const { oldestLsn } = catalog.windows.held(row.uuid);
     const roll = access.beginRoll(row.uuid);
+    if (roll === null) return false;
     try {
       await atStage('raised');
       const volumes = catalog.volumes
@@ -92,14 +95,14 @@ export class BaseRoll {
       if (control.isStopped()) return false;
       this.forget(row, volumes, oldestLsn);
       await atStage('forgotten');
+      // Those who found the files by the catalog before have opened them by then.
+      await access.opened(row.uuid);
+      await removeDropped(store.journalDirectory(row.group, row.uuid), oldestLsn);
+      await atStage('removed');
+      return true;
     } finally {
       roll.end();
     }
-    // Those who found the files by the catalog before have opened them by then.
-    await access.opened(row.uuid);
-    await removeDropped(store.journalDirectory(row.group, row.uuid), oldestLsn);
-    await atStage('removed');
-    return true;
   }
 
   private async apply(
@@ -107,7 +110,7 @@ export class BaseRoll {
     journal: MemberJournal,
     volume: VolumeRow,
     lsn: bigint,
-    { rateMax, isStopped }: { rateMax: () => bigint | null; isStopped: () => boolean },
+    { rateMax, isStopped }: { rateMax: RateMax; isStopped: () => boolean },
   ): Promise<boolean> {
     const { native, store, sleep, atStage } = this.parts;
     const tiles = journal.tiles(volume.baseLsn, lsn);
@@ -122,7 +125,7 @@ export class BaseRoll {
     try {
       for (let isDone = false; !isDone;) {
         if (isStopped()) return false;
-        const rate = rateMax();
+        const rate = await rateMax();
         const share = rate === null ? PIECE_BYTES_MAX : rate / PIECES_PER_SECOND;
         const step = await roll.advance(share < PIECE_BYTES_MAX ? share : PIECE_BYTES_MAX);
         isDone = step.isDone;

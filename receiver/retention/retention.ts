@@ -37,6 +37,8 @@ const PERSIST_MS = 60_000;
 /** After an error a member is left alone for so long. */
 const RETRY_MS = 10_000;
 const NS_PER_MS = 1_000_000n;
+/** While a base is moved room is looked for so often. */
+const LOOK_NS = 1000n * NS_PER_MS;
 
 export class Retention {
   private readonly roll: BaseRoll;
@@ -47,6 +49,8 @@ export class Retention {
   private isShort = false;
   private isStopping = false;
   private persistedNs = 0n;
+  /** When room was looked for last. */
+  private lookedNs = 0n;
   private timer: NodeJS.Timeout | null = null;
   private working: Promise<void> | null = null;
 
@@ -137,7 +141,10 @@ export class Retention {
       const { oldestLsn, droppedLsn } = catalog.windows.held(row.uuid);
       if (oldestLsn === droppedLsn) return false;
       const { rollForwardRateMax } = this.parts.settings(group.name);
-      const rateMax = (): bigint | null => (this.isShort ? null : rollForwardRateMax);
+      const rateMax = async (): Promise<bigint | null> => {
+        if (time.nowNs() - this.lookedNs > LOOK_NS) await this.lookForRoom();
+        return this.isShort ? null : rollForwardRateMax;
+      };
       const isDone = await this.roll.finish(row, member.journal, rateMax, () => this.isStopping);
       this.faults.delete(row.uuid);
       const what = { group: group.name, host: row.host, fromLsn: before.oldestLsn, oldestLsn };
@@ -194,6 +201,7 @@ export class Retention {
   private async lookForRoom(): Promise<Room> {
     const { room, segmentBytes } = this.parts;
     const freeBytes = await room.freeBytes();
+    this.lookedNs = this.parts.time.nowNs();
     const isShort = freeBytes < room.headroomBytes + ROOM_LOW_SEGMENTS * segmentBytes;
     this.tellRoom(isShort);
     try {

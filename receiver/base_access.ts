@@ -57,7 +57,7 @@ export class BaseAccess {
 
   /** Resolves when all that was being opened is. What is opened later knows the catalog as it is now. */
   async opened(member: string): Promise<void> {
-    await Promise.all(this.opening.get(member) ?? []);
+    await Promise.all([...(this.opening.get(member) ?? [])]);
   }
 
   /** The bases of the member begin to be moved, by nobody else; null while its journal is being opened. */

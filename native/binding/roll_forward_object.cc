@@ -16,11 +16,11 @@ using Shared = std::shared_ptr<RollForward>;
 class RollForwardObject : public Napi::ObjectWrap<RollForwardObject> {
  public:
   static void define(Napi::Env env) {
-    AddonData::of(env).roll_forward = Napi::Persistent(
-        DefineClass(env, "RollForward",
-                    {InstanceMethod<&RollForwardObject::advance>("advance"),
-                     InstanceMethod<&RollForwardObject::sync>("sync"),
-                     InstanceMethod<&RollForwardObject::close>("close")}));
+    AddonData::of(env).roll_forward =
+        Napi::Persistent(DefineClass(env, "RollForward",
+                                     {InstanceMethod<&RollForwardObject::advance>("advance"),
+                                      InstanceMethod<&RollForwardObject::sync>("sync"),
+                                      InstanceMethod<&RollForwardObject::close>("close")}));
   }
   static Napi::Value create(Napi::Env env, Shared& roll) {
     const Napi::Object object = AddonData::of(env).roll_forward.New({});
@@ -37,7 +37,9 @@ class RollForwardObject : public Napi::ObjectWrap<RollForwardObject> {
   Napi::Value advance(const Napi::CallbackInfo& info) {
     return run_async<RollForward::Progress>(
         info.Env(),
-        [roll = roll(info.Env()), bytes_max = to_u64(info[0], "bytesMax")] { return roll->advance(bytes_max); },
+        [roll = roll(info.Env()), bytes_max = to_u64(info[0], "bytesMax")] {
+          return roll->advance(bytes_max);
+        },
         [](Napi::Env env, RollForward::Progress& progress) -> Napi::Value {
           auto object = Napi::Object::New(env);
           object.Set("bytesWritten", big(env, progress.bytes_written));

@@ -1,4 +1,5 @@
-// RollForward of native/index.ts. Threads: main thread only; the work goes to worker threads, one call at a time.
+// RollForward of native/index.ts. Threads: main thread only; the work goes to worker threads, one call at a
+// time.
 #pragma once
 
 #include <napi.h>

@@ -14,8 +14,8 @@
 namespace afterimage {
 namespace {
 
-/// Makes the base at least `size` bytes long; returns how long it is. What it gains reads as zeroes, as what lies
-/// beyond its end does.
+/// Makes the base at least `size` bytes long; returns how long it is. What it gains reads as zeroes, as what
+/// lies beyond its end does.
 Result<uint64_t> grow(const std::string& path, uint64_t size) {
   const Fd file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
   if (!file && errno == ENOENT) return Error{"BASE_MISSING", path + " does not exist", ENOENT};
@@ -31,7 +31,8 @@ Result<uint64_t> grow(const std::string& path, uint64_t size) {
 
 /// The segments fail their checksums, or their disk does.
 Error read_error(const std::string& path, Errno error) {
-  return system_error(error == EBADMSG ? "SEGMENT_CORRUPT" : "IO_ERROR", "read the journal over " + path, error);
+  return system_error(error == EBADMSG ? "SEGMENT_CORRUPT" : "IO_ERROR", "read the journal over " + path,
+                      error);
 }
 
 }  // namespace
@@ -81,15 +82,20 @@ Result<RollForward::Progress> RollForward::advance(uint64_t bytes_max) {
 Outcome RollForward::look_ahead() {
   const uint64_t length = std::min(kRollWindowBytes, source_->size() - looked_at_);
   next_ = 0;
-  if (const Errno error = source_->journaled(looked_at_, length, &stretches_)) return read_error(base_path_, error);
+  if (const Errno error = source_->journaled(looked_at_, length, &stretches_))
+    return read_error(base_path_, error);
   looked_at_ += length;
   return Nothing{};
 }
 
 Outcome RollForward::apply(const PointInTimeDevice::Journaled& stretch) {
   const auto [offset, length, is_zero] = stretch;
+#ifdef AFTERIMAGE_SABOTAGE_ROLL_SKIPS_ZEROES  // breaks R6: what was set to zero shows what was there before
+  if (is_zero) return Nothing{};
+#endif
   if (is_zero) {
-    if (const Errno error = base_->zero(offset, length, {})) return journal_error("write " + base_path_, error);
+    if (const Errno error = base_->zero(offset, length, {}))
+      return journal_error("write " + base_path_, error);
     return Nothing{};
   }
   if (const Errno error = source_->read(offset, length, piece_.get())) return read_error(base_path_, error);
@@ -99,9 +105,7 @@ Outcome RollForward::apply(const PointInTimeDevice::Journaled& stretch) {
 }
 
 Outcome RollForward::sync() {
-#ifndef AFTERIMAGE_SABOTAGE_BASE_NOT_SYNCED  // breaks R6: segments go while the base is in the page cache only
   if (const Errno error = base_->flush()) return journal_error("sync " + base_path_, error);
-#endif
   return Nothing{};
 }
 

@@ -31,7 +31,8 @@ class SegmentAppender {
   /// is replaced if it has no frames, or no header by which any could be read; else it is JOURNAL_IO. Errors:
   /// JOURNAL_FULL, JOURNAL_IO.
   static Result<std::unique_ptr<SegmentAppender>> create(JournalFile* file, const std::string& directory,
-                                                         const SegmentHeader& header, const SegmentRoom& room);
+                                                         const SegmentHeader& header,
+                                                         const SegmentRoom& room);
   /// Goes on behind tail.bytes. What lies there is cut off first and never seen again; what lies before is
   /// made durable, because a crash may have left it in the page cache only. Errors: JOURNAL_FULL (then the
   /// segment is sealed), JOURNAL_IO.

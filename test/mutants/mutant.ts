@@ -91,6 +91,12 @@ export const MUTANTS: readonly Mutant[] = [
     native: ['a generation begins above everything before it or not at all, and takes nothing away'],
     scenario: { file: 'outage', assertion: /takes nothing away \(R6\)$/ },
   },
+  {
+    name: 'ROLL_SKIPS_ZEROES',
+    breaks: 'R6',
+    native: ['roll-forward: a base moved over segments, step by step, changes no point behind them'],
+    scenario: null,
+  },
 ];
 
 /** The name of what is built in the same way from the same files, without sabotage. */

@@ -26,7 +26,8 @@ struct Scene {
   Bytes image;  // the base as it began
 
   explicit Scene(uint64_t seed)
-      : history({.seed = seed, .generations = 2, .generation_bytes = 9u << 20}), image(history.image_bytes(kVolume)) {
+      : history({.seed = seed, .generations = 2, .generation_bytes = 9u << 20}),
+        image(history.image_bytes(kVolume)) {
     journal = write_journal(history, directory.path("."));
     Random random(seed);
     const Bytes data = random_bytes(random, 300u << 10);
@@ -39,7 +40,9 @@ struct Scene {
     for (const auto& [first_lsn, info] : journal.segments)
       if (info.sealed) REQUIRE(build_run(info, run_path(first_lsn)).ok());
   }
-  std::string run_path(uint64_t first_lsn) const { return directory.path(std::to_string(first_lsn) + ".run"); }
+  std::string run_path(uint64_t first_lsn) const {
+    return directory.path(std::to_string(first_lsn) + ".run");
+  }
 
   /// After the records up to `lsn`; `size` becomes the volume's size then.
   Bytes state(uint64_t lsn, uint64_t* size) const {
@@ -51,7 +54,8 @@ struct Scene {
   }
   /// The volume at `lsn`, over a base that includes what is before `after_lsn`.
   PointSource source(uint64_t after_lsn, uint64_t lsn) const {
-    PointSource source{.base_path = base, .size = 0, .block_size = 512, .volume = kVolume, .lsn = lsn, .tiles = {}};
+    PointSource source{
+        .base_path = base, .size = 0, .block_size = 512, .volume = kVolume, .lsn = lsn, .tiles = {}};
     state(lsn, &source.size);
     for (const auto& [first_lsn, info] : journal.segments)
       if (first_lsn > after_lsn && first_lsn <= lsn)

@@ -18,7 +18,7 @@ export const LONG = 'retention = { window = "3650d" }';
 /** From here on nobody writes but a test that wants to. */
 export const UNTOUCHED = SIZE - 64 * KIB;
 
-/** Writes, zeroes and overlaps, until so many more segments have begun. */
+/** Writes, zeroes and overlaps, until so many more segments have begun; nothing may go meanwhile. */
 export async function fill(scene: Scene, segments: number): Promise<bigint> {
   const before = await segmentCount(scene);
   let last = 0n;
@@ -36,6 +36,7 @@ export async function pour({ agent, stream }: Pick<Scene, 'agent' | 'stream'>): 
   }
   for (const frame of await agent.framesUpTo(last)) stream.ship(frame);
   await stream.hearAck(last);
+  agent.released(last);
   return last;
 }
 

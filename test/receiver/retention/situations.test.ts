@@ -73,6 +73,15 @@ t.test('a resync under way: what it compares with, and the last ordered point, a
   stream.say({ generationBegin: { generation: 2n, firstLsn, reason: 'SEGMENT_CORRUPT', volumes } });
   await stream.hear('generationAccepted');
   agent.begin(2n, firstLsn);
+  const live = { ...scene, stream };
+  const isHeld = async (by: RegExp): Promise<boolean> =>
+    by.test((await receiver.status()).groups[0]?.retentionHeldBy ?? '');
+  for (let count = 0; count < 8; count += 1) await pour(live);
+  await until('it is held', () => isHeld(/^(the last ordered point|a generation that is not synced)$/));
+  await until('all before it has gone', () => isSettled(live));
+  t.ok((await oldestLsn(live)) <= last, 'the last ordered point is there');
+  t.ok((await recovered(live, `lsn:${last}`)).equals(before));
+
   stream.say({ syncBegin: { volume: 0, kind: 'SYNC_RESYNC', offset: 0n } });
   const hash = async (id: number, offset: number): Promise<Buffer> => {
     const range = { offset: BigInt(offset), length: SIZE / 2, blockBytes: 64 * KIB };
@@ -89,18 +98,12 @@ t.test('a resync under way: what it compares with, and the last ordered point, a
       }),
     );
   t.ok((await hash(1, 0)).equals(wanted(0)));
-  const live = { ...scene, stream };
-  await fill(live, 2);
-  const held = async (): Promise<string> => (await receiver.status()).groups[0]?.retentionHeldBy ?? '';
-  await until('it is held', async () => /last ordered point|sync of data|not synced/.test(await held()));
-  await until('all before it has gone', () => isSettled(live));
-  t.ok((await oldestLsn(live)) <= last, 'the last ordered point is there');
-  t.ok((await recovered(live, `lsn:${last}`)).equals(before));
+  for (let count = 0; count < 6; count += 1) await pour(live);
   t.ok((await hash(2, SIZE / 2)).equals(wanted(SIZE / 2)), 'compared with what was before the generation');
   const fence = await agent.fence();
   stream.say({ syncDone: { volume: 0, lsn: fence } });
   await stream.hear('syncComplete');
-  await fill(live, 1);
+  for (let count = 0; count < 6; count += 1) await pour(live);
   await until('it goes on into the new generation', async () => (await oldestLsn(live)) > firstLsn);
   stream.close();
   await receiver.stop();

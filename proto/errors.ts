@@ -309,6 +309,7 @@ export const ERRORS = {
     false,
     'Name one of those that `afterimage checkpoint list` shows: retention lets go of those that are older than the window, unless they are pinned.',
   ),
+  CHECKPOINT_PINNED: entry(EXIT.refused, false, 'Unpin it first: `afterimage checkpoint unpin GROUP NAME`.'),
   CHECKPOINT_INVALID: entry(EXIT.usage, false, 'Choose a name of 1 to 64 letters, digits, ".", "_" or "-".'),
   BASE_MISSING: entry(
     EXIT.notFound,

@@ -64,6 +64,9 @@ export function controlHandlers(parts: ControlParts): UntypedServiceImplementati
     ),
     checkpointDelete: answer<CheckpointDeleteRequest, Empty>(({ group, name }) => {
       const row = knownCheckpoint(parts, group, name);
+      if (row.pinned) {
+        throw new AfterimageError('CHECKPOINT_PINNED', `${name} of ${group} keeps history that would go`);
+      }
       parts.catalog.checkpoints.delete(row.group, name);
       return Promise.resolve({});
     }),

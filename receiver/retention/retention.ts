@@ -139,7 +139,10 @@ export class Retention {
         this.roll.raise(row, { lsn: segment.lastLsn, timeNs: segment.lastTimeNs });
       }
       const { oldestLsn, droppedLsn } = catalog.windows.held(row.uuid);
-      if (oldestLsn === droppedLsn) return false;
+      if (oldestLsn === droppedLsn) {
+        this.faults.delete(row.uuid);
+        return false;
+      }
       const { rollForwardRateMax } = this.parts.settings(group.name);
       const rateMax = async (): Promise<bigint | null> => {
         if (time.nowNs() - this.lookedNs > LOOK_NS) await this.lookForRoom();

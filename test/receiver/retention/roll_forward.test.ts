@@ -90,6 +90,9 @@ t.test('a pinned checkpoint and an export hold what they name, and say so', asyn
   await receiver.run(SHORT, QUICK);
   await until('history is held', async () => (await heldBy()).includes('pinned checkpoint early'));
   t.ok((await oldestLsn(scene)) <= early);
+  await t.rejects(receiver.call('checkpointDelete', { group: 'db', name: 'early' }), {
+    code: 'CHECKPOINT_PINNED',
+  });
   const { id } = await receiver.call('exportOpen', exportOf(`lsn:${point}`));
   await receiver.call('checkpointPin', { group: 'db', name: 'early', pinned: false });
   await until('the export holds it', async () => (await heldBy()) === `export ${id}`);

@@ -1,6 +1,6 @@
 /**
  * The base images that a member's initial sync writes. A base is a sparse file of the volume's size; it is written
- * directly only until it is complete, and never again (R6).
+ * directly by a sync only until it is complete, and never again (R6); later retention moves it (retention/base_roll.ts).
  *
  * Nothing here decides: the session machine says when to begin, write and sync, and the caller keeps that order per
  * volume. Descriptors stay open from the first write to close().

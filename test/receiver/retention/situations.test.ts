@@ -14,8 +14,10 @@ import {
   resync,
   SIZE,
   synced,
+  type Scene,
 } from '../synced_scene.js';
 import {
+  answerCheckpoint,
   checkFiles,
   checkHistory,
   fill,
@@ -135,10 +137,9 @@ t.test('over damage: nothing behind it looks whole, and what was compared since 
 
   const different = await resync(t, scene, last);
   t.ok(different > 0, `${different} blocks differed`);
-  await checkHistory(t, scene);
-  t.ok((await recovered(scene, 'latest')).equals(agent.present));
   await receiver.stop();
   await receiver.run(LONG);
+  t.ok((await recovered(scene, 'latest')).equals(agent.present));
   await checkHistory(t, scene);
 });
 
@@ -152,3 +153,39 @@ async function damageFrame(directory: string, lsn: bigint): Promise<void> {
   bytes.writeUInt8((bytes[at] ?? 0) ^ 1, at);
   await writeFile(file, bytes);
 }
+
+t.test('a pinned checkpoint is held in every member of its group', async (t) => {
+  const receiver = await RunningReceiver.start(t);
+  const first = newIdentity();
+  const identities = [first, { ...newIdentity(), group: first.group }];
+  const scenes: Scene[] = [];
+  for (const [index, identity] of identities.entries()) {
+    scenes.push(await join(t, receiver, identity, `host${index}`, `data${index}`));
+  }
+  // The first one in the order of their names marks it.
+  scenes.sort((left, right) => left.agent.identity.member.compare(right.agent.identity.member));
+  const [marking, joining] = scenes as [Scene, Scene];
+  await pour(joining);
+  const created = receiver.call('checkpointCreate', { group: 'db', name: 'golden', pin: true });
+  await answerCheckpoint(marking);
+  const { timeNs } = await created;
+  for (let count = 0; count < 12; count += 1) for (const scene of scenes) await pour(scene);
+  for (const { stream } of scenes) stream.close();
+  await receiver.stop();
+  await receiver.run(SHORT, QUICK);
+  await until('both are held', async () => {
+    const { groups } = await receiver.status();
+    return groups.every(({ retentionHeldBy }) => retentionHeldBy === 'the pinned checkpoint golden');
+  });
+  const { lsn } = await receiver.call('point', { group: 'db', point: 'checkpoint:golden' });
+  t.ok(lsn > 0n);
+  const target = path.join(receiver.directory, 'both');
+  await receiver.recover({ volume: '', point: 'checkpoint:golden', target, force: false });
+  const images = await readdir(target);
+  t.same(images.sort(), ['data0.img', 'data1.img'], `as they were at ${timeNs}`);
+  await receiver.call('checkpointPin', { group: 'db', name: 'golden', pinned: false });
+  await until('both go on', async () => {
+    const { groups } = await receiver.status();
+    return groups.every(({ retentionHeldBy, oldestLsn }) => retentionHeldBy === '' && oldestLsn > 10n);
+  });
+});

@@ -166,6 +166,7 @@ t.test('a pinned checkpoint is held in every member of its group', async (t) => 
   scenes.sort((left, right) => left.agent.identity.member.compare(right.agent.identity.member));
   const [marking, joining] = scenes as [Scene, Scene];
   await pour(joining);
+  await pour(marking);
   const created = receiver.call('checkpointCreate', { group: 'db', name: 'golden', pin: true });
   await answerCheckpoint(marking);
   const { timeNs } = await created;

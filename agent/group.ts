@@ -163,7 +163,15 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   /** Errors: CHECKPOINT_INVALID, CHECKPOINT_EXISTS, DAEMON_TIMEOUT, and why the receiver could not be asked. */
   async createCheckpoint(name: string): Promise<CheckpointInfo> {
     const { lsn, timeNs } = await this.member.checkpoints.create(name);
-    return { name, group: this.config.name, lsn, timeNs, consistency: 'crash', grade: 'ordered' };
+    return {
+      name,
+      group: this.config.name,
+      lsn,
+      timeNs,
+      consistency: 'crash',
+      grade: 'ordered',
+      pinned: false,
+    };
   }
 
   // --- MemberPort ---

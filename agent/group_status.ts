@@ -57,6 +57,11 @@ export function groupStatus(source: StatusSource): GroupStatus {
     windowEndNs: 0n,
     throughputBytesPerSecond: member.throughput.bytesPerSecond(),
     records: stats?.records ?? 0n,
+    oldestLsn: 0n,
+    retentionWindowNs: 0n,
+    retentionFloorNs: 0n,
+    journalBytesMax: 0n,
+    retentionHeldBy: '',
     volumes: volumes.map((volume) => volumeStatus(volume, protection, member)),
   };
 }
@@ -102,6 +107,11 @@ export function failedStatus(config: GroupConfig, host: string, error: Afterimag
     windowEndNs: 0n,
     throughputBytesPerSecond: 0n,
     records: 0n,
+    oldestLsn: 0n,
+    retentionWindowNs: 0n,
+    retentionFloorNs: 0n,
+    journalBytesMax: 0n,
+    retentionHeldBy: '',
     volumes: config.volumes.map(({ name, backing }) => ({
       name,
       uuid: '',

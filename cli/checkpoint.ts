@@ -1,4 +1,4 @@
-/** `afterimage checkpoint create|list`: names for points. */
+/** `afterimage checkpoint create|list|pin|unpin|delete`: names for points. */
 import type { Command } from 'commander';
 import { agentControlService, receiverControlService, type CheckpointInfo } from '../proto/control.js';
 import { AfterimageError } from '../proto/errors.js';
@@ -34,12 +34,13 @@ const COLUMNS: readonly Column[] = [
   { heading: 'TIME', align: 'left' },
   { heading: 'CONSISTENCY', align: 'left' },
   { heading: 'GRADE', align: 'left' },
+  { heading: 'PINNED', align: 'left' },
 ];
 
 export function addCheckpoint(program: Command, surroundings: Surroundings): void {
   const checkpoint = program
     .command('checkpoint')
-    .description('name a point of a group, list named points')
+    .description('name a point of a group, list and keep named points')
     .helpCommand(false);
   const create = clientVerb(
     checkpoint,
@@ -48,11 +49,13 @@ export function addCheckpoint(program: Command, surroundings: Surroundings): voi
   )
     .argument('<group>', 'protection group', nameArgument)
     .argument('<name>', 'name of the checkpoint, new in the group', checkpointArgument)
-    .action((group: string, name: string, options: ClientOptions) =>
+    .option('--pin', 'keep it, and all history behind it, until it is unpinned (asks the receiver)')
+    .action((group: string, name: string, options: CreateOptions) =>
       createCheckpoint(group, name, options, surroundings),
     );
   examples(create, [
     ['afterimage checkpoint create db before-upgrade', 'mark the instant before something risky'],
+    ['afterimage checkpoint create db golden --pin', 'one that retention does not take'],
     ['afterimage export db --at checkpoint:before-upgrade', 'go back to it'],
   ]);
   const list = clientVerb(checkpoint, 'list', 'list named points')
@@ -61,20 +64,73 @@ export function addCheckpoint(program: Command, surroundings: Surroundings): voi
       listCheckpoints(group ?? '', options, surroundings),
     );
   examples(list, [['afterimage checkpoint list db', 'the checkpoints of the group db']]);
+  addPin(checkpoint, 'pin', 'keep a named point, and all history behind it, from retention', surroundings);
+  addPin(checkpoint, 'unpin', 'let retention have a named point when it is due', surroundings);
+  const remove = clientVerb(checkpoint, 'delete', 'forget a name; the point stays for as long as it is held')
+    .argument('<group>', 'protection group', nameArgument)
+    .argument('<name>', 'name of the checkpoint', checkpointArgument)
+    .action((group: string, name: string, options: ClientOptions) =>
+      deleteCheckpoint(group, name, options, surroundings),
+    );
+  examples(remove, [['afterimage checkpoint delete db before-upgrade', 'the name can be used again']]);
 }
 
-async function createCheckpoint(
+interface CreateOptions extends ClientOptions {
+  pin?: true;
+}
+
+function addPin(
+  checkpoint: Command,
+  verb: 'pin' | 'unpin',
+  description: string,
+  surroundings: Surroundings,
+): void {
+  const pin = clientVerb(checkpoint, verb, description)
+    .argument('<group>', 'protection group', nameArgument)
+    .argument('<name>', 'name of the checkpoint', checkpointArgument)
+    .action(async (group: string, name: string, options: ClientOptions) => {
+      const request = { group, name, pinned: verb === 'pin' };
+      const limits = { timeoutMs: ANSWER_MS_MAX, signal: surroundings.stop.drain };
+      const made = await withDaemon('receiver', options, surroundings, (client) =>
+        client.callUnary(receiverControlService.checkpointPin, request, limits),
+      );
+      tell(made, options, surroundings);
+    });
+  examples(pin, [[`afterimage checkpoint ${verb} db before-upgrade`, description]]);
+}
+
+async function deleteCheckpoint(
   group: string,
   name: string,
   options: ClientOptions,
   surroundings: Surroundings,
 ): Promise<void> {
   const { stdout, stop } = surroundings;
-  const request = { group, name };
+  const limits = { timeoutMs: ANSWER_MS_MAX, signal: stop.drain };
+  await withDaemon('receiver', options, surroundings, (client) =>
+    client.callUnary(receiverControlService.checkpointDelete, { group, name }, limits),
+  );
+  if (options.json === true) stdout.write(jsonLine({ group, name, deleted: true }));
+  else stdout.write(`${printable(`checkpoint ${name} of ${group} is forgotten`)}\n`);
+}
+
+async function createCheckpoint(
+  group: string,
+  name: string,
+  options: CreateOptions,
+  surroundings: Surroundings,
+): Promise<void> {
+  const { stop } = surroundings;
+  const pin = options.pin ?? false;
+  const request = { group, name, pin };
   const limits = { timeoutMs: WORK_MS_MAX, signal: stop.drain };
   const askReceiver: Ask = (client) =>
     client.callUnary(receiverControlService.checkpointCreate, request, limits);
   const askAgent: Ask = (client) => client.callUnary(agentControlService.checkpointCreate, request, limits);
+  if (pin) {
+    tell(await withDaemon('receiver', options, surroundings, askReceiver), options, surroundings);
+    return;
+  }
   const named = await namedControl(options, surroundings);
   const made =
     named === null
@@ -85,8 +141,11 @@ async function createCheckpoint(
             () => askAgent(client),
           ),
         );
-  if (options.json === true) stdout.write(jsonLine(jsonOf(made)));
-  else stdout.write(`${describe(made)}\n`);
+  tell(made, options, surroundings);
+}
+
+function tell(made: CheckpointInfo, { json }: ClientOptions, { stdout }: Surroundings): void {
+  stdout.write(json === true ? jsonLine(jsonOf(made)) : `${describe(made)}\n`);
 }
 
 type Ask = (client: RpcClient) => Promise<CheckpointInfo>;
@@ -152,20 +211,21 @@ async function listCheckpoints(
 }
 
 export function checkpointTable(checkpoints: readonly CheckpointInfo[], paint: Paint): string {
-  const rows = checkpoints.map(({ group, name, lsn, timeNs, consistency, grade }) => [
+  const rows = checkpoints.map(({ group, name, lsn, timeNs, consistency, grade, pinned }) => [
     group,
     name,
     lsn.toString(),
     formatTime(timeNs),
     consistency,
     stateCell(grade),
+    pinned ? 'yes' : '',
   ]);
   return renderTable(COLUMNS, rows, paint);
 }
 
-function describe({ group, name, lsn, timeNs, consistency }: CheckpointInfo): string {
+function describe({ group, name, lsn, timeNs, consistency, pinned }: CheckpointInfo): string {
   return printable(
-    `checkpoint ${name} of ${group}: lsn:${lsn}, ${formatTime(timeNs)}, ${consistency}-consistent, durable`,
+    `checkpoint ${name} of ${group}: lsn:${lsn}, ${formatTime(timeNs)}, ${consistency}-consistent, durable${pinned ? ', pinned' : ''}`,
   );
 }
 

@@ -112,7 +112,10 @@ function groupsTable(
   paint: Paint,
 ): string {
   if (groups.length === 0) return 'no groups\n';
-  const notes = groups.filter(({ detail }) => detail !== '').map(({ name, detail }) => `${name}: ${detail}`);
+  const notes = groups.flatMap(({ name, detail, retentionHeldBy }) => [
+    ...(detail === '' ? [] : [`${name}: ${detail}`]),
+    ...(retentionHeldBy === '' ? [] : [`${name}: older history is not let go of: ${retentionHeldBy}`]),
+  ]);
   return renderTable(columns, rows, paint) + notes.map((note) => `${printable(note)}\n`).join('');
 }
 

@@ -20,6 +20,8 @@ import type {
   JournalPosition,
   JournalWriter,
   NbdServer,
+  RollForward,
+  RollProgress,
   SegmentVolume,
   StreamPosition,
 } from './index.js';
@@ -202,6 +204,19 @@ export class CodedJournalWriter implements JournalWriter {
   }
   position(): JournalPosition {
     return codedSync(() => this.addon.position());
+  }
+  close(): Promise<void> {
+    return coded(() => this.addon.close());
+  }
+}
+
+export class CodedRollForward implements RollForward {
+  constructor(private readonly addon: RollForward) {}
+  advance(bytesMax: bigint): Promise<RollProgress> {
+    return coded(() => this.addon.advance(bytesMax));
+  }
+  sync(): Promise<void> {
+    return coded(() => this.addon.sync());
   }
   close(): Promise<void> {
     return coded(() => this.addon.close());

@@ -20,6 +20,7 @@ import {
   CodedFuseServer,
   CodedJournalWriter,
   CodedNbdServer,
+  CodedRollForward,
 } from './coded_objects.js';
 
 /** A block device (native/device/block_device.h). I/O runs on worker threads. */
@@ -293,6 +294,8 @@ export interface JournalOptions {
   group: Buffer;
   member: Buffer;
   segmentBytes: bigint;
+  /** What a new segment must leave free on its file system: else JOURNAL_FULL. */
+  headroomBytes: bigint;
   position: JournalPosition;
   /** The unsealed last segment, cut to its valid bytes, or null. */
   tail: SegmentInfo | null;
@@ -333,6 +336,22 @@ export interface PointOptions {
   lsn: bigint;
   tiles: PointTile[];
 }
+/** The base of one volume on its way over the oldest segments (native/device/roll_forward.h). One call at a time. */
+export interface RollForward {
+  /**
+   * Writes at least `bytesMax` more, or what is left. Errors: SEGMENT_CORRUPT and IO_ERROR of the segments, JOURNAL_FULL
+   * and JOURNAL_IO of the base.
+   */
+  advance(bytesMax: bigint): Promise<RollProgress>;
+  /** Makes it durable. Errors: JOURNAL_FULL, JOURNAL_IO; then all of it has to be done anew. */
+  sync(): Promise<void>;
+  close(): Promise<void>;
+}
+export interface RollProgress {
+  /** By this call. */
+  bytesWritten: bigint;
+  isDone: boolean;
+}
 export interface CopyResult {
   bytesWritten: bigint;
 }
@@ -342,6 +361,7 @@ interface Addon {
   openFileDevice(options: FileDeviceOptions): Promise<BlockDevice>;
   openOverlay(lower: BlockDevice, scratchDirectory: string): Promise<BlockDevice>;
   openPoint(options: PointOptions): Promise<BlockDevice>;
+  openRollForward(options: PointOptions): Promise<RollForward>;
   copyRange(
     source: BlockDevice,
     target: BlockDevice,
@@ -410,6 +430,12 @@ export const openOverlay = (lower: BlockDevice, scratchDirectory: string): Promi
  */
 export const openPoint = (options: PointOptions): Promise<BlockDevice> =>
   coded(async () => new CodedDevice(await addon.openPoint(options)));
+/**
+ * The base of `options` is going to include its tiles, all of them whole; `options.lsn` is the last of theirs. Errors: as
+ * openPoint, BACKING_BUSY, PERMISSION_DENIED, JOURNAL_FULL, JOURNAL_IO.
+ */
+export const openRollForward = (options: PointOptions): Promise<RollForward> =>
+  coded(async () => new CodedRollForward(await addon.openRollForward(options)));
 /** Copies at most 8 MiB natively; with skipZero, zero blocks of 4 KiB are not written. Errors: IO_ERROR, of either side. */
 export const copyRange = (
   source: BlockDevice,

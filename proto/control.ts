@@ -56,6 +56,11 @@ export interface GroupStatus {
   throughputBytesPerSecond: bigint;
   records: bigint;
   volumes: VolumeStatus[];
+  oldestLsn: bigint;
+  retentionWindowNs: bigint;
+  retentionFloorNs: bigint;
+  journalBytesMax: bigint;
+  retentionHeldBy: string;
 }
 export interface AgentStatus {
   version: string;
@@ -99,8 +104,20 @@ export interface CheckpointInfo {
   timeNs: bigint;
   consistency: string;
   grade: string;
+  pinned: boolean;
 }
 export interface CheckpointCreateRequest {
+  group: string;
+  name: string;
+  /** Retention is to keep it. The agent cannot. */
+  pin: boolean;
+}
+export interface CheckpointPinRequest {
+  group: string;
+  name: string;
+  pinned: boolean;
+}
+export interface CheckpointDeleteRequest {
   group: string;
   name: string;
 }
@@ -224,6 +241,18 @@ export const receiverControlService = {
     'CheckpointList',
     'CheckpointListRequest',
     'CheckpointList',
+  ),
+  checkpointPin: method<CheckpointPinRequest, CheckpointInfo>(
+    R,
+    'CheckpointPin',
+    'CheckpointPinRequest',
+    'CheckpointInfo',
+  ),
+  checkpointDelete: method<CheckpointDeleteRequest, Empty>(
+    R,
+    'CheckpointDelete',
+    'CheckpointDeleteRequest',
+    'CheckpointDeleted',
   ),
   exportOpen: method<ExportOpenRequest, ExportInfo>(R, 'ExportOpen', 'ExportOpenRequest', 'ExportInfo'),
   exportList: method<Empty, ExportList>(R, 'ExportList', 'ExportListRequest', 'ExportList'),

@@ -292,6 +292,11 @@ export const ERRORS = {
     false,
     'Choose a point in the window that `afterimage timeline GROUP` shows.',
   ),
+  POINT_EXPIRED: entry(
+    EXIT.notFound,
+    false,
+    'Retention has let go of it. Choose a point in the window that `afterimage timeline GROUP` shows; a longer `window`, or a pinned checkpoint, keeps what is still there.',
+  ),
   POINT_TOO_LONG: entry(
     EXIT.refused,
     false,
@@ -322,8 +327,9 @@ export const ERRORS = {
   CHECKPOINT_UNKNOWN: entry(
     EXIT.notFound,
     false,
-    'Name one of those that `afterimage checkpoint list` shows.',
+    'Name one of those that `afterimage checkpoint list` shows: retention lets go of those that are older than the window, unless they are pinned.',
   ),
+  CHECKPOINT_PINNED: entry(EXIT.refused, false, 'Unpin it first: `afterimage checkpoint unpin GROUP NAME`.'),
   CHECKPOINT_INVALID: entry(EXIT.usage, false, 'Choose a name of 1 to 64 letters, digits, ".", "_" or "-".'),
   BASE_MISSING: entry(
     EXIT.notFound,

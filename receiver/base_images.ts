@@ -1,6 +1,6 @@
 /**
  * The base images that a member's initial sync writes. A base is a sparse file of the volume's size; it is written
- * directly only until it is complete, and never again (R6).
+ * directly by a sync only until it is complete, and never again (R6); later retention moves it (retention/base_roll.ts).
  *
  * Nothing here decides: the session machine says when to begin, write and sync, and the caller keeps that order per
  * volume. Descriptors stay open from the first write to close().
@@ -19,10 +19,23 @@ export interface BaseImagesParts {
   decompress(bytes: Buffer, rawBytes: number): Buffer;
 }
 
+/** The file system that bases lie on. */
+export interface BaseRoom {
+  /** Errors: JOURNAL_FULL when no more than what is kept free would be left. */
+  check(): Promise<void>;
+}
+
+/** Of a base are written before room is looked for again. */
+const CHECK_BYTES = 4 * 1024 * 1024;
+
 export class BaseImages {
   private readonly devices = new Map<string, BlockDevice>();
+  private uncheckedBytes = CHECK_BYTES;
 
-  constructor(private readonly parts: BaseImagesParts) {}
+  constructor(
+    private readonly parts: BaseImagesParts,
+    private readonly room: BaseRoom,
+  ) {}
 
   /** Makes `file` an empty image of `size` bytes, durably, whatever it held. Errors: JOURNAL_FULL, IO_ERROR. */
   async begin(file: string, size: bigint): Promise<void> {
@@ -42,6 +55,11 @@ export class BaseImages {
         'MESSAGE_INVALID',
         `sync data at ${offset}: ${bytes.length} bytes, not ${rawBytes}`,
       );
+    }
+    this.uncheckedBytes += bytes.length;
+    if (this.uncheckedBytes >= CHECK_BYTES) {
+      await this.room.check();
+      this.uncheckedBytes = 0;
     }
     const device = await this.device(file);
     await named(device.write(offset, bytes), file, 'JOURNAL_FULL');

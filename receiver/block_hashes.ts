@@ -3,8 +3,9 @@
  * can write to a volume can make two blocks look equal. Computed off the main thread.
  */
 import { webcrypto } from 'node:crypto';
-import type { BlockDevice, PointOptions } from '../native/index.js';
+import type { BlockDevice } from '../native/index.js';
 import { toAfterimageError } from '../proto/errors.js';
+import type { HeldDevice } from './points.js';
 
 export const HASH_BYTES = 32;
 
@@ -18,27 +19,25 @@ type Key = Awaited<ReturnType<typeof webcrypto.subtle.importKey>>;
 
 export class BlockHashes {
   /** One opened state per volume: a resync reads it from end to end. */
-  private readonly open = new Map<number, BlockDevice | null>();
+  private readonly open = new Map<number, HeldDevice | null>();
   private key: Promise<Key> | null = null;
 
-  constructor(
-    private readonly hashKey: Buffer,
-    private readonly openPoint: (options: PointOptions) => Promise<BlockDevice>,
-  ) {}
+  constructor(private readonly hashKey: Buffer) {}
 
   /**
    * HASH_BYTES a block, the last block may be short. What cannot be read, or not even opened, gets zeroes, which equal
    * no hash: the agent sends it again. Errors: those of opening the point that are not about damage.
    */
-  async hash(volume: number, options: () => PointOptions, range: HashRange): Promise<Buffer> {
-    let device = this.open.get(volume);
-    if (device === undefined) {
-      device = await this.openUndamaged(options());
-      this.open.set(volume, device);
+  async hash(volume: number, open: () => Promise<HeldDevice>, range: HashRange): Promise<Buffer> {
+    let held = this.open.get(volume);
+    if (held === undefined) {
+      held = await openUndamaged(open);
+      this.open.set(volume, held);
     }
     const count = Math.ceil(range.length / range.blockBytes);
     const hashes = Buffer.alloc(count * HASH_BYTES);
-    if (device === null) return hashes;
+    if (held === null) return hashes;
+    const { device } = held;
     const content = Buffer.allocUnsafe(range.length);
     const isWhole = await isReadable(device, range.offset, content);
     for (let index = 0; index < count; index += 1) {
@@ -53,23 +52,14 @@ export class BlockHashes {
 
   /** Closes the state of a volume whose resync has ended. */
   async release(volume: number): Promise<void> {
-    const device = this.open.get(volume);
+    const held = this.open.get(volume);
     this.open.delete(volume);
-    await device?.close();
+    await held?.device.close();
+    held?.release();
   }
 
   async close(): Promise<void> {
     for (const volume of [...this.open.keys()]) await this.release(volume);
-  }
-
-  private async openUndamaged(options: PointOptions): Promise<BlockDevice | null> {
-    try {
-      return await this.openPoint(options);
-    } catch (thrown) {
-      const error = toAfterimageError(thrown);
-      if (error.code === 'SEGMENT_CORRUPT' || error.code === 'POINT_UNKNOWN') return null;
-      throw error;
-    }
   }
 
   private async sign(block: Buffer): Promise<Uint8Array> {
@@ -77,6 +67,16 @@ export class BlockHashes {
       'sign',
     ]);
     return new Uint8Array(await webcrypto.subtle.sign('HMAC', await this.key, block));
+  }
+}
+
+async function openUndamaged(open: () => Promise<HeldDevice>): Promise<HeldDevice | null> {
+  try {
+    return await open();
+  } catch (thrown) {
+    const error = toAfterimageError(thrown);
+    if (['SEGMENT_CORRUPT', 'POINT_UNKNOWN', 'POINT_EXPIRED'].includes(error.code)) return null;
+    throw error;
   }
 }
 

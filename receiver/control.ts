@@ -2,9 +2,11 @@
 import type { UntypedServiceImplementation } from '@grpc/grpc-js';
 import type {
   CheckpointCreateRequest,
+  CheckpointDeleteRequest,
   CheckpointInfo,
   CheckpointList,
   CheckpointListRequest,
+  CheckpointPinRequest,
   Empty,
   ExportCloseRequest,
   ExportInfo,
@@ -57,6 +59,17 @@ export function controlHandlers(parts: ControlParts): UntypedServiceImplementati
     checkpointList: answer<CheckpointListRequest, CheckpointList>((request) =>
       Promise.resolve({ checkpoints: listCheckpoints(parts, request.group) }),
     ),
+    checkpointPin: answer<CheckpointPinRequest, CheckpointInfo>((request) =>
+      Promise.resolve(pinCheckpoint(parts, request)),
+    ),
+    checkpointDelete: answer<CheckpointDeleteRequest, Empty>(({ group, name }) => {
+      const row = knownCheckpoint(parts, group, name);
+      if (row.pinned) {
+        throw new AfterimageError('CHECKPOINT_PINNED', `${name} of ${group} keeps history that would go`);
+      }
+      parts.catalog.checkpoints.delete(row.group, name);
+      return Promise.resolve({});
+    }),
     exportOpen: answer<ExportOpenRequest, ExportInfo>((request, { signal }) =>
       exports.start(request, signal),
     ),
@@ -133,21 +146,21 @@ function checkpointsOf(
   group: GroupRow,
   histories: readonly { row: MemberRow; spans: readonly Span[] }[],
 ): CheckpointInfo[] {
-  return checkpoints.map(({ name, member, lsn, timeNs, consistency }) => {
+  return checkpoints.map(({ name, member, lsn, timeNs, consistency, pinned }) => {
     const spans = histories.find(({ row }) => row.uuid === member)?.spans ?? [];
     const span =
       spans.find(({ firstLsn, lastLsn }) => firstLsn <= lsn && lsn <= lastLsn) ??
       spans.find(({ grade, firstLsn, lastLsn }) => grade !== 'gap' && lastLsn < firstLsn && lsn === lastLsn);
     // In no span: its record is not there any more.
     const grade = span?.grade ?? 'damaged';
-    return { name, group: group.name, lsn, timeNs, consistency, grade };
+    return { name, group: group.name, lsn, timeNs, consistency, grade, pinned };
   });
 }
 
 /** The first member of the group marks its position; the others join it by its time, as they do any point. */
 async function createCheckpoint(
   parts: ControlParts,
-  { group: groupName, name }: CheckpointCreateRequest,
+  { group: groupName, name, pin }: CheckpointCreateRequest,
 ): Promise<CheckpointInfo> {
   const { catalog, members } = parts;
   const group = groupNamed(catalog, groupName);
@@ -155,7 +168,25 @@ async function createCheckpoint(
   const live = row === undefined ? null : (members.get(row.uuid)?.live ?? null);
   if (live === null) throw new AfterimageError('AGENT_AWAY', `no agent of ${groupName} is connected`);
   await withTimeout(live.askCheckpoint(name), name);
-  const kept = listCheckpoints(parts, groupName).find((checkpoint) => checkpoint.name === name);
+  if (pin) return pinCheckpoint(parts, { group: groupName, name, pinned: true });
+  return checkpointInfo(parts, groupName, name);
+}
+
+function pinCheckpoint(parts: ControlParts, { group, name, pinned }: CheckpointPinRequest): CheckpointInfo {
+  const row = knownCheckpoint(parts, group, name);
+  parts.catalog.checkpoints.setPinned(row.group, name, pinned);
+  return checkpointInfo(parts, group, name);
+}
+
+/** Errors: GROUP_UNKNOWN, CHECKPOINT_UNKNOWN. */
+function knownCheckpoint({ catalog }: ControlParts, groupName: string, name: string): CheckpointRow {
+  const row = catalog.checkpoints.checkpoint(groupNamed(catalog, groupName).uuid, name);
+  if (row === null) throw new AfterimageError('CHECKPOINT_UNKNOWN', `${groupName} has no checkpoint ${name}`);
+  return row;
+}
+
+function checkpointInfo(parts: ControlParts, group: string, name: string): CheckpointInfo {
+  const kept = listCheckpoints(parts, group).find((checkpoint) => checkpoint.name === name);
   if (kept === undefined) throw new AfterimageError('CHECKPOINT_UNKNOWN', `${name} was not kept`);
   return kept;
 }

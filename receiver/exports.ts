@@ -7,13 +7,14 @@ import type { ExportInfo, ExportOpenRequest } from '../proto/control.js';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import { formatTime } from '../proto/time.js';
 import type { Log } from '../service/log.js';
+import type { Release } from './base_access.js';
 import type { Points, ResolvedPoint, VolumePoint } from './points.js';
 import { nbdListen, serveDevices, serveNbd, type Serving, type ServingNative } from './serving.js';
 import { named } from '../service/system_errors.js';
 
 export interface ExportsParts {
   points: Points;
-  native: ServingNative & Pick<typeof native, 'openPoint' | 'openOverlay'>;
+  native: ServingNative & Pick<typeof native, 'openOverlay'>;
   /** Directory for the overlays of writable exports. */
   scratchDirectory: string;
   /** Directory for sockets and mount points. */
@@ -35,6 +36,8 @@ interface OpenExport {
   info: ExportInfo;
   serving: Serving;
   devices: BlockDevice[];
+  /** Lets go of the point. */
+  release: Release;
   closing: Promise<void> | null;
 }
 
@@ -96,10 +99,11 @@ export class Exports {
     }
   }
 
-  private async close({ info: { id }, serving, devices }: OpenExport): Promise<void> {
+  private async close({ info: { id }, serving, devices, release }: OpenExport): Promise<void> {
     await serving.stop();
     this.open.delete(id);
     for (const device of devices) await device.close();
+    release();
     this.parts.log.info({ export: id }, 'export closed');
   }
 
@@ -111,11 +115,12 @@ export class Exports {
       ? null
       : nbdListen(request.socket, request.tcp, path.join(runDirectory, `export-${id}.sock`));
     const point = await points.resolve(request.group, request.point, request.force);
+    const { volumes, release } = points.volumes(point, request.volumes, `export ${id}`);
     const devices: BlockDevice[] = [];
     try {
       const served = [];
-      for (const { volume, options } of points.volumes(point, request.volumes)) {
-        served.push({ name: volume.name, device: await this.openVolume(options, request, devices) });
+      for (const each of volumes) {
+        served.push({ name: each.volume.name, device: await this.openVolume(each, request, devices) });
       }
       await named(mkdir(runDirectory, { recursive: true, mode: 0o700 }), runDirectory);
       const serving =
@@ -124,23 +129,24 @@ export class Exports {
           : await serveNbd(this.parts.native, listen, describe(point), served);
       const openedInUs = BigInt(Math.round(elapsedUs() - beginUs));
       const info = this.describeExport(id, request, point, serving, openedInUs);
-      this.open.set(id, { info, serving, devices, closing: null });
+      this.open.set(id, { info, serving, devices, release, closing: null });
       this.parts.log.info({ export: id, group: request.group, lsn: info.lsn, openedInUs }, 'export opened');
       return info;
     } catch (thrown) {
       for (const device of devices) await device.close();
+      release();
       throw thrown;
     }
   }
 
   /** Opens one volume and reads its first bytes; what is to be closed later goes to `devices`, uppermost first. */
   private async openVolume(
-    options: VolumePoint['options'],
+    point: VolumePoint,
     { writable, force }: ExportOpenRequest,
     devices: BlockDevice[],
   ): Promise<BlockDevice> {
-    const { openPoint, openOverlay } = this.parts.native;
-    let device = await openPoint(options);
+    const { openOverlay } = this.parts.native;
+    let device = await point.open();
     devices.unshift(device);
     if (writable) {
       device = await openOverlay(device, this.parts.scratchDirectory);

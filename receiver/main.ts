@@ -1,13 +1,15 @@
 /** The receiver: composition only. Every part is made here and handed what it needs. */
 import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import * as native from '../native/index.js';
 import { receiverControlService } from '../proto/control.js';
 import { createLog, type Log } from '../service/log.js';
 import { RpcServer } from '../service/rpc.js';
 import { formatAddress } from '../service/settings.js';
 import { aborted, type StopSignals } from '../service/signals.js';
+import { BaseAccess } from './base_access.js';
 import { Catalog } from './catalog/catalog.js';
-import type { ReceiverConfig } from './config.js';
+import { retentionOf, type ReceiverConfig } from './config.js';
 import { controlHandlers } from './control.js';
 import { clearExportLeftovers } from './export_leftovers.js';
 import { Exports } from './exports.js';
@@ -17,14 +19,20 @@ import { RunBuilds } from './journal/runs.js';
 import { Members, type Member } from './members.js';
 import { Points } from './points.js';
 import { Recovery } from './recovery/recovery.js';
+import type { RollStage } from './retention/base_roll.js';
+import { Retention } from './retention/retention.js';
+import { RunningTime } from './retention/running_time.js';
 import { ReplicationServer } from './server.js';
 import { ReceiverSession } from './session.js';
 import { SessionStore } from './session_store.js';
 import { Store } from './store.js';
+import { StoreRoom } from './store_room.js';
 
 /** How often positions are written to the catalog. */
 const PERSIST_MS = 1000;
 const HELLO_MS = 10_000;
+/** How often retention looks what may go. */
+const RETENTION_MS = 1000;
 /** How long calls under way may take when the receiver drains. */
 const GRACE_MS = 5000;
 const NS_PER_MS = 1_000_000n;
@@ -33,6 +41,9 @@ const NS_PER_MS = 1_000_000n;
 export interface ReceiverOverrides {
   log?: Log;
   helloMs?: number;
+  retentionMs?: number;
+  /** Called, and awaited, between the steps of a roll-forward. */
+  atRollStage?: (stage: RollStage) => Promise<void> | void;
 }
 
 /**
@@ -55,9 +66,13 @@ export async function runReceiver(
   const watch = new DamageWatch({ catalog, store, native, member, log });
   const watched = { ...native, ...watch.native };
   const runs = new RunBuilds({ catalog, store, log, buildRun: watched.buildRun });
-  const journals = { catalog, store, native: watched, runs, log, segmentBytes: config.segmentBytes };
+  const { segmentBytes } = config;
+  const room = await StoreRoom.measure(store.directory, segmentBytes);
+  const { headroomBytes } = room;
+  const access = new BaseAccess();
+  const journals = { catalog, store, access, native: watched, runs, log, segmentBytes, headroomBytes };
   const members: Members = new Members(journals, elapsedMs);
-  const points = new Points({ catalog, store, native: watched, journals: members, nowNs });
+  const points = new Points({ catalog, store, native: watched, journals: members, access, nowNs });
   const exports = new Exports({
     points,
     native: watched,
@@ -81,6 +96,8 @@ export async function runReceiver(
     store,
     sessions: new SessionStore(catalog, nowNs),
     points,
+    access,
+    room,
     buffers: new FrameBuffers(),
     native: watched,
     members,
@@ -88,14 +105,31 @@ export async function runReceiver(
     newMachine: () => new ReceiverSession(`afterimage ${version}`),
     helloMs: overrides.helloMs ?? HELLO_MS,
   });
+  const retention = new Retention({
+    catalog,
+    store,
+    members,
+    points,
+    access,
+    native: watched,
+    settings: (group) => retentionOf(config, group),
+    time: new RunningTime(catalog.windows, elapsedMs),
+    room,
+    segmentBytes,
+    roundMs: overrides.retentionMs ?? RETENTION_MS,
+    sleep: (ms) => sleep(ms),
+    atStage: overrides.atRollStage ?? (() => undefined),
+    log,
+  });
   const control = new RpcServer();
 
   const persisting = setInterval(() => members.refreshAll(), PERSIST_MS);
   try {
     await clearExportLeftovers(config.runDirectory, native.detachLoop, log);
     await members.openAll();
+    retention.start();
     const listen = formatAddress(await replication.listen(config.listen));
-    const status = { version, listen, store, catalog, members, exports, nowNs };
+    const status = { version, listen, store, catalog, members, exports, retention, nowNs };
     control.add(
       receiverControlService,
       controlHandlers({ ...status, points, recovery, stopping: signals.drain }),
@@ -113,6 +147,7 @@ export async function runReceiver(
     await replication.stop(GRACE_MS);
     await exports.stopAll();
     await control.stop(GRACE_MS);
+    await retention.stop();
     await runs.close();
     await watch.idle();
     clearInterval(persisting);

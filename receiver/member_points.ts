@@ -5,6 +5,7 @@ import { higher } from '../proto/watermarks.js';
 import { AfterimageError } from '../proto/errors.js';
 import { formatTime } from '../proto/time.js';
 import type { Catalog } from './catalog/catalog.js';
+import type { HeldWindow } from './catalog/held_windows.js';
 import type { MemberRow } from './catalog/members.js';
 import type { SegmentRow } from './catalog/segments.js';
 import { segmentInfo } from './journal/segment_row.js';
@@ -53,8 +54,10 @@ export class MemberPoints {
     return this.position(member, span, span.lastLsn);
   }
 
-  /** Errors: POINT_UNKNOWN for an LSN that was never received, or never used. */
+  /** Errors: POINT_EXPIRED before the window, POINT_UNKNOWN for an LSN that was never received, or never used. */
   async atLsn(member: MemberRow, lsn: bigint): Promise<MemberPosition> {
+    const held = this.held(member);
+    if (lsn < held.oldestLsn) throw expired(`LSN ${lsn} of ${member.host}`, held);
     const spans = this.spans(member).filter(({ grade }) => grade !== 'gap');
     const span =
       spans.find(({ firstLsn, lastLsn }) => firstLsn <= lsn && lsn <= lastLsn) ??
@@ -70,12 +73,13 @@ export class MemberPoints {
   }
 
   /**
-   * The last LSN with a time ≤ `timeNs`. Errors: POINT_UNKNOWN before the window or after what is known to be covered,
-   * POINT_AMBIGUOUS.
+   * The last LSN with a time ≤ `timeNs`. Errors: POINT_EXPIRED before the window, POINT_UNKNOWN before the first record
+   * or after what is known to be covered, POINT_AMBIGUOUS.
    */
   async atTime(member: MemberRow, timeNs: bigint): Promise<MemberPosition> {
     const spans = this.spans(member);
-    const ranges = this.ranges(member);
+    const held = this.held(member);
+    const ranges = this.ranges(member, held);
     const range = rangeAt(member, ranges, timeNs);
     const holds = ({ beginNs, endNs }: Span): boolean =>
       beginNs <= timeNs && (endNs === null || timeNs <= endNs);
@@ -88,13 +92,13 @@ export class MemberPoints {
         span !== undefined && found <= span.lastLsn
           ? span
           : spans.find(({ firstLsn, lastLsn }) => firstLsn <= found && found <= lastLsn);
-      if (own === undefined) throw outside(member, timeNs, spans);
+      if (own === undefined) throw outside(member, timeNs, spans, held);
       // The era may go on in the next generation: what lies behind the end of this span was lost, or never captured.
       const isBehind = own.endNs !== null && timeNs > own.endNs;
       const later = isBehind ? spans.slice(spans.indexOf(own) + 1).find(holds) : undefined;
       return this.position(member, later ?? own, found);
     }
-    if (span === undefined) throw outside(member, timeNs, spans);
+    if (span === undefined) throw outside(member, timeNs, spans, held);
     // Behind the last record of an era: covered, lost, or a time that never was since the clock was set forward.
     const isGap = span.grade === 'gap';
     const before = ranges.findLast(
@@ -143,18 +147,25 @@ export class MemberPoints {
   private spans(member: MemberRow): Span[] {
     return spansOf(readHistory(this.parts.catalog, member.uuid));
   }
-  private ranges(member: MemberRow): EraRange[] {
+  private held(member: MemberRow): HeldWindow {
+    return this.parts.catalog.windows.held(member.uuid);
+  }
+  /** The eras, from the oldest point on. */
+  private ranges(member: MemberRow, { oldestLsn, oldestTimeNs }: HeldWindow): EraRange[] {
     const { catalog } = this.parts;
     const eras = catalog.eras.eras(member.uuid);
     const last = catalog.segments.atOrBefore(member.uuid, NUMBER_MAX);
-    return eras.map((era, index) => {
+    return eras.flatMap((era, index) => {
       const next = eras[index + 1];
+      if (next !== undefined && next.firstLsn <= oldestLsn) return [];
       const isLast = next === undefined && last?.lastEra === era.era;
+      const isCut = era.firstLsn <= oldestLsn;
+      const beginNs = isCut ? oldestTimeNs : era.firstTimeNs;
       return {
-        firstLsn: era.firstLsn,
+        firstLsn: isCut ? oldestLsn + 1n : era.firstLsn,
         lastLsn: next === undefined ? NUMBER_MAX : next.firstLsn - 1n,
-        beginNs: era.firstTimeNs,
-        endNs: next?.previousTimeNs ?? (isLast ? last.lastTimeNs : era.firstTimeNs),
+        beginNs,
+        endNs: higher(beginNs, next?.previousTimeNs ?? (isLast ? last.lastTimeNs : era.firstTimeNs)),
       };
     });
   }
@@ -180,8 +191,23 @@ function overlaps({ grade, firstLsn, lastLsn }: Span, range: EraRange): boolean 
   return grade !== 'gap' && firstLsn <= range.lastLsn && lastLsn >= range.firstLsn - 1n;
 }
 
-function outside(member: MemberRow, timeNs: bigint, spans: readonly Span[]): AfterimageError {
+function expired(what: string, { oldestLsn, oldestTimeNs }: HeldWindow): AfterimageError {
+  return new AfterimageError(
+    'POINT_EXPIRED',
+    `${what} is older than what is held: the oldest point is LSN ${oldestLsn}, ${formatTime(oldestTimeNs)}`,
+  );
+}
+
+function outside(
+  member: MemberRow,
+  timeNs: bigint,
+  spans: readonly Span[],
+  held: HeldWindow,
+): AfterimageError {
   const begin = spans[0]?.beginNs;
+  if (held.oldestLsn > 0n && timeNs < held.oldestTimeNs) {
+    return expired(`${formatTime(timeNs)} at ${member.host}`, held);
+  }
   const end = spans.at(-1)?.endNs;
   const known =
     begin === undefined

@@ -2,10 +2,11 @@
  * Recovery points: from what a user writes to what the addon opens. A point is a position in every member of the
  * group; with several members they are brought together by time.
  */
-import type { PointOptions, PointTile } from '../native/index.js';
+import type { BlockDevice, PointOptions, PointTile } from '../native/index.js';
 import type { Grade } from '../proto/control.js';
 import { AfterimageError } from '../proto/errors.js';
 import { formatTime } from '../proto/time.js';
+import type { BaseAccess, Release } from './base_access.js';
 import type { Catalog } from './catalog/catalog.js';
 import type { GroupRow, MemberRow } from './catalog/members.js';
 import type { VolumeRow } from './catalog/volumes.js';
@@ -25,7 +26,21 @@ export interface ResolvedPoint {
 /** One volume at a point. */
 export interface VolumePoint {
   volume: VolumeRow;
-  options: PointOptions;
+  /** Bytes. */
+  size: bigint;
+  lsn: bigint;
+  /** Errors: those of openPoint. */
+  open(): Promise<BlockDevice>;
+}
+/** Volumes that can be opened, and what is open of them read, until the release is called. */
+export interface HeldPoint {
+  volumes: VolumePoint[];
+  release: Release;
+}
+/** A device to be closed, and then the point that it shows to be let go of. */
+export interface HeldDevice {
+  device: BlockDevice;
+  release: Release;
 }
 
 /** The journal's side of it. */
@@ -37,6 +52,8 @@ export interface Journals {
 }
 export interface PointsParts extends MemberPointsParts {
   journals: Journals;
+  access: BaseAccess;
+  native: MemberPointsParts['native'] & { openPoint(options: PointOptions): Promise<BlockDevice> };
   nowNs: () => bigint;
 }
 
@@ -57,18 +74,17 @@ export class Points {
 
   /**
    * What `text` means in the group `name`. Errors: POINT_INVALID, GROUP_UNKNOWN, CHECKPOINT_UNKNOWN, POINT_UNKNOWN,
-   * POINT_AMBIGUOUS, and POINT_GRADE when it is not `ordered`, unless forced.
+   * POINT_EXPIRED, POINT_AMBIGUOUS, and POINT_GRADE when it is not `ordered`, unless forced.
    */
   async resolve(name: string, text: string, force: boolean): Promise<ResolvedPoint> {
     const syntax = parsePoint(text);
     const group = groupNamed(this.parts.catalog, name);
     const members = this.parts.catalog.members.members(group.uuid);
     for (const member of members) this.parts.journals.refresh(member.uuid);
-    const { position: first, timeNs } = await this.named(group, members, syntax);
-    const positions: ResolvedPoint['positions'] = [first];
-    for (const member of members) {
-      if (member.uuid !== first.member.uuid) positions.push(await this.members.atTime(member, timeNs));
-    }
+    const uuids = members.map(({ uuid }) => uuid);
+    const { positions, timeNs } = await this.parts.access.whileOpening(uuids, () =>
+      this.positions(group, members, syntax),
+    );
     const worst = positions.reduce((left, right) =>
       GRADES.indexOf(right.grade) > GRADES.indexOf(left.grade) ? right : left,
     );
@@ -83,11 +99,33 @@ export class Points {
     return { group, positions, text: lastingText(positions, syntax, timeNs), grade: worst.grade };
   }
 
+  private async positions(
+    group: GroupRow,
+    members: MemberRow[],
+    syntax: PointSyntax,
+  ): Promise<{ positions: ResolvedPoint['positions']; timeNs: bigint }> {
+    const { position: first, timeNs } = await this.named(group, members, syntax);
+    const positions: ResolvedPoint['positions'] = [first];
+    for (const member of members) {
+      if (member.uuid !== first.member.uuid) positions.push(await this.members.atTime(member, timeNs));
+    }
+    return { positions, timeNs };
+  }
+
+  /** The LSN at which a member joins the instant `timeNs`. Errors: as MemberPoints.atTime. */
+  async lsnAt(member: MemberRow, timeNs: bigint): Promise<bigint> {
+    const found = await this.parts.access.whileOpening([member.uuid], () =>
+      this.members.atTime(member, timeNs),
+    );
+    return found.lsn;
+  }
+
   /**
-   * The volumes of the group at the point, or those named. Errors: VOLUME_UNKNOWN, BASE_MISSING, and POINT_UNKNOWN when
-   * the point is older than a volume's base.
+   * The volumes of the group at the point, or those named, held for `who` ("export 78005a11"). Errors: VOLUME_UNKNOWN,
+   * BASE_MISSING, POINT_EXPIRED when the window has moved on meanwhile, and POINT_UNKNOWN when the point is older than a
+   * volume's base.
    */
-  volumes({ group, positions }: ResolvedPoint, names: readonly string[]): VolumePoint[] {
+  volumes({ group, positions }: ResolvedPoint, names: readonly string[], who: string): HeldPoint {
     const found = positions.flatMap((position) => this.volumesOf(position));
     for (const name of names) {
       if (!found.some(({ volume }) => volume.name === name)) {
@@ -99,14 +137,52 @@ export class Points {
       }
     }
     const wanted = names.length === 0 ? found : found.filter(({ volume }) => names.includes(volume.name));
-    return wanted.map(({ volume, size, position }) => ({
+    const volumes = wanted.map(({ volume, size, position: { member, lsn } }) => ({
       volume,
-      options: this.options(volume, size, position.member, position.lsn),
+      size,
+      lsn: this.options(volume, size, member, lsn).lsn,
+      open: () => this.open(volume, size, member, lsn),
     }));
+    // In the same turn as options() has seen that it is there.
+    const releases = positions.map(({ member, lsn }) => this.parts.access.hold(member.uuid, lsn, who));
+    return { volumes, release: () => releases.forEach((release) => release()) };
   }
 
-  /** One volume after the records up to `lsn`. Errors: BASE_MISSING, POINT_UNKNOWN before its base. */
-  options(volume: VolumeRow, size: bigint, member: MemberRow, lsn: bigint): PointOptions {
+  /** One volume after the records up to `lsn`, held for `who`. Errors: as options() and openPoint. */
+  async hold(
+    volume: VolumeRow,
+    size: bigint,
+    member: MemberRow,
+    lsn: bigint,
+    who: string,
+  ): Promise<HeldDevice> {
+    const release = this.parts.access.hold(member.uuid, lsn, who);
+    try {
+      return { device: await this.open(volume, size, member, lsn), release };
+    } catch (thrown) {
+      release();
+      throw thrown;
+    }
+  }
+
+  private open(volume: VolumeRow, size: bigint, member: MemberRow, lsn: bigint): Promise<BlockDevice> {
+    const { access, native, catalog } = this.parts;
+    return access.whileOpening([member.uuid], () => {
+      // As it is now: the base may have moved, up to the point, since the point was asked for.
+      const row = catalog.volumes.volumeWithUuid(volume.uuid) ?? volume;
+      return native.openPoint(this.options(row, size, member, lsn));
+    });
+  }
+
+  /** Errors: BASE_MISSING, POINT_EXPIRED before the window, POINT_UNKNOWN before the base. */
+  private options(volume: VolumeRow, size: bigint, member: MemberRow, lsn: bigint): PointOptions {
+    const { oldestLsn } = this.parts.catalog.windows.held(member.uuid);
+    if (lsn < oldestLsn) {
+      throw new AfterimageError(
+        'POINT_EXPIRED',
+        `LSN ${lsn} of ${member.host} is older than what is held: the oldest point is LSN ${oldestLsn}`,
+      );
+    }
     if (volume.baseState !== 'BASE_COMPLETE') {
       throw new AfterimageError('BASE_MISSING', `the initial sync of ${volume.name} is not complete`);
     }

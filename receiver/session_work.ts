@@ -2,7 +2,6 @@
  * What a session wants done, once its member is known: each method carries out one action of the session machine
  * (session_events.ts) and returns the event that answers it. Errors are thrown with their code.
  */
-import type { BlockDevice, PointOptions } from '../native/index.js';
 import { AfterimageError } from '../proto/errors.js';
 import type {
   Checkpoint,
@@ -14,7 +13,8 @@ import type {
 } from '../proto/replication.js';
 import { formatUuid } from '../proto/uuid.js';
 import type { Log } from '../service/log.js';
-import { BaseImages, type BaseImagesParts } from './base_images.js';
+import type { BaseAccess } from './base_access.js';
+import { BaseImages, type BaseImagesParts, type BaseRoom } from './base_images.js';
 import { BlockHashes } from './block_hashes.js';
 import type { Catalog } from './catalog/catalog.js';
 import type { Coverage, MemberRow } from './catalog/members.js';
@@ -22,7 +22,7 @@ import type { FrameBuffers } from './frame_buffers.js';
 import { recordDamage } from './journal/damage_record.js';
 import { segmentVolumes } from './journal/opening.js';
 import type { Member } from './members.js';
-import type { Points } from './points.js';
+import type { HeldDevice, Points } from './points.js';
 import type { ReceiverAction, ReceiverEvent, StoredPosition } from './session_events.js';
 import type { SessionStore } from './session_store.js';
 import type { Store } from './store.js';
@@ -34,7 +34,9 @@ export interface SessionWorkParts {
   points: Points;
   buffers: FrameBuffers;
   log: Log;
-  native: BaseImagesParts & { openPoint(options: PointOptions): Promise<BlockDevice> };
+  access: BaseAccess;
+  room: BaseRoom;
+  native: BaseImagesParts;
 }
 type Action<Type extends ReceiverAction['type']> = Extract<ReceiverAction, { type: Type }>;
 
@@ -50,8 +52,8 @@ export class SessionWork {
     readonly member: Member,
     hashKey: Buffer,
   ) {
-    this.bases = new BaseImages(parts.native);
-    this.hashes = new BlockHashes(hashKey, (options) => parts.native.openPoint(options));
+    this.bases = new BaseImages(parts.native, parts.room);
+    this.hashes = new BlockHashes(hashKey);
   }
 
   /**
@@ -127,6 +129,7 @@ export class SessionWork {
     await this.hashes.close();
     await this.bases.close();
     this.coverage = null;
+    await this.parts.access.stopRoll(uuid);
     journal.persist();
     sessions.beginGeneration(uuid, begin, journal.durableLsn);
     const volumes = segmentVolumes(catalog, uuid, begin.generation);
@@ -166,8 +169,9 @@ export class SessionWork {
   async hash(action: Action<'hash'>): Promise<ReceiverEvent> {
     const { points, sessions } = this.parts;
     const volume = sessions.volume(this.row.uuid, action.volume);
-    const options = (): PointOptions => points.options(volume, volume.size, this.row, action.beforeLsn - 1n);
-    return { type: 'hashed', id: action.id, hashes: await this.hashes.hash(action.volume, options, action) };
+    const open = (): Promise<HeldDevice> =>
+      points.hold(volume, volume.size, this.row, action.beforeLsn - 1n, `the sync of ${volume.name}`);
+    return { type: 'hashed', id: action.id, hashes: await this.hashes.hash(action.volume, open, action) };
   }
 
   keepCheckpoint({ requestId, name, lsn, timeNs }: Checkpoint): ReceiverEvent {
@@ -179,7 +183,7 @@ export class SessionWork {
     }
     // A checkpoint that outlives a crash has what it names in the catalog too.
     this.member.journal.persist();
-    checkpoints.add({ group, name, member, lsn, timeNs, consistency: 'crash' });
+    checkpoints.add({ group, name, member, lsn, timeNs, consistency: 'crash', pinned: false });
     return { type: 'checkpointKept', requestId };
   }
 

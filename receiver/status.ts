@@ -1,5 +1,4 @@
 /** What `afterimage status` shows of a receiver. */
-import { statfs } from 'node:fs/promises';
 import type { GroupStatus, ProtectionState, ReceiverStatus, VolumeStatus } from '../proto/control.js';
 import type { Heartbeat } from '../proto/replication.js';
 import type { Catalog } from './catalog/catalog.js';
@@ -8,7 +7,8 @@ import type { VolumeRow } from './catalog/volumes.js';
 import type { Exports } from './exports.js';
 import type { Member, Members } from './members.js';
 import type { Store } from './store.js';
-import { named } from '../service/system_errors.js';
+import type { Retention } from './retention/retention.js';
+import { freeBytes } from './store_room.js';
 import { readHistory, spansOf, type Span } from './timeline.js';
 
 export interface StatusParts {
@@ -19,17 +19,18 @@ export interface StatusParts {
   catalog: Catalog;
   members: Members;
   exports: Exports;
+  retention: Retention;
   nowNs: () => bigint;
 }
 
 export async function receiverStatus(parts: StatusParts): Promise<ReceiverStatus> {
   const { version, listen, store, catalog, members, exports } = parts;
-  const { bavail, bsize } = await named(statfs(store.directory, { bigint: true }), store.directory);
+  const storeBytesFree = await freeBytes(store.directory);
   members.refreshAll();
   return {
     version,
     store: store.directory,
-    storeBytesFree: bavail * bsize,
+    storeBytesFree,
     listen,
     groups: catalog.members
       .groups()
@@ -39,7 +40,7 @@ export async function receiverStatus(parts: StatusParts): Promise<ReceiverStatus
 }
 
 function memberStatus(
-  { catalog, members, nowNs }: StatusParts,
+  { catalog, members, retention, nowNs }: StatusParts,
   group: GroupRow,
   row: MemberRow,
 ): GroupStatus {
@@ -49,6 +50,7 @@ function memberStatus(
   const ordered = spans.filter(({ grade }) => grade === 'ordered');
   const { state, detail } = stateOf(member, members.fault(row.uuid) ?? '', spans);
   const totals = catalog.segments.totals(row.uuid);
+  const { windowNs, floorNs, bytesMax } = retention.settings(group.name);
   return {
     name: group.name,
     uuid: group.uuid,
@@ -72,6 +74,11 @@ function memberStatus(
     windowEndNs: ordered.at(-1)?.endNs ?? 0n,
     throughputBytesPerSecond: member?.received.bytesPerSecond() ?? 0n,
     records: totals.records,
+    oldestLsn: spans.find(({ grade }) => grade !== 'gap')?.firstLsn ?? 0n,
+    retentionWindowNs: windowNs,
+    retentionFloorNs: floorNs,
+    journalBytesMax: bytesMax ?? 0n,
+    retentionHeldBy: retention.heldBy(row.uuid),
     volumes: catalog.volumes.volumes(row.uuid).map((volume) => volumeStatus(catalog, volume, state)),
   };
 }

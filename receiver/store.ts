@@ -4,6 +4,7 @@
  *   store.json                                              identity and version of this layout
  *   lock                                                    held by the receiver that runs on it
  *   catalog.sqlite                                          receiver/catalog/
+ *   reserve                                                 room that is set aside (store_room.ts)
  *   scratch/                                                overlays of writable exports, gone with them
  *   groups/<group>/<member>/journal/<first LSN>.seg|.run    docs/FORMAT.md
  *   groups/<group>/<member>/base/<volume>.img               docs/FORMAT.md
@@ -128,6 +129,10 @@ export function segmentName(firstLsn: bigint): string {
 /** The first LSN in a segment's name, or null when it is not one. */
 export function segmentFirstLsn(fileName: string): bigint | null {
   return /^\d{20}\.seg$/.test(fileName) ? BigInt(fileName.slice(0, LSN_DIGITS)) : null;
+}
+/** The first LSN of the segment that a file of the journal belongs to: the segment itself, its run, or what became of them. */
+export function fileFirstLsn(fileName: string): bigint | null {
+  return /^\d{20}\.(seg|run)(\.|$)/.test(fileName) ? BigInt(fileName.slice(0, LSN_DIGITS)) : null;
 }
 /** The run of the segment in `segmentFile`. */
 export function runFile(segmentFile: string): string {

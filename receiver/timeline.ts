@@ -12,6 +12,7 @@ import { higher } from '../proto/watermarks.js';
 import type { Catalog } from './catalog/catalog.js';
 import type { DamageRow } from './catalog/damage.js';
 import type { GenerationRow, GenerationVolumeRow } from './catalog/generations.js';
+import type { HeldWindow } from './catalog/held_windows.js';
 import { NOT_COVERED } from './catalog/members.js';
 import { coveredTime } from './coverage.js';
 import { NUMBER_MAX } from './session_limits.js';
@@ -48,6 +49,8 @@ export interface MemberHistory {
   damage: readonly DamageHistory[];
   /** Up to when the newest generation is covered behind its last record; 0n: no further. */
   coveredTimeNs: bigint;
+  /** What retention has left of it. */
+  held: HeldWindow;
 }
 
 /** The member's history as the catalog has it now: a few rows a generation, however long its journal is. */
@@ -56,18 +59,22 @@ export function readHistory(catalog: Catalog, member: string): MemberHistory {
   const generations = catalog.generations.generations(member);
   const newest = generations.at(-1);
   const coverage = catalog.members.member(member)?.coverage ?? NOT_COVERED;
+  const held = catalog.windows.held(member);
   return {
     generations: generations.map((row, index) => {
       const next = generations[index + 1];
       const first = segments.atOrAfter(member, row.firstLsn);
       const last = segments.atOrBefore(member, next === undefined ? NUMBER_MAX : next.firstLsn - 1n);
       const isOwn = first?.generation === row.generation && last?.generation === row.generation;
+      // The oldest point stands for the records before it, whose segments are in the bases.
+      const { oldestLsn, oldestTimeNs } = held;
+      const holdsOldest = oldestLsn >= row.firstLsn && (next === undefined || oldestLsn < next.firstLsn);
       return {
         ...row,
         volumes: catalog.generations.volumes(member, row.generation),
-        durableLsn: isOwn ? last.lastLsn : row.firstLsn - 1n,
-        firstTimeNs: isOwn ? first.firstTimeNs : null,
-        lastTimeNs: isOwn ? last.lastTimeNs : null,
+        durableLsn: isOwn ? last.lastLsn : holdsOldest ? oldestLsn : row.firstLsn - 1n,
+        firstTimeNs: holdsOldest ? oldestTimeNs : isOwn ? first.firstTimeNs : null,
+        lastTimeNs: isOwn ? last.lastTimeNs : holdsOldest ? oldestTimeNs : null,
       };
     }),
     damage: catalog.damage.damage(member).map((row) => {
@@ -76,11 +83,12 @@ export function readHistory(catalog: Catalog, member: string): MemberHistory {
     }),
     coveredTimeNs:
       newest === undefined ? 0n : coveredTime(coverage, newest.firstLsn, catalog.eras.eras(member)),
+    held,
   };
 }
 
 /** Ascending in LSN and, but for clock steps, in time. */
-export function spansOf({ generations, damage, coveredTimeNs }: MemberHistory): Span[] {
+export function spansOf({ generations, damage, coveredTimeNs, held }: MemberHistory): Span[] {
   const spans: Span[] = [];
   generations.forEach((generation, index) => {
     const next = generations[index + 1] ?? null;
@@ -97,7 +105,19 @@ export function spansOf({ generations, damage, coveredTimeNs }: MemberHistory): 
       reason: generation.endReason === '' ? (next?.reason ?? '') : generation.endReason,
     });
   });
-  return spans;
+  return heldSpans(spans, held);
+}
+
+/** `spans` from the oldest point on, with which the first one then begins. */
+function heldSpans(spans: Span[], { oldestLsn, oldestTimeNs }: HeldWindow): Span[] {
+  const index = spans.findIndex(
+    ({ grade, firstLsn, lastLsn }) => grade !== 'gap' && firstLsn <= oldestLsn && oldestLsn <= lastLsn,
+  );
+  const span = spans[index];
+  if (oldestLsn === 0n || span === undefined) return spans;
+  const beginNs = higher(span.beginNs, oldestTimeNs);
+  const endNs = span.endNs === null ? null : higher(span.endNs, beginNs);
+  return [{ ...span, firstLsn: oldestLsn, beginNs, endNs }, ...spans.slice(index + 1)];
 }
 
 /** The spans of one generation, without the gap behind it. */

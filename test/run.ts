@@ -66,14 +66,14 @@ function fuzzSteps(): Step[] {
 const steps: Step[] = [
   { name: 'lint', minutesMax: 6, command: 'scripts/lint', args: [], count: single },
   { name: 'native', minutesMax: 8, command: 'scripts/test-native', args: ['plain'], count: doctest },
-  tapStep('unit', 6, ['proto', 'native-door', 'service', 'agent', 'receiver', 'cli', 'house', 'replay'], 2),
+  tapStep('unit', 8, ['proto', 'native-door', 'service', 'agent', 'receiver', 'cli', 'house', 'replay'], 2),
   tapStep('sim', 5, ['sim'], 1),
   { name: 'asan', minutesMax: 12, command: 'scripts/test-native', args: ['asan'], count: doctest },
   ...fuzzSteps(),
   { name: 'tsan', minutesMax: 12, command: 'scripts/test-native', args: ['tsan'], count: doctest },
   tapStep('power-loss', 5, ['fault', 'power_loss'], 1),
   // One at a time: scenarios attach devices and measure nothing, but each fills both cores.
-  tapStep('scenario', 12, ['scenario'], 1),
+  tapStep('scenario', 14, ['scenario'], 1),
   { name: 'demo', minutesMax: 8, command: 'node', args: ['dist/test/scenario/demo.js'], count: demo },
   { name: 'mutants', minutesMax: 12, command: 'scripts/mutants', args: ['--quick'], count: single },
   { name: 'bench', minutesMax: 6, command: 'node', args: ['dist/bench/main.js', '--quick'], count: single },

@@ -9,6 +9,7 @@
 #include "binding/frontend_object.h"
 #include "binding/journal_object.h"
 #include "binding/process.h"
+#include "binding/roll_forward_object.h"
 
 namespace {
 
@@ -20,6 +21,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   DirtyLogObject::define(env, exports);
   define_frontends(env, exports);
   define_journal(env, exports);
+  define_roll_forward(env, exports);
   define_bytes(env, exports);
   define_process(env, exports);
   return exports;

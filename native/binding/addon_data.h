@@ -12,6 +12,7 @@ struct AddonData {
   Napi::FunctionReference nbd_server;
   Napi::FunctionReference fuse_server;
   Napi::FunctionReference journal_writer;
+  Napi::FunctionReference roll_forward;
 
   static AddonData& of(Napi::Env env) { return *env.GetInstanceData<AddonData>(); }
 };

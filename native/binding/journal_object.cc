@@ -8,6 +8,7 @@
 #include "binding/addon_data.h"
 #include "binding/async.h"
 #include "binding/device_object.h"
+#include "binding/roll_forward_object.h"
 #include "binding/values.h"
 #include "device/point_in_time_device.h"
 #include "journal/journal_writer.h"
@@ -213,6 +214,7 @@ Napi::Value open_journal(const Napi::CallbackInfo& info) {
   options.group = get_uuid(object, "group");
   options.member = get_uuid(object, "member");
   options.segment_bytes = get_u64(object, "segmentBytes");
+  options.headroom_bytes = get_u64(object, "headroomBytes");
   const auto at = object.Get("position").As<Napi::Object>();
   JournalWriter::Position position;
   position.epoch = get_u64(at, "epoch");
@@ -287,26 +289,9 @@ Napi::Value find_time(const Napi::CallbackInfo& info) {
 
 Napi::Value open_point(const Napi::CallbackInfo& info) {
   using Device = std::shared_ptr<BlockDevice>;
-  const auto object = info[0].As<Napi::Object>();
-  PointSource source;
-  source.base_path = get_string(object, "basePath");
-  source.size = get_u64(object, "size");
-  source.block_size = get_u32(object, "blockSize");
-  const uint32_t volume = get_u32(object, "volume");
-  if (volume > kVolumeNumberMax) throw Napi::RangeError::New(info.Env(), "volume number beyond its limit");
-  source.volume = static_cast<uint16_t>(volume);
-  source.lsn = get_u64(object, "lsn");
-  const auto tiles = object.Get("tiles").As<Napi::Array>();
-  for (uint32_t i = 0; i < tiles.Length(); ++i) {
-    const auto tile = tiles.Get(i).As<Napi::Object>();
-    const Napi::Value run = tile.Get("run");
-    source.tiles.push_back({.segment = to_segment(tile.Get("segment").As<Napi::Object>()),
-                            .run_path = run.IsNull() ? "" : to_string(run, "run"),
-                            .is_after_hole = get_bool(tile, "isAfterHole")});
-  }
   return run_async<Device>(
       info.Env(),
-      [source = std::move(source)]() -> Result<Device> {
+      [source = to_point_source(info[0])]() -> Result<Device> {
         auto device = PointInTimeDevice::open(source);
         if (!device.ok()) return device.error();
         return Device(std::move(*device));
@@ -317,6 +302,27 @@ Napi::Value open_point(const Napi::CallbackInfo& info) {
 }
 
 }  // namespace
+
+PointSource to_point_source(const Napi::Value& value) {
+  const auto object = value.As<Napi::Object>();
+  PointSource source;
+  source.base_path = get_string(object, "basePath");
+  source.size = get_u64(object, "size");
+  source.block_size = get_u32(object, "blockSize");
+  const uint32_t volume = get_u32(object, "volume");
+  if (volume > kVolumeNumberMax) throw Napi::RangeError::New(value.Env(), "volume number beyond its limit");
+  source.volume = static_cast<uint16_t>(volume);
+  source.lsn = get_u64(object, "lsn");
+  const auto tiles = object.Get("tiles").As<Napi::Array>();
+  for (uint32_t i = 0; i < tiles.Length(); ++i) {
+    const auto tile = tiles.Get(i).As<Napi::Object>();
+    const Napi::Value run = tile.Get("run");
+    source.tiles.push_back({.segment = to_segment(tile.Get("segment").As<Napi::Object>()),
+                            .run_path = run.IsNull() ? "" : to_string(run, "run"),
+                            .is_after_hole = get_bool(tile, "isAfterHole")});
+  }
+  return source;
+}
 
 void define_journal(Napi::Env env, Napi::Object exports) {
   WriterObject::define(env);

@@ -200,6 +200,25 @@ Errno PointInTimeDevice::allocation_of_base(const Stretch& stretch,
   return 0;
 }
 
+Errno PointInTimeDevice::journaled(uint64_t offset, uint64_t length,
+                                   std::vector<Journaled>* stretches) const {
+  if (const Errno error = check_range(size_, offset, length, EINVAL)) return error;
+  stretches->clear();
+  Resolved resolved;
+  if (const Errno error = resolve(offset / kSectorBytes, length / kSectorBytes, &resolved)) return error;
+  std::sort(resolved.entries.begin(), resolved.entries.end(),
+            [](const RunEntry& a, const RunEntry& b) { return a.start < b.start; });
+  for (const RunEntry& entry : resolved.entries) {
+    const Journaled next{entry.start * kSectorBytes, uint64_t{entry.length} * kSectorBytes, entry.is_zero()};
+    if (!stretches->empty() && stretches->back().is_zero == next.is_zero &&
+        stretches->back().offset + stretches->back().length == next.offset)
+      stretches->back().length += next.length;
+    else
+      stretches->push_back(next);
+  }
+  return 0;
+}
+
 Errno PointInTimeDevice::allocation(uint64_t offset, uint64_t length,
                                     std::vector<AllocationExtent>* extents) {
   if (const Errno error = check_range(size_, offset, length, EINVAL)) return error;

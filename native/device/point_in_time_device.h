@@ -58,6 +58,16 @@ class PointInTimeDevice final : public BlockDevice {
   /// Holes of the base and zero extents are holes that read as zeroes; all else is data.
   Errno allocation(uint64_t offset, uint64_t length, std::vector<AllocationExtent>* extents) override;
 
+  /// A stretch of bytes that records set: what it holds is not the base's.
+  struct Journaled {
+    uint64_t offset;
+    uint64_t length;
+    bool is_zero;
+  };
+  /// Those within [offset, offset + length), both multiples of kSectorBytes, ascending, neighbours of a kind
+  /// joined.
+  Errno journaled(uint64_t offset, uint64_t length, std::vector<Journaled>* stretches) const;
+
  private:
   struct Stretch {  // of sectors
     uint64_t start;

@@ -86,7 +86,7 @@ Outcome JournalWriter::open_at(const Position& position, const SegmentInfo* tail
       found.generation != position.generation || found.last_lsn != position.last_lsn ||
       found.link != position.link)
     return Error{"JOURNAL_IO", tail->path + " does not end at the position given"};
-  auto segment = SegmentAppender::reopen(file_, found, options_.segment_bytes);
+  auto segment = SegmentAppender::reopen(file_, found, {options_.segment_bytes, options_.headroom_bytes});
   if (segment.ok()) {
     segment_ = std::move(*segment);
   } else if (std::strcmp(segment.error().code, "JOURNAL_FULL") == 0) {
@@ -302,7 +302,8 @@ Outcome JournalWriter::begin_segment() {
   std::copy(volumes.begin(), volumes.end(), header.volumes);
   if (volumes.empty()) return Error{"RECORD_INVALID", "frame: of a generation whose volumes are not known"};
   header.header_crc32c = crc32c(&header, offsetof(SegmentHeader, header_crc32c));
-  auto created = SegmentAppender::create(file_, options_.directory, header, options_.segment_bytes);
+  auto created = SegmentAppender::create(file_, options_.directory, header,
+                                         {options_.segment_bytes, options_.headroom_bytes});
   if (!created.ok()) return created.error();
   segment_ = std::move(*created);
   return Nothing{};

@@ -33,6 +33,7 @@ class JournalWriter {
     Uuid group{};
     Uuid member{};
     uint64_t segment_bytes = kSegmentBytesDefault;  // kSegmentBytesMin…kSegmentBytesMax
+    uint64_t headroom_bytes = 0;                    // as SegmentRoom
     JournalFile* file = nullptr;                    // null: the system's; else outlives the writer
   };
   struct Position {  // what must come next

@@ -1,6 +1,7 @@
 #include "journal/segment_appender.h"
 
 #include <fcntl.h>
+#include <sys/statvfs.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -22,14 +23,14 @@ Error journal_error(const std::string& what, Errno error) {
 Result<std::unique_ptr<SegmentAppender>> SegmentAppender::create(JournalFile* file,
                                                                  const std::string& directory,
                                                                  const SegmentHeader& header,
-                                                                 uint64_t segment_bytes) {
+                                                                 const SegmentRoom& room) {
   const std::string path = segment_path(directory, header.first_lsn);
   const auto left_behind = scan_segment(path, false);
   const bool is_garbage = left_behind.ok() ? left_behind->info.frames == 0
                                            : std::string_view(left_behind.error().code) == "SEGMENT_CORRUPT";
   if (is_garbage) ::unlink(path.c_str());
 
-  std::unique_ptr<SegmentAppender> appender(new SegmentAppender(file, segment_bytes));
+  std::unique_ptr<SegmentAppender> appender(new SegmentAppender(file, room));
   appender->directory_.reset(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!appender->directory_) return journal_error("open " + directory, errno);
   appender->fd_.reset(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
@@ -57,8 +58,8 @@ Result<std::unique_ptr<SegmentAppender>> SegmentAppender::create(JournalFile* fi
 }
 
 Result<std::unique_ptr<SegmentAppender>> SegmentAppender::reopen(JournalFile* file, const SegmentInfo& tail,
-                                                                 uint64_t segment_bytes) {
-  std::unique_ptr<SegmentAppender> appender(new SegmentAppender(file, segment_bytes));
+                                                                 const SegmentRoom& room) {
+  std::unique_ptr<SegmentAppender> appender(new SegmentAppender(file, room));
   appender->info_ = tail;
   appender->info_.sealed = false;
   const std::string directory = directory_of(tail.path);
@@ -81,11 +82,18 @@ Result<std::unique_ptr<SegmentAppender>> SegmentAppender::reopen(JournalFile* fi
 }
 
 bool SegmentAppender::fits(uint64_t frame_bytes) const {
-  return info_.bytes + frame_bytes + kUnusedBytesMin <= segment_bytes_;
+  return info_.bytes + frame_bytes + kUnusedBytesMin <= room_.segment_bytes;
 }
 
 Errno SegmentAppender::preallocate() {
-  return file_->fallocate(fd_.get(), 0, std::max(segment_bytes_, info_.bytes + kUnusedBytesMin));
+  const uint64_t bytes = std::max(room_.segment_bytes, info_.bytes + kUnusedBytesMin);
+  if (room_.headroom_bytes > 0) {
+    struct statvfs found {};
+    if (::fstatvfs(fd_.get(), &found) != 0) return errno;
+    const uint64_t free_bytes = uint64_t{found.f_bavail} * found.f_frsize;
+    if (free_bytes < room_.headroom_bytes + (bytes - info_.bytes)) return ENOSPC;
+  }
+  return file_->fallocate(fd_.get(), 0, bytes);
 }
 
 Errno SegmentAppender::write_fully(std::vector<iovec> pieces, uint64_t offset) {

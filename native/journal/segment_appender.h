@@ -18,18 +18,26 @@
 
 namespace afterimage {
 
+struct SegmentRoom {
+  uint64_t segment_bytes = kSegmentBytesDefault;
+  /// What the file system must have left when a segment was allocated, or it counts as full: for those who
+  /// shorten history then, and for the catalog.
+  uint64_t headroom_bytes = 0;
+};
+
 class SegmentAppender {
  public:
   /// Preallocates the file and makes it and its name durable. What a crash left behind under this name
   /// is replaced if it has no frames, or no header by which any could be read; else it is JOURNAL_IO. Errors:
   /// JOURNAL_FULL, JOURNAL_IO.
   static Result<std::unique_ptr<SegmentAppender>> create(JournalFile* file, const std::string& directory,
-                                                         const SegmentHeader& header, uint64_t segment_bytes);
+                                                         const SegmentHeader& header,
+                                                         const SegmentRoom& room);
   /// Goes on behind tail.bytes. What lies there is cut off first and never seen again; what lies before is
   /// made durable, because a crash may have left it in the page cache only. Errors: JOURNAL_FULL (then the
   /// segment is sealed), JOURNAL_IO.
   static Result<std::unique_ptr<SegmentAppender>> reopen(JournalFile* file, const SegmentInfo& tail,
-                                                         uint64_t segment_bytes);
+                                                         const SegmentRoom& room);
 
   bool fits(uint64_t frame_bytes) const;
   /// Appends `frames` (their bytes in `pieces`, which is used up) and makes them durable. On failure none of
@@ -45,12 +53,12 @@ class SegmentAppender {
   const SegmentInfo& info() const { return info_; }  // of what is durable
 
  private:
-  SegmentAppender(JournalFile* file, uint64_t segment_bytes) : file_(file), segment_bytes_(segment_bytes) {}
+  SegmentAppender(JournalFile* file, const SegmentRoom& room) : file_(file), room_(room) {}
   Errno write_fully(std::vector<iovec> pieces, uint64_t offset);
   Errno preallocate();
 
   JournalFile* file_;
-  uint64_t segment_bytes_;
+  SegmentRoom room_;
   SegmentInfo info_;
   Fd fd_;
   Fd directory_;

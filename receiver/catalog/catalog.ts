@@ -12,6 +12,7 @@ import { openDatabase, type CatalogDatabase } from './database.js';
 import { DoubtTable } from './doubts.js';
 import { EraTable } from './eras.js';
 import { GenerationTable } from './generations.js';
+import { HeldWindowTable } from './held_windows.js';
 import { MemberTable } from './members.js';
 import { SegmentTable } from './segments.js';
 import { VolumeTable } from './volumes.js';
@@ -25,6 +26,7 @@ export class Catalog {
   readonly checkpoints: CheckpointTable;
   readonly damage: DamageTable;
   readonly doubts: DoubtTable;
+  readonly windows: HeldWindowTable;
 
   private constructor(private readonly database: CatalogDatabase) {
     this.members = new MemberTable(database);
@@ -35,6 +37,7 @@ export class Catalog {
     this.checkpoints = new CheckpointTable(database);
     this.damage = new DamageTable(database);
     this.doubts = new DoubtTable(database);
+    this.windows = new HeldWindowTable(database);
   }
 
   /** Errors: STORE_VERSION, STORE_INVALID. */

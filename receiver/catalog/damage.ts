@@ -15,6 +15,7 @@ export interface DamageRow {
 export class DamageTable {
   private readonly insert: Statement<[DamageRow]>;
   private readonly selectAll: Statement<[string], DamageRow>;
+  private readonly remove: Statement<[string, bigint]>;
 
   constructor(database: CatalogDatabase) {
     this.insert = database.prepare(`
@@ -23,6 +24,7 @@ export class DamageTable {
     this.selectAll = database.prepare(`
       SELECT member, first_lsn AS firstLsn, last_lsn AS lastLsn, found_generation AS foundGeneration, reason
       FROM damage WHERE member = ? ORDER BY first_lsn`);
+    this.remove = database.prepare('DELETE FROM damage WHERE member = ? AND found_generation < ?');
   }
 
   /** Ascending; no two of them overlap. */
@@ -32,5 +34,9 @@ export class DamageTable {
   /** Adds what no row names yet: the next one may begin right behind it, found later. */
   add(damage: DamageRow): void {
     this.insert.run(damage);
+  }
+  /** Forgets what says nothing of `generation` and those behind it. */
+  deleteBefore(member: string, generation: bigint): void {
+    this.remove.run(member, generation);
   }
 }

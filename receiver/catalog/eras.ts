@@ -17,6 +17,7 @@ interface Stored extends Omit<EraRow, 'era'> {
 export class EraTable {
   private readonly insert: Statement<[EraRow]>;
   private readonly selectAll: Statement<[string], Stored>;
+  private readonly remove: Statement<[{ member: string; lsn: bigint }]>;
 
   constructor(database: CatalogDatabase) {
     this.insert = database.prepare(`
@@ -25,6 +26,9 @@ export class EraTable {
     this.selectAll = database.prepare(`
       SELECT member, era, first_lsn AS firstLsn, first_time_ns AS firstTimeNs, previous_time_ns AS previousTimeNs
       FROM eras WHERE member = ? ORDER BY first_lsn, era`);
+    this.remove = database.prepare(`
+      DELETE FROM eras WHERE member = @member AND first_lsn <
+        (SELECT max(first_lsn) FROM eras WHERE member = @member AND first_lsn <= @lsn)`);
   }
 
   /** In the order of their records. */
@@ -34,5 +38,9 @@ export class EraTable {
   /** A known era keeps its beginning. */
   add(era: EraRow): void {
     this.insert.run(era);
+  }
+  /** Forgets those that ended before the record `lsn`. */
+  deleteBefore(member: string, lsn: bigint): void {
+    this.remove.run({ member, lsn });
   }
 }

@@ -42,6 +42,8 @@ export class GenerationTable {
   private readonly selectAll: Statement<[string], GenerationRow>;
   private readonly selectNewest: Statement<[string], GenerationRow>;
   private readonly selectVolumes: Statement<[string, bigint], StoredVolume>;
+  private readonly removeVolumes: Statement<[string, bigint]>;
+  private readonly remove: Statement<[string, bigint]>;
   private readonly updateEnd: Statement<[bigint, bigint, string, string, bigint]>;
   private readonly updateOrdered: Statement<[bigint, bigint, string, bigint, number]>;
 
@@ -60,6 +62,10 @@ export class GenerationTable {
     );
     this.selectVolumes = database.prepare(`
       SELECT ${VOLUME_COLUMNS} FROM generation_volumes WHERE member = ? AND generation = ? ORDER BY number`);
+    this.removeVolumes = database.prepare(
+      'DELETE FROM generation_volumes WHERE member = ? AND generation < ?',
+    );
+    this.remove = database.prepare('DELETE FROM generations WHERE member = ? AND generation < ?');
     this.updateEnd = database.prepare(`
       UPDATE generations SET last_lsn = ?, end_ns = ?, end_reason = ?
       WHERE member = ? AND generation = ? AND last_lsn IS NULL`);
@@ -81,6 +87,11 @@ export class GenerationTable {
   begin(generation: GenerationRow, volumes: readonly GenerationVolumeRow[]): void {
     this.insert.run(generation);
     for (const volume of volumes) this.insertVolume.run(volume);
+  }
+  /** Forgets those before `generation`. */
+  deleteBefore(member: string, generation: bigint): void {
+    this.removeVolumes.run(member, generation);
+    this.remove.run(member, generation);
   }
   /** A generation ends once: a second end changes nothing. */
   end(member: string, generation: bigint, lastLsn: bigint, endNs: bigint, reason: string): void {

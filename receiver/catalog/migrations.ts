@@ -139,4 +139,27 @@ export const MIGRATIONS: readonly string[] = [
     FOREIGN KEY (member, number) REFERENCES volumes (member, number)
   ) STRICT;
   `,
+  `
+  -- How long the receiver has run, in all: what retention reckons ages by. No clock that somebody sets.
+  CREATE TABLE running_time (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    elapsed_ns INTEGER NOT NULL
+  ) STRICT;
+  INSERT INTO running_time (id, elapsed_ns) VALUES (1, 0);
+
+  -- The running time at which a segment was seen to take no more records: all of them are older. NULL: not yet.
+  ALTER TABLE segments ADD COLUMN aged_from_ns INTEGER;
+  CREATE INDEX segments_without_age ON segments (member, first_lsn) WHERE aged_from_ns IS NULL;
+
+  -- Of members whose history was shortened. Points before oldest_lsn are given up, whatever of them is still there;
+  -- segments up to dropped_lsn are in the bases: their files mean nothing.
+  CREATE TABLE held_windows (
+    member TEXT PRIMARY KEY REFERENCES members (uuid),
+    oldest_lsn INTEGER NOT NULL,
+    oldest_time_ns INTEGER NOT NULL,
+    dropped_lsn INTEGER NOT NULL CHECK (dropped_lsn <= oldest_lsn)
+  ) STRICT;
+
+  ALTER TABLE checkpoints ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0 CHECK (pinned IN (0, 1));
+  `,
 ];

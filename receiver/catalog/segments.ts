@@ -37,6 +37,17 @@ export interface JournalTotals {
   records: bigint;
 }
 
+/** What retention asks of a segment. */
+export interface SegmentAge {
+  firstLsn: bigint;
+  lastLsn: bigint;
+  lastTimeNs: bigint;
+  bytes: bigint;
+  rawBytes: bigint;
+  /** The receiver's running time at which all its records were durable; null while it takes more. */
+  agedFromNs: bigint | null;
+}
+
 export class SegmentTable {
   private readonly upsert: Statement<[Stored]>;
   private readonly remove: Statement<[string, bigint]>;
@@ -48,13 +59,21 @@ export class SegmentTable {
   private readonly selectWithoutRun: Statement<[bigint], Stored>;
   private readonly updateRun: Statement<[bigint, string, bigint]>;
   private readonly selectTotals: Statement<[string], JournalTotals>;
+  private readonly updateAges: Statement<[bigint]>;
+  private readonly selectAges: Statement<[string, bigint], SegmentAge>;
+  private readonly removeUpTo: Statement<[string, bigint]>;
 
   constructor(database: CatalogDatabase) {
     this.upsert = database.prepare(`
-      INSERT OR REPLACE INTO segments (member, generation, first_lsn, last_lsn, first_time_ns, last_time_ns, first_era,
+      INSERT INTO segments (member, generation, first_lsn, last_lsn, first_time_ns, last_time_ns, first_era,
         last_era, frames, records, raw_bytes, bytes, link, sealed, has_run)
       VALUES (@member, @generation, @firstLsn, @lastLsn, @firstTimeNs, @lastTimeNs, @firstEra, @lastEra, @frames,
-        @records, @rawBytes, @bytes, @link, @sealed, @hasRun)`);
+        @records, @rawBytes, @bytes, @link, @sealed, @hasRun)
+      ON CONFLICT (member, first_lsn) DO UPDATE SET generation = excluded.generation, last_lsn = excluded.last_lsn,
+        first_time_ns = excluded.first_time_ns, last_time_ns = excluded.last_time_ns, first_era = excluded.first_era,
+        last_era = excluded.last_era, frames = excluded.frames, records = excluded.records,
+        raw_bytes = excluded.raw_bytes, bytes = excluded.bytes, link = excluded.link, sealed = excluded.sealed,
+        has_run = excluded.has_run`);
     this.remove = database.prepare('DELETE FROM segments WHERE member = ? AND first_lsn = ?');
     this.selectAll = database.prepare(`SELECT ${COLUMNS} FROM segments WHERE member = ? ORDER BY first_lsn`);
     this.selectRange = database.prepare(`
@@ -72,6 +91,13 @@ export class SegmentTable {
     this.selectTotals = database.prepare(
       'SELECT coalesce(sum(bytes), 0) AS bytes, coalesce(sum(records), 0) AS records FROM segments WHERE member = ?',
     );
+    this.updateAges = database.prepare(`
+      UPDATE segments SET aged_from_ns = ? WHERE aged_from_ns IS NULL AND (sealed = 1 OR first_lsn <
+        (SELECT max(first_lsn) FROM segments AS other WHERE other.member = segments.member))`);
+    this.selectAges = database.prepare(`
+      SELECT first_lsn AS firstLsn, last_lsn AS lastLsn, last_time_ns AS lastTimeNs, bytes, raw_bytes AS rawBytes,
+        aged_from_ns AS agedFromNs FROM segments WHERE member = ? ORDER BY first_lsn LIMIT ?`);
+    this.removeUpTo = database.prepare('DELETE FROM segments WHERE member = ? AND first_lsn <= ?');
   }
 
   /** All of them, ascending. */
@@ -121,6 +147,18 @@ export class SegmentTable {
   }
   setRun(member: string, firstLsn: bigint, hasRun: boolean): void {
     this.updateRun.run(hasRun ? 1n : 0n, member, firstLsn);
+  }
+  /** Segments that take no more records, and have no age yet, begin to age at the running time `elapsedNs`. */
+  beginAging(elapsedNs: bigint): void {
+    this.updateAges.run(elapsedNs);
+  }
+  /** The oldest ones, at most `count`, ascending. */
+  oldest(member: string, count: number): SegmentAge[] {
+    return this.selectAges.all(member, BigInt(count));
+  }
+  /** Forgets all that begin at or before `lsn`. */
+  deleteUpTo(member: string, lsn: bigint): void {
+    this.removeUpTo.run(member, lsn);
   }
   totals(member: string): JournalTotals {
     return this.selectTotals.get(member) ?? { bytes: 0n, records: 0n };

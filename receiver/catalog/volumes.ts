@@ -30,6 +30,7 @@ export class VolumeTable {
   private readonly upsert: Statement<[VolumeRow]>;
   private readonly selectAll: Statement<[string], Stored>;
   private readonly selectByUuid: Statement<[string], Stored>;
+  private readonly updateBaseLsn: Statement<[bigint, string, number]>;
   private readonly updateBase: Statement<[BaseState, bigint, bigint, string, number]>;
 
   constructor(database: CatalogDatabase) {
@@ -39,6 +40,9 @@ export class VolumeTable {
       ON CONFLICT (member, number) DO UPDATE SET name = excluded.name`);
     this.selectAll = database.prepare(`SELECT ${COLUMNS} FROM volumes WHERE member = ? ORDER BY number`);
     this.selectByUuid = database.prepare(`SELECT ${COLUMNS} FROM volumes WHERE uuid = ?`);
+    this.updateBaseLsn = database.prepare(
+      'UPDATE volumes SET base_lsn = max(base_lsn, ?) WHERE member = ? AND number = ?',
+    );
     this.updateBase = database.prepare(
       'UPDATE volumes SET base_state = ?, base_lsn = ?, sync_offset = ? WHERE member = ? AND number = ?',
     );
@@ -54,6 +58,10 @@ export class VolumeTable {
   /** Adds a volume; of a known one only the name may change. */
   put(volume: VolumeRow): void {
     this.upsert.run(volume);
+  }
+  /** The base includes everything up to `lsn`. */
+  raiseBase(member: string, number: number, lsn: bigint): void {
+    this.updateBaseLsn.run(lsn, member, number);
   }
   setBase(member: string, number: number, base: BaseState, baseLsn: bigint, syncOffset: bigint): void {
     this.updateBase.run(base, baseLsn, syncOffset, member, number);

@@ -6,7 +6,7 @@
  * Not its job: reads of an export or a recovery that is open already; they answer EIO.
  */
 import type * as native from '../../native/index.js';
-import type { PointOptions, SegmentInfo } from '../../native/index.js';
+import type { PointOptions, RollForward, SegmentInfo } from '../../native/index.js';
 import { toAfterimageError } from '../../proto/errors.js';
 import type { Log } from '../../service/log.js';
 import type { Catalog } from '../catalog/catalog.js';
@@ -15,7 +15,7 @@ import { runFile, type Store } from '../store.js';
 import { recordDamage } from './damage_record.js';
 import { isDamage, readSegment } from './inspection.js';
 
-type Reading = Pick<typeof native, 'openPoint' | 'timeAtLsn' | 'lsnAtTime' | 'buildRun'>;
+type Reading = Pick<typeof native, 'openPoint' | 'openRollForward' | 'timeAtLsn' | 'lsnAtTime' | 'buildRun'>;
 
 export interface DamageWatchParts {
   catalog: Catalog;
@@ -33,8 +33,9 @@ export class DamageWatch {
   private readonly looking = new Map<string, Promise<void>>();
 
   constructor(private readonly parts: DamageWatchParts) {
-    const { openPoint, timeAtLsn, lsnAtTime, buildRun } = parts.native;
+    const { openPoint, openRollForward, timeAtLsn, lsnAtTime, buildRun } = parts.native;
     this.native = {
+      openRollForward: (options) => this.watchedRoll(openRollForward(options), options),
       openPoint: (options) => this.watched(openPoint(options), () => this.lookAtTiles(options)),
       timeAtLsn: (segment, lsn) => this.watched(timeAtLsn(segment, lsn), () => this.look(segment)),
       lsnAtTime: (segment, timeNs) => this.watched(lsnAtTime(segment, timeNs), () => this.look(segment)),
@@ -54,6 +55,17 @@ export class DamageWatch {
       if (isDamage(thrown)) look();
       throw thrown;
     }
+  }
+
+  /** It reads what the newest records of each sector left, anywhere in its segments. */
+  private async watchedRoll(opening: Promise<RollForward>, { tiles }: PointOptions): Promise<RollForward> {
+    const look = (): void => tiles.forEach(({ segment }) => this.look(segment));
+    const roll = await this.watched(opening, look);
+    return {
+      advance: (bytesMax) => this.watched(roll.advance(bytesMax), look),
+      sync: () => roll.sync(),
+      close: () => roll.close(),
+    };
   }
 
   /** A point reads the last segment, and those whose run does not help. */
@@ -101,6 +113,8 @@ export class DamageWatch {
     // A session in the generation that ends would go on appending to it.
     while (member.live !== null) await member.live.displace(null);
     journal.persist();
+    // Retention may have dropped it since: its instants are gone, and its records in the bases.
+    if (catalog.segments.atOrBefore(owner.member, firstLsn)?.firstLsn !== firstLsn) return;
     const end = catalog.segments.last(owner.member);
     catalog.atomically(() => {
       const hole = { firstLsn: lastLsn + 1n, lastLsn: row.lastLsn, reason };

@@ -7,21 +7,26 @@ import { higher } from '../../proto/watermarks.js';
 import { parseUuid } from '../../proto/uuid.js';
 import type { Log } from '../../service/log.js';
 import { named } from '../../service/system_errors.js';
+import type { BaseAccess } from '../base_access.js';
 import type { Catalog } from '../catalog/catalog.js';
 import type { GenerationRow } from '../catalog/generations.js';
 import type { MemberRow } from '../catalog/members.js';
 import type { Store } from '../store.js';
 import { recordDamage } from './damage_record.js';
+import { removeDropped } from './dropped_files.js';
 import { inspectJournal, type Inspection } from './inspection.js';
 import { segmentEras } from './segment_eras.js';
 import { segmentRow } from './segment_row.js';
 
 export interface OpeningParts {
   catalog: Catalog;
+  access: BaseAccess;
   store: Store;
   native: Pick<typeof native, 'openJournal' | 'scanSegment' | 'timeAtLsn' | 'isRunOf'>;
   log: Log;
   segmentBytes: bigint;
+  /** Of the store's file system: what a new segment leaves free, so that history can still be shortened. */
+  headroomBytes: bigint;
 }
 
 export interface OpenJournal {
@@ -37,9 +42,14 @@ export interface OpenJournal {
  * and end the present generation: the next one is compared anew.
  * Errors: JOURNAL_IO, STORE_INVALID, SEGMENT_VERSION.
  */
-export async function openJournal(parts: OpeningParts, member: MemberRow): Promise<OpenJournal> {
+export function openJournal(parts: OpeningParts, member: MemberRow): Promise<OpenJournal> {
+  return parts.access.withoutRoll(member.uuid, () => inspectAndOpen(parts, member));
+}
+
+async function inspectAndOpen(parts: OpeningParts, member: MemberRow): Promise<OpenJournal> {
   const { catalog, store, log } = parts;
   const directory = store.journalDirectory(member.group, member.uuid);
+  await removeDropped(directory, catalog.windows.held(member.uuid).droppedLsn);
   const inspection = await inspectJournal({
     directory,
     known: catalog.segments.segments(member.uuid),
@@ -107,8 +117,10 @@ function reconcile(
     );
   }
   catalog.atomically(() => {
-    for (const row of catalog.segments.segments(member.uuid)) {
-      catalog.segments.delete(member.uuid, row.firstLsn);
+    const found = new Set(segments.map(({ firstLsn }) => firstLsn));
+    for (const { firstLsn } of catalog.segments.segments(member.uuid)) {
+      // Of the others the catalog knows more than their files tell: their age.
+      if (!found.has(firstLsn)) catalog.segments.delete(member.uuid, firstLsn);
     }
     for (const segment of segments) {
       catalog.segments.put(segmentRow(segment, member.uuid, runs.has(segment.firstLsn)));
@@ -147,7 +159,7 @@ async function noteEras(
 }
 
 async function openWriter(
-  { catalog, native, segmentBytes, log }: OpeningParts,
+  { catalog, native, segmentBytes, headroomBytes, log }: OpeningParts,
   member: MemberRow,
   directory: string,
   { segments, tail }: Inspection,
@@ -166,6 +178,7 @@ async function openWriter(
     group: parseUuid(member.group),
     member: parseUuid(member.uuid),
     segmentBytes,
+    headroomBytes,
     position: {
       epoch: member.epoch,
       generation,

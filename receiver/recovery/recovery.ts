@@ -4,7 +4,7 @@
  */
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
-import type { BlockDevice, PointOptions } from '../../native/index.js';
+import type { BlockDevice } from '../../native/index.js';
 import type { RecoverProgress, RecoverRequest } from '../../proto/control.js';
 import { AfterimageError } from '../../proto/errors.js';
 import type { Log } from '../../service/log.js';
@@ -25,7 +25,6 @@ import {
 export interface RecoveryParts {
   points: Pick<Points, 'resolve' | 'volumes'>;
   native: CopyParts & {
-    openPoint(options: PointOptions): Promise<BlockDevice>;
     openFileDevice: TargetParts['openFileDevice'];
   };
   storeDirectory: string;
@@ -67,28 +66,40 @@ export class Recovery {
       throw new AfterimageError('TARGET_INVALID', `${request.target} is not an absolute path`);
     }
     const point = await points.resolve(request.group, request.point, request.force);
-    const jobs = await this.plan(request, point);
+    const { volume, target } = request;
+    const { volumes, release } = points.volumes(
+      point,
+      volume === '' ? [] : [volume],
+      `the recovery to ${target}`,
+    );
     const targets: string[] = [];
-    for (const job of jobs) {
-      const progressFile = yield* this.recover(job, point, request.overwrite, signal);
-      targets.push(progressFile);
+    try {
+      for (const job of await this.plan(request, point, volumes)) {
+        const progressFile = yield* this.recover(job, point, request.overwrite, signal);
+        targets.push(progressFile);
+      }
+    } finally {
+      release();
     }
     // Only now: a group that is interrupted in its second volume keeps its first.
     for (const progressFile of targets) await named(removeProgress(progressFile), progressFile);
     log.info({ group: request.group, target: request.target, lsn: point.positions[0].lsn }, 'recovered');
   }
 
-  private async plan(request: RecoverRequest, point: ResolvedPoint): Promise<Job[]> {
+  private async plan(
+    request: RecoverRequest,
+    point: ResolvedPoint,
+    volumes: readonly VolumePoint[],
+  ): Promise<Job[]> {
     const { target, volume } = request;
-    const volumes = this.parts.points.volumes(point, volume === '' ? [] : [volume]);
     const jobs = volumes.map((each) => ({
       point: each,
       file: volume === '' ? path.join(target, imageName(each)) : target,
       identity: {
         volume: each.volume.uuid,
-        lsn: each.options.lsn,
+        lsn: each.lsn,
         point: point.text,
-        size: each.options.size,
+        size: each.size,
       },
     }));
     if (volume !== '') return jobs;
@@ -112,7 +123,7 @@ export class Recovery {
     signal: AbortSignal,
   ): AsyncGenerator<RecoverProgress, string> {
     const { native } = this.parts;
-    const source = await native.openPoint(job.point.options);
+    const source = await job.point.open();
     try {
       const { runDirectory } = this.parts;
       await named(mkdir(runDirectory, { recursive: true, mode: 0o700 }), runDirectory);

@@ -170,6 +170,7 @@ export class MemoryReceiver {
       this.volumes.set(info.number, { info, state });
     }
     this.journal ??= await native.openJournal({
+      headroomBytes: 0n,
       directory: path.join(this.directory, 'journal'),
       group: hello.group,
       member: hello.member,

@@ -109,7 +109,7 @@ export class RunningAgent {
     return this.call((client) =>
       client.callUnary(
         agentControlService.checkpointCreate,
-        { group: 'db', name },
+        { group: 'db', name, pin: false },
         { timeoutMs: CALL_MS_MAX },
       ),
     );

@@ -58,6 +58,11 @@ export function groupStatus(overrides: Partial<GroupStatus> = {}): GroupStatus {
     windowEndNs: TIME_NS,
     throughputBytesPerSecond: 12_582_912n,
     records: 1000n,
+    oldestLsn: 7n,
+    retentionWindowNs: 3n * 24n * 3_600_000_000_000n,
+    retentionFloorNs: 4n * 3_600_000_000_000n,
+    journalBytesMax: 0n,
+    retentionHeldBy: '',
     volumes: [
       {
         name: 'data',
@@ -104,6 +109,7 @@ export const checkpoint: CheckpointInfo = {
   timeNs: TIME_NS,
   consistency: 'crash',
   grade: 'ordered',
+  pinned: false,
 };
 export const timeline: Timeline = {
   group: 'db',
@@ -209,6 +215,8 @@ export async function cannedReceiver(t: Test, runDir: string, canned: CannedRece
         ? answer('checkpointCreate', checkpoint)
         : unary(canned.checkpointCreate),
     checkpointList: answer('checkpointList', { checkpoints: [checkpoint] }),
+    checkpointPin: answer('checkpointPin', { ...checkpoint, pinned: true }),
+    checkpointDelete: answer('checkpointDelete', {}),
     exportOpen: answer('exportOpen', exported),
     exportList: answer('exportList', { exports: [exported] }),
     exportClose: answer('exportClose', {}),

@@ -9,11 +9,15 @@ const HELP: [argv: string[], mentions: string[]][] = [
   [[], ['status', 'timeline', 'checkpoint', 'export', 'recover', 'agent', 'receiver']],
   [['status'], ['--watch', '--json', '--control', '--config', 'Examples']],
   [['timeline'], ['<group>', '--at', '--json', '--control', 'Examples']],
-  [['checkpoint'], ['create', 'list']],
+  [['checkpoint'], ['create', 'list', 'pin', 'unpin', 'delete']],
   [
     ['checkpoint', 'create'],
-    ['<group>', '<name>', '--json', 'Examples'],
+    ['<group>', '<name>', '--pin', '--json', 'Examples'],
   ],
+  ...['pin', 'unpin', 'delete'].map((verb): [string[], string[]] => [
+    ['checkpoint', verb],
+    ['<group>', '<name>', '--json', 'Examples'],
+  ]),
   [
     ['checkpoint', 'list'],
     ['[group]', '--json', 'Examples'],
@@ -180,7 +184,7 @@ ordered  host1           2          1                   90  2026-01-31T10:15:00.
 gap      host1           2          -                    -  2026-01-31T10:15:00.123456749Z  2026-01-31T10:15:00.123456789Z  RING_FULL
 ordered  host1           3         91  ${SYNTHETIC}  2026-01-31T10:15:00.123456789Z  now
 
-GROUP  CHECKPOINT                  LSN  TIME                            CONSISTENCY  GRADE
+GROUP  CHECKPOINT                  LSN  TIME                            CONSISTENCY  GRADE    PINNED
 db     noon        ${SYNTHETIC}  2026-01-31T10:15:00.123456789Z  crash        ordered
 `,
   );
@@ -218,7 +222,7 @@ t.test('checkpoint create goes to the receiver, or to the agent where that is aw
     [status, stdout],
     [0, `checkpoint noon of db: lsn:${LSN}, ${TIME}, crash-consistent, durable\n`],
   );
-  t.same(receiver, [['checkpointCreate', { group: 'db', name: 'noon' }]]);
+  t.same(receiver, [['checkpointCreate', { group: 'db', name: 'noon', pin: false }]]);
   t.same(agent, []);
 
   const alone = await temporary(t);
@@ -306,6 +310,31 @@ t.test('checkpoint list', async (t) => {
   t.same(asked, [
     ['checkpointList', { group: '' }],
     ['checkpointList', { group: 'db' }],
+  ]);
+});
+
+t.test('checkpoint create --pin, pin, unpin, delete', async (t) => {
+  const runDir = await temporary(t);
+  const agent = await cannedAgent(t, runDir);
+  await t.resolveMatch(invoke(runDir, ['checkpoint', 'create', 'db', 'noon', '--pin']), {
+    status: 6,
+    stderr: /DAEMON_UNREACHABLE/,
+  });
+  t.same(agent, [], 'an agent cannot pin: it is not asked');
+  const asked = await cannedReceiver(t, runDir);
+  const said = async (verb: string, ...more: string[]): Promise<string> =>
+    (await invoke(runDir, ['checkpoint', verb, 'db', 'noon', ...more])).stdout;
+  await said('create', '--pin');
+  t.match(await said('pin'), /^checkpoint noon of db: .*, durable, pinned\n$/);
+  t.match(JSON.parse(await said('unpin', '--json')), { name: 'noon', pinned: true });
+  t.equal(await said('delete'), 'checkpoint noon of db is forgotten\n');
+  t.same(JSON.parse(await said('delete', '--json')), { group: 'db', name: 'noon', deleted: true });
+  t.same(asked, [
+    ['checkpointCreate', { group: 'db', name: 'noon', pin: true }],
+    ['checkpointPin', { group: 'db', name: 'noon', pinned: true }],
+    ['checkpointPin', { group: 'db', name: 'noon', pinned: false }],
+    ['checkpointDelete', { group: 'db', name: 'noon' }],
+    ['checkpointDelete', { group: 'db', name: 'noon' }],
   ]);
 });
 

@@ -196,6 +196,12 @@ export const MUTANTS: readonly Mutant[] = [
     ],
     scenario: null,
   },
+  {
+    name: 'ROLL_SKIPS_ZEROES',
+    breaks: 'R6',
+    native: ['roll-forward: a base moved over segments, step by step, changes no point behind them'],
+    scenario: null,
+  },
 ];
 
 /** The name of what is built in the same way from the same files, without sabotage. */

@@ -52,6 +52,7 @@ t.test('what the methods of the addon throw and reject with is coded, with a sta
 
   mkdirSync(`${directory}/journal`);
   const writer = await native.openJournal({
+    headroomBytes: 0n,
     directory: `${directory}/journal`,
     group: groupId,
     member: memberId,
@@ -88,6 +89,7 @@ t.test('a wrong argument is an error of the call, and a rejection where there is
 // journal. If it returns, this process is aborted.
 t.test('a frame at an odd address is refused, and the journal goes on', async (t) => {
   const writer = await native.openJournal({
+    headroomBytes: 0n,
     directory: t.testdir(),
     group: groupId,
     member: memberId,

@@ -17,6 +17,7 @@ function end(directory: string, body: string) {
     const directory = ${JSON.stringify(directory)};
     const [group, member] = [Buffer.alloc(16, 1), Buffer.alloc(16, 2)];
     const openJournal = (name) => native.openJournal({
+      headroomBytes: 0n,
       directory: path.join(directory, name), group, member, segmentBytes: 64n << 20n,
       position: { epoch: 0n, generation: 0n, lastLsn: 0n, link: 0 }, tail: null,
     });

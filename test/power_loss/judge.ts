@@ -215,13 +215,15 @@ export class Judge {
   ): Promise<void> {
     const resolved = await points.resolve(GROUP, `lsn:${lsn}`, false);
     const touched = this.truth.lastTouched(lsn, LAST_RECORDS);
-    for (const { volume, options } of points.volumes(resolved, [])) {
+    const held = points.volumes(resolved, [], 'the judge');
+    for (const point of held.volumes) {
+      const { volume } = point;
       const blocks = new Set(touched.get(volume.number) ?? []);
       const all = Number(volume.size) / BLOCK_BYTES;
       for (let index = 0; index < (isWhole ? all : OTHER_BLOCKS); index += 1) {
         blocks.add(isWhole ? index : Math.floor(this.random() * all));
       }
-      const wrong = await this.wrongBlocks(volume.number, blocks, lsn, options);
+      const wrong = await this.wrongBlocks(volume.number, blocks, lsn, () => point.open());
       if (wrong.length > 0) {
         violations.add(
           'R3',
@@ -230,16 +232,17 @@ export class Judge {
         );
       }
     }
+    held.release();
   }
 
   private async wrongBlocks(
     volume: number,
     blocks: ReadonlySet<number>,
     lsn: bigint,
-    options: VolumePoint['options'],
+    open: () => Promise<native.BlockDevice>,
   ): Promise<number[]> {
     const wrong: number[] = [];
-    const device = await native.openPoint(options);
+    const device = await open();
     try {
       for (const { first, count } of stretches(blocks)) {
         const content = Buffer.alloc(count * BLOCK_BYTES);

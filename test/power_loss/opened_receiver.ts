@@ -1,5 +1,6 @@
 import pino from 'pino';
 import * as native from '../../native/index.js';
+import { BaseAccess } from '../../receiver/base_access.js';
 import { Catalog } from '../../receiver/catalog/catalog.js';
 import { DamageWatch } from '../../receiver/journal/damage_watch.js';
 import { RunBuilds } from '../../receiver/journal/runs.js';
@@ -37,10 +38,12 @@ export class OpenedReceiver {
     this.watch = new DamageWatch({ catalog, store, native, member, log });
     const watched = { ...native, ...this.watch.native };
     this.runs = new RunBuilds({ catalog, store, log, buildRun: watched.buildRun });
-    const journals = { catalog, store, native: watched, runs: this.runs, log, segmentBytes: SEGMENT_BYTES };
+    const access = new BaseAccess();
+    const limits = { segmentBytes: SEGMENT_BYTES, headroomBytes: 0n };
+    const journals = { catalog, store, access, native: watched, runs: this.runs, log, ...limits };
     this.members = new Members(journals, () => performance.now());
     const nowNs = (): bigint => BigInt(Date.now()) * 1_000_000n;
-    this.points = new Points({ catalog, store, native: watched, journals: this.members, nowNs });
+    this.points = new Points({ catalog, store, native: watched, journals: this.members, access, nowNs });
   }
 
   open(): Promise<void> {

@@ -6,6 +6,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import t from 'tap';
 import * as native from '../../native/index.js';
+import { AfterimageError } from '../../proto/errors.js';
 import { BaseImages } from '../../receiver/base_images.js';
 import { isRoot, skipUnless } from '../prerequisite.js';
 
@@ -17,7 +18,7 @@ t.test('a store that is full during an initial sync is told as full, with the fi
   const directory = await mkdtemp(path.join(tmpdir(), 'afterimage-base-'));
   await run('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'none', directory]);
   const file = path.join(directory, 'base.img');
-  const bases = new BaseImages(native);
+  const bases = new BaseImages(native, { check: () => Promise.resolve() });
   t.teardown(async () => {
     await bases.close();
     await run('umount', [directory]);
@@ -35,5 +36,26 @@ t.test('a store that is full during an initial sync is told as full, with the fi
       for (let offset = MIB; offset < 3 * MIB; offset += MIB / 2) await bases.write(file, piece(offset));
     })(),
     { code: 'JOURNAL_FULL', message: new RegExp(file) },
+  );
+});
+
+t.test('a base that is copied leaves the room that is kept, and says that the store is full', async (t) => {
+  const full = (): Promise<void> => Promise.reject(new AfterimageError('JOURNAL_FULL', 'the rest is kept'));
+  let isFull = false;
+  const bases = new BaseImages(native, { check: () => (isFull ? full() : Promise.resolve()) });
+  t.teardown(() => bases.close());
+  const file = path.join(t.testdir(), 'base');
+  await bases.begin(file, 16n << 20n);
+  const data = Buffer.alloc(1 << 20, 7);
+  const piece = { volume: 0, rawBytes: data.length, compressed: false, crc32c: native.crc32c(data), data };
+  await bases.write(file, { ...piece, offset: 0n });
+  isFull = true;
+  await t.rejects(
+    async () => {
+      for (let offset = 1n << 20n; offset < 16n << 20n; offset += 1n << 20n) {
+        await bases.write(file, { ...piece, offset });
+      }
+    },
+    { code: 'JOURNAL_FULL' },
   );
 });

@@ -16,10 +16,17 @@ function scene(test: Test, read: () => Promise<void>): Exports {
   const parts = {
     points: {
       resolve: () => Promise.resolve({ group: { name: 'db' }, positions: [position], grade: 'damaged' }),
-      volumes: () => [{ volume: { name: 'data' }, options: {} }],
+      volumes: () => ({
+        volumes: [
+          {
+            volume: { name: 'data' },
+            open: () => Promise.resolve(device as unknown as BlockDevice),
+          },
+        ],
+        release: () => undefined,
+      }),
     },
     native: {
-      openPoint: () => Promise.resolve(device as unknown as BlockDevice),
       startNbdServer: () => {
         nowUs += 700;
         return Promise.resolve({ address: 'unix:', connections: 0, stop: () => Promise.resolve() });

@@ -289,20 +289,20 @@ t.test('a checkpoint asked for here is marked by the agent and kept', async (t) 
   const { receiver, agent, stream } = scene;
   await writeMore(scene, 3);
   const state = agent.present;
-  const asked = receiver.call('checkpointCreate', { group: 'db', name: 'before-upgrade' });
+  const asked = receiver.call('checkpointCreate', { group: 'db', name: 'before-upgrade', pin: false });
   const { requestId, name } = await stream.hear('checkpointRequest');
   stream.say({ checkpoint: { requestId, name, ...agent.position() } });
   t.match(await asked, { name: 'before-upgrade', lsn: agent.position().lsn, grade: 'ordered' });
   await writeMore(scene, 3);
   t.ok(state.equals(await recovered(scene, 'checkpoint:before-upgrade')));
-  const again = receiver.call('checkpointCreate', { group: 'db', name: 'before-upgrade' });
+  const again = receiver.call('checkpointCreate', { group: 'db', name: 'before-upgrade', pin: false });
   const second = await stream.hear('checkpointRequest');
   stream.say({ checkpoint: { ...second, ...agent.position() } });
   await t.rejects(again, { code: 'CHECKPOINT_EXISTS' });
   stream.close();
   await t.rejects(
     async () => {
-      for (;;) await receiver.call('checkpointCreate', { group: 'db', name: 'later' });
+      for (;;) await receiver.call('checkpointCreate', { group: 'db', name: 'later', pin: false });
     },
     { code: /AGENT_AWAY|SESSION_LOST/ },
   );

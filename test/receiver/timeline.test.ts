@@ -1,4 +1,5 @@
 import t from 'tap';
+import { WHOLE } from '../../receiver/catalog/held_windows.js';
 import {
   spansOf,
   type DamageHistory,
@@ -39,7 +40,7 @@ const second: Partial<GenerationHistory> = {
 };
 
 function told(history: Partial<MemberHistory>): string[] {
-  return spansOf({ generations: [], damage: [], coveredTimeNs: 0n, ...history }).map(
+  return spansOf({ generations: [], damage: [], coveredTimeNs: 0n, held: WHOLE, ...history }).map(
     ({ grade, firstLsn, lastLsn, beginNs, endNs, reason }) =>
       `${grade} ${firstLsn}-${lastLsn} @${beginNs}-${endNs ?? ''} ${reason}`.trim(),
   );

@@ -18,6 +18,8 @@ export interface SiteOptions {
   volumes: SiteVolume[];
   ringBytes?: string;
   segmentBytes?: string;
+  /** Lines of the receiver's configuration, more than it needs. */
+  receiver?: string;
   /** Directory of the store, when it is to lie elsewhere. */
   store?: string;
   /** The agent's state directory, when it is to lie elsewhere. */
@@ -57,6 +59,8 @@ export interface GroupReport {
   capturedBytes: number;
   shippedBytes: number;
   journalBytes: number;
+  oldestLsn: string;
+  retentionHeldBy: string;
   records: number;
   volumes: VolumeReport[];
 }
@@ -83,7 +87,7 @@ export class Site {
     const receiverConfig = scratch.path('receiver.toml');
     await writeFile(
       receiverConfig,
-      `store = "${store}"\nlisten = "${listen}"\nrun_dir = "${run}"\nsegment_bytes = "${options.segmentBytes ?? '64MiB'}"\n`,
+      `store = "${store}"\nlisten = "${listen}"\nrun_dir = "${run}"\nsegment_bytes = "${options.segmentBytes ?? '64MiB'}"\n${options.receiver ?? ''}\n`,
     );
     const agentConfig = scratch.path('agent.toml');
     const address = options.via === undefined ? listen : await options.via(listen);

@@ -93,7 +93,7 @@ t.test('a coded error keeps its code and its message, whatever characters that h
   });
   const call = client.callUnary(
     agentControlService.checkpointCreate,
-    { group: 'g', name: 'n' },
+    { group: 'g', name: 'n', pin: false },
     { timeoutMs: TIMEOUT_MS },
   );
   await t.rejects(call, { code: 'CHECKPOINT_EXISTS', message, hint: 'Choose another name.' });
@@ -165,6 +165,7 @@ const point = (index: number): CheckpointInfo => ({
   timeNs: 2n ** 60n,
   consistency: 'crash',
   grade: 'ordered',
+  pinned: false,
 });
 
 t.test('a list of a hundred thousand checkpoints is an answer like any other', async (t) => {

@@ -3,6 +3,7 @@ import path from 'node:path';
 import pino from 'pino';
 import t, { type Test } from 'tap';
 import type { Appended, JournalWriter, SegmentInfo } from '../../../native/index.js';
+import { BaseAccess } from '../../../receiver/base_access.js';
 import { Catalog } from '../../../receiver/catalog/catalog.js';
 import { NOT_COVERED, type MemberRow } from '../../../receiver/catalog/members.js';
 import { MemberJournal } from '../../../receiver/journal/journal.js';
@@ -58,6 +59,8 @@ async function opened(
         timeAtLsn: () => Promise.resolve(0n),
         isRunOf: () => Promise.resolve(false),
       },
+      headroomBytes: 0n,
+      access: new BaseAccess(),
       runs: new RunBuilds({ catalog, store, log, buildRun: () => Promise.resolve() }),
     },
     member,

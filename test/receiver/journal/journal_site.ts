@@ -6,6 +6,7 @@ import path from 'node:path';
 import pino from 'pino';
 import type { Test } from 'tap';
 import * as native from '../../../native/index.js';
+import { BaseAccess } from '../../../receiver/base_access.js';
 import { Catalog } from '../../../receiver/catalog/catalog.js';
 import { NOT_COVERED, type MemberRow } from '../../../receiver/catalog/members.js';
 import { FrameBuffers } from '../../../receiver/frame_buffers.js';
@@ -32,7 +33,17 @@ export class JournalSite {
   ) {
     const log = pino({ level: process.env['TEST_LOG'] ?? 'silent' }, pino.destination(2));
     const runs = new RunBuilds({ catalog, store, log, buildRun: native.buildRun });
-    this.parts = { catalog, store, native, log, segmentBytes: 4n * 1024n * 1024n, runs };
+    const access = new BaseAccess();
+    this.parts = {
+      catalog,
+      store,
+      access,
+      native,
+      log,
+      segmentBytes: 4n * 1024n * 1024n,
+      headroomBytes: 0n,
+      runs,
+    };
     this.sessions = new SessionStore(catalog, () => 1n);
     this.members = new Members(this.parts, () => 0);
   }

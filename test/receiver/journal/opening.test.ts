@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import t from 'tap';
 import * as native from '../../../native/index.js';
+import { BaseAccess } from '../../../receiver/base_access.js';
 import { FrameBuffers } from '../../../receiver/frame_buffers.js';
 import { Points } from '../../../receiver/points.js';
 import { SessionWork } from '../../../receiver/session_work.js';
@@ -12,12 +13,15 @@ import { addOther, JournalSite } from './journal_site.js';
 
 function sessionWork(site: JournalSite): SessionWork {
   const { catalog, store, sessions, members } = site;
-  const points = new Points({ catalog, store, native, journals: members, nowNs: () => 1n });
+  const access = new BaseAccess();
+  const points = new Points({ catalog, store, native, journals: members, access, nowNs: () => 1n });
   const parts = {
     catalog,
     store,
     sessions,
     points,
+    access,
+    room: { check: () => Promise.resolve() },
     buffers: new FrameBuffers(),
     native,
     log: site.parts.log,

@@ -49,14 +49,19 @@ async function scene(test: Test, replaced: Partial<RecoveryParts['native']> = {}
           positions: [{ lsn: lsn.value, timeNs: 1n }],
           text: `lsn:${lsn.value}`,
         } as unknown as ResolvedPoint),
-      volumes: () => [
-        {
-          volume: { uuid, name: 'data' },
-          options: { lsn: lsn.value, size: BigInt(SIZE) },
-        } as unknown as VolumePoint,
-      ],
+      volumes: () => ({
+        volumes: [
+          {
+            volume: { uuid, name: 'data' },
+            lsn: lsn.value,
+            size: BigInt(SIZE),
+            open: openSource,
+          } as unknown as VolumePoint,
+        ],
+        release: () => undefined,
+      }),
     },
-    native: { ...native, openPoint: openSource, ...replaced },
+    native: { ...native, ...replaced },
     storeDirectory: await made(directory, 'store'),
     runDirectory: path.join(directory, 'run'),
     elapsedMs: () => (elapsedMs += 1000),

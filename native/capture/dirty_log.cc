@@ -12,11 +12,20 @@ namespace {
 
 constexpr uint32_t kMarked = 1u << 31;
 constexpr uint32_t kTouched = 1u << 30;
-constexpr uint32_t kWriters = kTouched - 1;
+constexpr uint32_t kIdleCut = 1u << 24;  // cuts that found the extent untouched, up to kIdleCutsMax
+constexpr uint32_t kIdle = kIdleCut * DirtyLog::kIdleCutsMax;
+constexpr uint32_t kWriters = kIdleCut - 1;
 /// Extents that are looked at with the mutex held: a first mark does not wait long for it.
 constexpr uint64_t kStretch = 4096;
 
 static_assert(std::atomic<uint32_t>::is_always_lock_free);
+static_assert((kMarked ^ kTouched ^ kIdle ^ kWriters) == UINT32_MAX, "the parts of an extent's word");
+
+/// Nobody is inside, and nobody was at that many cuts.
+bool is_idle(uint32_t word, uint32_t idle_cuts) {
+  return (word & kMarked) != 0 && (word & (kTouched | kWriters)) == 0 &&
+         (word & kIdle) / kIdleCut >= idle_cuts;
+}
 
 size_t byte_of(uint64_t extent) { return extent % kDirtyPageExtents / 8; }
 std::byte bit_of(uint64_t extent) { return static_cast<std::byte>(1u << (extent % 8)); }
@@ -161,24 +170,31 @@ void DirtyLog::flush_ended(uint64_t ticket, bool has_succeeded) {
 
 bool DirtyLog::has_flushed(uint64_t ticket) const { return !flush_failed_ && flushed_ >= ticket; }
 
-uint64_t DirtyLog::cut() {
+uint64_t DirtyLog::cut(uint32_t idle_cuts) {
   uint64_t chosen = 0;
   for (auto& word : words_) {
-    uint32_t marked = kMarked | kTouched;
-    if (word.load(std::memory_order_relaxed) == 0) continue;
-    // Only from exactly this: a writer that is inside keeps its extent touched.
-    if (word.compare_exchange_strong(marked, kMarked) || marked == kMarked) ++chosen;
+    uint32_t before = word.load(std::memory_order_relaxed);
+    if (before == 0 || (before & kWriters) != 0) continue;
+    uint32_t after = before;
+    if ((before & kTouched) != 0) {
+      after &= ~(kTouched | kIdle);
+    } else if ((before & kIdle) != kIdle) {
+      after += kIdleCut;
+    }
+    // Only from exactly this: a writer that comes now keeps its extent touched.
+    if (word.compare_exchange_strong(before, after) && is_idle(after, idle_cuts)) ++chosen;
   }
   return chosen;
 }
 
-uint64_t DirtyLog::unmark(uint64_t basis_generation, uint64_t basis_lsn) {
+uint64_t DirtyLog::unmark(uint64_t basis_generation, uint64_t basis_lsn, uint32_t idle_cuts) {
   uint64_t unmarked = 0;
   for (uint64_t begin = 0; begin < extents_; begin += kStretch) {
     const uint64_t end = std::min(begin + kStretch, extents_);
     Lock lock(mutex_, std::defer_lock);
     for (uint64_t extent = begin; extent < end; ++extent) {
-      if (word(extent).load(std::memory_order_relaxed) != kMarked) continue;
+      uint32_t expected = word(extent).load(std::memory_order_relaxed);
+      if (!is_idle(expected, idle_cuts)) continue;
       // Under the mutex, and the bit with it: a writer that now finds it cold sets the bit after this, not
       // before.
       if (!lock.owns_lock()) {
@@ -186,7 +202,6 @@ uint64_t DirtyLog::unmark(uint64_t basis_generation, uint64_t basis_lsn) {
         basis_generation_ = basis_generation;
         basis_lsn_ = basis_lsn;
       }
-      uint32_t expected = kMarked;
       if (!word(extent).compare_exchange_strong(expected, 0)) continue;
       --marked_;
       ++unmarked;

@@ -6,9 +6,9 @@
 //   - no writer is inside it,
 // so that after any crash every extent where backing and receiver may differ is marked. Which of the first
 // two holds is the cleaner's to know (dirty_log_cleaner.h); the third is decided here, at one atomic word per
-// extent: `marked` and `touched` in its top bits, the writers inside below. A writer that finds its extent
-// marked does nothing but count itself in and out; the first of a cold extent waits until the mark is
-// durable, together with whoever else waits (one fdatasync for all).
+// extent: `marked`, `touched` and an idle count in its top bits, the writers inside below. A writer that
+// finds its extent marked does nothing but count itself in and out; the first of a cold extent waits until
+// the mark is durable, together with whoever else waits (one fdatasync for all).
 //
 // What a file cannot prove is in doubt: a log that is missing, damaged or another volume's is begun anew with
 // every extent marked. One that could not be written once is void for good: marks are then kept in memory
@@ -75,12 +75,14 @@ class DirtyLog {
   bool has_flushed(uint64_t ticket) const;
   bool has_flush_failed() const { return flush_failed_; }
 
-  /// Chooses what a later unmark() may unmark: marked extents that no writer is inside of. What is written to
-  /// them from now on takes them out again. Every write to the others returned, and was published, before.
-  uint64_t cut();
-  /// Unmarks what the last cut() chose and nobody has written to since. What that rests on goes with it.
-  /// Returns how many.
-  uint64_t unmark(uint64_t basis_generation, uint64_t basis_lsn);
+  /// Chooses what a later unmark() may unmark: marked extents that no writer is inside of, and that this cut
+  /// and `idle_cuts` before it found untouched. What is written to them from now on takes them out again.
+  /// Every write to the others returned, and was published, before. Returns how many.
+  static constexpr uint32_t kIdleCutsMax = 63;
+  uint64_t cut(uint32_t idle_cuts = 0);
+  /// Unmarks what the last cut() chose, with the same `idle_cuts`, and nobody has written to since. What that
+  /// rests on goes with it. Returns how many.
+  uint64_t unmark(uint64_t basis_generation, uint64_t basis_lsn, uint32_t idle_cuts = 0);
   /// The whole volume is in doubt.
   void mark_all();
 

@@ -33,7 +33,7 @@ void DirtyLogCleaner::run() {
 
 void DirtyLogCleaner::step() {
   const std::lock_guard one(round_mutex_);
-  if (!is_under_way_) is_under_way_ = begin(&round_);
+  if (!is_under_way_) is_under_way_ = begin(&round_, pace_.idle_cuts);
   if (!is_under_way_) return;
   if (!holds(round_)) {
     is_under_way_ = false;
@@ -48,7 +48,7 @@ void DirtyLogCleaner::step() {
   // Confirmed first, the stream's state after it: what is given up when a stream has ended is released too.
   const uint64_t confirmed_lsn = standing_().confirmed_lsn;
   if (confirmed_lsn < round_.lsn) return;
-  if (holds(round_)) log_.unmark(round_.generation, round_.lsn);
+  if (holds(round_)) log_.unmark(round_.generation, round_.lsn, pace_.idle_cuts);
   is_under_way_ = false;
 }
 
@@ -56,7 +56,7 @@ uint64_t DirtyLogCleaner::clean_up() {
   const std::lock_guard one(round_mutex_);
   is_under_way_ = false;
   Round round;
-  if (!begin(&round)) return log_.marked();
+  if (!begin(&round, 0)) return log_.marked();
   flush();
   const uint64_t confirmed_lsn = standing_().confirmed_lsn;
   if (log_.has_flushed(round.flush_ticket) && confirmed_lsn >= round.lsn && holds(round))
@@ -65,11 +65,11 @@ uint64_t DirtyLogCleaner::clean_up() {
 }
 
 /// False when there is nothing to do, or nothing may be unmarked now.
-bool DirtyLogCleaner::begin(Round* round) {
+bool DirtyLogCleaner::begin(Round* round, uint32_t idle_cuts) {
   if (log_.marked() == 0 || log_.has_flush_failed()) return false;
   const CaptureGroup::Standing before = standing_();
   if (!before.streaming || before.generation != log_.synced_generation()) return false;
-  if (log_.cut() == 0) return false;
+  if (log_.cut(idle_cuts) == 0) return false;
   // After the cut: every write to what it chose has its LSN, or was made while this generation did not stream
   // yet, and was compared.
   const CaptureGroup::Standing after = standing_();

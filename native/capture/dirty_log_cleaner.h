@@ -1,6 +1,6 @@
 // DirtyLogCleaner: unmarks a volume's extents in the background, in rounds:
-//   cut: choose the marked extents that nobody is writing to, and take the last LSN given, which is not
-//   before any
+//   cut: choose the marked extents that nobody has written to for a minute, and take the last LSN given,
+//   which is not before any
 //        write to them
 //   → a flush of the backing that begins after the cut: production's, or after some seconds one of its own,
 //   since
@@ -29,9 +29,12 @@ namespace afterimage {
 class DirtyLogCleaner {
  public:
   struct Pace {
-    std::chrono::milliseconds poll{1000};
+    std::chrono::milliseconds poll{2000};
     /// How long production has to flush by itself.
     std::chrono::milliseconds flush_patience{10'000};
+    /// Polls that must find an extent untouched, up to DirtyLog::kIdleCutsMax: the next write to one that was
+    /// unmarked waits for the disk, so that what is written to now and then stays marked.
+    uint32_t idle_cuts = 30;
   };
   using StandingSource = std::function<CaptureGroup::Standing()>;
 
@@ -53,7 +56,7 @@ class DirtyLogCleaner {
     std::chrono::steady_clock::time_point begun;
   };
   void run();
-  bool begin(Round* round);
+  bool begin(Round* round, uint32_t idle_cuts);
   bool holds(const Round& round) const;
   void flush();
 

@@ -141,6 +141,25 @@ TEST_CASE("dirty log: an extent is unmarked only if nobody has been inside since
   }
 }
 
+TEST_CASE("dirty log: what is written to now and then stays marked") {
+  const ScratchDirectory directory;
+  auto log = open_log(directory.path("log"), 8 * kExtent);
+  settle(*log);
+  write_to(*log, 1);
+  write_to(*log, 2);
+  CHECK(log->cut(3) == 0);
+  CHECK(log->cut(3) == 0);
+  CHECK(log->cut(3) == 0);
+  write_to(*log, 2);
+  CHECK(log->cut(3) == 1);
+  CHECK(log->unmark(1, 2, 3) == 1);
+  CHECK(marked(*log) == std::set<uint64_t>{2});
+  for (uint32_t i = 0; i < 2 * DirtyLog::kIdleCutsMax; ++i) log->cut(3);  // the count does not run over
+  const DirtyLog::Writer inside(log.get(), 2 * kExtent, 2 * kExtent + 512);
+  CHECK(log->cut(3) == 0);
+  CHECK(log->unmark(1, 2, 3) == 0);
+}
+
 TEST_CASE("dirty log: what is not this volume's log, or not whole, puts everything in doubt") {
   const ScratchDirectory directory;
   const std::string path = directory.path("log");
@@ -375,7 +394,7 @@ TEST_CASE("dirty log: many threads write and a cleaner unmarks, and whoever is i
                           [&] {
                             return CaptureGroup::Standing{true, 1, lsn.load(), lsn.load()};
                           },
-                          {.poll = 24h, .flush_patience = 0ms});
+                          {.poll = 24h, .flush_patience = 0ms, .idle_cuts = 0});
   std::vector<std::thread> threads;
   for (unsigned seed = 0; seed < 4; ++seed) {
     threads.emplace_back([&, seed] {
@@ -420,7 +439,7 @@ struct Cleaning {
   MemoryDevice backing{512};
   CaptureGroup::Standing standing{true, 1, 10, 10};
   DirtyLogCleaner cleaner{
-      log.get(), &backing, [this] { return standing; }, {.poll = 24h, .flush_patience = 0ms}};
+      log.get(), &backing, [this] { return standing; }, {.poll = 24h, .flush_patience = 0ms, .idle_cuts = 0}};
 };
 
 }  // namespace
@@ -449,7 +468,7 @@ TEST_CASE("dirty log cleaner: nothing is unmarked before a flush of the backing 
 TEST_CASE("dirty log cleaner: a flush of production that began before the write does not count") {
   Cleaning site;
   DirtyLogCleaner patient(site.log.get(), &site.backing, [&] { return site.standing; },
-                          {.poll = 24h, .flush_patience = 24h});
+                          {.poll = 24h, .flush_patience = 24h, .idle_cuts = 0});
   const uint64_t early = site.log->flush_began();
   write_to(*site.log, 1);
   site.standing.confirmed_lsn = site.standing.captured_lsn = 11;
@@ -588,7 +607,7 @@ TEST_CASE(
         [&] {
           return CaptureGroup::Standing{true, generation, truth.captured, truth.confirmed};
         },
-        {.poll = 24h, .flush_patience = 0ms});
+        {.poll = 24h, .flush_patience = 0ms, .idle_cuts = 0});
     // After a loss what is marked is sent again, and only then does the receiver hold the volume.
     if (generation > 1)
       for (const uint64_t extent : marked(*log))

@@ -11,7 +11,6 @@ import { formatUuid } from '../../proto/uuid.js';
 import type { MemberRow } from '../../receiver/catalog/members.js';
 import { segmentVolumes } from '../../receiver/journal/opening.js';
 import type { Member } from '../../receiver/members.js';
-import type { VolumePoint } from '../../receiver/points.js';
 import { Store } from '../../receiver/store.js';
 import { readHistory, spansOf, type Span } from '../../receiver/timeline.js';
 import { OpenedReceiver } from './opened_receiver.js';

@@ -518,13 +518,8 @@ TEST_CASE("captured device: what the receiver has and the backing was flushed af
   reader.images[0].resize(kBytes);
   auto memory = std::make_unique<MemoryDevice>(kBytes);
   MemoryDevice* const backing = memory.get();
-<<<<<<< HEAD
-  CapturedDevice device(std::move(memory), group->get(), 0, log, nullptr,
-                        {.poll = 5ms, .flush_patience = 20ms});
-=======
   CapturedDevice device(std::move(memory), group->get(), 0, log,
                         {.poll = 5ms, .flush_patience = 20ms, .idle_cuts = 0});
->>>>>>> dirtylog
   REQUIRE((*group)->begin_generation({.epoch = 1, .generation = 1, .first_lsn = 1, .lsn_ceiling = 99}).ok());
   REQUIRE((*group)->start_shipping(0, 0).ok());
   const auto block = bytes(4096);

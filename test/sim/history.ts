@@ -326,6 +326,7 @@ export class History {
         const before = site.backup;
         site.backup = copyLogs(site.directory.logs);
         if (before === null || site.agent === null) return false;
+        if (!this.#isToldOfMore(site.directory.logs, before)) return false;
         site.agent.crash();
         site.agent = null;
         site.directory.logs = before;
@@ -361,6 +362,17 @@ export class History {
       case 'checkpoint':
         return this.#askForCheckpoint(site);
     }
+  }
+
+  /**
+   * Whether the receiver was told of a later state of each log that has changed since `before`. If not, nobody but the
+   * backing itself could tell (docs/PROTOCOL.md): that is no promise.
+   */
+  #isToldOfMore(now: StoredLogs, before: StoredLogs): boolean {
+    return before.every(({ sequence }, volume) => {
+      const told = this.#store.volumes[volume]?.log.sequence ?? 0n;
+      return now[volume]?.sequence === sequence || told > sequence;
+    });
   }
 
   #askForCheckpoint({ agent, host }: Site): boolean {

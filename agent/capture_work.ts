@@ -190,7 +190,7 @@ export class CaptureWork {
     }
     const { generation, firstLsn, lastLsn, buffer, headroom } = delivery;
     const frame = { generation, firstLsn, lastLsn, bytes: buffer.length - headroom };
-    this.feed({ type: 'frameReady', frame }, { frame: delivery });
+    this.feed({ type: 'frameReady', frame, logs: this.logs() }, { frame: delivery });
   }
 
   private readPiece(action: Extract<AgentAction, { type: 'readPiece' }>): void {

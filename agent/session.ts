@@ -91,6 +91,8 @@ export class AgentSession {
   readonly #syncs: SyncPlan;
   readonly #checkpoints: CheckpointRequests;
   readonly #interruption: Interruption;
+  /** Where the dirty logs stood when the receiver was told of them last, on this connection. */
+  #toldLogs: DirtyLogPosition[] = [];
 
   constructor(private readonly limits: SessionLimits = SESSION_LIMITS) {
     assertLimits(limits);
@@ -173,6 +175,7 @@ export class AgentSession {
       case 'message':
         return this.#message(event.message);
       case 'frameReady':
+        if (this.isStreaming) this.#tellLogs(event.logs);
         if (this.#shipment.frameReady(event.frame)) this.#numbers.frameSent();
         return;
       case 'streamEnded':
@@ -349,12 +352,24 @@ export class AgentSession {
     this.#out.push({ type: 'connect', attempt: this.#conduct.nextAttempt() });
   }
 
+  /** Nobody who has an older copy of this state shall pass for this process: see receiver/log_claims.ts. */
+  #tellLogs(logs: DirtyLogPosition[]): void {
+    const isNews = logs.some(({ id, sequence }, index) => {
+      const told = this.#toldLogs[index];
+      return told?.id !== id || told.sequence !== sequence;
+    });
+    if (!isNews) return;
+    this.#toldLogs = logs;
+    this.#send({ logPositions: { logs } });
+  }
+
   #connected(logs: DirtyLogPosition[]): void {
     if (this.#phase !== 'offline') return;
     this.#phase = 'greeting';
     this.#conduct.heard();
     this.#numbers.reset();
     this.#shipment.window.reset();
+    this.#toldLogs = logs;
     const { stream, marks, generation, usedLsnMax } = this.#shipment;
     this.#send({
       hello: {

@@ -118,8 +118,8 @@ export type AgentEvent =
   /** The stream has ended, or could not be opened. Also answers `disconnect`. Once for every `connect`. */
   | { type: 'disconnected'; code: string; message: string }
   | { type: 'message'; message: ReceiverMessage }
-  /** Answers `pull`. */
-  | { type: 'frameReady'; frame: FrameSummary }
+  /** Answers `pull`. `logs`: where they stand now, with the marks of all records of the frame. */
+  | { type: 'frameReady'; frame: FrameSummary; logs: DirtyLogPosition[] }
   /** Answers `pull`: the generation has ended and all of it was pulled. `timeNs`: of its last record. */
   | { type: 'streamEnded'; generation: bigint; lastLsn: bigint; reason: string; timeNs: bigint }
   /** The transport took over what `sendFrame` or `sendPiece` gave it (the callback of write()), on this connection. */

@@ -165,6 +165,9 @@ export interface Heartbeat {
   state: string;
   logs: DirtyLogPosition[];
 }
+export interface LogPositions {
+  logs: DirtyLogPosition[];
+}
 export interface VolumeDoubt {
   volume: number;
 }
@@ -187,6 +190,7 @@ export type AgentBody =
   | { checkpoint: Checkpoint }
   | { heartbeat: Heartbeat }
   | { volumeDoubt: VolumeDoubt }
+  | { logPositions: LogPositions }
   | { goodbye: Goodbye };
 
 export type AgentMessage = Numbered<AgentBody> | { frame: FrameBytes };

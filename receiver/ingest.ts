@@ -168,6 +168,8 @@ export class Ingest implements LiveSession {
           this.known.noteHeartbeat(message.heartbeat, action.isCapturing);
         }
         return;
+      case 'noteLogs':
+        return this.known.noteLogs(action);
       case 'storeDoubt':
         return this.known.storeDoubt(action);
       case 'endGeneration':

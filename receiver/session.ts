@@ -262,6 +262,7 @@ export class ReceiverSession {
     else if ('checkpoint' in message) this.#checkpoints.add(message.checkpoint, this.#stage === 'open');
     else if ('streamEnd' in message) this.#streamEnd(message.streamEnd);
     else if ('generationBegin' in message) this.#generationBegin(message.generationBegin);
+    else if ('logPositions' in message) this.#out.push({ type: 'noteLogs', logs: message.logPositions.logs });
     else if ('volumeDoubt' in message) this.#doubt(message.volumeDoubt);
     else if ('goodbye' in message) this.#close('CLOSED', message.goodbye.reason);
     else if (this.#stage !== 'open') this.#refuse('SESSION_ORDER', 'a sync outside a generation');

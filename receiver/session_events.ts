@@ -21,6 +21,7 @@ import type {
   AgentMessage,
   BaseState,
   Checkpoint,
+  DirtyLogPosition,
   GenerationBegin,
   Hello,
   ReceiverMessage,
@@ -132,6 +133,8 @@ export type ReceiverAction =
    * `ordered` from the highest of these on, once all its volumes have one.
    */
   | { type: 'markSynced'; volume: number; lsn: bigint; isWhole: boolean }
+  /** For the next Hello: where the agent's dirty logs stand at least. */
+  | { type: 'noteLogs'; logs: DirtyLogPosition[] }
   /** The volume is in doubt as a whole until a sync of all of it is complete: on stable storage, at once. */
   | { type: 'storeDoubt'; volume: number }
   /** Hash the volume as the records before `beforeLsn` left it, block by block: HMAC-SHA-256 with the session's key. */

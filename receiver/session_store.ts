@@ -22,6 +22,9 @@ import type { StoredVolume, StoredWriter } from './session_events.js';
 import { NUMBER_MAX } from './session_limits.js';
 
 export class SessionStore {
+  /** What was told since the last heartbeat, by member and volume: not worth a write to the disk each. */
+  private readonly told = new Map<string, DirtyLogPosition>();
+
   constructor(
     private readonly catalog: Catalog,
     private readonly nowNs: () => bigint,
@@ -113,10 +116,21 @@ export class SessionStore {
     assertLogs(logs);
     this.catalog.atomically(() => {
       for (const { number } of volumes) {
+        const told = this.told.get(`${member} ${number}`);
+        const isNewer = ({ logId, sequence }: KnownLog): boolean =>
+          told !== undefined && (told.id !== logId || told.sequence > sequence);
+        this.putLog(member, number, (known) =>
+          told !== undefined && isNewer(known) ? logAtHeartbeat(known, told) : known,
+        );
+        this.told.delete(`${member} ${number}`);
         const claim = logs.find(({ volume }) => volume === number);
         this.putLog(member, number, (known) => logAtHello(known, claim, durableLsn));
       }
     });
+  }
+  noteLogs(member: string, logs: readonly DirtyLogPosition[]): void {
+    assertLogs(logs);
+    for (const claim of logs) this.told.set(`${member} ${claim.volume}`, claim);
   }
   heartbeatLogs(member: string, logs: readonly DirtyLogPosition[]): void {
     assertLogs(logs);

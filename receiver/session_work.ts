@@ -199,6 +199,10 @@ export class SessionWork {
     this.cover(this.member.journal.durableLsn);
   }
 
+  noteLogs({ logs }: Action<'noteLogs'>): void {
+    this.parts.sessions.noteLogs(this.row.uuid, logs);
+  }
+
   /** Before anything that comes after it. */
   storeDoubt({ volume }: Action<'storeDoubt'>): void {
     this.parts.sessions.doubtVolume(this.row.uuid, volume);

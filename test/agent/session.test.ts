@@ -491,3 +491,15 @@ t.test('a receiver that falls silent is left', (t) => {
   t.match(script.get('disconnect'), { code: 'SESSION_LOST' });
   t.end();
 });
+
+t.test('a frame goes after the news of the marks that its records needed', (t) => {
+  const script = flowing();
+  const log = { volume: 0, id: 7n, sequence: 2n, basisLsn: 0n };
+  const frame = { generation: 1n, firstLsn: 21n, lastLsn: 22n, bytes: 100 };
+  script.feed({ type: 'frameReady', frame, logs: [log] });
+  t.same(script.types().slice(0, 2), ['send', 'sendFrame']);
+  t.same(script.said(), ['logPositions']);
+  script.feed({ type: 'frameReady', frame: { ...frame, firstLsn: 23n, lastLsn: 24n }, logs: [log] });
+  t.same(script.said(), [], 'told once');
+  t.end();
+});

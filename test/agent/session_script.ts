@@ -78,7 +78,7 @@ export class Script {
   /** A frame of these LSNs was pulled. */
   frame(firstLsn: bigint, lastLsn: bigint, bytes = 1000): AgentAction[] {
     const { generation } = this.session;
-    return this.feed({ type: 'frameReady', frame: { generation, firstLsn, lastLsn, bytes } });
+    return this.feed({ type: 'frameReady', frame: { generation, firstLsn, lastLsn, bytes }, logs: [] });
   }
   ack(durableLsn: bigint, receivedLsn = durableLsn): AgentAction[] {
     return this.hear({ ack: { durableLsn, receivedLsn } });

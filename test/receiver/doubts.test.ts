@@ -120,3 +120,15 @@ t.test('a log that becomes void, and an agent that doubts', (t) => {
   t.throws(() => hello({ logs: [{ ...LOG, sequence: 2n ** 63n }] }), { code: 'MESSAGE_INVALID' });
   t.end();
 });
+
+t.test('a copy of the state from before the last frame is not believed, heartbeat or not', (t) => {
+  // A cloned host took over while the old one still streamed: its log lacked the marks of the last frames.
+  const { sessions, hello } = synced(t);
+  sessions.noteLogs(MEMBER, [{ ...LOG, sequence: 12n }]);
+  t.equal(hello({ instance: SECOND, epoch: 2n, ancestors: [FIRST] }), true);
+  const honest = synced(t);
+  honest.sessions.noteLogs(MEMBER, [{ ...LOG, sequence: 12n }]);
+  const logs = [{ ...LOG, sequence: 12n }];
+  t.equal(honest.hello({ instance: SECOND, epoch: 2n, ancestors: [FIRST], logs }), false);
+  t.end();
+});

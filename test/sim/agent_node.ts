@@ -366,7 +366,8 @@ export class AgentNode {
         this.#group.next((next) => this.#pulled(next)); // framed for an earlier start: the real shipper drops it too
       } else if ('frame' in delivery) {
         const { generation, firstLsn, lastLsn, bytes } = delivery.frame.header;
-        this.#feed({ type: 'frameReady', frame: { generation, firstLsn, lastLsn, bytes } }, delivery.frame);
+        const frame = { generation, firstLsn, lastLsn, bytes };
+        this.#feed({ type: 'frameReady', frame, logs: this.#logs.positions() }, delivery.frame);
       } else {
         this.#feed({ type: 'streamEnded', ...delivery.end, timeNs: BigInt(this.around.scheduler.nowMs) });
       }

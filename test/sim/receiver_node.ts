@@ -232,6 +232,8 @@ export class ReceiverNode {
           store.heartbeatLogs(event.message.heartbeat.logs);
         }
         return;
+      case 'noteLogs':
+        return store.heartbeatLogs(action.logs);
       case 'storeDoubt':
         return store.storeDoubt(action.volume);
       case 'close':

@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import type { CheckpointInfo, GroupStatus } from '../proto/control.js';
+import type { DirtyLogPosition } from '../proto/replication.js';
 import type { Log } from '../service/log.js';
 import type { LoopbackAddress } from '../service/config.js';
 import type * as native from '../native/index.js';
@@ -12,6 +13,7 @@ import type { CapturedVolumes } from './capture_work.js';
 import type { Clock } from './clock.js';
 import type { GroupConfig } from './config.js';
 import { Deliveries } from './deliveries.js';
+import { positionOf } from './dirty_logs.js';
 import { endAll } from './endings.js';
 import type { StartedGroup } from './groups.js';
 import { groupStatus } from './group_status.js';
@@ -235,7 +237,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     const stored = stream === null ? null : { ...stream, clean: stream.clean && isUntouched };
     await new Promise<void>((resolve, reject) => {
       this.onServed = (error) => (error === null ? resolve() : reject(error));
-      this.member.start({ type: 'started', stored, identity: this.identity() }, this.link);
+      this.member.start({ type: 'started', stored, identity: this.identity(), logs: this.logs() }, this.link);
     });
   }
 
@@ -247,6 +249,10 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
         volume.cleanUp().catch((error: unknown) => log.warn({ err: error }, `${volume.title} is in doubt`)),
       ),
     );
+  }
+
+  private logs(): DirtyLogPosition[] {
+    return this.volumes.map(({ info, log }) => positionOf(info.number, log));
   }
 
   private identity(): MemberIdentity {
@@ -272,7 +278,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     this.link = new ReceiverLink(receiver, clock, this.present);
     const { stream } = this.state.memory;
     const stored = stream === null ? null : { ...stream, clean: false };
-    this.present.start({ type: 'started', stored, identity: this.identity() }, this.link);
+    this.present.start({ type: 'started', stored, identity: this.identity(), logs: this.logs() }, this.link);
   }
 
   /** Ends the wait for the receiver when its time is over. Never rejects. */

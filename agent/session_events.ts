@@ -87,8 +87,11 @@ export interface Range {
 export type ComparePurpose = 'probe' | 'find' | 'send';
 
 export type AgentEvent =
-  /** Once, first. `stored` is what `persist` was last given, by an earlier process; null at the member's first start. */
-  | { type: 'started'; stored: StoredState | null; identity: MemberIdentity }
+  /**
+   * Once, first. `stored` is what `persist` was last given, by an earlier process; null at the member's first start. `logs`:
+   * where the dirty logs stand before this process lets production in.
+   */
+  | { type: 'started'; stored: StoredState | null; identity: MemberIdentity; logs: DirtyLogPosition[] }
   /** The oldest unanswered `persist` is on stable storage. */
   | { type: 'persisted' }
   | { type: 'persistFailed'; code: string; message: string }

@@ -103,7 +103,7 @@ export class AgentNode {
 
   start(): void {
     const { directory, identity } = this.around;
-    this.#feed({ type: 'started', stored: directory.stored, identity });
+    this.#feed({ type: 'started', stored: directory.stored, identity, logs: this.#logs.positions() });
     this.#tick();
   }
 

@@ -7,7 +7,7 @@ import type { AgentMessage, DirtyLogPosition } from '../proto/replication.js';
 import type * as native from '../native/index.js';
 import type { Clock } from './clock.js';
 import type { Deliveries } from './deliveries.js';
-import { DIRTY_EXTENT_BYTES } from './dirty_logs.js';
+import { DIRTY_EXTENT_BYTES, positionOf } from './dirty_logs.js';
 import { ExtentSet } from './extent_set.js';
 import type { LagHistogram } from './lag.js';
 import type { AgentAction, AgentEvent, RingView } from './session_events.js';
@@ -108,10 +108,7 @@ export class CaptureWork {
 
   /** Where the dirty logs stand, on stable storage. */
   logs(): DirtyLogPosition[] {
-    return Array.from(this.captured.volumes, ([volume, { log }]) => {
-      const { id, sequence, basisLsn } = log.state();
-      return { volume, id, sequence, basisLsn };
-    });
+    return Array.from(this.captured.volumes, ([volume, { log }]) => positionOf(volume, log));
   }
 
   /** `bulk` is that of the event being handled. */

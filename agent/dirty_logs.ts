@@ -1,7 +1,7 @@
 /** Where the dirty logs lie: a file for each volume, under the state directory, by UUID. docs/FORMAT.md has their bytes. */
 import path from 'node:path';
 import { formatUuid } from '../proto/uuid.js';
-import type { VolumeInfo } from '../proto/replication.js';
+import type { DirtyLogPosition, VolumeInfo } from '../proto/replication.js';
 import type * as native from '../native/index.js';
 import { makeDirectory } from './directory.js';
 
@@ -18,4 +18,9 @@ export async function openDirtyLog(
   // What is wrong with it is what the log then says of itself.
   await makeDirectory(directory).catch(() => undefined);
   return open({ path: path.join(directory, `${formatUuid(uuid)}.log`), volume: uuid, volumeBytes: size });
+}
+
+export function positionOf(volume: number, log: native.DirtyLog): DirtyLogPosition {
+  const { id, sequence, basisLsn } = log.state();
+  return { volume, id, sequence, basisLsn };
 }

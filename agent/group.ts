@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import type { CheckpointInfo, GroupStatus } from '../proto/control.js';
+import type { DirtyLogPosition } from '../proto/replication.js';
 import type { Log } from '../service/log.js';
 import type { LoopbackAddress } from '../service/config.js';
 import type * as native from '../native/index.js';
@@ -13,6 +14,7 @@ import type { Clock } from './clock.js';
 import type { GroupConfig } from './config.js';
 import { GroupCustody, type StoreDoor } from './custody.js';
 import { Deliveries } from './deliveries.js';
+import { positionOf } from './dirty_logs.js';
 import { endAll } from './endings.js';
 import type { StartedGroup } from './groups.js';
 import { groupStatus } from './group_status.js';
@@ -264,8 +266,8 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     const stored = stream === null ? null : { ...stream, clean: stream.clean && isUntouched };
     await new Promise<void>((resolve, reject) => {
       this.onServed = (error) => (error === null ? resolve() : reject(error));
-      const inherited = this.inherited();
-      this.member.start({ type: 'started', stored, identity: this.identity(), inherited }, this.link);
+      const event = { stored, identity: this.identity(), logs: this.logs(), inherited: this.inherited() };
+      this.member.start({ type: 'started', ...event }, this.link);
     });
   }
 
@@ -298,6 +300,10 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     );
   }
 
+  private logs(): DirtyLogPosition[] {
+    return this.volumes.map(({ info, log }) => positionOf(info.number, log));
+  }
+
   private identity(): MemberIdentity {
     const { group, member } = this.state.memory;
     const { host, software, instance } = this.around;
@@ -321,8 +327,8 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     this.link = new ReceiverLink(receiver, clock, this.present);
     const { stream } = this.state.memory;
     const stored = stream === null ? null : { ...stream, clean: false };
-    const begun = { type: 'started', stored, identity: this.identity(), inherited: null } as const;
-    this.present.start(begun, this.link);
+    const begun = { stored, identity: this.identity(), logs: this.logs(), inherited: null };
+    this.present.start({ type: 'started', ...begun }, this.link);
   }
 
   /** Ends the wait for the receiver when its time is over. Never rejects. */

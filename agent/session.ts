@@ -91,6 +91,11 @@ export class AgentSession {
   readonly #syncs: SyncPlan;
   readonly #checkpoints: CheckpointRequests;
   readonly #interruption: Interruption;
+  /**
+   * What the first Hello says of the dirty logs: what this process found. What it marked since could make up for marks
+   * that another one, with a copy of the state, has told of. Null once the receiver knows this process.
+   */
+  #helloLogs: DirtyLogPosition[] | null = null;
   /** Where the dirty logs stood when the receiver was told of them last, on this connection. */
   #toldLogs: DirtyLogPosition[] = [];
 
@@ -159,6 +164,7 @@ export class AgentSession {
   #take(event: AgentEvent): void {
     switch (event.type) {
       case 'started':
+        this.#helloLogs = event.logs;
         return this.#started(event.stored ?? FIRST_STATE, event.identity, event.inherited);
       case 'persisted':
         return this.#persisted(this.#store.answered());
@@ -369,7 +375,7 @@ export class AgentSession {
     this.#conduct.heard();
     this.#numbers.reset();
     this.#shipment.window.reset();
-    this.#toldLogs = logs;
+    this.#toldLogs = this.#helloLogs ?? logs;
     const { stream, marks, generation, usedLsnMax } = this.#shipment;
     this.#send({
       hello: {
@@ -382,7 +388,7 @@ export class AgentSession {
         usedLsnMax,
         continuous: stream.state === 'live' || stream.state === 'ended',
         ancestors: this.#store.state.processes.slice(1),
-        logs,
+        logs: this.#toldLogs,
       },
     });
   }
@@ -473,6 +479,7 @@ export class AgentSession {
     const fault = faultOfWelcome(welcome, this.#who.volumes);
     if (fault !== null) return this.#leave(fault.code, fault.message);
     this.#change.peer = welcome;
+    this.#helloLogs = null;
     const { stream, marks, shippedLsnMax } = this.#shipment;
     const stubborn = stream.state === 'none' ? null : this.#conduct.stubbornRefusal;
     const reason = stubborn ?? endOfContinuity(stream, marks.durable, shippedLsnMax, welcome);

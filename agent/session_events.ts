@@ -97,13 +97,15 @@ export type ComparePurpose = 'probe' | 'find' | 'send';
 
 export type AgentEvent =
   /**
-   * Once, first. `stored` is what `persist` was last given, by an earlier process; null at the member's first start.
-   * `inherited`: production is in already, since a predecessor let it in, and what it writes is captured; null: it is not.
+   * Once, first. `stored` is what `persist` was last given, by an earlier process; null at the member's first start. `logs`:
+   * where the dirty logs stand before this process lets production in. `inherited`: production is in already, since a
+   * predecessor let it in, and what it writes is captured; null: it is not.
    */
   | {
       type: 'started';
       stored: StoredState | null;
       identity: MemberIdentity;
+      logs: DirtyLogPosition[];
       inherited: InheritedStream | null;
     }
   /** The oldest unanswered `persist` is on stable storage. */

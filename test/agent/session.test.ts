@@ -30,7 +30,7 @@ function flowing(): Script {
 
 t.test('a first start asks for everything before it uses it', (t) => {
   const script = new Script();
-  script.feed({ type: 'started', stored: null, identity: IDENTITY, inherited: null });
+  script.feed({ type: 'started', stored: null, identity: IDENTITY, logs: [], inherited: null });
   t.same(script.types(), ['persist'], 'production is not let in before the epoch is stored');
   script.feed({ type: 'persisted' });
   t.same(script.types(), ['open']);
@@ -56,7 +56,7 @@ t.test('a first start asks for everything before it uses it', (t) => {
 
 t.test('after a clean stop the same generation goes on without a sync', (t) => {
   const script = new Script();
-  script.feed({ type: 'started', stored: CLEAN, identity: IDENTITY, inherited: null });
+  script.feed({ type: 'started', stored: CLEAN, identity: IDENTITY, logs: [], inherited: null });
   t.equal(script.get('persist')?.state.clean, false);
   script.feed({ type: 'persisted' });
   t.match(script.get('open')?.resume, { epoch: 5n, generation: 2n, firstLsn: 101n });
@@ -71,7 +71,13 @@ t.test('after a clean stop the same generation goes on without a sync', (t) => {
 t.test('a clean stop does not count for other volumes', (t) => {
   const script = new Script();
   const volumes = IDENTITY.volumes.map((volume) => ({ ...volume, size: volume.size * 2n }));
-  script.feed({ type: 'started', stored: CLEAN, identity: { ...IDENTITY, volumes }, inherited: null });
+  script.feed({
+    type: 'started',
+    stored: CLEAN,
+    identity: { ...IDENTITY, volumes },
+    logs: [],
+    inherited: null,
+  });
   script.feed({ type: 'persisted' });
   t.equal(script.get('open')?.resume, null);
   t.end();
@@ -363,7 +369,7 @@ t.test('a stop after a state that could not be stored ends at once', (t) => {
   // Nothing was opened: the quiesce that was asked for met a capture group that never was.
   for (const order of ['failed first', 'stopped first']) {
     const script = new Script();
-    script.feed({ type: 'started', stored: CLEAN, identity: IDENTITY, inherited: null });
+    script.feed({ type: 'started', stored: CLEAN, identity: IDENTITY, logs: [], inherited: null });
     const failed = { type: 'persistFailed', code: 'IO_ERROR', message: 'no space' } as const;
     script.feed(order === 'failed first' ? failed : { type: 'stopRequested' });
     script.feed(order === 'failed first' ? { type: 'stopRequested' } : failed);
@@ -379,7 +385,7 @@ t.test('a capture group that cannot be made ends the start, and leaves what was 
     [{ ...CLEAN, clean: false }, false],
   ] as const) {
     const script = new Script();
-    script.feed({ type: 'started', stored, identity: IDENTITY, inherited: null });
+    script.feed({ type: 'started', stored, identity: IDENTITY, logs: [], inherited: null });
     script.feed({ type: 'persisted' });
     script.feed({ type: 'openFailed' });
     t.same(script.types(), ['persist'], 'nobody is connected to');

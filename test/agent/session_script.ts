@@ -52,7 +52,7 @@ export class Script {
   }
   /** Up to the Hello. */
   start(stored: StoredState | null): void {
-    this.feed({ type: 'started', stored, identity: IDENTITY, inherited: null });
+    this.feed({ type: 'started', stored, identity: IDENTITY, logs: [], inherited: null });
     this.feed({ type: 'persisted' });
     this.feed({ type: 'opened' });
     this.connect();

@@ -19,14 +19,14 @@ const INHERITED: InheritedStream = { generation: 2n, capturedLsn: 140n, released
 
 function succeeding(inherited = INHERITED, stored = STORED): Script {
   const script = new Script();
-  script.feed({ type: 'started', stored, identity: IDENTITY, inherited });
+  script.feed({ type: 'started', stored, identity: IDENTITY, inherited, logs: [] });
   script.feed({ type: 'persisted' });
   return script;
 }
 
 t.test('the stream of a killed predecessor goes on in a new epoch, from what the receiver has', (t) => {
   const script = new Script();
-  script.feed({ type: 'started', stored: STORED, identity: IDENTITY, inherited: INHERITED });
+  script.feed({ type: 'started', stored: STORED, identity: IDENTITY, inherited: INHERITED, logs: [] });
   t.match(script.get('persist')?.state, { epoch: 5n, generation: 2n, durableLsn: 100n, lsnCeiling: 1140n });
   script.feed({ type: 'persisted' });
   t.match(script.get('open'), { goesOn: true, resume: { epoch: 5n, generation: 2n, lsnCeiling: 1140n } });
@@ -61,7 +61,7 @@ t.test('a receiver that has other records than the predecessor captured gets a n
 t.test('with other volumes the inherited stream is given up, and production stays in', (t) => {
   const script = new Script();
   const stored = { ...STORED, volumes: [] };
-  script.feed({ type: 'started', stored, identity: IDENTITY, inherited: INHERITED });
+  script.feed({ type: 'started', stored, identity: IDENTITY, inherited: INHERITED, logs: [] });
   script.feed({ type: 'persisted' });
   t.match(script.get('open'), { goesOn: true, resume: null });
   script.feed({ type: 'opened' });
@@ -87,7 +87,7 @@ t.test('a generation that was reserved and never begun is not used again', (t) =
 // all of it is durable.
 t.test('a stop that comes before the successor has begun still lets production out', (t) => {
   const script = new Script();
-  script.feed({ type: 'started', stored: STORED, identity: IDENTITY, inherited: INHERITED });
+  script.feed({ type: 'started', stored: STORED, identity: IDENTITY, inherited: INHERITED, logs: [] });
   t.same(script.feed({ type: 'stopRequested' }), []);
   script.feed({ type: 'persisted' });
   t.same(script.types(), ['open']);

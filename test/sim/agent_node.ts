@@ -103,7 +103,13 @@ export class AgentNode {
 
   start(): void {
     const { directory, identity } = this.around;
-    this.#feed({ type: 'started', stored: directory.stored, identity, inherited: null });
+    this.#feed({
+      type: 'started',
+      stored: directory.stored,
+      identity,
+      logs: this.#logs.positions(),
+      inherited: null,
+    });
     this.#tick();
   }
 

@@ -74,6 +74,7 @@ interface Site {
   agent: AgentNode | null;
   /** Of its dirty logs. */
   backup: StoredLogs | null;
+  wasSetBack: boolean;
 }
 
 export interface HistoryResult {
@@ -161,7 +162,7 @@ export class History {
       () => this.#nextStamp(),
       (lsn) => this.#reached.raise('captured', lsn),
     );
-    const site: Site = { host, directory, agent: null, backup: null };
+    const site: Site = { host, directory, agent: null, backup: null, wasSetBack: false };
     this.#sites.push(site);
     this.#startAgent(site);
   }
@@ -325,11 +326,12 @@ export class History {
         // The dirty logs as they were some time ago, under a backing as it is.
         const before = site.backup;
         site.backup = copyLogs(site.directory.logs);
-        if (before === null || site.agent === null) return false;
+        if (before === null || site.agent === null || site.wasSetBack) return false;
         if (!this.#isToldOfMore(site.directory.logs, before)) return false;
         site.agent.crash();
         site.agent = null;
         site.directory.logs = before;
+        site.wasSetBack = true; // its sequences come again with other marks: a second time nobody could tell
         this.#scheduler.after(random.int(10, 3000), () => this.#restartAgent(site));
         return true;
       }

@@ -17,6 +17,7 @@ import type {
   GenerationStart,
   JournalPosition,
   JournalWriter,
+  NbdDevice,
   NbdServer,
   SegmentVolume,
   StreamPosition,
@@ -124,6 +125,16 @@ export class CodedNbdServer implements NbdServer {
   }
   get connections(): number {
     return this.addon.connections;
+  }
+  stop(): Promise<void> {
+    return coded(() => this.addon.stop());
+  }
+}
+
+export class CodedNbdDevice implements NbdDevice {
+  readonly name: string;
+  constructor(private readonly addon: NbdDevice) {
+    this.name = addon.name;
   }
   stop(): Promise<void> {
     return coded(() => this.addon.stop());

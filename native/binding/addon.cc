@@ -7,6 +7,7 @@
 #include "binding/device_object.h"
 #include "binding/frontend_object.h"
 #include "binding/journal_object.h"
+#include "binding/nbd_device_object.h"
 #include "binding/process.h"
 
 namespace {
@@ -17,6 +18,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   DeviceObject::define(env, exports);
   CaptureObject::define(env, exports);
   define_frontends(env, exports);
+  define_nbd_device(env, exports);
   define_journal(env, exports);
   define_bytes(env, exports);
   define_process(env, exports);

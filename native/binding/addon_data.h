@@ -9,6 +9,7 @@ struct AddonData {
   Napi::FunctionReference device;  // the constructor of BlockDevice
   Napi::FunctionReference capture_group;
   Napi::FunctionReference nbd_server;
+  Napi::FunctionReference nbd_device;
   Napi::FunctionReference fuse_server;
   Napi::FunctionReference journal_writer;
 

@@ -1,6 +1,7 @@
 /**
  * What of this process is kept outside of it, in the descriptor store of the service manager: the capture ring of each
- * group, and of each volume that is served as a loop device its FUSE session, its request slots and its settings. A
+ * group, and of each volume that is served as a device its settings, and of a loop device its FUSE session and its request
+ * slots. A
  * successor takes them (inheritance.ts) and goes on, and whoever uses the volume does not notice.
  *
  * Without a store, or when it fails, production is served all the same; a killed agent is then noticed.
@@ -11,8 +12,8 @@ import type { Log } from '../service/log.js';
 import type * as native from '../native/index.js';
 import {
   encodeSettings,
+  type AttachmentSettings,
   type GroupSettings,
-  type LoopSettings,
   type VolumeSettings,
 } from './served_settings.js';
 
@@ -23,15 +24,22 @@ export type StoreDoor = Pick<
 
 const PATIENCE_MS = 5_000;
 
-/** The parts of a volume that the store keeps. A name is GROUP/VOLUME/PART. */
+/** The parts of a volume that the store keeps, in that order. A name is GROUP/VOLUME/PART. */
 export const VOLUME_PARTS = ['settings', 'slots', 'fuse'] as const;
+type VolumePart = (typeof VOLUME_PARTS)[number];
 /** And of a group: GROUP/ring. */
 export const RING_PART = 'ring';
+
+/** What of an attachment goes into the store. The descriptors are closed then. */
+export interface KeptAttachment {
+  attachment: AttachmentSettings;
+  descriptors: Partial<Record<Exclude<VolumePart, 'settings'>, number>>;
+}
 
 /** What a volume has kept of itself. */
 export interface VolumeCustody {
   /** Returns when the store has it: only then may production be let in. Never rejects. */
-  keep(server: native.FuseServer, loop: Omit<LoopSettings, 'mountPoint' | 'connection'>): Promise<void>;
+  keep(describe: () => KeptAttachment): Promise<void>;
   /** Nobody uses the volume any more. */
   forget(): void;
 }
@@ -57,26 +65,23 @@ export class GroupCustody {
     this.tell(() => this.door.forgetDescriptor(`${this.group.name}/${RING_PART}`));
   }
 
-  volume(volume: Omit<VolumeSettings, 'loop'>): VolumeCustody {
+  volume(volume: Omit<VolumeSettings, 'attachment'>): VolumeCustody {
     const { door, group } = this;
     const nameOf = (part: string): string => `${group.name}/${volume.name}/${part}`;
     return {
-      keep: async (server, loop) => {
+      keep: async (describe) => {
         if (!door.hasServiceManager()) return;
         const opened: number[] = [];
         try {
-          const { fuse, slots, mountPoint, connection } = server.legacy();
-          opened.push(fuse);
-          if (slots !== null) opened.push(slots);
-          const settings = encodeSettings({
-            group,
-            volume: { ...volume, loop: { ...loop, mountPoint, connection } },
-          });
+          const { attachment, descriptors } = describe();
+          opened.push(...Object.values(descriptors));
+          const settings = encodeSettings({ group, volume: { ...volume, attachment } });
           const memory = door.makeSealedMemory('afterimage-settings', settings);
           opened.push(memory);
-          if (slots !== null) door.storeDescriptor(nameOf('slots'), slots);
-          door.storeDescriptor(nameOf('settings'), memory);
-          door.storeDescriptor(nameOf('fuse'), fuse);
+          for (const part of VOLUME_PARTS) {
+            const descriptor = part === 'settings' ? memory : descriptors[part];
+            if (descriptor !== undefined) door.storeDescriptor(nameOf(part), descriptor);
+          }
           await door.awaitServiceManager(PATIENCE_MS);
         } catch (thrown) {
           this.failed(thrown);

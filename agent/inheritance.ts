@@ -8,7 +8,8 @@ const SETTINGS_BYTES_MAX = 64 * 1024;
 
 export interface InheritedVolume {
   settings: VolumeSettings;
-  fuse: number;
+  /** Of a loop device, null for others. */
+  fuse: number | null;
   slots: number | null;
 }
 export interface InheritedGroup {
@@ -49,13 +50,13 @@ export function sortInheritance(descriptors: readonly StoredDescriptor[]): {
   }
   const groups = new Map<string, InheritedGroup>();
   for (const [name, settings] of namesWith(byName, 'settings')) {
-    const fuse = byName.get(`${name}/fuse`);
-    if (fuse === undefined) continue;
+    const fuse = byName.get(`${name}/fuse`) ?? null;
     const slots = byName.get(`${name}/slots`) ?? null;
     try {
       const { group, volume } = decodeSettings(readWhole(settings));
       if (name !== `${group.name}/${volume.name}`)
         throw new Error(`they are those of ${group.name}/${volume.name}`);
+      if (volume.attachment.kind === 'loop' && fuse === null) continue;
       const inherited = groups.get(group.name) ?? {
         settings: group,
         ring: null,

@@ -16,6 +16,8 @@ const groupSchema = z.strictObject({
   lingerUs: z.int().min(0),
 });
 const loopSchema = z.strictObject({
+  kind: z.literal('loop'),
+  threads: z.int().min(1).max(THREADS_MAX),
   /** "/dev/loopN". */
   device: z.string(),
   /** The stable link to it. */
@@ -27,6 +29,16 @@ const loopSchema = z.strictObject({
   /** The file that the device lies over. */
   file: z.strictObject({ device: decimal, inode: decimal }),
 });
+const nbdSchema = z.strictObject({
+  kind: z.literal('nbd'),
+  /** "/dev/nbdN". */
+  device: z.string(),
+  /** The stable link to it. */
+  link: z.string(),
+  /** Whose device it is, as the kernel knows it. */
+  backend: z.string(),
+});
+const attachmentSchema = z.discriminatedUnion('kind', [loopSchema, nbdSchema]);
 const volumeSchema = z.strictObject({
   name: z.string(),
   number: z.int().min(0).max(63),
@@ -35,8 +47,7 @@ const volumeSchema = z.strictObject({
   blockSize: z.int().min(512),
   backing: z.string(),
   cache: z.enum(['buffered', 'direct']),
-  threads: z.int().min(1).max(THREADS_MAX),
-  loop: loopSchema,
+  attachment: attachmentSchema,
 });
 const settingsSchema = z.strictObject({
   version: z.literal(SETTINGS_VERSION),
@@ -46,6 +57,8 @@ const settingsSchema = z.strictObject({
 
 export type GroupSettings = z.output<typeof groupSchema>;
 export type LoopSettings = z.output<typeof loopSchema>;
+export type NbdSettings = z.output<typeof nbdSchema>;
+export type AttachmentSettings = z.output<typeof attachmentSchema>;
 export type VolumeSettings = z.output<typeof volumeSchema>;
 export interface ServedSettings {
   group: GroupSettings;

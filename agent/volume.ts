@@ -12,16 +12,17 @@ import { openBacking } from './backing.js';
 import { BackingErrors } from './backing_errors.js';
 import { backingFingerprint } from './backing_fingerprint.js';
 import type { Clock } from './clock.js';
-import type { VolumeConfig } from './config.js';
+import type { AttachConfig, VolumeConfig } from './config.js';
 import { endAll } from './endings.js';
 import type { GroupCustody, VolumeCustody } from './custody.js';
 import type { InheritedVolume } from './inheritance.js';
 import { attachLoopDevice, resumeLoopDevice, type LoopDoor } from './loop_attachment.js';
+import { attachNbdDevice, nbdBackend, resumeNbdDevice, type NbdDoor } from './nbd_attachment.js';
 import { attachSocket } from './socket_attachment.js';
 import type { VolumeMemory } from './state.js';
 import { VolumeUse } from './volume_use.js';
 
-export type VolumeDoor = LoopDoor & Pick<typeof native, 'openFileDevice' | 'startNbdServer'>;
+export type VolumeDoor = LoopDoor & NbdDoor & Pick<typeof native, 'openFileDevice' | 'startNbdServer'>;
 
 /** Where front ends put what they need. */
 export interface Places {
@@ -68,9 +69,11 @@ export class ProtectedVolume {
 
   /** What a predecessor served goes on: of the same size, whatever its backing is now. Errors: as openFileDevice. */
   static async inherit({ settings }: InheritedVolume, door: VolumeDoor): Promise<ProtectedVolume> {
-    const { name, number, uuid, size, blockSize, backing, cache, threads } = settings;
+    const { name, number, uuid, size, blockSize, backing, cache, attachment } = settings;
     const device = await door.openFileDevice({ path: backing, cache, readOnly: false, exclusive: true });
-    const config: VolumeConfig = { name, backing, cache, attach: { kind: 'loop', threads } };
+    const attach: AttachConfig =
+      attachment.kind === 'loop' ? { kind: 'loop', threads: attachment.threads } : { kind: 'nbd' };
+    const config: VolumeConfig = { name, backing, cache, attach };
     return new ProtectedVolume(config, { number, uuid, name, size, blockSize }, false, device, door);
   }
 
@@ -125,11 +128,21 @@ export class ProtectedVolume {
     }
   }
 
-  /** Production, which a predecessor let in, is served from now on. Errors: those of resumeLoopDevice. */
+  /**
+   * Production, which a predecessor let in, is served from now on. Errors: those of resumeLoopDevice and
+   * resumeNbdDevice.
+   */
   async resume(inherited: InheritedVolume, custody: GroupCustody, clock: Clock, log: Log): Promise<void> {
     const use = (this.use = new VolumeUse(this.config.name, clock, log));
-    const kept = this.custodyIn(custody, inherited.settings.threads);
-    this.attachment = await resumeLoopDevice(inherited, this.device, this.door, use, kept, log);
+    const { device, door } = this;
+    const { attachment } = inherited.settings;
+    const kept = this.custodyIn(custody);
+    if (attachment.kind === 'nbd') {
+      this.attachment = await resumeNbdDevice(attachment, device, door, use, kept);
+    } else {
+      const session = { fuse: inherited.fuse as number, slots: inherited.slots };
+      this.attachment = await resumeLoopDevice(attachment, session, device, door, use, kept, log);
+    }
   }
 
   /**
@@ -168,9 +181,9 @@ export class ProtectedVolume {
     );
   }
 
-  private custodyIn(custody: GroupCustody, threads: number): VolumeCustody {
+  private custodyIn(custody: GroupCustody): VolumeCustody {
     const { backing, cache } = this.config;
-    return custody.volume({ ...this.info, backing, cache, threads });
+    return custody.volume({ ...this.info, backing, cache });
   }
 
   private attachFrontEnd(
@@ -182,11 +195,11 @@ export class ProtectedVolume {
     const { device, door } = this;
     const { name, attach } = this.config;
     if (attach.kind === 'socket') return attachSocket(name, attach.address, device, door.startNbdServer, use);
-    const loopPlaces = {
-      mountPoint: path.join(places.runDir, 'fuse', custody.name, name),
-      link: path.join(places.linkDir, custody.name, name),
-    };
-    const kept = this.custodyIn(custody, attach.threads);
+    const link = path.join(places.linkDir, custody.name, name);
+    const kept = this.custodyIn(custody);
+    if (attach.kind === 'nbd')
+      return attachNbdDevice(link, nbdBackend(this.info.uuid), device, door, use, kept, log);
+    const loopPlaces = { mountPoint: path.join(places.runDir, 'fuse', custody.name, name), link };
     return attachLoopDevice(loopPlaces, attach.threads, device, door, use, kept, log);
   }
 

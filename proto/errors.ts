@@ -183,7 +183,6 @@ export const ERRORS = {
     false,
     'See the message; the directory of a socket must exist and be writable.',
   ),
-  ATTACH_UNSUPPORTED: entry(EXIT.config, false, 'Use attach = "loop" or attach = "socket".'),
 
   // --- session ---
   RECEIVER_UNREACHABLE: entry(

@@ -3,7 +3,7 @@ import { closeSync, fstatSync, mkdtempSync, openSync, rmSync, writeFileSync } fr
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import t, { type Test } from 'tap';
-import { GroupCustody, type StoreDoor } from '../../agent/custody.js';
+import { GroupCustody, type KeptAttachment, type StoreDoor } from '../../agent/custody.js';
 import { sortInheritance } from '../../agent/inheritance.js';
 import * as native from '../../native/index.js';
 import { AfterimageError } from '../../proto/errors.js';
@@ -24,9 +24,22 @@ const VOLUME = {
   blockSize: 4096,
   backing: '/dev/vg0/data',
   cache: 'buffered',
-  threads: 4,
 } as const;
-const LOOP = { device: '/dev/loop3', link: '/dev/afterimage/shop/data', file: { device: 57n, inode: 2n } };
+const LOOP = {
+  kind: 'loop',
+  threads: 4,
+  device: '/dev/loop3',
+  link: '/dev/afterimage/shop/data',
+  mountPoint: '/run/afterimage/fuse/shop/data',
+  connection: 57,
+  file: { device: 57n, inode: 2n },
+} as const;
+const NBD = {
+  kind: 'nbd',
+  device: '/dev/nbd3',
+  link: '/dev/afterimage/shop/data',
+  backend: 'afterimage-04040404-0404-0404-0404-040404040404',
+} as const;
 
 /** A store in memory, and descriptors of files that stand for those of a server. */
 function scene(t: Test, door: Partial<StoreDoor> = {}) {
@@ -60,16 +73,8 @@ function scene(t: Test, door: Partial<StoreDoor> = {}) {
     GROUP,
     log,
   );
-  const server = {
-    legacy: () => ({
-      fuse: open(),
-      slots: open(),
-      mountPoint: '/run/afterimage/fuse/shop/data',
-      connection: 57,
-    }),
-    stop: () => Promise.resolve(),
-  };
-  return { custody, server, kept, open, opened, lines };
+  const loop = (): KeptAttachment => ({ attachment: LOOP, descriptors: { fuse: open(), slots: open() } });
+  return { custody, loop, kept, open, opened, lines };
 }
 
 function isOpen(descriptor: number): boolean {
@@ -82,9 +87,9 @@ function isOpen(descriptor: number): boolean {
 }
 
 t.test('what was kept of a volume is what a successor finds', async (t) => {
-  const { custody, server, kept, opened, open } = scene(t);
+  const { custody, loop, kept, opened, open } = scene(t);
   custody.keepRing({ ringDescriptor: () => open() });
-  await custody.volume(VOLUME).keep(server, LOOP);
+  await custody.volume(VOLUME).keep(loop);
   for (const descriptor of opened.slice(1)) t.notOk(isOpen(descriptor), 'the store has its own');
   const { groups, useless } = sortInheritance(kept);
   t.same(useless, []);
@@ -93,14 +98,22 @@ t.test('what was kept of a volume is what a successor finds', async (t) => {
   t.type(groups[0]?.ring, 'number');
   t.same(groups[0]?.volumes[0]?.settings, {
     ...VOLUME,
-    loop: { ...LOOP, mountPoint: '/run/afterimage/fuse/shop/data', connection: 57 },
+    attachment: LOOP,
   });
+});
+
+t.test('of a device of the nbd driver the settings are enough', async (t) => {
+  const { custody, kept } = scene(t);
+  await custody.volume(VOLUME).keep(() => ({ attachment: NBD, descriptors: {} }));
+  const { groups, useless } = sortInheritance(kept);
+  t.same(useless, []);
+  t.same(groups[0]?.volumes, [{ settings: { ...VOLUME, attachment: NBD }, fuse: null, slots: null }]);
 });
 
 t.test('a volume that was not kept whole had not been let in, and is forgotten', async (t) => {
   for (const part of ['fuse', 'settings']) {
-    const { custody, server, kept } = scene(t);
-    await custody.volume(VOLUME).keep(server, LOOP);
+    const { custody, loop, kept } = scene(t);
+    await custody.volume(VOLUME).keep(loop);
     const found = kept.filter(({ name }) => name !== `shop/data/${part}`);
     const { groups, useless } = sortInheritance(found);
     t.same(groups, []);
@@ -119,8 +132,8 @@ t.test(
       ['', /JSON/],
       ['x'.repeat(100_000), /100000 bytes/],
     ] as const) {
-      const { custody, server, kept } = scene(t);
-      await custody.volume(VOLUME).keep(server, LOOP);
+      const { custody, loop, kept } = scene(t);
+      await custody.volume(VOLUME).keep(loop);
       const settings = kept.find(({ name }) => name === 'shop/data/settings');
       if (settings === undefined) throw new Error('there are settings');
       closeSync(settings.descriptor);
@@ -134,16 +147,16 @@ t.test(
 );
 
 t.test('the settings of one volume under the name of another are not believed', async (t) => {
-  const { custody, server, kept } = scene(t);
-  await custody.volume(VOLUME).keep(server, LOOP);
+  const { custody, loop, kept } = scene(t);
+  await custody.volume(VOLUME).keep(loop);
   for (const one of kept) one.name = one.name.replace('data', 'logs');
   t.match(sortInheritance(kept).useless[0]?.reason, /those of shop\/data/);
 });
 
 t.test('a volume that nobody uses any more is forgotten', async (t) => {
-  const { custody, server, kept } = scene(t);
+  const { custody, loop, kept } = scene(t);
   const volume = custody.volume(VOLUME);
-  await volume.keep(server, LOOP);
+  await volume.keep(loop);
   volume.forget();
   t.same(kept, []);
 });
@@ -152,20 +165,20 @@ t.test('a store that fails keeps nobody from being served, and is told of', asyn
   const failing = (): never => {
     throw new AfterimageError('NOTIFY_FAILED', 'the manager is gone');
   };
-  const { custody, server, opened, lines } = scene(t, {
+  const { custody, loop, opened, lines } = scene(t, {
     storeDescriptor: failing,
     forgetDescriptor: failing,
   });
   const volume = custody.volume(VOLUME);
-  await volume.keep(server, LOOP);
+  await volume.keep(loop);
   volume.forget();
   t.match(lines.join(''), /NOTIFY_FAILED/);
   for (const descriptor of opened) t.notOk(isOpen(descriptor));
 });
 
 t.test('without a service manager nothing is kept', async (t) => {
-  const { custody, server, kept } = scene(t, { hasServiceManager: () => false });
-  await custody.volume(VOLUME).keep(server, LOOP);
+  const { custody, loop, kept } = scene(t, { hasServiceManager: () => false });
+  await custody.volume(VOLUME).keep(loop);
   custody.keepRing({ ringDescriptor: () => 0 });
   t.same(kept, []);
 });

@@ -7,7 +7,7 @@ export PATH=/bin:/usr/sbin:/usr/bin:/sbin
 . /settings
 mount -t proc proc /proc
 mount -t devtmpfs dev /dev
-for module in virtio_pci 9pnet_virtio 9p overlay; do modprobe $module; done
+for module in virtio_pci 9pnet_virtio 9p overlay; do modprobe -q $module; done
 mount -t 9p -o trans=virtio,version=9p2000.L,ro,cache=loose,msize=524288 host /lower
 mount -t tmpfs layer /layer
 mkdir /layer/upper /layer/work

@@ -12,6 +12,8 @@ import type { Kernel } from './kernel.js';
 
 const QEMU = 'qemu-system-x86_64';
 const BUSYBOX = '/bin/busybox';
+/** What the machine says, to be watched while it runs, and of the last one afterwards. */
+const CONSOLE = path.resolve('build/vm/console.log');
 const MEMORY_MIB = 2048;
 /** What reaching the root file system takes; the kernel loads the rest from there when it is asked for. */
 const BOOT_MODULES = ['virtio_pci', '9pnet_virtio', '9p', 'overlay'];
@@ -43,14 +45,12 @@ export async function runInGuest(
     const machine = ['-M', 'q35', '-cpu', 'max', '-accel', 'tcg,thread=multi', '-smp', '2'];
     const bare = ['-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-nic', 'none'];
     const share = 'local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap';
-    const devices = ['-virtfs', share, '-device', 'virtio-rng-pci', '-serial', 'stdio'];
+    const devices = ['-virtfs', share, '-device', 'virtio-rng-pci', '-serial', `file:${CONSOLE}`];
     const append = 'console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off random.trust_cpu=on';
     const boot = ['-kernel', kernel.image, '-initrd', initramfs, '-append', append];
     const args = [...machine, '-m', String(MEMORY_MIB), ...bare, ...devices, ...boot];
-    const qemu = spawn(QEMU, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-    let console = '';
-    qemu.stdout.setEncoding('utf8').on('data', (text: string) => (console += text.replaceAll('\r', '')));
-    await ended(qemu, secondsMax);
+    await ended(spawn(QEMU, args, { stdio: ['ignore', 'inherit', 'inherit'] }), secondsMax);
+    const console = (await readFile(CONSOLE, 'utf8')).replaceAll('\r', '');
     const status = STATUS.exec(console)?.[1];
     return { status: status === undefined ? null : Number(status), console };
   } finally {

@@ -31,7 +31,8 @@ const GROUPS_MAX = 64;
 /** Where an NBD export listens. */
 export type SocketAddress = { unix: string } | { tcp: LoopbackAddress };
 /** How the host gets at a protected volume. */
-export type AttachConfig = { kind: 'loop'; threads: number } | { kind: 'socket'; address: SocketAddress };
+export type AttachConfig =
+  { kind: 'loop'; threads: number } | { kind: 'nbd' } | { kind: 'socket'; address: SocketAddress };
 
 export interface VolumeConfig {
   name: string;
@@ -92,7 +93,7 @@ type FileVolume = z.output<typeof volume>;
 /** The schema of agent.toml; its output is what the agent runs with. */
 export const agentConfig = file.transform(fromFile);
 
-/** Errors: CONFIG_MISSING, CONFIG_INVALID, ADDRESS_NOT_LOOPBACK, ATTACH_UNSUPPORTED, VOLUME_LIMIT, PERMISSION_DENIED. */
+/** Errors: CONFIG_MISSING, CONFIG_INVALID, ADDRESS_NOT_LOOPBACK, VOLUME_LIMIT, PERMISSION_DENIED. */
 export async function loadAgentConfig(configPath: string): Promise<AgentConfig> {
   return loadConfig(configPath, agentConfig);
 }
@@ -144,21 +145,17 @@ function checkRelations(config: FileConfig, context: z.RefinementCtx): void {
 function checkAttach(
   config: FileVolume,
   at: PropertyKey[],
-  complain: (at: PropertyKey[], message: string, code?: ErrorCode) => void,
+  complain: (at: PropertyKey[], message: string) => void,
 ): void {
-  if (config.attach === 'nbd') {
-    complain([...at, 'attach'], 'attach = "nbd" is not built yet', 'ATTACH_UNSUPPORTED');
-  }
   if (config.attach !== 'socket') {
     for (const key of ['socket', 'tcp'] as const) {
       if (config[key] !== undefined) complain([...at, key], `${key} needs attach = "socket"`);
     }
-  } else {
-    if (config.threads !== undefined) complain([...at, 'threads'], 'threads needs attach = "loop"');
-    if (config.socket !== undefined && config.tcp !== undefined) {
-      complain([...at, 'tcp'], 'either socket or tcp, not both');
-    }
+  } else if (config.socket !== undefined && config.tcp !== undefined) {
+    complain([...at, 'tcp'], 'either socket or tcp, not both');
   }
+  if (config.attach !== 'loop' && config.threads !== undefined)
+    complain([...at, 'threads'], 'threads needs attach = "loop"');
 }
 
 function fromFile(config: FileConfig): AgentConfig {
@@ -176,13 +173,21 @@ function fromFile(config: FileConfig): AgentConfig {
         name: each.name,
         backing: each.backing,
         cache: each.cache,
-        attach:
-          each.attach === 'socket'
-            ? { kind: 'socket', address: socketAddress(config.run_dir, one.name, each) }
-            : { kind: 'loop', threads: each.threads ?? FUSE_THREADS_DEFAULT },
+        attach: attachment(config.run_dir, one.name, each),
       })),
     })),
   };
+}
+
+function attachment(runDir: string, groupName: string, config: FileVolume): AttachConfig {
+  switch (config.attach) {
+    case 'loop':
+      return { kind: 'loop', threads: config.threads ?? FUSE_THREADS_DEFAULT };
+    case 'nbd':
+      return { kind: 'nbd' };
+    case 'socket':
+      return { kind: 'socket', address: socketAddress(runDir, groupName, config) };
+  }
 }
 
 function controlPath(config: FileConfig): string {

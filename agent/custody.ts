@@ -10,12 +10,10 @@ import { closeSync } from 'node:fs';
 import { toAfterimageError } from '../proto/errors.js';
 import type { Log } from '../service/log.js';
 import type * as native from '../native/index.js';
-import type { SocketAddress } from './config.js';
 import {
   encodeSettings,
-  type AttachSettings,
+  type AttachmentSettings,
   type GroupSettings,
-  type LoopSettings,
   type VolumeSettings,
 } from './served_settings.js';
 
@@ -26,21 +24,22 @@ export type StoreDoor = Pick<
 
 const PATIENCE_MS = 5_000;
 
-/** The parts of a volume that the store keeps. A name is GROUP/VOLUME/PART. */
+/** The parts of a volume that the store keeps, in that order. A name is GROUP/VOLUME/PART. */
 export const VOLUME_PARTS = ['settings', 'in-flight', 'slots', 'fuse'] as const;
 type VolumePart = (typeof VOLUME_PARTS)[number];
 /** And of a group: GROUP/ring. */
 export const RING_PART = 'ring';
 
+/** What of an attachment goes into the store. The descriptors are closed then. */
+export interface KeptAttachment {
+  attachment: AttachmentSettings;
+  descriptors: Partial<Record<Exclude<VolumePart, 'settings'>, number>>;
+}
+
 /** What a volume has kept of itself. */
 export interface VolumeCustody {
   /** Returns when the store has it: only then may production be let in. Never rejects. */
-  keepLoop(
-    server: native.FuseServer,
-    threads: number,
-    loop: Omit<LoopSettings, 'mountPoint' | 'connection'>,
-  ): Promise<void>;
-  keepSocket(address: SocketAddress): Promise<void>;
+  keep(describe: () => KeptAttachment): Promise<void>;
   /** Nobody uses the volume any more. */
   forget(): void;
 }
@@ -68,54 +67,43 @@ export class GroupCustody {
 
   /** `captured` has the table of its writes in flight. */
   volume(
-    volume: Omit<VolumeSettings, 'attach'>,
+    volume: Omit<VolumeSettings, 'attachment'>,
     captured: Pick<native.CapturedVolume, 'inFlightDescriptor'>,
   ): VolumeCustody {
-    const nameOf = (part: VolumePart): string => `${this.group.name}/${volume.name}/${part}`;
-    const forget = (): void => {
-      for (const part of VOLUME_PARTS) this.door.forgetDescriptor(nameOf(part));
-    };
-    const keep = async (
-      attach: AttachSettings,
-      descriptors: Partial<Record<VolumePart, number>>,
-    ): Promise<void> => {
-      const settings = encodeSettings({ group: this.group, volume: { ...volume, attach } });
-      const memory = this.door.makeSealedMemory('afterimage-settings', settings);
-      const parts = { ...descriptors, 'in-flight': captured.inFlightDescriptor(), settings: memory };
-      try {
-        forget(); // what a predecessor left of it
-        for (const part of VOLUME_PARTS) {
-          const descriptor = parts[part];
-          if (descriptor !== undefined) this.door.storeDescriptor(nameOf(part), descriptor);
-        }
-        await this.door.awaitServiceManager(PATIENCE_MS);
-      } finally {
-        closeSync(memory);
-      }
-    };
+    const { door, group } = this;
+    const nameOf = (part: VolumePart): string => `${group.name}/${volume.name}/${part}`;
     return {
-      keepLoop: (server, threads, loop) =>
-        this.attempt(async () => {
-          const { fuse, slots, mountPoint, connection } = server.legacy();
-          try {
-            const attach = { kind: 'loop', threads, loop: { ...loop, mountPoint, connection } } as const;
-            await keep(attach, slots === null ? { fuse } : { fuse, slots });
-          } finally {
-            for (const descriptor of [fuse, slots]) if (descriptor !== null) closeSync(descriptor);
+      keep: async (describe) => {
+        if (!door.hasServiceManager()) return;
+        const opened: number[] = [];
+        try {
+          const { attachment, descriptors } = describe();
+          opened.push(...Object.values(descriptors));
+          const settings = encodeSettings({ group, volume: { ...volume, attachment } });
+          const memory = door.makeSealedMemory('afterimage-settings', settings);
+          opened.push(memory);
+          const parts = { ...descriptors, settings: memory, 'in-flight': captured.inFlightDescriptor() };
+          this.forgetParts(volume.name); // what a predecessor left of it
+          for (const part of VOLUME_PARTS) {
+            const descriptor = parts[part];
+            if (descriptor !== undefined) door.storeDescriptor(nameOf(part), descriptor);
           }
-        }),
-      keepSocket: (address) => this.attempt(() => keep({ kind: 'socket', address }, {})),
-      forget: () => this.tell(forget),
+          await door.awaitServiceManager(PATIENCE_MS);
+        } catch (thrown) {
+          this.failed(thrown);
+        } finally {
+          for (const descriptor of opened) closeSync(descriptor);
+        }
+      },
+      forget: () => this.forgetVolume(volume.name),
     };
   }
+  forgetVolume(volume: string): void {
+    this.tell(() => this.forgetParts(volume));
+  }
 
-  private async attempt(what: () => Promise<void>): Promise<void> {
-    if (!this.door.hasServiceManager()) return;
-    try {
-      await what();
-    } catch (thrown) {
-      this.failed(thrown);
-    }
+  private forgetParts(volume: string): void {
+    for (const part of VOLUME_PARTS) this.door.forgetDescriptor(`${this.group.name}/${volume}/${part}`);
   }
 
   private tell(what: () => void): void {

@@ -10,7 +10,7 @@ export interface InheritedVolume {
   settings: VolumeSettings;
   /** The table of writes in flight; null: nobody knows what was being written. */
   inFlight: number | null;
-  /** Of a loop device, and of nothing else. */
+  /** Of a loop device, null for others. */
   fuse: number | null;
   slots: number | null;
 }
@@ -58,7 +58,7 @@ export function sortInheritance(descriptors: readonly StoredDescriptor[]): {
       const { group, volume } = decodeSettings(readWhole(settings));
       if (name !== `${group.name}/${volume.name}`)
         throw new Error(`they are those of ${group.name}/${volume.name}`);
-      if (volume.attach.kind === 'loop' && fuse === null) continue;
+      if (volume.attachment.kind === 'loop' && fuse === null) continue;
       const inherited = groups.get(group.name) ?? {
         settings: group,
         ring: null,

@@ -2,7 +2,7 @@
  * A volume as /dev/loopN: a loop device over the one file of a FUSE file system that the addon serves, with a stable
  * link to it. Also clears away what a killed agent left there. Needs root.
  */
-import { lstat, mkdir, realpath, rename, rm, rmdir, stat, symlink } from 'node:fs/promises';
+import { mkdir, realpath, rmdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { toAfterimageError } from '../proto/errors.js';
 import type { Log } from '../service/log.js';
@@ -16,7 +16,8 @@ import {
 import type * as native from '../native/index.js';
 import type { Attachment } from './attachment.js';
 import type { VolumeCustody } from './custody.js';
-import type { AttachSettings } from './served_settings.js';
+import type { LoopSettings } from './served_settings.js';
+import { clearLink, placeLink, removeLink } from './stable_link.js';
 import type { VolumeUse } from './volume_use.js';
 
 export type LoopDoor = Pick<
@@ -48,7 +49,7 @@ export async function attachLoopDevice(
   const { mountPoint, link } = places;
   // The caller holds the lock of the run directory: what lies at these places belongs to a predecessor that is dead.
   await clearServed(mountPoint, door.detachLoop, log);
-  if (await isSymlink(link)) await rm(link);
+  await clearLink(link);
   await mkdir(mountPoint, { recursive: true, mode: 0o700 });
   const file = path.join(await realpath(mountPoint), SERVED_FILE_NAME);
   const server = await door.startFuseServer({
@@ -63,7 +64,14 @@ export async function attachLoopDevice(
   try {
     identity = await identityOf(file);
     loop = await door.attachLoop(file, device.blockSize, false);
-    await custody.keepLoop(server, threads, { device: loop, link, file: identity });
+    const parts = { kind: 'loop' as const, threads, device: loop, link, file: identity };
+    await custody.keep(() => {
+      const { fuse, slots, ...session } = server.legacy();
+      return {
+        attachment: { ...parts, ...session },
+        descriptors: slots === null ? { fuse } : { slots, fuse },
+      };
+    });
     await placeLink(link, loop);
   } catch (thrown) {
     custody.forget();
@@ -81,8 +89,7 @@ export async function attachLoopDevice(
  * SLOTS_UNAVAILABLE, MEMORY_UNAVAILABLE, FUSE_UNAVAILABLE.
  */
 export async function resumeLoopDevice(
-  volume: string,
-  { threads, loop }: Extract<AttachSettings, { kind: 'loop' }>,
+  settings: LoopSettings,
   { fuse, slots }: { fuse: number; slots: number | null },
   device: native.BlockDevice,
   door: LoopDoor,
@@ -90,7 +97,7 @@ export async function resumeLoopDevice(
   custody: VolumeCustody,
   log: Log,
 ): Promise<Attachment> {
-  const { mountPoint, connection } = loop;
+  const { threads, mountPoint, connection } = settings;
   const options = { mountPoint, fileName: SERVED_FILE_NAME, device, readOnly: false, threads };
   const resume = (held: number | null): Promise<native.FuseServer> =>
     door.resumeFuseServer(options, { fuse, slots: held, mountPoint, connection });
@@ -98,10 +105,10 @@ export async function resumeLoopDevice(
     const error = toAfterimageError(thrown);
     if (error.code !== 'SLOTS_LAYOUT') throw error;
     // Better than not to serve: what was under way then is finished where the kernel sends it again (Linux 6.9).
-    log.error({ volume, err: error }, 'what was under way may hang on an older kernel');
+    log.error({ device: settings.device, err: error }, 'what was under way may hang on an older kernel');
     return resume(null);
   });
-  return attachment(loop.device, loop, loop.file, server, door, use, custody);
+  return attachment(settings.device, settings, settings.file, server, door, use, custody);
 }
 
 function attachment(
@@ -122,28 +129,14 @@ function attachment(
         (await tryDetach(device, detach)) ? null : describeUse(device);
       await use.untilNone(usedBy, end);
       custody.forget();
-      await rm(link, { force: true }).finally(() => server.stop());
-      // Directories that others still use stay.
-      for (const directory of [path.dirname(link), mountPoint]) await rmdir(directory).catch(() => undefined);
+      await removeLink(link).finally(() => server.stop());
+      await rmdir(mountPoint).catch(() => undefined);
     },
   };
-}
-
-/** Replaces the link in one step, so that whoever follows it never finds it missing. */
-async function placeLink(link: string, device: string): Promise<void> {
-  const temporary = `${link}.new`;
-  await mkdir(path.dirname(link), { recursive: true, mode: 0o755 });
-  await rm(temporary, { force: true });
-  await symlink(device, temporary);
-  await rename(temporary, link);
 }
 
 /** Holds whatever becomes of its path: an unmount that is lazy leaves the file without one. */
 async function identityOf(file: string): Promise<native.FileIdentity> {
   const { dev, ino } = await stat(file, { bigint: true });
   return { device: dev, inode: ino };
-}
-
-async function isSymlink(file: string): Promise<boolean> {
-  return (await lstat(file).catch(() => null))?.isSymbolicLink() ?? false;
 }

@@ -16,6 +16,8 @@ const groupSchema = z.strictObject({
   lingerUs: z.int().min(0),
 });
 const loopSchema = z.strictObject({
+  kind: z.literal('loop'),
+  threads: z.int().min(1).max(THREADS_MAX),
   /** "/dev/loopN". */
   device: z.string(),
   /** The stable link to it. */
@@ -27,16 +29,23 @@ const loopSchema = z.strictObject({
   /** The file that the device lies over. */
   file: z.strictObject({ device: decimal, inode: decimal }),
 });
-const attachSchema = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('loop'), threads: z.int().min(1).max(THREADS_MAX), loop: loopSchema }),
-  z.strictObject({
-    kind: z.literal('socket'),
-    address: z.union([
-      z.strictObject({ unix: z.string() }),
-      z.strictObject({ tcp: z.strictObject({ host: z.string(), port: z.int().min(0).max(65535) }) }),
-    ]),
-  }),
-]);
+const nbdSchema = z.strictObject({
+  kind: z.literal('nbd'),
+  /** "/dev/nbdN". */
+  device: z.string(),
+  /** The stable link to it. */
+  link: z.string(),
+  /** Whose device it is, as the kernel knows it. */
+  backend: z.string(),
+});
+const socketSchema = z.strictObject({
+  kind: z.literal('socket'),
+  address: z.union([
+    z.strictObject({ unix: z.string() }),
+    z.strictObject({ tcp: z.strictObject({ host: z.string(), port: z.int().min(0).max(65535) }) }),
+  ]),
+});
+const attachmentSchema = z.discriminatedUnion('kind', [loopSchema, nbdSchema, socketSchema]);
 const volumeSchema = z.strictObject({
   name: z.string(),
   number: z.int().min(0).max(63),
@@ -47,7 +56,7 @@ const volumeSchema = z.strictObject({
   /** Where its dirty log lies. */
   stateDir: z.string(),
   cache: z.enum(['buffered', 'direct']),
-  attach: attachSchema,
+  attachment: attachmentSchema,
 });
 const settingsSchema = z.strictObject({
   version: z.literal(SETTINGS_VERSION),
@@ -57,7 +66,8 @@ const settingsSchema = z.strictObject({
 
 export type GroupSettings = z.output<typeof groupSchema>;
 export type LoopSettings = z.output<typeof loopSchema>;
-export type AttachSettings = z.output<typeof attachSchema>;
+export type NbdSettings = z.output<typeof nbdSchema>;
+export type AttachmentSettings = z.output<typeof attachmentSchema>;
 export type VolumeSettings = z.output<typeof volumeSchema>;
 export interface ServedSettings {
   group: GroupSettings;

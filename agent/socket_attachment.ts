@@ -14,7 +14,7 @@ export async function attachSocket(
   use: VolumeUse,
   custody: VolumeCustody,
 ): Promise<Attachment> {
-  await custody.keepSocket(address);
+  await custody.keep(() => ({ attachment: { kind: 'socket', address }, descriptors: {} }));
   const description = `Afterimage protected volume ${volume}`;
   const server = await startNbdServer({
     unix: 'unix' in address ? address.unix : null,

@@ -51,7 +51,7 @@ export async function takeOver(
   const volumes = await Promise.all(
     inherited.volumes.map((volume) => resume(volume, captureGroup, custody, door, clock, log, end)),
   );
-  return { settings, custody, captureGroup, isContinued, volumes };
+  return { settings, custody, captureGroup, isContinued, volumes: volumes.filter((one) => one !== null) };
 }
 
 /** The stream that its session may go on with; null: there is none. */
@@ -103,6 +103,7 @@ function newRing(options: native.CaptureGroupOptions, door: TakeoverDoor, log: L
   }
 }
 
+/** Null: there is nothing to be resumed, since nobody has the device any more. */
 async function resume(
   inherited: InheritedVolume,
   captureGroup: native.CaptureGroup,
@@ -111,7 +112,7 @@ async function resume(
   clock: Clock,
   log: Log,
   end: AbortSignal,
-): Promise<ProtectedVolume> {
+): Promise<ProtectedVolume | null> {
   const { settings, inFlight, fuse, slots } = inherited;
   for (let attempts = 0; ; attempts += 1) {
     let volume: ProtectedVolume | null = null;
@@ -124,8 +125,14 @@ async function resume(
       return volume;
     } catch (thrown) {
       await volume?.close().catch(() => undefined);
+      const error = toAfterimageError(thrown);
+      if (error.code === 'NBD_GONE') {
+        log.error({ volume: settings.name, err: error }, 'the volume is attached anew');
+        custody.forgetVolume(settings.name);
+        for (const descriptor of [inFlight, fuse, slots]) if (descriptor !== null) closeSync(descriptor);
+        return null;
+      }
       if (attempts % LOG_EVERY === 0) {
-        const error = toAfterimageError(thrown);
         log.fatal(
           { volume: settings.name, err: error },
           'a volume in use cannot be served yet: its I/O waits',

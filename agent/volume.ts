@@ -12,17 +12,21 @@ import { openBacking } from './backing.js';
 import { BackingErrors } from './backing_errors.js';
 import { backingFingerprint, evidenceOf, type BackingEvidence } from './backing_fingerprint.js';
 import type { Clock } from './clock.js';
-import type { VolumeConfig } from './config.js';
+import type { AttachConfig, VolumeConfig } from './config.js';
 import { endAll } from './endings.js';
 import type { GroupCustody, VolumeCustody } from './custody.js';
 import { DIRTY_EXTENT_BYTES, openDirtyLog } from './dirty_logs.js';
 import type { InheritedVolume } from './inheritance.js';
 import { attachLoopDevice, resumeLoopDevice, type LoopDoor } from './loop_attachment.js';
+import { attachNbdDevice, nbdBackend, resumeNbdDevice, type NbdDoor } from './nbd_attachment.js';
+import type { AttachmentSettings } from './served_settings.js';
 import { attachSocket } from './socket_attachment.js';
 import type { VolumeMemory } from './state.js';
 import { VolumeUse } from './volume_use.js';
 
-export type VolumeDoor = LoopDoor & Pick<typeof native, 'openFileDevice' | 'openDirtyLog' | 'startNbdServer'>;
+export type VolumeDoor = LoopDoor &
+  NbdDoor &
+  Pick<typeof native, 'openFileDevice' | 'openDirtyLog' | 'startNbdServer'>;
 
 /** Where front ends put what they need. */
 export interface Places {
@@ -80,10 +84,9 @@ export class ProtectedVolume {
 
   /** What a predecessor served goes on: of the same size, whatever its backing is now. Errors: as openFileDevice. */
   static async inherit({ settings }: InheritedVolume, door: VolumeDoor): Promise<ProtectedVolume> {
-    const { name, number, uuid, size, blockSize, backing, cache, stateDir, attach } = settings;
+    const { name, number, uuid, size, blockSize, backing, cache, stateDir, attachment } = settings;
     const device = await door.openFileDevice({ path: backing, cache, readOnly: false, exclusive: true });
-    const wanted = attach.kind === 'loop' ? { kind: attach.kind, threads: attach.threads } : attach;
-    const config: VolumeConfig = { name, backing, cache, attach: wanted };
+    const config: VolumeConfig = { name, backing, cache, attach: attachOf(attachment) };
     const info = { number, uuid, name, size, blockSize };
     try {
       const log = await openDirtyLog(stateDir, info, door.openDirtyLog);
@@ -156,7 +159,7 @@ export class ProtectedVolume {
 
   /**
    * Settles what a predecessor was writing, and serves production that it had let in. An NBD export is attached later, as
-   * any other: its clients come back by themselves. Errors: those of resumeLoopDevice.
+   * any other: its clients come back by themselves. Errors: those of resumeLoopDevice and resumeNbdDevice.
    */
   async resume(
     { settings, fuse, slots }: InheritedVolume,
@@ -165,12 +168,17 @@ export class ProtectedVolume {
     log: Log,
   ): Promise<void> {
     await this.device.settleInFlight();
-    const { name, attach } = settings;
-    if (attach.kind !== 'loop' || fuse === null) return;
-    const use = (this.use = new VolumeUse(name, clock, log));
+    const { attachment } = settings;
+    if (attachment.kind === 'socket') return;
+    const use = (this.use = new VolumeUse(this.config.name, clock, log));
+    const { device, door } = this;
     const kept = this.custodyIn(custody);
-    const held = { fuse, slots };
-    this.attachment = await resumeLoopDevice(name, attach, held, this.device, this.door, use, kept, log);
+    if (attachment.kind === 'nbd') {
+      this.attachment = await resumeNbdDevice(attachment, device, door, use, kept);
+    } else {
+      const session = { fuse: fuse as number, slots };
+      this.attachment = await resumeLoopDevice(attachment, session, device, door, use, kept, log);
+    }
   }
 
   /**
@@ -230,10 +238,10 @@ export class ProtectedVolume {
     const kept = this.custodyIn(custody);
     if (attach.kind === 'socket')
       return attachSocket(name, attach.address, device, door.startNbdServer, use, kept);
-    const loopPlaces = {
-      mountPoint: path.join(places.runDir, 'fuse', custody.name, name),
-      link: path.join(places.linkDir, custody.name, name),
-    };
+    const link = path.join(places.linkDir, custody.name, name);
+    if (attach.kind === 'nbd')
+      return attachNbdDevice(link, nbdBackend(this.info.uuid), device, door, use, kept, log);
+    const loopPlaces = { mountPoint: path.join(places.runDir, 'fuse', custody.name, name), link };
     return attachLoopDevice(loopPlaces, attach.threads, device, door, use, kept, log);
   }
 
@@ -241,4 +249,10 @@ export class ProtectedVolume {
     await this.attachment?.detach(end);
     this.attachment = null;
   }
+}
+
+/** As the configuration would have it. */
+function attachOf(attachment: AttachmentSettings): AttachConfig {
+  if (attachment.kind === 'loop') return { kind: 'loop', threads: attachment.threads };
+  return attachment.kind === 'nbd' ? { kind: 'nbd' } : { kind: 'socket', address: attachment.address };
 }

@@ -19,6 +19,7 @@ import type {
   GenerationStart,
   JournalPosition,
   JournalWriter,
+  NbdDevice,
   NbdServer,
   RollForward,
   RollProgress,
@@ -169,6 +170,16 @@ export class CodedNbdServer implements NbdServer {
   }
   get connections(): number {
     return this.addon.connections;
+  }
+  stop(): Promise<void> {
+    return coded(() => this.addon.stop());
+  }
+}
+
+export class CodedNbdDevice implements NbdDevice {
+  readonly name: string;
+  constructor(private readonly addon: NbdDevice) {
+    this.name = addon.name;
   }
   stop(): Promise<void> {
     return coded(() => this.addon.stop());

@@ -19,6 +19,7 @@ import {
   CodedDirtyLog,
   CodedFuseServer,
   CodedJournalWriter,
+  CodedNbdDevice,
   CodedNbdServer,
   CodedRollForward,
 } from './coded_objects.js';
@@ -240,6 +241,13 @@ export interface FuseServer {
   legacy(): FuseLegacy;
   stop(): Promise<void>;
 }
+/** A device of the kernel's nbd driver, and who serves it. */
+export interface NbdDevice {
+  /** "/dev/nbdN". */
+  readonly name: string;
+  /** Serves no more: requests wait for the next server, unless the device is detached. */
+  stop(): Promise<void>;
+}
 /** A file, whatever has become of its path: `dev` and `ino` of stat(). */
 export interface FileIdentity {
   device: bigint;
@@ -378,6 +386,9 @@ interface Addon {
   attachLoop(file: string, blockSize: number, readOnly: boolean): Promise<string>;
   isLoopOver(device: string, file: FileIdentity): Promise<boolean>;
   detachLoop(device: string): Promise<void>;
+  attachNbd(device: BlockDevice, backend: string): Promise<NbdDevice>;
+  resumeNbd(device: BlockDevice, backend: string, name: string): Promise<NbdDevice>;
+  detachNbd(name: string, backend: string, isForced: boolean): Promise<void>;
   protectIoProcess(): string[];
   hasServiceManager(): boolean;
   tellServiceManager(assignments: string): void;
@@ -486,6 +497,24 @@ export const isLoopOver = (device: string, file: FileIdentity): Promise<boolean>
   coded(() => addon.isLoopOver(device, file));
 /** Errors: LOOP_BUSY, LOOP_DETACH. */
 export const detachLoop = (device: string): Promise<void> => coded(() => addon.detachLoop(device));
+/**
+ * Attaches the first free device of the nbd driver, of the size and block size of `device`. `backend`, up to 128 bytes, says
+ * whose it is (/sys/block/nbdN/backend). Errors: NBD_UNAVAILABLE, NBD_ATTACH, MEMORY_UNAVAILABLE.
+ */
+export const attachNbd = (device: BlockDevice, backend: string): Promise<NbdDevice> =>
+  coded(async () => new CodedNbdDevice(await addon.attachNbd(addonDevice(device), backend)));
+/**
+ * Serves a device that a process attached which has ended: what that had read and not answered comes again. Errors:
+ * NBD_UNAVAILABLE, NBD_GONE, MEMORY_UNAVAILABLE.
+ */
+export const resumeNbd = (device: BlockDevice, backend: string, name: string): Promise<NbdDevice> =>
+  coded(async () => new CodedNbdDevice(await addon.resumeNbd(addonDevice(device), backend, name)));
+/**
+ * Detaches a device that is served, if it is still that of `backend`; `isForced`: also from whoever uses it, who gets I/O
+ * errors. Errors: NBD_UNAVAILABLE, NBD_BUSY, NBD_DETACH.
+ */
+export const detachNbd = (name: string, backend: string, isForced: boolean): Promise<void> =>
+  coded(() => addon.detachNbd(name, backend, isForced));
 /** Exempts the process from what could stall or kill it on the I/O path; returns what was not permitted. */
 export const protectIoProcess = (): string[] => codedSync(() => addon.protectIoProcess());
 /** Whether a service manager listens ($NOTIFY_SOCKET), which may keep descriptors for a successor. */

@@ -151,6 +151,15 @@ export const ERRORS = {
   LOOP_ATTACH: entry(EXIT.failure, true, 'See the message and the kernel log.'),
   LOOP_BUSY: entry(EXIT.busy, true, 'Unmount the file system on the device first.'),
   LOOP_DETACH: entry(EXIT.failure, true, 'See the message and the kernel log; losetup shows the device.'),
+  NBD_UNAVAILABLE: entry(
+    EXIT.unavailable,
+    false,
+    'Load the nbd module (modprobe nbd, and a line in /etc/modules-load.d) and run the agent as root, or use attach = "loop".',
+  ),
+  NBD_ATTACH: entry(EXIT.failure, true, 'See the message and the kernel log.'),
+  NBD_BUSY: entry(EXIT.busy, true, 'Unmount the file system on the device first.'),
+  NBD_DETACH: entry(EXIT.failure, true, 'See the message and the kernel log.'),
+  NBD_GONE: entry(EXIT.failure, true, 'Somebody has detached it; the agent attaches it anew.'),
   SLOTS_UNAVAILABLE: entry(EXIT.failure, true, 'Give the agent more memory: each volume needs a few MiB.'),
   SLOTS_LAYOUT: entry(
     EXIT.failure,
@@ -174,7 +183,6 @@ export const ERRORS = {
     false,
     'See the message; the directory of a socket must exist and be writable.',
   ),
-  ATTACH_UNSUPPORTED: entry(EXIT.config, false, 'Use attach = "loop" or attach = "socket".'),
 
   // --- session ---
   RECEIVER_UNREACHABLE: entry(

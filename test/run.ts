@@ -1,6 +1,7 @@
 /**
  * Runs the test steps one after the other, says how long each took and what it counted, and ends with one line
- * `N passed, N failed`, and `N skipped` where a test was left out. As root none may be: what is missing fails.
+ * `N passed, N failed`, and `N skipped` where a test was left out. As root none may be: what is missing fails, but for the
+ * kernels of test/vm, which nothing can install where the package sources do not have them.
  * `node dist/test/run.js [--list] [NAME…]`.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
@@ -74,6 +75,8 @@ const steps: Step[] = [
   tapStep('power-loss', 5, ['fault', 'power_loss'], 1),
   // One at a time: scenarios attach devices and measure nothing, but each fills both cores.
   tapStep('scenario', 14, ['scenario'], 1),
+  // Software emulation: one virtual machine a day, unless `npm run test:vm` wants all.
+  tapStep('vm', process.env['AFTERIMAGE_VM'] === 'all' ? 60 : 15, ['vm'], 1),
   { name: 'demo', minutesMax: 8, command: 'node', args: ['dist/test/scenario/demo.js'], count: demo },
   { name: 'mutants', minutesMax: 12, command: 'scripts/mutants', args: ['--quick'], count: single },
   { name: 'bench', minutesMax: 6, command: 'node', args: ['dist/bench/main.js', '--quick'], count: single },

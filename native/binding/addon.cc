@@ -8,6 +8,7 @@
 #include "binding/dirty_log_object.h"
 #include "binding/frontend_object.h"
 #include "binding/journal_object.h"
+#include "binding/nbd_device_object.h"
 #include "binding/process.h"
 #include "binding/roll_forward_object.h"
 
@@ -20,6 +21,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   CaptureObject::define(env, exports);
   DirtyLogObject::define(env, exports);
   define_frontends(env, exports);
+  define_nbd_device(env, exports);
   define_journal(env, exports);
   define_roll_forward(env, exports);
   define_bytes(env, exports);

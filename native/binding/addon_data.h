@@ -10,6 +10,7 @@ struct AddonData {
   Napi::FunctionReference capture_group;
   Napi::FunctionReference dirty_log;
   Napi::FunctionReference nbd_server;
+  Napi::FunctionReference nbd_device;
   Napi::FunctionReference fuse_server;
   Napi::FunctionReference journal_writer;
   Napi::FunctionReference roll_forward;

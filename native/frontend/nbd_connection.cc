@@ -42,15 +42,18 @@ NbdConnection::NbdConnection(int socket, const NbdSession& session, const std::a
       input_(socket, stopping, memory.first(kNbdInputBytes)),
       replies_(socket, memory.subspan(kNbdInputBytes)) {}
 
-void NbdConnection::serve() {
+bool NbdConnection::serve() {
   nbd::Request request{};
+  bool has_left = false;
   while (need_header() && nbd::parse_request(input_.data(), &request)) {
     input_.consume(nbd::kRequestBytes);
-    if (request.type == nbd::kDisconnect) break;
+    has_left = request.type == nbd::kDisconnect;
+    if (has_left) break;
     traffic_->requests.fetch_add(1, std::memory_order_relaxed);
     if (!carry_out(request)) break;
   }
   replies_.send();
+  return has_left;
 }
 
 /// Before the connection waits for its client, the client gets what it may be waiting for.

@@ -32,8 +32,9 @@ class NbdConnection {
   /// `memory`: kNbdConnectionBytes, page-aligned.
   NbdConnection(int socket, const NbdSession& session, const std::atomic<bool>& stopping,
                 std::span<std::byte> memory, NbdTraffic* traffic);
-  /// Returns when the client has disconnected or broken the protocol, or the server stops.
-  void serve();
+  /// Returns when the client has gone or broken the protocol, or the server stops. True: it has taken its
+  /// leave.
+  bool serve();
 
  private:
   // Each carries a request out and answers it; false once the connection cannot go on.

@@ -28,6 +28,7 @@ t.test('a file that uses every key', async (t) => {
             cache: 'buffered',
             attach: { kind: 'socket', address: { unix: '/run/afterimage-test/wal.sock' } },
           },
+          { name: 'log', backing: '/dev/vg0/log', cache: 'buffered', attach: { kind: 'nbd' } },
         ],
       },
       {

@@ -3,7 +3,7 @@ import { closeSync, fstatSync, mkdtempSync, openSync, rmSync, writeFileSync } fr
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import t, { type Test } from 'tap';
-import { GroupCustody, type StoreDoor } from '../../agent/custody.js';
+import { GroupCustody, type KeptAttachment, type StoreDoor } from '../../agent/custody.js';
 import { sortInheritance } from '../../agent/inheritance.js';
 import * as native from '../../native/index.js';
 import { AfterimageError } from '../../proto/errors.js';
@@ -28,6 +28,13 @@ const VOLUME = {
 } as const;
 const THREADS = 4;
 const LOOP = { device: '/dev/loop3', link: '/dev/afterimage/shop/data', file: { device: 57n, inode: 2n } };
+
+/** What is kept of a loop device. */
+const loopOf = (server: Pick<native.FuseServer, 'legacy'>) => (): KeptAttachment => {
+  const { fuse, slots, ...session } = server.legacy();
+  const attachment = { kind: 'loop', threads: THREADS, ...LOOP, ...session } as const;
+  return { attachment, descriptors: slots === null ? { fuse } : { fuse, slots } };
+};
 
 /** A store in memory, and descriptors of files that stand for those of a server. */
 function scene(t: Test, door: Partial<StoreDoor> = {}) {
@@ -88,7 +95,7 @@ function isOpen(descriptor: number): boolean {
 t.test('what was kept of a volume is what a successor finds', async (t) => {
   const { custody, captured, server, kept, opened, open } = scene(t);
   custody.keepRing({ ringDescriptor: () => open() });
-  await custody.volume(VOLUME, captured).keepLoop(server, THREADS, LOOP);
+  await custody.volume(VOLUME, captured).keep(loopOf(server));
   for (const descriptor of opened.slice(1)) t.notOk(isOpen(descriptor), 'the store has its own');
   const { groups, useless } = sortInheritance(kept);
   t.same(useless, []);
@@ -97,10 +104,12 @@ t.test('what was kept of a volume is what a successor finds', async (t) => {
   t.type(groups[0]?.ring, 'number');
   t.same(groups[0]?.volumes[0]?.settings, {
     ...VOLUME,
-    attach: {
+    attachment: {
       kind: 'loop',
       threads: THREADS,
-      loop: { ...LOOP, mountPoint: '/run/afterimage/fuse/shop/data', connection: 57 },
+      ...LOOP,
+      mountPoint: '/run/afterimage/fuse/shop/data',
+      connection: 57,
     },
   });
   for (const part of ['inFlight', 'fuse', 'slots'] as const) t.type(groups[0]?.volumes[0]?.[part], 'number');
@@ -109,7 +118,7 @@ t.test('what was kept of a volume is what a successor finds', async (t) => {
 t.test('a volume that was not kept whole had not been let in, and is forgotten', async (t) => {
   for (const part of ['fuse', 'settings']) {
     const { custody, captured, server, kept } = scene(t);
-    await custody.volume(VOLUME, captured).keepLoop(server, THREADS, LOOP);
+    await custody.volume(VOLUME, captured).keep(loopOf(server));
     const found = kept.filter(({ name }) => name !== `shop/data/${part}`);
     const { groups, useless } = sortInheritance(found);
     t.same(groups, []);
@@ -129,7 +138,7 @@ t.test(
       ['x'.repeat(100_000), /100000 bytes/],
     ] as const) {
       const { custody, captured, server, kept } = scene(t);
-      await custody.volume(VOLUME, captured).keepLoop(server, THREADS, LOOP);
+      await custody.volume(VOLUME, captured).keep(loopOf(server));
       const settings = kept.find(({ name }) => name === 'shop/data/settings');
       if (settings === undefined) throw new Error('there are settings');
       closeSync(settings.descriptor);
@@ -144,7 +153,7 @@ t.test(
 
 t.test('the settings of one volume under the name of another are not believed', async (t) => {
   const { custody, captured, server, kept } = scene(t);
-  await custody.volume(VOLUME, captured).keepLoop(server, THREADS, LOOP);
+  await custody.volume(VOLUME, captured).keep(loopOf(server));
   for (const one of kept) one.name = one.name.replace('data', 'logs');
   t.match(sortInheritance(kept).useless[0]?.reason, /those of shop\/data/);
 });
@@ -154,12 +163,14 @@ t.test(
   async (t) => {
     const { custody, captured, kept } = scene(t);
     const address = { unix: '/run/afterimage/shop-data.sock' };
-    await custody.volume(VOLUME, captured).keepSocket(address);
+    await custody
+      .volume(VOLUME, captured)
+      .keep(() => ({ attachment: { kind: 'socket', address }, descriptors: {} }));
     const found = kept.filter(({ name }) => name !== 'shop/data/in-flight');
     t.equal(found.length, kept.length - 1);
     const { groups, useless } = sortInheritance(found);
     t.same(useless, []);
-    t.same(groups[0]?.volumes[0]?.settings.attach, { kind: 'socket', address });
+    t.same(groups[0]?.volumes[0]?.settings.attachment, { kind: 'socket', address });
     t.match(groups[0]?.volumes[0], { inFlight: null, fuse: null, slots: null });
   },
 );
@@ -167,7 +178,7 @@ t.test(
 t.test('a volume that nobody uses any more is forgotten', async (t) => {
   const { custody, captured, server, kept } = scene(t);
   const volume = custody.volume(VOLUME, captured);
-  await volume.keepLoop(server, THREADS, LOOP);
+  await volume.keep(loopOf(server));
   volume.forget();
   t.same(kept, []);
 });
@@ -181,7 +192,7 @@ t.test('a store that fails keeps nobody from being served, and is told of', asyn
     forgetDescriptor: failing,
   });
   const volume = custody.volume(VOLUME, captured);
-  await volume.keepLoop(server, THREADS, LOOP);
+  await volume.keep(loopOf(server));
   volume.forget();
   t.match(lines.join(''), /NOTIFY_FAILED/);
   for (const descriptor of opened) t.notOk(isOpen(descriptor));
@@ -189,7 +200,7 @@ t.test('a store that fails keeps nobody from being served, and is told of', asyn
 
 t.test('without a service manager nothing is kept', async (t) => {
   const { custody, captured, server, kept } = scene(t, { hasServiceManager: () => false });
-  await custody.volume(VOLUME, captured).keepLoop(server, THREADS, LOOP);
+  await custody.volume(VOLUME, captured).keep(loopOf(server));
   custody.keepRing({ ringDescriptor: () => 0 });
   t.same(kept, []);
 });

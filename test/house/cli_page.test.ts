@@ -46,7 +46,8 @@ t.test('the sample configurations are valid, and show the defaults', (t) => {
   );
   const least =
     '[[group]]\nname = "shop"\n[[group.volume]]\nname = "data"\nbacking = "/dev/vg/data"\n' +
-    '[[group.volume]]\nname = "log"\nbacking = "/srv/log.img"\nattach = "socket"\n';
+    '[[group.volume]]\nname = "log"\nbacking = "/srv/log.img"\nattach = "socket"\n' +
+    '[[group.volume]]\nname = "old"\nbacking = "/dev/vg/old"\nattach = "nbd"\n';
   t.same(parseConfig(agent, 'agent.toml', agentConfig), parseConfig(least, 'least', agentConfig));
   t.end();
 });

@@ -48,6 +48,8 @@ class RawNbdClient {
   explicit RawNbdClient(const std::string& socket_path);
   /// To 127.0.0.1.
   explicit RawNbdClient(uint16_t tcp_port);
+  /// Over a connection that is there already.
+  explicit RawNbdClient(Fd socket) : socket_(std::move(socket)) {}
   int descriptor() const { return socket_.get(); }
 
   void send(const Bytes& data);

@@ -71,7 +71,7 @@ export class Daemon {
       const status = spawn(process.execPath, [CLI, 'status', '--control', control, '--json'], {
         stdio: 'ignore',
       });
-      if ((await ended(status, 20)) === 0) return;
+      if ((await ended(status, secondsMax)) === 0) return;
       if (Date.now() > deadline)
         throw new Error(`the ${name} did not answer in ${secondsMax} s:\n${await this.tail()}`);
       await sleep(50);

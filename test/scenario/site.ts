@@ -10,7 +10,7 @@ import type { Scratch } from './scratch.js';
 export interface SiteVolume {
   name: string;
   backing: string;
-  attach: 'loop' | 'socket';
+  attach: 'loop' | 'nbd' | 'socket';
   cache?: 'buffered' | 'direct';
 }
 export interface SiteOptions {
@@ -121,9 +121,10 @@ export class Site {
     return site;
   }
 
-  async start(): Promise<void> {
-    await this.receiver.start();
-    await this.agent.start();
+  /** Within `secondsMax` each. */
+  async start(secondsMax = 30): Promise<void> {
+    await this.receiver.start(secondsMax);
+    await this.agent.start(secondsMax);
   }
 
   /** Runs `afterimage … --json` against the receiver and parses what it printed. */

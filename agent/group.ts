@@ -274,9 +274,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   /** Null: the stream ends, since of a volume that is not a predecessor's nobody knows what was being written. */
   private inherited(): InheritedStream | null {
     const { taken } = this;
-    const goesOn = ({ config }: ProtectedVolume): boolean => config.attach.kind === 'loop';
-    if (taken === null || !this.volumes.every((volume) => taken.volumes.includes(volume) && goesOn(volume)))
-      return null;
+    if (taken === null || this.volumes.some((volume) => !taken.volumes.includes(volume))) return null;
     return inheritedStream(taken);
   }
 

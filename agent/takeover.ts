@@ -118,8 +118,8 @@ async function resume(
     let volume: ProtectedVolume | null = null;
     try {
       volume = await ProtectedVolume.inherit(inherited, door);
-      captureOf(volume, captureGroup, inFlight, log);
-      await volume.resume(inherited, custody, clock, log);
+      const isKept = captureOf(volume, captureGroup, inFlight, log);
+      await volume.resume(inherited, isKept, custody, clock, log);
       for (const descriptor of [inFlight, fuse, slots]) if (descriptor !== null) closeSync(descriptor);
       log.warn({ volume: settings.name, device: volume.attachedAs }, 'serving what a predecessor served');
       return volume;
@@ -143,16 +143,19 @@ async function resume(
   }
 }
 
-/** Without the table of what was being written, stream and backing may disagree from here on: the stream ends. */
+/**
+ * True: with the table of what the predecessor was writing. Without it stream and backing may disagree from here on, and the
+ * stream ends.
+ */
 function captureOf(
   volume: ProtectedVolume,
   captureGroup: native.CaptureGroup,
   inFlight: number | null,
   log: Log,
-): void {
+): boolean {
   try {
     volume.capture(captureGroup, inFlight);
-    if (inFlight !== null) return;
+    if (inFlight !== null) return true;
   } catch (thrown) {
     if (inFlight === null) throw thrown;
     log.error(
@@ -162,4 +165,5 @@ function captureOf(
     volume.capture(captureGroup);
   }
   captureGroup.closeStream();
+  return false;
 }

@@ -41,6 +41,7 @@ export class ProtectedVolume {
   private use: VolumeUse | null = null;
   private detaching: Promise<void> | null = null;
   private unserved: AfterimageError | null = null;
+  private isKept = false;
   private readonly errors = new BackingErrors();
 
   private constructor(
@@ -163,13 +164,18 @@ export class ProtectedVolume {
    */
   async resume(
     { settings, fuse, slots }: InheritedVolume,
+    /** All that the store has of it is right. */
+    isKept: boolean,
     custody: GroupCustody,
     clock: Clock,
     log: Log,
   ): Promise<void> {
     await this.device.settleInFlight();
     const { attachment } = settings;
-    if (attachment.kind === 'socket') return;
+    if (attachment.kind === 'socket') {
+      this.isKept = isKept;
+      return;
+    }
     const use = (this.use = new VolumeUse(this.config.name, clock, log));
     const { device, door } = this;
     const kept = this.custodyIn(custody);
@@ -236,8 +242,11 @@ export class ProtectedVolume {
     const { device, door } = this;
     const { name, attach } = this.config;
     const kept = this.custodyIn(custody);
-    if (attach.kind === 'socket')
-      return attachSocket(name, attach.address, device, door.startNbdServer, use, kept);
+    if (attach.kind === 'socket') {
+      // While the store forgets it and gets it again, a process that dies would leave nothing of it.
+      const still = this.isKept ? { ...kept, keep: () => Promise.resolve() } : kept;
+      return attachSocket(name, attach.address, device, door.startNbdServer, use, still);
+    }
     const link = path.join(places.linkDir, custody.name, name);
     if (attach.kind === 'nbd')
       return attachNbdDevice(link, nbdBackend(this.info.uuid), device, door, use, kept, log);

@@ -193,6 +193,11 @@ export interface SegmentInfo {
 }
 export interface SegmentScan {
   info: SegmentInfo;
+  /** Of the header, as `info.generation` is: whose segment it is, and the frame that it follows. */
+  group: Buffer;
+  member: Buffer;
+  firstLink: number;
+  fileBytes: bigint;
   stopReason: string;
   stopOffset: bigint;
 }
@@ -280,6 +285,7 @@ interface Addon {
   scanSegment(path: string, checkPayload: boolean): Promise<SegmentScan>;
   buildRun(segment: SegmentInfo, runPath: string): Promise<void>;
   isRunOf(segment: SegmentInfo, runPath: string): Promise<boolean>;
+  runFault(segment: SegmentInfo, runPath: string): Promise<string>;
   lsnAtTime(segment: SegmentInfo, timeNs: bigint): Promise<bigint>;
   timeAtLsn(segment: SegmentInfo, lsn: bigint): Promise<bigint>;
   lockFile(path: string): number | null;
@@ -363,6 +369,12 @@ export const buildRun = (segment: SegmentInfo, runPath: string): Promise<void> =
  */
 export const isRunOf = (segment: SegmentInfo, runPath: string): Promise<boolean> =>
   coded(() => addon.isRunOf(segment, runPath));
+/**
+ * Why the run must not be used for this segment, "" where it may: all of it is read, and compared with what the segment
+ * itself says. Errors: SEGMENT_CORRUPT, SEGMENT_VERSION, IO_ERROR.
+ */
+export const runFault = (segment: SegmentInfo, runPath: string): Promise<string> =>
+  coded(() => addon.runFault(segment, runPath));
 /** The last LSN of the segment whose time is ≤ timeNs, or firstLsn − 1n. */
 export const lsnAtTime = (segment: SegmentInfo, timeNs: bigint): Promise<bigint> =>
   coded(() => addon.lsnAtTime(segment, timeNs));

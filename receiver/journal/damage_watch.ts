@@ -8,6 +8,7 @@
 import type * as native from '../../native/index.js';
 import type { PointOptions, SegmentInfo } from '../../native/index.js';
 import { toAfterimageError } from '../../proto/errors.js';
+import { parseUuid } from '../../proto/uuid.js';
 import type { Log } from '../../service/log.js';
 import type { Catalog } from '../catalog/catalog.js';
 import type { Member } from '../members.js';
@@ -94,7 +95,8 @@ export class DamageWatch {
     journal.persist();
     const row = catalog.segments.atOrBefore(owner.member, firstLsn);
     if (row?.firstLsn !== firstLsn) return;
-    const { info, reason } = await readSegment(path, native.scanSegment);
+    const identity = { group: parseUuid(owner.group), member: parseUuid(owner.member) };
+    const { info, reason } = await readSegment(path, identity, native.scanSegment);
     const lastLsn = info?.lastLsn ?? firstLsn - 1n;
     if (lastLsn >= row.lastLsn) return;
     log.error({ segment: path, run: runFile(path), reason }, 'a segment was damaged since it was written');

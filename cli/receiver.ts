@@ -1,8 +1,9 @@
-/** `afterimage receiver init|run|configcheck`: the daemon at the recovery site. */
+/** `afterimage receiver init|run|configcheck|fsck`: the daemon at the recovery site. */
 import path from 'node:path';
 import type { Command } from 'commander';
 import { AfterimageError } from '../proto/errors.js';
 import { addConfigcheck, addRun } from './daemon_verb.js';
+import { addFsck } from './fsck.js';
 import { jsonLine } from './json.js';
 import { configFile, examples, jsonOption } from './option.js';
 import type { Surroundings } from './surroundings.js';
@@ -28,6 +29,7 @@ export function addReceiver(program: Command, surroundings: Surroundings): void 
   ]);
   const check = addConfigcheck(receiver, 'receiver', surroundings, (config) => daemons.checkReceiver(config));
   examples(check, [['afterimage receiver configcheck --config ./receiver.toml', 'before a restart']]);
+  addFsck(receiver, surroundings);
 }
 
 function addInit(receiver: Command, surroundings: Surroundings): void {

@@ -73,7 +73,7 @@ export class Store {
       }
       const held = lock(path.join(directory, 'lock'));
       if (held === null) {
-        throw new AfterimageError('STORE_BUSY', `${directory} is in use by another receiver`);
+        throw new AfterimageError('STORE_BUSY', `${directory} is in use by a receiver, or a check of it`);
       }
       return new Store(directory, uuid, held);
     } catch (thrown) {
@@ -104,6 +104,11 @@ export class Store {
     const [groups, group, member, kind] = path.relative(this.directory, segmentFile).split(path.sep);
     if (groups !== 'groups' || group === undefined || member === undefined || kind !== 'journal') return null;
     return { group, member };
+  }
+
+  /** Whether a file, absolute, lies in the member's directory. */
+  isOf({ group, uuid }: { group: string; uuid: string }, file: string): boolean {
+    return file.startsWith(`${path.join(this.directory, 'groups', group, uuid)}${path.sep}`);
   }
 
   /** Makes the directories of a member, durably. They may exist. Errors: JOURNAL_FULL, PERMISSION_DENIED, IO_ERROR. */

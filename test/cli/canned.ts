@@ -299,5 +299,6 @@ export const noDaemons: Daemons = {
   runAgent: unexpected,
   runReceiver: unexpected,
   initReceiver: unexpected,
+  checkStore: unexpected,
   storeOf: unexpected,
 };

@@ -34,14 +34,20 @@ export class RunningReceiver {
 
   /** A new store in a directory that goes with the test, and a receiver on it. */
   static async start(test: Test): Promise<RunningReceiver> {
+    const receiver = await RunningReceiver.prepare(test);
+    await Store.init(receiver.store, randomUUID());
+    await receiver.run();
+    return receiver;
+  }
+
+  /** One that does not run yet, in a directory that goes with the test; `store` is to be made in it. */
+  static async prepare(test: Test): Promise<RunningReceiver> {
     const directory = await mkdtemp(path.join(tmpdir(), 'afterimage-receiver-'));
     const receiver = new RunningReceiver(directory, path.join(directory, 'store'));
     test.teardown(async () => {
       await receiver.stop();
       await rm(directory, { recursive: true, force: true });
     });
-    await Store.init(receiver.store, randomUUID());
-    await receiver.run();
     return receiver;
   }
 

@@ -13,11 +13,10 @@ std::vector<RunEntry> joined(const std::vector<RunEntry>& entries) {
   std::vector<RunEntry> result;
   for (const RunEntry& entry : entries) {
     RunEntry* last = result.empty() ? nullptr : &result.back();
-    const bool follows =
-        last != nullptr && last->end() == entry.start && last->segment == entry.segment &&
-        last->frame_offset == entry.frame_offset && last->record == entry.record &&
-        (entry.is_zero() || last->record_sector + last->length == entry.record_sector) &&
-        uint64_t{last->length} + entry.length <= kExtentSectorsMax;
+    const bool follows = last != nullptr && last->end() == entry.start && last->segment == entry.segment &&
+                         last->frame_offset == entry.frame_offset && last->record == entry.record &&
+                         (entry.is_zero() || last->record_sector + last->length == entry.record_sector) &&
+                         uint64_t{last->length} + entry.length <= kExtentSectorsMax;
     if (follows)
       last->length += entry.length;
     else

@@ -73,7 +73,7 @@ struct SegmentScan {
   SegmentInfo info;  // of the valid prefix
   Uuid group{};
   Uuid member{};
-  uint32_t first_link = 0;   // of the header: what the segment follows
+  uint32_t first_link = 0;  // of the header: what the segment follows
   uint64_t file_bytes = 0;
   std::vector<SegmentVolume>
       volumes;              // with their sizes after the valid prefix: what a next segment begins with

@@ -129,12 +129,8 @@ export class StoreCheck {
   /** After check(). Errors: JOURNAL_FULL, JOURNAL_IO, IO_ERROR, PERMISSION_DENIED. */
   async repair(): Promise<StoreReport> {
     if (!this.isRepairable) return this.report();
-    const catalog = Catalog.open(this.store.catalogFile);
-    try {
-      for (const checked of this.checked) await this.repairMember(catalog, checked);
-    } finally {
-      catalog.close();
-    }
+    // Without a member there may be no catalog either, and none is to be made.
+    if (this.checked.length > 0) await this.repairMembers();
     for (const one of this.findings.filter(({ code }) => REMOVED.includes(code))) {
       await named(unlink(one.subject), one.subject);
       await syncDirectory(path.dirname(one.subject));
@@ -216,6 +212,15 @@ export class StoreCheck {
       this.findings.push(...(await checkBase(store, member, volume, place, segments)));
     }
     this.checked.push({ member, inspection, missingEras: eras.missing });
+  }
+
+  private async repairMembers(): Promise<void> {
+    const catalog = Catalog.open(this.store.catalogFile);
+    try {
+      for (const checked of this.checked) await this.repairMember(catalog, checked);
+    } finally {
+      catalog.close();
+    }
   }
 
   private async repairMember(

@@ -182,8 +182,8 @@ TEST_CASE("a run that is whole and names other records than its segment holds is
     return fault.ok() ? *fault : std::string(fault.error().code);
   };
   const auto sealed_again = [&](Bytes altered) {  // every checksum right
-    const size_t fence = sizeof(RunHeader) + sizeof(RunSegment) +
-                         segment.header.volume_count * sizeof(RunVolume);
+    const size_t fence =
+        sizeof(RunHeader) + sizeof(RunSegment) + segment.header.volume_count * sizeof(RunVolume);
     for (uint64_t page = 0; page < segment.header.page_count; ++page) {
       const uint32_t crc =
           crc32c(altered.data() + segment.header.pages_offset + page * kRunPageBytes, kRunPageBytes);

@@ -203,10 +203,13 @@ t.test('a segment of another member is no part of this journal, whatever LSNs it
   );
 });
 
-t.test('a segment that stands in the right place and follows another frame is of another history', async (t) => {
-  const stray = { ...whole(segment(11n, 20n)), firstLink: LINK + 1 };
-  const files = [whole(segment(1n, 10n)), stray, whole(segment(21n, 30n, active))];
-  const found = await inspect(t, { files, known: [], ackedLsn: 30n });
-  t.match(found.holes, [{ firstLsn: 11n, lastLsn: 20n, reason: /^FRAME_LINK/ }]);
-  t.match(found.segments, [{ firstLsn: 1n }, { firstLsn: 21n }]);
-});
+t.test(
+  'a segment that stands in the right place and follows another frame is of another history',
+  async (t) => {
+    const stray = { ...whole(segment(11n, 20n)), firstLink: LINK + 1 };
+    const files = [whole(segment(1n, 10n)), stray, whole(segment(21n, 30n, active))];
+    const found = await inspect(t, { files, known: [], ackedLsn: 30n });
+    t.match(found.holes, [{ firstLsn: 11n, lastLsn: 20n, reason: /^FRAME_LINK/ }]);
+    t.match(found.segments, [{ firstLsn: 1n }, { firstLsn: 21n }]);
+  },
+);

@@ -258,6 +258,16 @@ export interface PointOptions {
   lsn: bigint;
   tiles: PointTile[];
 }
+export interface BaseScrub {
+  bytes: bigint;
+  /** Blocks of the file without a checksum: as when they are being written. */
+  unsummed: bigint;
+  isEnd: boolean;
+  /** False: it has no checksums that this program can read. */
+  hasSums: boolean;
+  /** Of damaged blocks of BASE_BLOCK_BYTES, at most 1024. */
+  badOffsets: bigint[];
+}
 export interface CopyResult {
   bytesWritten: bigint;
 }
@@ -286,6 +296,10 @@ interface Addon {
   buildRun(segment: SegmentInfo, runPath: string): Promise<void>;
   isRunOf(segment: SegmentInfo, runPath: string): Promise<boolean>;
   runFault(segment: SegmentInfo, runPath: string): Promise<string>;
+  openBase(path: string): Promise<BlockDevice>;
+  completeBase(path: string): Promise<void>;
+  scrubBase(path: string, volumeBytes: bigint, offset: bigint, length: bigint): Promise<BaseScrub>;
+  badBaseOffsets(point: BlockDevice): bigint[];
   lsnAtTime(segment: SegmentInfo, timeNs: bigint): Promise<bigint>;
   timeAtLsn(segment: SegmentInfo, lsn: bigint): Promise<bigint>;
   lockFile(path: string): number | null;
@@ -375,6 +389,26 @@ export const isRunOf = (segment: SegmentInfo, runPath: string): Promise<boolean>
  */
 export const runFault = (segment: SegmentInfo, runPath: string): Promise<string> =>
   coded(() => addon.runFault(segment, runPath));
+/** Bytes of a base that have one checksum. */
+export const BASE_BLOCK_BYTES = 64n * 1024n;
+/**
+ * A base image for writing, with its checksums (native/device/base_writer.h). Errors: as openFileDevice, JOURNAL_FULL,
+ * JOURNAL_IO.
+ */
+export const openBase = (path: string): Promise<BlockDevice> =>
+  coded(async () => new CodedDevice(await addon.openBase(path)));
+/** Gives every block of a base that has no checksum the one of what it holds: all of it was written. Errors: as openBase. */
+export const completeBase = (path: string): Promise<void> => coded(() => addon.completeBase(path));
+/** Verifies blocks of a base as the disk gives them. Errors: BASE_MISSING, FILE_LIMIT, IO_ERROR. */
+export const scrubBase = (
+  path: string,
+  volumeBytes: bigint,
+  offset: bigint,
+  length: bigint,
+): Promise<BaseScrub> => coded(() => addon.scrubBase(path, volumeBytes, offset, length));
+/** Offsets of blocks of its base that reads of a point have found damaged so far. */
+export const badBaseOffsets = (point: BlockDevice): bigint[] =>
+  codedSync(() => addon.badBaseOffsets(addonDevice(point)));
 /** The last LSN of the segment whose time is ≤ timeNs, or firstLsn − 1n. */
 export const lsnAtTime = (segment: SegmentInfo, timeNs: bigint): Promise<bigint> =>
   coded(() => addon.lsnAtTime(segment, timeNs));

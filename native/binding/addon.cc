@@ -2,6 +2,7 @@
 #include <napi.h>
 
 #include "binding/addon_data.h"
+#include "binding/base_object.h"
 #include "binding/bytes.h"
 #include "binding/capture_object.h"
 #include "binding/device_object.h"
@@ -17,6 +18,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   CaptureObject::define(env, exports);
   define_frontends(env, exports);
   define_journal(env, exports);
+  define_base(env, exports);
   define_bytes(env, exports);
   return exports;
 }

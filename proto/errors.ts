@@ -313,6 +313,16 @@ export const ERRORS = {
     true,
     'Wait for the initial sync of the volume: it has no complete copy yet.',
   ),
+  BASE_CORRUPT: entry(
+    EXIT.damaged,
+    false,
+    'Choose a point that does not need the damaged block of the base: those that do are graded `damaged`. The agent compares and sends it again, so that what follows is right.',
+  ),
+  SCRUB_BUSY: entry(
+    EXIT.busy,
+    true,
+    'Wait until the scrub under way has ended: `afterimage status` shows it.',
+  ),
   SCRATCH_UNAVAILABLE: entry(
     EXIT.failure,
     false,

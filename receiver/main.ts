@@ -6,6 +6,7 @@ import { createLog, type Log } from '../service/log.js';
 import { RpcServer } from '../service/rpc.js';
 import { formatAddress } from '../service/settings.js';
 import { aborted, type StopSignals } from '../service/signals.js';
+import { BaseDamage } from './base_damage.js';
 import { Catalog } from './catalog/catalog.js';
 import type { ReceiverConfig } from './config.js';
 import { controlHandlers } from './control.js';
@@ -52,12 +53,14 @@ export async function runReceiver(
   const elapsedMs = (): number => performance.now();
 
   const member = (uuid: string): Member | null => members.get(uuid);
-  const watch = new DamageWatch({ catalog, store, native, member, log });
+  const onBaseDamage = (file: string, offsets: readonly bigint[]): void => baseDamage.found(file, offsets);
+  const watch = new DamageWatch({ catalog, store, native, member, onBaseDamage, log });
   const watched = { ...native, ...watch.native };
   const runs = new RunBuilds({ catalog, store, log, buildRun: watched.buildRun });
   const journals = { catalog, store, native: watched, runs, log, segmentBytes: config.segmentBytes };
   const members: Members = new Members(journals, elapsedMs);
   const points = new Points({ catalog, store, native: watched, journals: members, nowNs });
+  const baseDamage: BaseDamage = new BaseDamage({ catalog, store, points, native, member, log });
   const exports = new Exports({
     points,
     native: watched,
@@ -90,7 +93,10 @@ export async function runReceiver(
   });
   const control = new RpcServer();
 
-  const persisting = setInterval(() => members.refreshAll(), PERSIST_MS);
+  const persisting = setInterval(() => {
+    members.refreshAll();
+    watch.askOpenPoints();
+  }, PERSIST_MS);
   try {
     await clearExportLeftovers(config.runDirectory, native.detachLoop, log);
     await members.openAll();
@@ -115,6 +121,7 @@ export async function runReceiver(
     await control.stop(GRACE_MS);
     await runs.close();
     await watch.idle();
+    await baseDamage.idle();
     clearInterval(persisting);
     await members.close();
     catalog.close();

@@ -6,7 +6,7 @@
  *   catalog.sqlite                                          receiver/catalog/
  *   scratch/                                                overlays of writable exports, gone with them
  *   groups/<group>/<member>/journal/<first LSN>.seg|.run    docs/FORMAT.md
- *   groups/<group>/<member>/base/<volume>.img               docs/FORMAT.md
+ *   groups/<group>/<member>/base/<volume>.img|.sum          docs/FORMAT.md
  */
 import { closeSync } from 'node:fs';
 import { chmod, mkdir, readdir, readFile } from 'node:fs/promises';
@@ -106,6 +106,14 @@ export class Store {
     return { group, member };
   }
 
+  /** The volume whose base that is, a UUID, or null. */
+  volumeOf(baseFile: string): string | null {
+    const [groups, , , kind, name] = path.relative(this.directory, baseFile).split(path.sep);
+    return groups === 'groups' && kind === 'base' && name?.endsWith('.img') === true
+      ? name.slice(0, -4)
+      : null;
+  }
+
   /** Whether a file, absolute, lies in the member's directory. */
   isOf({ group, uuid }: { group: string; uuid: string }, file: string): boolean {
     return file.startsWith(`${path.join(this.directory, 'groups', group, uuid)}${path.sep}`);
@@ -133,6 +141,10 @@ export function segmentName(firstLsn: bigint): string {
 /** The first LSN in a segment's name, or null when it is not one. */
 export function segmentFirstLsn(fileName: string): bigint | null {
   return /^\d{20}\.seg$/.test(fileName) ? BigInt(fileName.slice(0, LSN_DIGITS)) : null;
+}
+/** The checksums of the base image in `baseFile`. */
+export function sumsFile(baseFile: string): string {
+  return baseFile.replace(/\.img$/, '.sum');
 }
 /** The run of the segment in `segmentFile`. */
 export function runFile(segmentFile: string): string {

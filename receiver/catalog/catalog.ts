@@ -6,12 +6,14 @@
  * Threads: better-sqlite3 is synchronous; every statement here runs on the main thread and takes well under 1 ms, a
  * transaction one fdatasync more.
  */
+import { BaseDamageTable } from './base_damage.js';
 import { CheckpointTable } from './checkpoints.js';
 import { DamageTable } from './damage.js';
 import { openDatabase, type CatalogDatabase } from './database.js';
 import { EraTable } from './eras.js';
 import { GenerationTable } from './generations.js';
 import { MemberTable } from './members.js';
+import { ScrubTable } from './scrubs.js';
 import { SegmentTable } from './segments.js';
 import { VolumeTable } from './volumes.js';
 
@@ -23,6 +25,8 @@ export class Catalog {
   readonly eras: EraTable;
   readonly checkpoints: CheckpointTable;
   readonly damage: DamageTable;
+  readonly baseDamage: BaseDamageTable;
+  readonly scrubs: ScrubTable;
 
   private constructor(private readonly database: CatalogDatabase) {
     this.members = new MemberTable(database);
@@ -32,6 +36,8 @@ export class Catalog {
     this.eras = new EraTable(database);
     this.checkpoints = new CheckpointTable(database);
     this.damage = new DamageTable(database);
+    this.baseDamage = new BaseDamageTable(database);
+    this.scrubs = new ScrubTable(database);
   }
 
   /** Errors: STORE_VERSION, STORE_INVALID. */

@@ -3,10 +3,11 @@
  * is read in full, what is missing is recorded as at the start, and the present generation ends, so that the agent
  * compares. In the background: whoever met it gets its error at once.
  *
- * Not its job: reads of an export or a recovery that is open already; they answer EIO.
+ * Of points that are open it is told what they find damaged in their base. Not its job: what they find damaged in a
+ * segment; such a read answers EIO.
  */
 import type * as native from '../../native/index.js';
-import type { PointOptions, SegmentInfo } from '../../native/index.js';
+import type { BlockDevice, PointOptions, SegmentInfo } from '../../native/index.js';
 import { toAfterimageError } from '../../proto/errors.js';
 import { parseUuid } from '../../proto/uuid.js';
 import type { Log } from '../../service/log.js';
@@ -21,7 +22,9 @@ type Reading = Pick<typeof native, 'openPoint' | 'timeAtLsn' | 'lsnAtTime' | 'bu
 export interface DamageWatchParts {
   catalog: Catalog;
   store: Store;
-  native: Reading & Pick<typeof native, 'scanSegment' | 'isRunOf'>;
+  native: Reading & Pick<typeof native, 'scanSegment' | 'isRunOf' | 'badBaseOffsets'>;
+  /** Told of damaged blocks of a base, each time that more of them are known. */
+  onBaseDamage: (file: string, offsets: readonly bigint[]) => void;
   /** An opened member, or null. */
   member: (uuid: string) => Member | null;
   log: Log;
@@ -32,15 +35,31 @@ export class DamageWatch {
   readonly native: Reading;
   /** Segments that are being looked at, by path: damage is met by everybody at once. */
   private readonly looking = new Map<string, Promise<void>>();
+  /** Open points: their base, and how many damaged blocks of it they have told. */
+  private readonly open = new Map<BlockDevice, { base: string; told: number }>();
 
   constructor(private readonly parts: DamageWatchParts) {
     const { openPoint, timeAtLsn, lsnAtTime, buildRun } = parts.native;
     this.native = {
-      openPoint: (options) => this.watched(openPoint(options), () => this.lookAtTiles(options)),
+      openPoint: async (options) =>
+        this.followed(
+          await this.watched(openPoint(options), () => this.lookAtTiles(options)),
+          options.basePath,
+        ),
       timeAtLsn: (segment, lsn) => this.watched(timeAtLsn(segment, lsn), () => this.look(segment)),
       lsnAtTime: (segment, timeNs) => this.watched(lsnAtTime(segment, timeNs), () => this.look(segment)),
       buildRun: (segment, run) => this.watched(buildRun(segment, run), () => this.look(segment)),
     };
+  }
+
+  /** What open points have found in their bases since; to be called now and then. */
+  askOpenPoints(): void {
+    for (const point of this.open.keys()) this.ask(point);
+  }
+
+  /** A scrub has found the segment damaged. */
+  found(segment: SegmentInfo): void {
+    this.look(segment);
   }
 
   /** Waits for what is being looked at. */
@@ -55,6 +74,26 @@ export class DamageWatch {
       if (isDamage(thrown)) look();
       throw thrown;
     }
+  }
+
+  private followed(point: BlockDevice, base: string): BlockDevice {
+    this.open.set(point, { base, told: 0 });
+    const close = point.close.bind(point);
+    point.close = async () => {
+      this.ask(point);
+      this.open.delete(point);
+      await close();
+    };
+    return point;
+  }
+
+  private ask(point: BlockDevice): void {
+    const followed = this.open.get(point);
+    if (followed === undefined) return;
+    const offsets = this.parts.native.badBaseOffsets(point);
+    if (offsets.length === followed.told) return;
+    followed.told = offsets.length;
+    this.parts.onBaseDamage(followed.base, offsets);
   }
 
   /** A point reads the last segment, and those whose run does not help. */

@@ -56,7 +56,7 @@ async function scene(test: Test, replaced: Partial<RecoveryParts['native']> = {}
         } as unknown as VolumePoint,
       ],
     },
-    native: { ...native, openPoint: openSource, ...replaced },
+    native: { ...native, openPoint: openSource, badBaseOffsets: () => [], ...replaced },
     storeDirectory: await made(directory, 'store'),
     runDirectory: path.join(directory, 'run'),
     elapsedMs: () => (elapsedMs += 1000),

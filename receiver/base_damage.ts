@@ -1,0 +1,140 @@
+/**
+ * Damaged blocks of base images (R5): which instants need them is found by opening points, and recorded. A block matters
+ * from the base on until records have written over all of it; where the newest point still needs it the present generation
+ * ends, so that the agent compares, and sends it again if its volume still has it.
+ */
+import type { BlockDevice, PointOptions } from '../native/index.js';
+import { BASE_BLOCK_BYTES } from '../native/index.js';
+import { toAfterimageError } from '../proto/errors.js';
+import type { Log } from '../service/log.js';
+import type { Catalog } from './catalog/catalog.js';
+import type { BaseDamageRow } from './catalog/base_damage.js';
+import type { VolumeRow } from './catalog/volumes.js';
+import { endDamaged } from './journal/damage_record.js';
+import type { Member } from './members.js';
+import type { Points } from './points.js';
+import type { Store } from './store.js';
+
+export interface BaseDamageParts {
+  catalog: Catalog;
+  store: Store;
+  points: Points;
+  native: { openPoint(options: PointOptions): Promise<BlockDevice> };
+  /** An opened member, or null. */
+  member: (uuid: string) => Member | null;
+  log: Log;
+}
+
+export class BaseDamage {
+  private working: Promise<void> = Promise.resolve();
+
+  constructor(private readonly parts: BaseDamageParts) {}
+
+  /** Blocks of the base in `file` were found damaged, at these offsets. Never fails: what fails is named in the log. */
+  found(file: string, offsets: readonly bigint[]): void {
+    if (offsets.length === 0) return;
+    this.working = this.working
+      .then(() => this.record(file, offsets))
+      .catch((thrown: unknown) => {
+        this.parts.log.error(
+          { err: toAfterimageError(thrown), base: file },
+          'damage of a base could not be recorded',
+        );
+      });
+  }
+
+  /** Waits for what is being recorded. */
+  async idle(): Promise<void> {
+    for (let seen: Promise<void> | null = null; seen !== this.working;) {
+      seen = this.working;
+      await seen;
+    }
+  }
+
+  private async record(file: string, offsets: readonly bigint[]): Promise<void> {
+    const { catalog, store, log } = this.parts;
+    const volume = catalog.volumes.volumeWithUuid(store.volumeOf(file) ?? '');
+    const member = volume === null ? null : this.parts.member(volume.member);
+    if (volume === null || member === null || volume.baseState !== 'BASE_COMPLETE') return;
+    const { journal } = member;
+    journal.persist();
+    const lsn = journal.durableLsn > volume.baseLsn ? journal.durableLsn : volume.baseLsn;
+    // It may have been written over meanwhile, or been a disk's trouble of a moment.
+    if (!(await this.isNeeded(volume, offsets, volume.baseLsn))) return;
+    const lastLsn = await this.lastNeeding(volume, offsets, lsn);
+    if (this.isKnown(volume, lastLsn)) return;
+    log.error(
+      { code: 'BASE_CORRUPT', base: file, offsets: offsets.slice(0, 8), firstLsn: volume.baseLsn, lastLsn },
+      'blocks of a base are not what was written: instants that need them are graded damaged',
+    );
+    // A session in the generation that ends would go on in it.
+    if (lastLsn === null) while (member.live !== null) await member.live.displace(null);
+    journal.persist();
+    const last = catalog.segments.last(volume.member);
+    const row: BaseDamageRow = {
+      member: volume.member,
+      number: volume.number,
+      firstLsn: volume.baseLsn,
+      lastLsn,
+      lastTimeNs: lastLsn === null ? null : await journal.timeAt(lastLsn),
+      foundGeneration: catalog.generations.newest(volume.member)?.generation ?? 0n,
+      reason: `BASE_CORRUPT: ${volume.name}, ${offsets.length} blocks from byte ${offsets[0] ?? 0n} on`,
+    };
+    catalog.atomically(() => {
+      catalog.baseDamage.add(row);
+      const end = { lastLsn: journal.durableLsn, lastTimeNs: last?.lastTimeNs ?? 0n };
+      if (lastLsn === null) endDamaged(catalog, volume.member, end, 'BASE_CORRUPT');
+    });
+  }
+
+  /** The last LSN up to `lsn` that needs one of the blocks; null: `lsn` itself does. Once one does not, none after it does. */
+  private async lastNeeding(
+    volume: VolumeRow,
+    offsets: readonly bigint[],
+    lsn: bigint,
+  ): Promise<bigint | null> {
+    if (await this.isNeeded(volume, offsets, lsn)) return null;
+    let needing = volume.baseLsn;
+    for (let free = lsn; needing + 1n < free;) {
+      const middle = (needing + free) / 2n;
+      if (await this.isNeeded(volume, offsets, middle)) needing = middle;
+      else free = middle;
+    }
+    return needing;
+  }
+
+  private async isNeeded(volume: VolumeRow, offsets: readonly bigint[], lsn: bigint): Promise<boolean> {
+    const { catalog, points, native } = this.parts;
+    const row = catalog.members.member(volume.member);
+    if (row === null) return false;
+    let device: BlockDevice | null = null;
+    try {
+      device = await native.openPoint(points.options(volume, volume.size, row, lsn));
+      for (const offset of offsets) {
+        const left = volume.size - offset;
+        const bytes = left < BASE_BLOCK_BYTES ? left : BASE_BLOCK_BYTES;
+        if (bytes > 0n) await device.read(offset, Buffer.allocUnsafe(Number(bytes)));
+      }
+      return false;
+    } catch (thrown) {
+      const { code } = toAfterimageError(thrown);
+      // A hole of the journal behind the base: nobody can say that it was written over.
+      if (code === 'IO_ERROR' || code === 'SEGMENT_CORRUPT' || code === 'POINT_UNKNOWN') return true;
+      throw thrown;
+    } finally {
+      await device?.close();
+    }
+  }
+
+  private isKnown(volume: VolumeRow, lastLsn: bigint | null): boolean {
+    const { catalog } = this.parts;
+    const generations = catalog.generations.generations(volume.member);
+    const newest = generations.at(-1)?.generation ?? 0n;
+    return catalog.baseDamage.damage(volume.member).some((row) => {
+      if (row.number !== volume.number) return false;
+      if (row.lastLsn !== null) return lastLsn !== null && lastLsn <= row.lastLsn;
+      const end = generations.find(({ generation }) => generation === row.foundGeneration)?.lastLsn ?? null;
+      return lastLsn === null ? row.foundGeneration === newest : end !== null && lastLsn <= end;
+    });
+  }
+}

@@ -60,6 +60,16 @@ export interface AgentStatus {
   groups: GroupStatus[];
   rssBytes: bigint;
 }
+/** Of one member: the scrub under way, and what the last one found. */
+export interface ScrubStatus {
+  group: string;
+  member: string;
+  host: string;
+  bytesDone: bigint;
+  bytesTotal: bigint;
+  finishedNs: bigint;
+  damaged: bigint;
+}
 export interface ReceiverStatus {
   version: string;
   store: string;
@@ -67,6 +77,7 @@ export interface ReceiverStatus {
   listen: string;
   groups: GroupStatus[];
   exports: bigint;
+  scrubs: ScrubStatus[];
 }
 export interface TimelineRequest {
   group: string;
@@ -149,6 +160,19 @@ export interface ExportList {
 export interface ExportCloseRequest {
   id: string;
 }
+export interface ScrubRequest {
+  group: string;
+  rateMax: bigint;
+}
+export interface ScrubProgress {
+  group: string;
+  member: string;
+  host: string;
+  bytesDone: bigint;
+  bytesTotal: bigint;
+  damaged: bigint;
+  phase: string;
+}
 export interface RecoverRequest {
   group: string;
   volume: string;
@@ -223,5 +247,6 @@ export const receiverControlService = {
   exportOpen: method<ExportOpenRequest, ExportInfo>(R, 'ExportOpen', 'ExportOpenRequest', 'ExportInfo'),
   exportList: method<Empty, ExportList>(R, 'ExportList', 'ExportListRequest', 'ExportList'),
   exportClose: method<ExportCloseRequest, Empty>(R, 'ExportClose', 'ExportCloseRequest', 'ExportClosed'),
+  scrub: method<ScrubRequest, ScrubProgress>(R, 'Scrub', 'ScrubRequest', 'ScrubProgress', true),
   recover: method<RecoverRequest, RecoverProgress>(R, 'Recover', 'RecoverRequest', 'RecoverProgress', true),
 } satisfies ServiceDefinition;

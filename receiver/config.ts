@@ -4,6 +4,7 @@ import { z } from 'zod';
 import {
   absolutePath,
   byteSize,
+  duration,
   loadConfig,
   logLevel,
   loopbackListenAddress,
@@ -15,6 +16,13 @@ const MIB = 1024n * 1024n;
 const SEGMENT_BYTES_MIN = 4n * MIB;
 const SEGMENT_BYTES_MAX = 64n * MIB;
 
+const DAY_NS = 86_400_000_000_000n;
+const scrub = z.strictObject({
+  enabled: z.boolean().prefault(true),
+  every: duration(1_000_000_000n, 3650n * DAY_NS).prefault('7d'),
+  rate_max: byteSize(MIB, MIB * MIB).prefault('32MiB'),
+});
+
 export const receiverConfigSchema = z
   .strictObject({
     store: absolutePath.prefault('/var/lib/afterimage/store'),
@@ -24,8 +32,9 @@ export const receiverConfigSchema = z
     log_level: logLevel.prefault('info'),
     scratch_dir: absolutePath.optional(),
     segment_bytes: byteSize(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).prefault('64MiB'),
+    scrub: scrub.prefault({}),
   })
-  .transform(({ store, listen, run_dir, control, log_level, scratch_dir, segment_bytes }) => ({
+  .transform(({ store, listen, run_dir, control, log_level, scratch_dir, segment_bytes, scrub }) => ({
     /** Directory made by `afterimage receiver init`. */
     store,
     listen,
@@ -37,6 +46,8 @@ export const receiverConfigSchema = z
     scratchDirectory: scratch_dir ?? path.join(store, 'scratch'),
     /** Size of a journal segment, bytes. */
     segmentBytes: segment_bytes,
+    /** When everything is read again by itself. */
+    scrub: { everyNs: scrub.enabled ? scrub.every : null, rateMax: scrub.rate_max },
   }));
 
 export type ReceiverConfig = z.output<typeof receiverConfigSchema>;

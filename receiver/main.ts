@@ -1,5 +1,6 @@
 /** The receiver: composition only. Every part is made here and handed what it needs. */
 import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import * as native from '../native/index.js';
 import { receiverControlService } from '../proto/control.js';
 import { createLog, type Log } from '../service/log.js';
@@ -18,6 +19,8 @@ import { RunBuilds } from './journal/runs.js';
 import { Members, type Member } from './members.js';
 import { Points } from './points.js';
 import { Recovery } from './recovery/recovery.js';
+import { ScrubSchedule } from './scrub/schedule.js';
+import { Scrub } from './scrub/scrub.js';
 import { ReplicationServer } from './server.js';
 import { ReceiverSession } from './session.js';
 import { SessionStore } from './session_store.js';
@@ -26,6 +29,8 @@ import { Store } from './store.js';
 /** How often positions are written to the catalog. */
 const PERSIST_MS = 1000;
 const HELLO_MS = 10_000;
+/** How often it is looked whether a scrub is due. */
+const SCRUB_LOOK_MS = 60_000;
 /** How long calls under way may take when the receiver drains. */
 const GRACE_MS = 5000;
 const NS_PER_MS = 1_000_000n;
@@ -34,6 +39,7 @@ const NS_PER_MS = 1_000_000n;
 export interface ReceiverOverrides {
   log?: Log;
   helloMs?: number;
+  scrubLookMs?: number;
 }
 
 /**
@@ -91,6 +97,19 @@ export async function runReceiver(
     newMachine: () => new ReceiverSession(`afterimage ${version}`),
     helloMs: overrides.helloMs ?? HELLO_MS,
   });
+  const scrub = new Scrub({
+    catalog,
+    store,
+    native,
+    watch,
+    baseDamage,
+    nowNs,
+    nowMs: elapsedMs,
+    sleep: (ms) => sleep(ms),
+    log,
+  });
+  const lookMs = overrides.scrubLookMs ?? SCRUB_LOOK_MS;
+  const scrubs = new ScrubSchedule({ catalog, scrub, settings: config.scrub, nowNs, lookMs, log });
   const control = new RpcServer();
 
   const persisting = setInterval(() => {
@@ -101,10 +120,17 @@ export async function runReceiver(
     await clearExportLeftovers(config.runDirectory, native.detachLoop, log);
     await members.openAll();
     const listen = formatAddress(await replication.listen(config.listen));
-    const status = { version, listen, store, catalog, members, exports, nowNs };
+    scrubs.start();
+    const status = { version, listen, store, catalog, members, exports, scrub, nowNs };
     control.add(
       receiverControlService,
-      controlHandlers({ ...status, points, recovery, stopping: signals.drain }),
+      controlHandlers({
+        ...status,
+        points,
+        recovery,
+        scrubRateMax: config.scrub.rateMax,
+        stopping: signals.drain,
+      }),
     );
     await control.listenUnix(config.control);
     log.info({ store: store.directory, listen, control: config.control }, 'receiver ready');
@@ -119,6 +145,7 @@ export async function runReceiver(
     await replication.stop(GRACE_MS);
     await exports.stopAll();
     await control.stop(GRACE_MS);
+    await scrubs.stop();
     await runs.close();
     await watch.idle();
     await baseDamage.idle();

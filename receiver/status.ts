@@ -1,12 +1,19 @@
 /** What `afterimage status` shows of a receiver. */
 import { statfs } from 'node:fs/promises';
-import type { GroupStatus, ProtectionState, ReceiverStatus, VolumeStatus } from '../proto/control.js';
+import type {
+  GroupStatus,
+  ProtectionState,
+  ReceiverStatus,
+  ScrubStatus,
+  VolumeStatus,
+} from '../proto/control.js';
 import type { Heartbeat } from '../proto/replication.js';
 import type { Catalog } from './catalog/catalog.js';
 import type { GroupRow, MemberRow } from './catalog/members.js';
 import type { VolumeRow } from './catalog/volumes.js';
 import type { Exports } from './exports.js';
 import type { Member, Members } from './members.js';
+import type { Scrub } from './scrub/scrub.js';
 import type { Store } from './store.js';
 import { named } from '../service/system_errors.js';
 import { readHistory, spansOf, type Span } from './timeline.js';
@@ -19,6 +26,7 @@ export interface StatusParts {
   catalog: Catalog;
   members: Members;
   exports: Exports;
+  scrub: Scrub;
   nowNs: () => bigint;
 }
 
@@ -35,6 +43,9 @@ export async function receiverStatus(parts: StatusParts): Promise<ReceiverStatus
       .groups()
       .flatMap((group) => catalog.members.members(group.uuid).map((row) => memberStatus(parts, group, row))),
     exports: BigInt(exports.count),
+    scrubs: catalog.members
+      .groups()
+      .flatMap((group) => catalog.members.members(group.uuid).map((row) => scrubStatus(parts, group, row))),
   };
 }
 
@@ -73,6 +84,24 @@ function memberStatus(
     throughputBytesPerSecond: member?.received.bytesPerSecond() ?? 0n,
     records: totals.records,
     volumes: catalog.volumes.volumes(row.uuid).map((volume) => volumeStatus(catalog, volume, state)),
+  };
+}
+
+function scrubStatus(
+  { catalog, scrub: { step } }: StatusParts,
+  { name }: GroupRow,
+  { uuid, host }: MemberRow,
+): ScrubStatus {
+  const isPresent = step?.member === uuid;
+  const last = catalog.scrubs.last(uuid);
+  return {
+    group: name,
+    member: uuid,
+    host,
+    bytesDone: isPresent ? step.bytesDone : 0n,
+    bytesTotal: isPresent ? step.bytesTotal : 0n,
+    finishedNs: last?.finishedNs ?? 0n,
+    damaged: isPresent ? step.damaged : (last?.damaged ?? 0n),
   };
 }
 

@@ -31,6 +31,7 @@ const NANOSECOND_UNITS: Units = new Map([
   ['s', 1_000_000_000n],
   ['m', 60_000_000_000n],
   ['h', 3_600_000_000_000n],
+  ['d', 86_400_000_000_000n],
 ]);
 const NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$/;
 const NAME_RULE = '1 to 64 letters, digits, ".", "_" or "-", beginning with a letter, a digit or "_"';
@@ -72,7 +73,7 @@ export function byteSize(min: bigint, max: bigint) {
   });
 }
 
-/** A length of time in nanoseconds from `min` to `max`: "500us", "3ms", "5s", "2m", "1h". */
+/** A length of time in nanoseconds from `min` to `max`: "500us", "3ms", "5s", "2m", "1h", "7d". */
 export function duration(min: bigint, max: bigint) {
   const range = `from ${formatNanosecondsExactly(min)} to ${formatNanosecondsExactly(max)}`;
   const expected = `expected a duration ${range}, such as "3ms" or "5s"`;

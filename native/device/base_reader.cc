@@ -93,6 +93,9 @@ BaseReader::Verdict BaseReader::verify(uint64_t block, std::byte* into, Errno* e
 }
 
 Errno BaseReader::read(uint64_t offset, uint64_t length, std::byte* into) {
+#ifdef AFTERIMAGE_SABOTAGE_BASE_NOT_VERIFIED  // breaks R5: what a disk made of a base is shown
+  return read_raw(offset, length, into);
+#endif
   if (!sums_) return read_raw(offset, length, into);
   std::unique_ptr<std::byte[]> whole;
   const uint64_t end = offset + length;

@@ -87,6 +87,7 @@ export const agentStatus: AgentStatus = {
   rssBytes: 90n << 20n,
 };
 export const receiverStatus: ReceiverStatus = {
+  scrubs: [],
   version: '0.1.0',
   store: '/var/lib/afterimage/store',
   storeBytesFree: 100n << 30n,

@@ -1,37 +1,16 @@
 /** Blocks of a base that rot: they are never shown, and exactly the instants that need them are graded (R5). */
 import { randomBytes } from 'node:crypto';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import {
-  exportOf,
-  grades,
-  journalDirectory,
-  recovered,
-  resync,
-  synced,
-  writeMore,
-  type Scene,
-} from './synced_scene.js';
+import { baseFile, rot } from './base_rot.js';
+import { exportOf, grades, recovered, resync, synced, writeMore, type Scene } from './synced_scene.js';
 
 const KIB = 1024;
 const BLOCK = 64 * KIB;
 
-/** Of the only volume. */
-export async function baseFile(scene: Scene): Promise<string> {
-  const directory = path.join(path.dirname(journalDirectory(scene)), 'base');
-  const name = (await readdir(directory)).find((one) => one.endsWith('.img'));
-  return path.join(directory, name ?? 'there is none');
-}
-/** Changes a byte of it. */
-export async function rot(file: string, at: number): Promise<void> {
-  const bytes = await readFile(file);
-  bytes.writeUInt8(bytes.readUInt8(at) ^ 1, at);
-  await writeFile(file, bytes);
-}
 /** The grades, once `claim` holds of them. */
-export async function gradesOnce(scene: Scene, claim: (grades: string[]) => boolean): Promise<string[]> {
+async function gradesOnce(scene: Scene, claim: (grades: string[]) => boolean): Promise<string[]> {
   for (const deadline = Date.now() + 20_000; ; await sleep(20)) {
     const found = await grades(scene);
     if (claim(found)) return found;

@@ -265,7 +265,7 @@ export interface BaseScrub {
   isEnd: boolean;
   /** False: it has no checksums that this program can read. */
   hasSums: boolean;
-  /** Of damaged blocks of BASE_BLOCK_BYTES, at most 1024. */
+  /** Of damaged blocks of BASE_BLOCK_BYTES, at most BAD_OFFSETS_MAX. */
   badOffsets: bigint[];
 }
 export interface CopyResult {
@@ -298,6 +298,7 @@ interface Addon {
   runFault(segment: SegmentInfo, runPath: string): Promise<string>;
   openBase(path: string): Promise<BlockDevice>;
   completeBase(path: string): Promise<void>;
+  loseBase(path: string, offset: bigint, size: bigint): Promise<void>;
   scrubBase(path: string, volumeBytes: bigint, offset: bigint, length: bigint): Promise<BaseScrub>;
   badBaseOffsets(point: BlockDevice): bigint[];
   lsnAtTime(segment: SegmentInfo, timeNs: bigint): Promise<bigint>;
@@ -391,6 +392,8 @@ export const runFault = (segment: SegmentInfo, runPath: string): Promise<string>
   coded(() => addon.runFault(segment, runPath));
 /** Bytes of a base that have one checksum. */
 export const BASE_BLOCK_BYTES = 64n * 1024n;
+/** With so many damaged blocks there may be more that are not told. */
+export const BAD_OFFSETS_MAX = 1024;
 /**
  * A base image for writing, with its checksums (native/device/base_writer.h). Errors: as openFileDevice, JOURNAL_FULL,
  * JOURNAL_IO.
@@ -399,6 +402,12 @@ export const openBase = (path: string): Promise<BlockDevice> =>
   coded(async () => new CodedDevice(await addon.openBase(path)));
 /** Gives every block of a base that has no checksum the one of what it holds: all of it was written. Errors: as openBase. */
 export const completeBase = (path: string): Promise<void> => coded(() => addon.completeBase(path));
+/**
+ * What a base held from `offset` on is gone: makes the file, or makes it `size` bytes long, and marks what has no checksum
+ * there as damaged, so that it is never shown. Errors: JOURNAL_FULL, JOURNAL_IO.
+ */
+export const loseBase = (path: string, offset: bigint, size: bigint): Promise<void> =>
+  coded(() => addon.loseBase(path, offset, size));
 /** Verifies blocks of a base as the disk gives them. Errors: BASE_MISSING, FILE_LIMIT, IO_ERROR. */
 export const scrubBase = (
   path: string,

@@ -4,14 +4,13 @@
  * ends, so that the agent compares, and sends it again if its volume still has it.
  */
 import type { BlockDevice, PointOptions } from '../native/index.js';
-import { BASE_BLOCK_BYTES } from '../native/index.js';
+import { BAD_OFFSETS_MAX, BASE_BLOCK_BYTES } from '../native/index.js';
 import { toAfterimageError } from '../proto/errors.js';
 import type { Log } from '../service/log.js';
 import type { Catalog } from './catalog/catalog.js';
 import type { BaseDamageRow } from './catalog/base_damage.js';
 import type { VolumeRow } from './catalog/volumes.js';
 import { endDamaged } from './journal/damage_record.js';
-import type { Member } from './members.js';
 import type { Points } from './points.js';
 import type { Store } from './store.js';
 
@@ -20,9 +19,18 @@ export interface BaseDamageParts {
   store: Store;
   points: Points;
   native: { openPoint(options: PointOptions): Promise<BlockDevice> };
-  /** An opened member, or null. */
-  member: (uuid: string) => Member | null;
+  /** Of a member whose journal is open, or null. */
+  journal: (uuid: string) => DamagedJournal | null;
   log: Log;
+}
+/** What is needed of a journal over a base that is damaged. */
+export interface DamagedJournal {
+  readonly durableLsn: bigint;
+  /** Brings the catalog up to date. */
+  persist(): void;
+  timeAt(lsn: bigint): Promise<bigint | null>;
+  /** Ends the sessions that append to it. */
+  stop(): Promise<void>;
 }
 
 export class BaseDamage {
@@ -51,24 +59,21 @@ export class BaseDamage {
     }
   }
 
-  private async record(file: string, offsets: readonly bigint[]): Promise<void> {
+  /** As found(), but what fails is thrown. Errors: those of opening a point, and of the catalog. */
+  async record(file: string, offsets: readonly bigint[]): Promise<void> {
     const { catalog, store, log } = this.parts;
     const volume = catalog.volumes.volumeWithUuid(store.volumeOf(file) ?? '');
-    const member = volume === null ? null : this.parts.member(volume.member);
-    if (volume === null || member === null || volume.baseState !== 'BASE_COMPLETE') return;
-    const { journal } = member;
+    const journal = volume === null ? null : this.parts.journal(volume.member);
+    if (volume === null || journal === null || volume.baseState !== 'BASE_COMPLETE') return;
     journal.persist();
-    const lsn = journal.durableLsn > volume.baseLsn ? journal.durableLsn : volume.baseLsn;
-    // It may have been written over meanwhile, or been a disk's trouble of a moment.
-    if (!(await this.isNeeded(volume, offsets, volume.baseLsn))) return;
-    const lastLsn = await this.lastNeeding(volume, offsets, lsn);
-    if (this.isKnown(volume, lastLsn)) return;
+    const lastLsn = await this.needing(volume, journal, offsets);
+    if (lastLsn === undefined || this.isKnown(volume, lastLsn)) return;
     log.error(
       { code: 'BASE_CORRUPT', base: file, offsets: offsets.slice(0, 8), firstLsn: volume.baseLsn, lastLsn },
       'blocks of a base are not what was written: instants that need them are graded damaged',
     );
     // A session in the generation that ends would go on in it.
-    if (lastLsn === null) while (member.live !== null) await member.live.displace(null);
+    if (lastLsn === null) await journal.stop();
     journal.persist();
     const last = catalog.segments.last(volume.member);
     const row: BaseDamageRow = {
@@ -87,13 +92,36 @@ export class BaseDamage {
     });
   }
 
+  /** Whether record() would find nothing new. Errors: as record. */
+  async isRecorded(file: string, offsets: readonly bigint[]): Promise<boolean> {
+    const { catalog, store } = this.parts;
+    const volume = catalog.volumes.volumeWithUuid(store.volumeOf(file) ?? '');
+    const journal = volume === null ? null : this.parts.journal(volume.member);
+    if (volume === null || journal === null) return false;
+    const lastLsn = await this.needing(volume, journal, offsets);
+    return lastLsn === undefined || this.isKnown(volume, lastLsn);
+  }
+
+  /** Up to where points need one of the blocks, null: the newest does; undefined: none does. */
+  private async needing(
+    volume: VolumeRow,
+    { durableLsn }: DamagedJournal,
+    offsets: readonly bigint[],
+  ): Promise<bigint | null | undefined> {
+    const lsn = durableLsn > volume.baseLsn ? durableLsn : volume.baseLsn;
+    // It may have been written over meanwhile, or been a disk's trouble of a moment.
+    if (!(await this.isNeeded(volume, offsets, volume.baseLsn))) return undefined;
+    return this.lastNeeding(volume, offsets, lsn);
+  }
+
   /** The last LSN up to `lsn` that needs one of the blocks; null: `lsn` itself does. Once one does not, none after it does. */
   private async lastNeeding(
     volume: VolumeRow,
     offsets: readonly bigint[],
     lsn: bigint,
   ): Promise<bigint | null> {
-    if (await this.isNeeded(volume, offsets, lsn)) return null;
+    const isComplete = offsets.length < BAD_OFFSETS_MAX;
+    if (!isComplete || (await this.isNeeded(volume, offsets, lsn))) return null;
     let needing = volume.baseLsn;
     for (let free = lsn; needing + 1n < free;) {
       const middle = (needing + free) / 2n;

@@ -66,7 +66,10 @@ export async function runReceiver(
   const journals = { catalog, store, native: watched, runs, log, segmentBytes: config.segmentBytes };
   const members: Members = new Members(journals, elapsedMs);
   const points = new Points({ catalog, store, native: watched, journals: members, nowNs });
-  const baseDamage: BaseDamage = new BaseDamage({ catalog, store, points, native, member, log });
+  const baseDamage: BaseDamage = new BaseDamage({
+    ...{ catalog, store, points, native, log },
+    journal: (uuid) => member(uuid)?.damaged ?? null,
+  });
   const exports = new Exports({
     points,
     native: watched,

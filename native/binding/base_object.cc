@@ -44,6 +44,14 @@ Napi::Value complete_base(const Napi::CallbackInfo& info) {
       undefined);
 }
 
+Napi::Value lose_base(const Napi::CallbackInfo& info) {
+  return run_async<Nothing>(
+      info.Env(),
+      [path = to_string(info[0], "path"), offset = to_u64(info[1], "offset"),
+       size = to_u64(info[2], "size")] { return BaseWriter::lose(path, offset, size); },
+      undefined);
+}
+
 struct BaseScrub {
   BaseReader::Scrubbed scrubbed;
   std::vector<uint64_t> bad;
@@ -85,6 +93,7 @@ Napi::Value bad_base_offsets(const Napi::CallbackInfo& info) {
 void define_base(Napi::Env env, Napi::Object exports) {
   exports.Set("openBase", Napi::Function::New<open_base>(env));
   exports.Set("completeBase", Napi::Function::New<complete_base>(env));
+  exports.Set("loseBase", Napi::Function::New<lose_base>(env));
   exports.Set("scrubBase", Napi::Function::New<scrub_base>(env));
   exports.Set("badBaseOffsets", Napi::Function::New<bad_base_offsets>(env));
 }

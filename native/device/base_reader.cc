@@ -32,6 +32,7 @@ Result<std::unique_ptr<BaseReader>> BaseReader::open(const std::string& path, ui
   reader->sums_ = std::move(*sums);
   const uint64_t blocks =
       (std::max(reader->file_bytes_, volume_bytes) + kBaseBlockBytes - 1) / kBaseBlockBytes;
+  reader->volume_bytes_ = volume_bytes;
   reader->end_ = blocks * kBaseBlockBytes;
   if (reader->sums_) reader->verified_ = std::vector<std::atomic<uint64_t>>(blocks / 64 + 1);
   return reader;
@@ -137,7 +138,8 @@ BaseReader::Scrubbed BaseReader::scrub(uint64_t offset, uint64_t length) {
       verdict = verify(block, bytes.get(), &error);
     else if (read_raw(block * kBaseBlockBytes, kBaseBlockBytes, bytes.get()) != 0)
       note_bad(block);
-    if (verdict == Verdict::kUnsummed && block * kBaseBlockBytes < file_bytes_) scrubbed.unsummed += 1;
+    if (verdict == Verdict::kUnsummed && block * kBaseBlockBytes < std::min(file_bytes_, volume_bytes_))
+      scrubbed.unsummed += 1;
     scrubbed.bytes += kBaseBlockBytes;
   }
   forget();

@@ -35,7 +35,7 @@ class BaseReader {
 
   struct Scrubbed {
     uint64_t bytes = 0;     // that were read
-    uint64_t unsummed = 0;  // blocks of the file without a checksum
+    uint64_t unsummed = 0;  // blocks of the file, as far as the volume reaches, without a checksum
     bool is_end = false;
   };
   /// Verifies the blocks in [offset, offset + length), as the disk gives them; damaged ones are in
@@ -55,6 +55,7 @@ class BaseReader {
 
   Fd fd_;
   uint64_t file_bytes_ = 0;
+  uint64_t volume_bytes_ = 0;
   uint64_t end_ = 0;                     // of what is verified: of the file or the volume, in whole blocks
   std::unique_ptr<BaseChecksums> sums_;  // null: nothing is verified
   std::vector<std::atomic<uint64_t>> verified_;  // a bit a block

@@ -1,5 +1,9 @@
 #include "device/base_writer.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -27,6 +31,28 @@ Result<std::unique_ptr<BaseWriter>> BaseWriter::open(const std::string& path) {
   writer->unsettled_.resize(blocks);
   writer->bad_.resize(blocks);
   return writer;
+}
+
+Outcome BaseWriter::lose(const std::string& path, uint64_t offset, uint64_t size) {
+  auto sums = BaseChecksums::create(path);
+  if (!sums.ok()) return sums.error();
+  const uint64_t blocks = (size + kBaseBlockBytes - 1) / kBaseBlockBytes;
+  // The marks first: a file that is long enough would pass for one that was always so.
+  for (uint64_t first = offset / kBaseBlockBytes; first < blocks; first += kSettleBlocks) {
+    std::vector<uint32_t> entries(std::min(kSettleBlocks, blocks - first));
+    if (const auto got = (*sums)->get(first, entries); !got.ok()) return got.error();
+    std::replace(entries.begin(), entries.end(), kSumNone, kSumBad);
+    if (Outcome put = (*sums)->put(first, entries); !put.ok()) return put;
+  }
+  if (Outcome synced = (*sums)->sync(); !synced.ok()) return synced;
+  const Fd file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  struct stat status {};
+  const bool is_made = file && ::fstat(file.get(), &status) == 0 &&
+                       (static_cast<uint64_t>(status.st_size) >= size ||
+                        ::ftruncate(file.get(), static_cast<off_t>(size)) == 0) &&
+                       ::fsync(file.get()) == 0;
+  if (!is_made) return system_error("JOURNAL_IO", "make " + path, errno);
+  return Nothing{};
 }
 
 Errno BaseWriter::read(uint64_t offset, uint64_t length, std::byte* into) {

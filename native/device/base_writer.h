@@ -36,6 +36,9 @@ class BaseWriter final : public BlockDevice {
   /// theirs. EIO also when the checksums could not be written.
   Errno prepare(uint64_t offset, uint64_t length);
   Errno flush() override;
+  /// What the base in `path` held from `offset` on is gone: makes the file `size` bytes long, or makes it,
+  /// and marks each block from there on that has no checksum as damaged. Errors: as open.
+  static Outcome lose(const std::string& path, uint64_t offset, uint64_t size);
   /// Gives each block that has no checksum the one of what it holds: the base is complete. Everything written
   /// must have been flushed.
   Errno complete();

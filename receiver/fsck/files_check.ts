@@ -73,7 +73,9 @@ async function checkMember(
     }
   }
   const bases = path.join(directory, 'base');
-  const images = new Set(catalog.volumes.volumes(member.uuid).map(({ uuid }) => `${uuid}.img`));
+  const images = new Set(
+    catalog.volumes.volumes(member.uuid).flatMap(({ uuid }) => [`${uuid}.img`, `${uuid}.sum`]),
+  );
   for (const name of await list(bases)) {
     if (!images.has(name)) findings.push(stray(place, path.join(bases, name)));
   }

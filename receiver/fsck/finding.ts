@@ -119,6 +119,11 @@ export const FINDINGS = {
     'Damage that the grades show already.',
     'Nothing. `afterimage timeline GROUP` shows which instants it is.',
   ),
+  BASE_DAMAGE_KNOWN: kind(
+    'note',
+    'A damaged block of a base whose instants the grades show already.',
+    'Nothing. `afterimage timeline GROUP` shows which instants it is.',
+  ),
   DAMAGE_FOUND: kind(
     'note',
     'Records that were recorded as lost are there again; their instants stay graded `damaged`.',
@@ -144,12 +149,22 @@ export const FINDINGS = {
   BASE_LOST: kind(
     'damage',
     'No point of this volume can be opened.',
-    'Put the file back if you have it; else protect the volume anew, under another name.',
+    'Put the file back if you have it. With --repair every block of it is marked as damaged, so that what needs it is graded so, and the agent sends all of it again.',
   ),
   BASE_SHORT: kind(
     'damage',
-    'Blocks beyond its end read as zeroes wherever no record has written them since.',
-    'Put the file back if you have it; else take points only after looking at what they hold.',
+    'What was cut off is needed by every point before it was written over.',
+    'Put the file back if you have it. With --repair what is missing is marked and recorded as damaged, and the agent sends it again.',
+  ),
+  BASE_BLOCK: kind(
+    'damage',
+    'Points that need the block fail with an error, until it was written over; none shows wrong bytes.',
+    'With --repair these instants are graded `damaged`, and the agent sends what the newest one still needs again.',
+  ),
+  BASE_UNSUMMED: kind(
+    'repairable',
+    'Its blocks are shown without being verified: they were written by an older program, or their checksums are damaged.',
+    'With --repair they get checksums of what they hold now.',
   ),
   BASE_LONG: kind('note', 'What lies beyond the volume is never shown.', 'Nothing.'),
   BASE_LSN: kind(

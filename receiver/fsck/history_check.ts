@@ -1,13 +1,9 @@
-/** What the catalog says of a member's times, names and bases, against the segments that are there. */
-import { stat } from 'node:fs/promises';
+/** What the catalog says of a member's times and names, against the segments that are there. */
 import type { SegmentInfo } from '../../native/index.js';
-import { named } from '../../service/system_errors.js';
 import type { Catalog } from '../catalog/catalog.js';
 import type { EraRow } from '../catalog/eras.js';
 import type { MemberRow } from '../catalog/members.js';
-import type { VolumeRow } from '../catalog/volumes.js';
 import { segmentEras } from '../journal/segment_eras.js';
-import type { Store } from '../store.js';
 import { finding, type Finding, type FindingPlace } from './finding.js';
 
 export interface CheckedEras {
@@ -88,46 +84,4 @@ export function checkCheckpoints(
     if (member !== uuid || isThere) return [];
     return [finding('CHECKPOINT_OUTSIDE', place, catalogFile, `checkpoint ${name} at LSN ${lsn}`)];
   });
-}
-
-/** A complete base is there and as large as its volume, and begins between two segments. Errors: IO_ERROR. */
-export async function checkBase(
-  store: Store,
-  member: MemberRow,
-  volume: VolumeRow,
-  place: FindingPlace,
-  segments: readonly SegmentInfo[],
-): Promise<Finding[]> {
-  if (volume.baseState === 'BASE_EMPTY') return [];
-  const file = store.baseFile(member.group, member.uuid, volume.uuid);
-  const findings: Finding[] = [];
-  const within = segments.find(
-    ({ firstLsn, lastLsn }) => firstLsn <= volume.baseLsn && volume.baseLsn < lastLsn,
-  );
-  if (within !== undefined) {
-    const text = `the base of ${volume.name} ends at LSN ${volume.baseLsn}, in the middle of ${within.path}`;
-    findings.push(finding('BASE_LSN', place, file, text));
-  }
-  const bytes = await sizeOf(file);
-  // A sync that is under way begins again, or goes on behind what it had made durable.
-  if (bytes === null || bytes < (volume.baseState === 'BASE_COMPLETE' ? volume.size : volume.syncOffset)) {
-    const text =
-      bytes === null ? 'it is not there' : `${bytes} bytes, where ${volume.name} has ${volume.size}`;
-    findings.push(finding(bytes === null ? 'BASE_LOST' : 'BASE_SHORT', place, file, text));
-  } else if (bytes > volume.size) {
-    findings.push(
-      finding('BASE_LONG', place, file, `${bytes} bytes, where ${volume.name} has ${volume.size}`),
-    );
-  }
-  return findings;
-}
-
-/** Null: there is none. */
-async function sizeOf(file: string): Promise<bigint | null> {
-  try {
-    return (await stat(file, { bigint: true })).size;
-  } catch (thrown) {
-    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    return named(Promise.reject(thrown as Error), file);
-  }
 }

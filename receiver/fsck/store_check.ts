@@ -20,10 +20,17 @@ import type { MemberRow } from '../catalog/members.js';
 import type { Inspection } from '../journal/inspection.js';
 import { clearTheWay, reconcile } from '../journal/opening.js';
 import { runFile, Store } from '../store.js';
+import {
+  checkBase,
+  repairBase,
+  type BaseCheckParts,
+  type BaseRepairParts,
+  type CheckedBase,
+} from './base_check.js';
 import { CatalogCopy } from './catalog_copy.js';
 import { checkFiles } from './files_check.js';
 import { finding, NOWHERE, type Finding, type FindingCode } from './finding.js';
-import { checkBase, checkCheckpoints, checkEras } from './history_check.js';
+import { checkCheckpoints, checkEras } from './history_check.js';
 import { checkJournal } from './journal_check.js';
 
 /** In the order of their weight: the last one that applies counts. */
@@ -44,7 +51,9 @@ export interface CheckProgress {
   bytesTotal: bigint;
 }
 export interface StoreCheckParts extends PaceParts {
-  native: Pick<typeof native, 'lockFile' | 'scanSegment' | 'runFault' | 'buildRun'>;
+  native: Pick<typeof native, 'lockFile' | 'scanSegment' | 'runFault' | 'buildRun'> &
+    BaseCheckParts['native'] &
+    BaseRepairParts['native'];
   /** Bytes per second that are read at most; null: no bound. */
   rate: bigint | null;
   progress: (progress: CheckProgress) => void;
@@ -56,6 +65,7 @@ interface CheckedMember {
   member: MemberRow;
   inspection: Inspection;
   missingEras: EraRow[];
+  bases: CheckedBase[];
 }
 
 const REMOVED: readonly FindingCode[] = ['LEFTOVER', 'RUN_ORPHAN'];
@@ -72,6 +82,8 @@ const RECONCILED: readonly FindingCode[] = [
   ...(['RECORDS_MISSING', 'SEGMENT_ABANDONED', 'SEGMENT_STRAY'] as const),
   ...(['CATALOG_ROW', 'CATALOG_BEHIND', 'ERA_MISSING'] as const),
 ];
+/** Marked, recorded, or given checksums (base_check.ts). */
+const OF_BASES: readonly FindingCode[] = ['BASE_LOST', 'BASE_SHORT', 'BASE_BLOCK', 'BASE_UNSUMMED'];
 /** A store with one of these is not touched. */
 const UNSAFE: readonly FindingCode[] = ['CATALOG_MISSING', 'CATALOG_CORRUPT', 'CATALOG_REFERENCE'];
 
@@ -102,7 +114,7 @@ export class StoreCheck {
 
   /** Once. Errors: STORE_VERSION, INTERRUPTED, PERMISSION_DENIED, DISK_FULL, IO_ERROR. */
   async check(): Promise<StoreReport> {
-    this.bytesTotal = await segmentBytes(path.join(this.store.directory, 'groups'));
+    this.bytesTotal = await bytesBelow(path.join(this.store.directory, 'groups'));
     const copy = await CatalogCopy.of(this.store.catalogFile);
     try {
       const catalog = copy === null ? this.withoutCatalog() : this.openCatalog(copy.file);
@@ -192,7 +204,7 @@ export class StoreCheck {
         this.tell();
       },
       done: async (bytes: bigint) => {
-        this.segments += 1;
+        if (this.file.endsWith('.seg')) this.segments += 1;
         this.bytesDone += bytes;
         this.tell();
         await this.pace.spent(bytes);
@@ -208,10 +220,20 @@ export class StoreCheck {
     const eras = await checkEras(catalog, member, place, segments);
     this.findings.push(...findings, ...eras.findings);
     this.findings.push(...checkCheckpoints(catalog, member, place, segments, store.catalogFile));
+    const bases: CheckedBase[] = [];
+    const { log } = this.parts;
     for (const volume of catalog.volumes.volumes(member.uuid)) {
-      this.findings.push(...(await checkBase(store, member, volume, place, segments)));
+      const base = await checkBase(
+        { catalog, store, native, log, ...reading },
+        member,
+        volume,
+        place,
+        segments,
+      );
+      this.findings.push(...base.findings);
+      bases.push(base);
     }
-    this.checked.push({ member, inspection, missingEras: eras.missing });
+    this.checked.push({ member, inspection, missingEras: eras.missing, bases });
   }
 
   private async repairMembers(): Promise<void> {
@@ -225,7 +247,7 @@ export class StoreCheck {
 
   private async repairMember(
     catalog: Catalog,
-    { member, inspection, missingEras }: CheckedMember,
+    { member, inspection, missingEras, bases }: CheckedMember,
   ): Promise<void> {
     const own = this.findings.filter(({ subject }) => this.store.isOf(member, subject));
     // The receiver refuses it at its start, until somebody has brought the right catalog.
@@ -239,13 +261,19 @@ export class StoreCheck {
       await native.buildRun(segment, runFile(segment.path));
       catalog.segments.setRun(member.uuid, segment.firstLsn, true);
     }
-    for (const one of own) if (BUILT.includes(one.code) || RECONCILED.includes(one.code)) one.repaired = true;
+    for (const one of own) {
+      if (BUILT.includes(one.code) || RECONCILED.includes(one.code)) one.repaired = true;
+    }
+    for (const base of bases) {
+      const mended = await repairBase({ catalog, store: this.store, native, log }, member, base);
+      for (const one of base.findings) if (mended.includes(one.code)) one.repaired = true;
+    }
   }
 
   private isMended({ code, subject }: Finding): boolean {
     if (REMOVED.includes(code)) return true;
     const isOfMember = this.checked.some(({ member }) => this.store.isOf(member, subject));
-    return isOfMember && (BUILT.includes(code) || RECONCILED.includes(code));
+    return isOfMember && (BUILT.includes(code) || RECONCILED.includes(code) || OF_BASES.includes(code));
   }
 
   private get isUnsafe(): boolean {
@@ -281,11 +309,11 @@ function verdictOf(findings: readonly Finding[]): Verdict {
   return findings.some(({ repaired }) => repaired) ? 'repaired' : 'sound';
 }
 
-/** Of all segments below `directory`. */
-async function segmentBytes(directory: string): Promise<bigint> {
+/** Of all segments and bases below `directory`. */
+async function bytesBelow(directory: string): Promise<bigint> {
   let bytes = 0n;
   const names = await named(readdir(directory, { recursive: true }), directory);
-  for (const name of names.filter((one) => one.endsWith('.seg'))) {
+  for (const name of names.filter((one) => /\.(seg|img)$/.test(one))) {
     const file = path.join(directory, name);
     bytes += (await named(stat(file, { bigint: true }), file)).size;
   }

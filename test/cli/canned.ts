@@ -15,6 +15,8 @@ import {
   type ReceiverStatus,
   type RecoverProgress,
   type RecoverRequest,
+  type ScrubProgress,
+  type ScrubRequest,
   type Timeline,
 } from '../../proto/control.js';
 import type { AfterimageError } from '../../proto/errors.js';
@@ -179,6 +181,7 @@ export interface CannedReceiver {
   /** Thrown instead of every answer. */
   failure?: AfterimageError;
   recover?: (request: RecoverRequest, context: CallContext) => AsyncGenerator<RecoverProgress>;
+  scrub?: () => AsyncGenerator<ScrubProgress>;
   /** Instead of the canned checkpoint. */
   checkpointCreate?: (request: CheckpointCreateRequest, context: CallContext) => Promise<CheckpointInfo>;
 }
@@ -210,6 +213,10 @@ export async function cannedReceiver(t: Test, runDir: string, canned: CannedRece
     exportOpen: answer('exportOpen', exported),
     exportList: answer('exportList', { exports: [exported] }),
     exportClose: answer('exportClose', {}),
+    scrub: serverStream(async function* (request: ScrubRequest) {
+      asked.push(['scrub', request]);
+      if (canned.scrub !== undefined) yield* canned.scrub();
+    }),
     recover: serverStream(async function* (request: RecoverRequest, context) {
       asked.push(['recover', request]);
       if (canned.failure !== undefined) throw canned.failure;

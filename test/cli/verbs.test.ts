@@ -55,7 +55,7 @@ const HELP: [argv: string[], mentions: string[]][] = [
     ['agent', 'configcheck'],
     ['--config', '--json', 'Examples'],
   ],
-  [['receiver'], ['init', 'run', 'configcheck', 'fsck']],
+  [['receiver'], ['init', 'run', 'configcheck', 'fsck', 'scrub']],
   [
     ['receiver', 'init'],
     ['--store', '--config', '--json', 'Examples'],
@@ -63,6 +63,10 @@ const HELP: [argv: string[], mentions: string[]][] = [
   [
     ['receiver', 'run'],
     ['--config', '--control', '--log-level', 'Examples'],
+  ],
+  [
+    ['receiver', 'scrub'],
+    ['[group]', '--rate', '--control', '--config', '--json', 'Examples'],
   ],
   [
     ['receiver', 'fsck'],

@@ -64,46 +64,56 @@ Errno BaseWriter::trim(uint64_t offset, uint64_t length, const RequestOptions& o
   return zero(offset, length, options);
 }
 
-Errno BaseWriter::prepare(uint64_t offset, uint64_t length) {
+Errno BaseWriter::prepare(std::span<const Range> ranges) {
   const std::lock_guard lock(mutex_);
-  return unsettle(offset, length, false);
+  return take_all(ranges);
 }
 
 Errno BaseWriter::write(uint64_t offset, uint64_t length, const std::byte* from,
                         const RequestOptions& options) {
   if (const Errno error = check_range(size(), offset, length, ENOSPC)) return error;
   const std::lock_guard lock(mutex_);
-  if (const Errno error = unsettle(offset, length, true)) return error;
+  const Range range{offset, length};
+  if (const Errno error = take_all({&range, 1})) return error;
   return base_->write(offset, length, from, options);
 }
 
 Errno BaseWriter::zero(uint64_t offset, uint64_t length, const RequestOptions& options) {
   if (const Errno error = check_range(size(), offset, length, ENOSPC)) return error;
   const std::lock_guard lock(mutex_);
-  if (const Errno error = unsettle(offset, length, true)) return error;
+  const Range range{offset, length};
+  if (const Errno error = take_all({&range, 1})) return error;
   return base_->zero(offset, length, options);
 }
 
-Errno BaseWriter::unsettle(uint64_t offset, uint64_t length, bool is_written) {
-  if (const Errno error = check_range(size(), offset, length, EINVAL)) return error;
+Errno BaseWriter::take_all(std::span<const Range> ranges) {
   bool is_taken = false;
+  for (const Range& range : ranges)
+    if (const Errno error = unsettle(range, &is_taken)) return error;
+  if (is_taken)
+    if (Outcome synced = sums_->sync(); !synced.ok()) return errno_of(synced.error());
+  return 0;
+}
+
+Errno BaseWriter::unsettle(const Range& range, bool* is_taken) {
+  const auto [offset, length] = range;
+  if (const Errno error = check_range(size(), offset, length, EINVAL)) return error;
   const uint64_t end = offset + length;
   for (uint64_t block = offset / kBaseBlockBytes; block * kBaseBlockBytes < end; ++block) {
     const uint64_t begin = block * kBaseBlockBytes;
-    const bool is_whole = is_written && offset <= begin && end >= std::min(size(), begin + kBaseBlockBytes);
+    const bool is_whole = offset <= begin && end >= std::min(size(), begin + kBaseBlockBytes);
+    // What is written wholly keeps nothing of what was there.
     if (is_whole) bad_[block] = false;
     if (unsettled_[block]) continue;
     uint32_t sum = kSumNone;
     if (const auto got = sums_->get(block, {&sum, 1}); !got.ok()) return errno_of(got.error());
     if (sum != kSumNone) {
       if (const Errno error = take(block, sum, is_whole)) return error;
-      is_taken = true;
+      *is_taken = true;
     }
     unsettled_[block] = true;
     has_unsettled_ = true;
   }
-  if (is_taken)
-    if (Outcome synced = sums_->sync(); !synced.ok()) return errno_of(synced.error());
   return 0;
 }
 

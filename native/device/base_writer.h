@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -32,9 +33,14 @@ class BaseWriter final : public BlockDevice {
   Errno write(uint64_t offset, uint64_t length, const std::byte* from, const RequestOptions&) override;
   Errno zero(uint64_t offset, uint64_t length, const RequestOptions&) override;
   Errno trim(uint64_t offset, uint64_t length, const RequestOptions& options) override;
-  /// Takes the entries of all blocks of the range away at once, with one sync: saves the writes that follow
-  /// theirs. EIO also when the checksums could not be written.
-  Errno prepare(uint64_t offset, uint64_t length);
+  struct Range {
+    uint64_t offset;
+    uint64_t length;
+  };
+  /// Takes the entries of all blocks of these ranges away at once, with one sync: saves the writes that
+  /// follow theirs. Everything in them must be written before the next flush(). EIO also when the checksums
+  /// could not be written.
+  Errno prepare(std::span<const Range> ranges);
   Errno flush() override;
   /// What the base in `path` held from `offset` on is gone: makes the file `size` bytes long, or makes it,
   /// and marks each block from there on that has no checksum as damaged. Errors: as open.
@@ -45,8 +51,8 @@ class BaseWriter final : public BlockDevice {
 
  private:
   BaseWriter() = default;
-  /// `is_written`: what the range covers wholly keeps nothing of what was there.
-  Errno unsettle(uint64_t offset, uint64_t length, bool is_written);
+  Errno take_all(std::span<const Range> ranges);
+  Errno unsettle(const Range& range, bool* is_taken);
   Errno take(uint64_t block, uint32_t sum, bool is_whole);
   Errno load(uint64_t block);  // into block_; what lies beyond the end is zero
   Errno settle(uint64_t first, uint64_t count);

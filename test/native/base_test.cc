@@ -146,18 +146,23 @@ TEST_CASE("wherever writing ends, each block is right or has no checksum") {
   CHECK(reader->bad_offsets().empty());
 }
 
-TEST_CASE("bytes that are prepared together are written without another sync, and settle") {
+TEST_CASE("ranges that are prepared together are written without another sync, and settle") {
   Base base;
   base.fill();
+  flip(base.path, 30 * kBlock + 9000);
   auto writer = base.writer();
-  REQUIRE(writer->prepare(10 * kBlock, 50 * kBlock) == 0);
-  CHECK(base.reader()->scrub(0, kSize).unsummed == 50);
+  const BaseWriter::Range ranges[] = {
+      {10 * kBlock + 512, 3 * kBlock}, {30 * kBlock, 512}, {150 * kBlock, kBlock}};
+  REQUIRE(writer->prepare(ranges) == 0);
+  CHECK(base.reader()->scrub(0, kSize).unsummed == 4 + 1 + 1);
+  const Bytes sums = read_file(base.sums);
   const Bytes data = random_bytes(base.random, 3 * kBlock);
-  REQUIRE(writer->write(11 * kBlock + 512, data.size(), data.data(), {}) == 0);
+  for (const auto& [offset, length] : ranges) REQUIRE(writer->write(offset, length, data.data(), {}) == 0);
+  CHECK(read_file(base.sums) == sums);
   REQUIRE(writer->flush() == 0);
   const auto reader = base.reader();
   CHECK(reader->scrub(0, kSize).unsummed == 0);
-  CHECK(reader->bad_offsets().empty());
+  CHECK(reader->bad_offsets() == std::vector<uint64_t>{30 * kBlock});
 }
 
 TEST_CASE("damage is not made right by writing beside it, only by writing over it") {
@@ -182,7 +187,6 @@ TEST_CASE("damage is not made right by writing beside it, only by writing over i
   CHECK(read_block(*base.reader(), 5) == EBADMSG);
   {
     auto writer = base.writer();
-    REQUIRE(writer->prepare(0, kSize) == 0);
     REQUIRE(writer->write(5 * kBlock, kBlock, data.data(), {}) == 0);
     REQUIRE(writer->flush() == 0);
   }

@@ -57,7 +57,7 @@ t.test(
   async (t) => {
     const scene = await synced(t);
     // So many that the second segment is sealed, and not so many that all of it is written over, however frames fall.
-  const last = await fill(scene, 34);
+    const last = await fill(scene, 34);
     const directory = journalDirectory(scene);
     await until(async () => (await readdir(directory)).filter((name) => name.endsWith('.run')).length >= 2);
     const names = (await readdir(directory)).filter((name) => name.endsWith('.seg')).sort();

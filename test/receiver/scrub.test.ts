@@ -113,7 +113,11 @@ t.test('by itself, when it is due', async (t) => {
   await rot(await baseFile(scene), 45 * 64 * KIB);
   await scene.receiver.stop();
   await scene.receiver.run('[scrub]\nevery = "1s"', { scrubLookMs: 20 });
-  await until(async () => (await scene.receiver.status()).scrubs.some(({ damaged }) => damaged === 1n));
+  await until(async () =>
+    (await scene.receiver.status()).scrubs.some(
+      ({ damaged, finishedNs, bytesTotal }) => damaged === 1n && finishedNs > 0n && bytesTotal === 0n,
+    ),
+  );
   t.match((await grades(scene)).join(), /damaged/);
   await scene.receiver.stop();
   await scene.receiver.run('[scrub]\nenabled = false\nevery = "1s"', { scrubLookMs: 20 });

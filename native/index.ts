@@ -345,11 +345,13 @@ export interface PointOptions {
 export interface RollForward {
   /**
    * Writes at least `bytesMax` more, or what is left. Errors: SEGMENT_CORRUPT and IO_ERROR of the segments, JOURNAL_FULL
-   * and JOURNAL_IO of the base.
+   * and JOURNAL_IO of the base, BASE_CORRUPT where it would write into a part of a damaged block.
    */
   advance(bytesMax: bigint): Promise<RollProgress>;
   /** Makes it durable. Errors: JOURNAL_FULL, JOURNAL_IO; then all of it has to be done anew. */
   sync(): Promise<void>;
+  /** After BASE_CORRUPT: of the damaged blocks. */
+  badOffsets(): bigint[];
   close(): Promise<void>;
 }
 export interface RollProgress {

@@ -8,6 +8,9 @@
 #include <cerrno>
 #include <cstring>
 
+#include "journal/segment_appender.h"
+#include "journal/segment_index.h"
+
 namespace afterimage {
 namespace {
 
@@ -15,6 +18,17 @@ namespace {
 constexpr uint64_t kSettleBlocks = 4096;
 
 Errno errno_of(const Error& error) { return error.sys != 0 ? error.sys : EIO; }
+
+/// Enters `entry`, durably, for the blocks from `first` to the end that have no checksum.
+Outcome enter(BaseChecksums& sums, uint64_t first, uint64_t end, uint32_t entry) {
+  for (; first < end; first += kSettleBlocks) {
+    std::vector<uint32_t> entries(std::min(kSettleBlocks, end - first));
+    if (const auto got = sums.get(first, entries); !got.ok()) return got.error();
+    std::replace(entries.begin(), entries.end(), kSumNone, entry);
+    if (Outcome put = sums.put(first, entries); !put.ok()) return put;
+  }
+  return sums.sync();
+}
 
 }  // namespace
 
@@ -38,13 +52,8 @@ Outcome BaseWriter::lose(const std::string& path, uint64_t offset, uint64_t size
   if (!sums.ok()) return sums.error();
   const uint64_t blocks = (size + kBaseBlockBytes - 1) / kBaseBlockBytes;
   // The marks first: a file that is long enough would pass for one that was always so.
-  for (uint64_t first = offset / kBaseBlockBytes; first < blocks; first += kSettleBlocks) {
-    std::vector<uint32_t> entries(std::min(kSettleBlocks, blocks - first));
-    if (const auto got = (*sums)->get(first, entries); !got.ok()) return got.error();
-    std::replace(entries.begin(), entries.end(), kSumNone, kSumBad);
-    if (Outcome put = (*sums)->put(first, entries); !put.ok()) return put;
-  }
-  if (Outcome synced = (*sums)->sync(); !synced.ok()) return synced;
+  if (Outcome entered = enter(**sums, offset / kBaseBlockBytes, blocks, kSumBad); !entered.ok())
+    return entered;
   const Fd file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   struct stat status {};
   const bool is_made = file && ::fstat(file.get(), &status) == 0 &&
@@ -53,6 +62,26 @@ Outcome BaseWriter::lose(const std::string& path, uint64_t offset, uint64_t size
                        ::fsync(file.get()) == 0;
   if (!is_made) return system_error("JOURNAL_IO", "make " + path, errno);
   return Nothing{};
+}
+
+Result<uint64_t> BaseWriter::grow(const std::string& path, uint64_t size) {
+  const Fd file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!file && errno == ENOENT) return Error{"BASE_MISSING", path + " does not exist", ENOENT};
+  if (!file) return journal_error("open " + path, errno);
+  struct stat status {};
+  if (::fstat(file.get(), &status) != 0) return journal_error("stat " + path, errno);
+  const auto bytes = static_cast<uint64_t>(status.st_size);
+  const uint64_t wanted = std::max((bytes + kSectorBytes - 1) / kSectorBytes * kSectorBytes, size);
+  if (wanted == bytes) return wanted;
+  auto sums = BaseChecksums::create(path);
+  if (!sums.ok()) return sums.error();
+  // Before the file is longer: what is cut off by a crash in between has them, and is zero to any reader.
+  const auto blocks = [](uint64_t end) { return (end + kBaseBlockBytes - 1) / kBaseBlockBytes; };
+  const std::vector<std::byte> zeroes(kBaseBlockBytes);
+  if (Outcome entered = enter(**sums, blocks(bytes), blocks(wanted), sum_of(zeroes.data())); !entered.ok())
+    return entered.error();
+  if (::ftruncate(file.get(), static_cast<off_t>(wanted)) != 0) return journal_error("grow " + path, errno);
+  return wanted;
 }
 
 Errno BaseWriter::read(uint64_t offset, uint64_t length, std::byte* into) {
@@ -67,6 +96,28 @@ Errno BaseWriter::trim(uint64_t offset, uint64_t length, const RequestOptions& o
 Errno BaseWriter::prepare(std::span<const Range> ranges) {
   const std::lock_guard lock(mutex_);
   return take_all(ranges);
+}
+
+Errno BaseWriter::check(std::span<const Range> ranges, std::vector<uint64_t>* bad_offsets) {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [offset, length] : ranges) {
+    if (length == 0) continue;
+    if (const Errno error = check_range(size(), offset, length, EINVAL)) return error;
+    const uint64_t end = offset + length;
+    // Only the first and the last can be touched in part.
+    for (const uint64_t block : {offset / kBaseBlockBytes, (end - 1) / kBaseBlockBytes}) {
+      const uint64_t begin = block * kBaseBlockBytes;
+      if (offset <= begin && end >= std::min(size(), begin + kBaseBlockBytes)) continue;
+      if (unsettled_[block] || (!bad_offsets->empty() && bad_offsets->back() == begin)) continue;
+      uint32_t sum = kSumNone;
+      if (const auto got = sums_->get(block, {&sum, 1}); !got.ok()) return errno_of(got.error());
+      bool bad = false;
+      if (sum != kSumNone)
+        if (const Errno error = is_bad(block, sum, &bad)) return error;
+      if (bad) bad_offsets->push_back(begin);
+    }
+  }
+  return 0;
 }
 
 Errno BaseWriter::write(uint64_t offset, uint64_t length, const std::byte* from,
@@ -120,14 +171,22 @@ Errno BaseWriter::unsettle(const Range& range, bool* is_taken) {
 /// Takes away the entry `sum`. What is to be left of the block must be what it was settled with.
 Errno BaseWriter::take(uint64_t block, uint32_t sum, bool is_whole) {
   if (!is_whole) {
-    const Errno error = load(block);
-    if (error != 0 && error != EIO) return error;
-    bad_[block] = error == EIO || sum == kSumBad || sum_of(block_.get()) != sum;
+    bool bad = false;
+    if (const Errno error = is_bad(block, sum, &bad)) return error;
+    bad_[block] = bad;
   }
 #ifndef AFTERIMAGE_SABOTAGE_SUMS_NOT_TAKEN  // breaks R6: a crash between bytes and sums is taken for damage
   const uint32_t none = kSumNone;
   if (Outcome put = sums_->put(block, {&none, 1}); !put.ok()) return errno_of(put.error());
 #endif
+  return 0;
+}
+
+/// Whether the block, settled with `sum`, is not what it was.
+Errno BaseWriter::is_bad(uint64_t block, uint32_t sum, bool* is_bad) {
+  const Errno error = load(block);
+  if (error != 0 && error != EIO) return error;
+  *is_bad = error == EIO || sum == kSumBad || sum_of(block_.get()) != sum;
   return 0;
 }
 

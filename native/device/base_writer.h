@@ -41,10 +41,18 @@ class BaseWriter final : public BlockDevice {
   /// follow theirs. Everything in them must be written before the next flush(). EIO also when the checksums
   /// could not be written.
   Errno prepare(std::span<const Range> ranges);
+  /// Appends the offsets of blocks of which these ranges touch a part only, and of which the rest is damaged:
+  /// written now, what they would gain could not be read either. The ranges ascend and do not meet. EIO also
+  /// when the checksums cannot be read.
+  Errno check(std::span<const Range> ranges, std::vector<uint64_t>* bad_offsets);
   Errno flush() override;
   /// What the base in `path` held from `offset` on is gone: makes the file `size` bytes long, or makes it,
   /// and marks each block from there on that has no checksum as damaged. Errors: as open.
   static Outcome lose(const std::string& path, uint64_t offset, uint64_t size);
+  /// Makes the image in `path` at least `size` bytes long, in whole sectors; returns how long it is. What it
+  /// gains reads as zeroes, as what lies beyond its end does, and has the checksums of that. Errors:
+  /// BASE_MISSING, as open.
+  static Result<uint64_t> grow(const std::string& path, uint64_t size);
   /// Gives each block that has no checksum the one of what it holds: the base is complete. Everything written
   /// must have been flushed.
   Errno complete();
@@ -54,6 +62,7 @@ class BaseWriter final : public BlockDevice {
   Errno take_all(std::span<const Range> ranges);
   Errno unsettle(const Range& range, bool* is_taken);
   Errno take(uint64_t block, uint32_t sum, bool is_whole);
+  Errno is_bad(uint64_t block, uint32_t sum, bool* is_bad);
   Errno load(uint64_t block);  // into block_; what lies beyond the end is zero
   Errno settle(uint64_t first, uint64_t count);
 

@@ -22,12 +22,16 @@ interface Stored extends Omit<BaseDamageRow, 'number'> {
 
 export class BaseDamageTable {
   private readonly insert: Statement<[BaseDamageRow]>;
+  private readonly deleteOld: Statement<[string, bigint, bigint]>;
   private readonly selectAll: Statement<[string], Stored>;
 
   constructor(database: CatalogDatabase) {
     this.insert = database.prepare(`
       INSERT INTO base_damage (member, number, first_lsn, last_lsn, last_time_ns, found_generation, reason)
       VALUES (@member, @number, @firstLsn, @lastLsn, @lastTimeNs, @foundGeneration, @reason)`);
+    this.deleteOld = database.prepare(`
+      DELETE FROM base_damage WHERE member = ? AND
+        CASE WHEN last_lsn IS NULL THEN found_generation < ? ELSE last_lsn < ? END`);
     this.selectAll = database.prepare(`
       SELECT member, number, first_lsn AS firstLsn, last_lsn AS lastLsn, last_time_ns AS lastTimeNs,
         found_generation AS foundGeneration, reason
@@ -36,6 +40,10 @@ export class BaseDamageTable {
 
   damage(member: string): BaseDamageRow[] {
     return this.selectAll.all(member).map((row) => ({ ...row, number: Number(row.number) }));
+  }
+  /** Forgets what only instants before `lsn`, a record of `generation`, need. */
+  deleteBefore(member: string, lsn: bigint, generation: bigint): void {
+    this.deleteOld.run(member, generation, lsn);
   }
   add(damage: BaseDamageRow): void {
     this.insert.run(damage);

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { named } from '../../service/system_errors.js';
 import type { Catalog } from '../catalog/catalog.js';
 import type { GroupRow, MemberRow } from '../catalog/members.js';
-import type { Store } from '../store.js';
+import { fileFirstLsn, type Store } from '../store.js';
 import { finding, NOWHERE, type Finding, type FindingCode, type FindingPlace } from './finding.js';
 
 const OF_STORE = new Set([
@@ -15,6 +15,7 @@ const OF_STORE = new Set([
   'catalog.sqlite',
   'catalog.sqlite-wal',
   'catalog.sqlite-shm',
+  'reserve',
 ]);
 const UNFINISHED = /\.tmp$/;
 const SEGMENT = /^\d{20}\.seg$/;
@@ -63,8 +64,14 @@ async function checkMember(
   const findings: Finding[] = [];
   const journal = path.join(directory, 'journal');
   const names = new Set(await list(journal));
+  const { droppedLsn } = catalog.windows.held(member.uuid);
   for (const name of names) {
     const file = path.join(journal, name);
+    const firstLsn = fileFirstLsn(name);
+    if (firstLsn !== null && firstLsn <= droppedLsn) {
+      findings.push(finding('LEFTOVER', place, file, 'retention has let it go: the bases have what it held'));
+      continue;
+    }
     if (SEGMENT.test(name)) continue;
     if (ASIDE.test(name)) findings.push(finding('SEGMENT_ASIDE', place, file, 'it was put aside'));
     else if (!RUN.test(name)) findings.push(stray(place, file));

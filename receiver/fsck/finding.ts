@@ -173,7 +173,11 @@ export const FINDINGS = {
     'Keep a copy of the store, and report it.',
   ),
   // --- files ---
-  LEFTOVER: kind('repairable', 'An unfinished file; it means nothing.', 'Removed with --repair.'),
+  LEFTOVER: kind(
+    'repairable',
+    'An unfinished file, or one that retention has let go; it means nothing.',
+    'Removed with --repair.',
+  ),
   FILE_UNKNOWN: kind('note', 'It is no part of the store.', 'Move it elsewhere.'),
 } as const satisfies Record<string, Kind>;
 

@@ -78,10 +78,12 @@ export function checkCheckpoints(
   segments: readonly SegmentInfo[],
   catalogFile: string,
 ): Finding[] {
+  const { oldestLsn } = catalog.windows.held(uuid);
   return catalog.checkpoints.checkpoints(group).flatMap(({ name, member, lsn }) => {
     // A generation without a record stands just before its first LSN.
     const isThere = segments.some(({ firstLsn, lastLsn }) => firstLsn - 1n <= lsn && lsn <= lastLsn);
-    if (member !== uuid || isThere) return [];
+    // The oldest point that is held may be in the bases, and in no segment.
+    if (member !== uuid || isThere || lsn === oldestLsn) return [];
     return [finding('CHECKPOINT_OUTSIDE', place, catalogFile, `checkpoint ${name} at LSN ${lsn}`)];
   });
 }

@@ -11,6 +11,7 @@ import type { DamageRow } from '../catalog/damage.js';
 import type { GenerationRow } from '../catalog/generations.js';
 import type { MemberRow } from '../catalog/members.js';
 import type { SegmentRow } from '../catalog/segments.js';
+import { higher } from '../../proto/watermarks.js';
 import { holesBetween, unknownParts, type Hole } from '../journal/holes.js';
 import { findSegments, inspectionOf, type FoundSegment, type Inspection } from '../journal/inspection.js';
 import { expectation } from '../journal/opening.js';
@@ -104,10 +105,12 @@ class Explanation {
   /** Records that a base needs behind it, before the first segment: the catalog may have forgotten that there was one. */
   private missingStart(): Hole | null {
     const first = this.found[0];
+    const { droppedLsn } = this.catalog.windows.held(this.member.uuid);
     const bases = this.catalog.volumes
       .volumes(this.member.uuid)
       .filter(({ baseState }) => baseState === 'BASE_COMPLETE')
-      .map(({ baseLsn }) => baseLsn)
+      // A younger volume has nothing in what retention has let go.
+      .map(({ baseLsn }) => higher(baseLsn, droppedLsn))
       .sort((left, right) => (left < right ? -1 : 1));
     const [baseLsn] = bases;
     if (first === undefined || baseLsn === undefined) return null;

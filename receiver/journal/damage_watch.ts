@@ -78,12 +78,25 @@ export class DamageWatch {
   }
 
   /** It reads what the newest records of each sector left, anywhere in its segments. */
-  private async watchedRoll(opening: Promise<RollForward>, { tiles }: PointOptions): Promise<RollForward> {
+  private async watchedRoll(
+    opening: Promise<RollForward>,
+    { tiles, basePath }: PointOptions,
+  ): Promise<RollForward> {
     const look = (): void => tiles.forEach(({ segment }) => this.look(segment));
     const roll = await this.watched(opening, look);
     return {
-      advance: (bytesMax) => this.watched(roll.advance(bytesMax), look),
+      advance: async (bytesMax) => {
+        try {
+          return await this.watched(roll.advance(bytesMax), look);
+        } catch (thrown) {
+          if (toAfterimageError(thrown).code === 'BASE_CORRUPT') {
+            this.parts.onBaseDamage(basePath, roll.badOffsets());
+          }
+          throw thrown;
+        }
+      },
       sync: () => roll.sync(),
+      badOffsets: () => roll.badOffsets(),
       close: () => roll.close(),
     };
   }

@@ -42,6 +42,8 @@ export interface InspectionOptions {
   known: readonly SegmentRow[];
   /** A lower bound of what was acknowledged: no record up to there may be missing. */
   ackedLsn: bigint;
+  /** Segments up to there are in the bases: what a crash has left of them means nothing. */
+  droppedLsn: bigint;
   /** Every number up to there has been given away, in whichever generation. */
   usedLsn: bigint;
   scan: (file: string, checkPayload: boolean) => Promise<SegmentScan>;
@@ -84,14 +86,14 @@ export async function inspectJournal(options: InspectionOptions): Promise<Inspec
 export async function findSegments(
   options: Omit<InspectionOptions, 'ackedLsn' | 'usedLsn'>,
 ): Promise<FoundSegment[]> {
-  const { directory, known } = options;
+  const { directory, known, droppedLsn } = options;
   const names = new Set((await named(readdir(directory), directory)).sort());
   const rows = new Map(known.map((row) => [row.firstLsn, row]));
   const found: FoundSegment[] = [];
   let before: SegmentInfo | null = null;
   for (const name of names) {
     const firstLsn = segmentFirstLsn(name);
-    if (firstLsn === null) continue;
+    if (firstLsn === null || firstLsn <= droppedLsn) continue;
     const file = path.join(directory, name);
     const run = names.has(path.basename(runFile(file))) ? runFile(file) : null;
     const reading: Omit<FoundSegment, 'firstLsn' | 'file' | 'run'> = continuing(

@@ -67,11 +67,12 @@ async function inspectAndOpen(parts: OpeningParts, member: MemberRow): Promise<O
 export function expectation(
   catalog: Catalog,
   member: MemberRow,
-): Pick<InspectionOptions, 'identity' | 'known' | 'ackedLsn' | 'usedLsn'> {
+): Pick<InspectionOptions, 'identity' | 'known' | 'ackedLsn' | 'droppedLsn' | 'usedLsn'> {
   return {
     identity: { group: parseUuid(member.group), member: parseUuid(member.uuid) },
     known: catalog.segments.segments(member.uuid),
     ackedLsn: ackedRecord(member, catalog.generations.generations(member.uuid)),
+    droppedLsn: catalog.windows.held(member.uuid).droppedLsn,
     usedLsn: usedNumber(member, catalog),
   };
 }

@@ -518,7 +518,7 @@ TEST_CASE("captured device: what the receiver has and the backing was flushed af
   reader.images[0].resize(kBytes);
   auto memory = std::make_unique<MemoryDevice>(kBytes);
   MemoryDevice* const backing = memory.get();
-  CapturedDevice device(std::move(memory), group->get(), 0, log,
+  CapturedDevice device(std::move(memory), group->get(), 0, log, nullptr,
                         {.poll = 5ms, .flush_patience = 20ms, .idle_cuts = 0});
   REQUIRE((*group)->begin_generation({.epoch = 1, .generation = 1, .first_lsn = 1, .lsn_ceiling = 99}).ok());
   REQUIRE((*group)->start_shipping(0, 0).ok());

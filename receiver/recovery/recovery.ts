@@ -151,13 +151,9 @@ export class Recovery {
     if (error.code !== 'SEGMENT_CORRUPT') return thrown;
     const [offset] = this.parts.native.badBaseOffsets(source);
     if (offset === undefined) return thrown;
-    return new AfterimageError(
-      'BASE_CORRUPT',
-      `the base of ${point.volume.name}, at byte ${offset}: ${error.message}`,
-      {
-        cause: thrown,
-      },
-    );
+    return new AfterimageError('BASE_CORRUPT', `${point.basePath}, at byte ${offset}: ${error.message}`, {
+      cause: thrown,
+    });
   }
 
   /** One that was interrupted still makes durable what it wrote, after whoever asked for it was told. */

@@ -103,7 +103,7 @@ export class BaseDamage {
       lastLsn,
       lastTimeNs: lastLsn === null ? null : await journal.timeAt(lastLsn),
       foundGeneration: catalog.generations.newest(volume.member)?.generation ?? 0n,
-      reason: `BASE_CORRUPT: ${volume.name}, ${offsets.length} blocks from byte ${offsets[0] ?? 0n} on`,
+      reason: `BASE_CORRUPT: ${volume.name}, blocks damaged: ${offsets.length}, the first at byte ${offsets[0] ?? 0n}`,
     };
     catalog.atomically(() => {
       catalog.baseDamage.add(row);

@@ -74,7 +74,7 @@ export async function checkBase(
       const count = checked.badOffsets.length;
       say(
         isKnown ? 'BASE_DAMAGE_KNOWN' : 'BASE_BLOCK',
-        `${count} damaged blocks, the first at byte ${first ?? 0n}`,
+        `damaged blocks: ${count}, the first at byte ${first ?? 0n}`,
       );
     }
     if (!isSummed) say('BASE_UNSUMMED', 'blocks of it have no checksum');

@@ -15,6 +15,7 @@ import {
   SHORT,
   until,
 } from './scene.js';
+import { checkStore } from '../fsck/checked_store.js';
 import { exportOf, recovered, synced } from '../synced_scene.js';
 
 const QUICK = { retentionMs: 20 };
@@ -56,6 +57,12 @@ for (const [stage, count] of STAGES) {
       execFile(process.execPath, args, { timeout: 60_000 }, (error) => resolve(error?.signal));
     });
     t.equal(signal, 'SIGKILL');
+    const { findings } = await checkStore(receiver.store);
+    t.same(
+      findings.filter(({ severity }) => severity === 'damage' || severity === 'unchecked'),
+      [],
+      'fsck takes nothing that was cut off for damage',
+    );
     await checkFiles(t, scene);
     await receiver.run(LONG, { retentionMs: 3_600_000 });
     await checkHistory(t, scene);
@@ -66,6 +73,8 @@ for (const [stage, count] of STAGES) {
     await checkHistory(t, scene);
     await receiver.stop();
     await checkFiles(t, scene);
+    const { verdict, findings: left } = await checkStore(receiver.store);
+    t.equal(verdict, 'sound', left.map(({ code, message }) => `${code}: ${message}`).join('; '));
   });
 }
 

@@ -64,7 +64,16 @@ async function inspect(
     return 'error' in found ? Promise.reject(found.error) : Promise.resolve(found);
   };
   const isRunOf = (): Promise<boolean> => Promise.resolve(hasRuns);
-  return inspectJournal({ directory, identity: OWNER, known, ackedLsn, droppedLsn: 0n, usedLsn, scan, isRunOf });
+  return inspectJournal({
+    directory,
+    identity: OWNER,
+    known,
+    ackedLsn,
+    droppedLsn: 0n,
+    usedLsn,
+    scan,
+    isRunOf,
+  });
 }
 
 function whole(info: SegmentInfo): SegmentScan {

@@ -1,4 +1,5 @@
 /** History is shortened from its oldest end, and every point that is still held stays what it was. */
+import { randomBytes } from 'node:crypto';
 import { execFile } from 'node:child_process';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -13,8 +14,10 @@ import {
   oldestLsn,
   segmentCount,
   SHORT,
+  UNTOUCHED,
   until,
 } from './scene.js';
+import { baseFile, rot } from '../base_rot.js';
 import { checkStore } from '../fsck/checked_store.js';
 import { exportOf, recovered, synced } from '../synced_scene.js';
 
@@ -118,4 +121,29 @@ t.test('a pinned checkpoint and an export hold what they name, and say so', asyn
   await receiver.call('exportClose', { id });
   await until('history goes on', async () => (await segmentCount(scene)) === 1);
   await checkHistory(t, scene);
+});
+
+t.test('a damaged block of a base is moved over once all of it was written', async (t) => {
+  const scene = await synced(t);
+  const { receiver, agent } = scene;
+  const half = 32 * 1024;
+  await agent.write(UNTOUCHED, randomBytes(half));
+  await fill(scene, 2);
+  await agent.write(UNTOUCHED + half, randomBytes(half));
+  await fill(scene, 2);
+  scene.stream.close();
+  await receiver.stop();
+  await rot(await baseFile(scene), UNTOUCHED + half + 5);
+  await receiver.run(SHORT, QUICK);
+  await until('all of it is gone', async () => (await segmentCount(scene)) === 1);
+  await until('it is done', () => isSettled(scene));
+  await checkHistory(t, scene);
+  const { spans } = await receiver.call('timeline', { group: 'db' });
+  t.notOk(
+    spans.some(({ grade }) => grade === 'damaged'),
+    'what needed it is gone, and with it the damage',
+  );
+  await receiver.stop();
+  const { verdict, findings } = await checkStore(receiver.store);
+  t.equal(verdict, 'sound', findings.map(({ code, message }) => `${code}: ${message}`).join('; '));
 });

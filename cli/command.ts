@@ -10,6 +10,7 @@ import { addRecover } from './recover.js';
 import { addStatus } from './status.js';
 import type { Surroundings } from './surroundings.js';
 import { addTimeline } from './timeline.js';
+import { Verdict } from './verdict.js';
 
 /** Runs one command line (without node and script) and gives its exit status. Never throws: failures are reported. */
 export async function run(argv: readonly string[], surroundings: Surroundings): Promise<number> {
@@ -17,6 +18,7 @@ export async function run(argv: readonly string[], surroundings: Surroundings): 
     await buildCommand(surroundings).parseAsync(argv, { from: 'user' });
     return EXIT.ok;
   } catch (thrown) {
+    if (thrown instanceof Verdict) return thrown.exit;
     const error = usageError(thrown);
     if (error === null) return EXIT.ok;
     reportFailure(error, argv.includes('--json'), surroundings);

@@ -1,5 +1,6 @@
 /** The daemons themselves, each loaded when it is asked for. */
 import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { DaemonOverrides, Daemons } from './daemons.js';
 import { formatCount } from './quantity.js';
 
@@ -35,6 +36,26 @@ export const daemons: Daemons = {
   async initReceiver(store) {
     const { Store } = await import('../receiver/store.js');
     await Store.init(store, randomUUID());
+  },
+  async checkStore({ store, rate, progress, confirm, signal }) {
+    const native = await import('../native/index.js');
+    const { StoreCheck } = await import('../receiver/fsck/store_check.js');
+    const { createLog } = await import('../service/log.js');
+    const parts = {
+      ...{ native, rate, progress, signal },
+      nowMs: () => performance.now(),
+      sleep: (ms: number) => delay(ms, undefined, { signal }).catch(() => undefined),
+      // What it does is in its report.
+      log: createLog('fsck', 'fatal'),
+    };
+    const check = await StoreCheck.open(parts, store);
+    try {
+      const report = await check.check();
+      if (confirm === null || !check.isRepairable || !(await confirm(report))) return report;
+      return await check.repair();
+    } finally {
+      check.close();
+    }
   },
   async storeOf(file) {
     const { loadReceiverConfig } = await import('../receiver/config.js');

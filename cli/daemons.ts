@@ -2,6 +2,7 @@
  * The daemons as the command knows them. They are loaded when they are run: no other verb needs the addon, and they
  * answer sooner without it.
  */
+import type { CheckProgress, StoreReport } from '../receiver/fsck/store_check.js';
 import type { StopSignals } from '../service/signals.js';
 import type { LogLevel } from '../service/settings.js';
 
@@ -19,6 +20,18 @@ export interface ConfigSummary {
   text: string;
 }
 
+/** How a store is to be checked, for `receiver fsck`. */
+export interface StoreCheckRequest {
+  /** The store's directory. */
+  store: string;
+  /** Bytes per second that are read at most; null: no bound. */
+  rate: bigint | null;
+  progress: (progress: CheckProgress) => void;
+  /** Asked once whether what was found is to be repaired; null: it is not. */
+  confirm: ((report: StoreReport) => Promise<boolean>) | null;
+  signal: AbortSignal;
+}
+
 export interface Daemons {
   /** Errors: CONFIG_MISSING, CONFIG_INVALID and what its values may be refused with. */
   checkAgent(config: string): Promise<ConfigSummary>;
@@ -33,6 +46,8 @@ export interface Daemons {
   runReceiver(config: string, overrides: DaemonOverrides, stop: StopSignals, version: string): Promise<void>;
   /** Makes an empty store. Errors: STORE_EXISTS, PERMISSION_DENIED. */
   initReceiver(store: string): Promise<void>;
+  /** Errors: STORE_MISSING, STORE_INVALID, STORE_VERSION, STORE_BUSY, INTERRUPTED, PERMISSION_DENIED, IO_ERROR. */
+  checkStore(request: StoreCheckRequest): Promise<StoreReport>;
   /** The directory that a receiver's configuration names. */
   storeOf(config: string): Promise<string>;
 }

@@ -7,7 +7,15 @@ import { formatTime } from '../proto/time.js';
 
 const EXACT = /^(lsn|generation)$|(Lsn|Ns)$/;
 /** Fields in nanoseconds since 1970; the others are lengths of time. */
-const INSTANTS = new Set(['timeNs', 'beginNs', 'endNs', 'windowBeginNs', 'windowEndNs', 'createdNs']);
+const INSTANTS = new Set([
+  'timeNs',
+  'beginNs',
+  'endNs',
+  'windowBeginNs',
+  'windowEndNs',
+  'createdNs',
+  'finishedNs',
+]);
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 

@@ -1,10 +1,12 @@
-/** `afterimage receiver init|run|configcheck`: the daemon at the recovery site. */
+/** `afterimage receiver init|run|configcheck|fsck|scrub`: the daemon at the recovery site. */
 import path from 'node:path';
 import type { Command } from 'commander';
 import { AfterimageError } from '../proto/errors.js';
 import { addConfigcheck, addRun } from './daemon_verb.js';
+import { addFsck } from './fsck.js';
 import { jsonLine } from './json.js';
 import { configFile, examples, jsonOption } from './option.js';
+import { addScrub } from './scrub.js';
 import type { Surroundings } from './surroundings.js';
 import { printable } from './table.js';
 
@@ -28,6 +30,8 @@ export function addReceiver(program: Command, surroundings: Surroundings): void 
   ]);
   const check = addConfigcheck(receiver, 'receiver', surroundings, (config) => daemons.checkReceiver(config));
   examples(check, [['afterimage receiver configcheck --config ./receiver.toml', 'before a restart']]);
+  addFsck(receiver, surroundings);
+  addScrub(receiver, surroundings);
 }
 
 function addInit(receiver: Command, surroundings: Surroundings): void {

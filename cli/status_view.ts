@@ -102,7 +102,21 @@ function renderReceiver(receiver: ReceiverStatus, paint: Paint): string {
       formatBytes(volume.size),
     ]),
   ]);
-  return head + groupsTable(RECEIVER_COLUMNS, rows, receiver.groups, paint);
+  return head + groupsTable(RECEIVER_COLUMNS, rows, receiver.groups, paint) + scrubLines(receiver, paint);
+}
+
+/** Only what is worth a line: a scrub under way, or damage that the last one found. */
+function scrubLines({ scrubs }: ReceiverStatus, paint: Paint): string {
+  return scrubs
+    .map(({ group, host, bytesDone, bytesTotal, finishedNs, damaged }) => {
+      const whose = printable(`${group} on ${host}`);
+      const found = damaged === 0n ? '' : paint(`${damaged} damaged places found`, 'red');
+      if (bytesTotal > 0n) {
+        return `scrub of ${whose}: ${formatShare(bytesDone, bytesTotal)}${found === '' ? '' : `, ${found}`}\n`;
+      }
+      return found === '' ? '' : `scrub of ${whose}, ${formatTime(finishedNs)}: ${found}\n`;
+    })
+    .join('');
 }
 
 function groupsTable(

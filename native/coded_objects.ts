@@ -229,6 +229,9 @@ export class CodedRollForward implements RollForward {
   sync(): Promise<void> {
     return coded(() => this.addon.sync());
   }
+  badOffsets(): bigint[] {
+    return this.addon.badOffsets();
+  }
   close(): Promise<void> {
     return coded(() => this.addon.close());
   }

@@ -282,6 +282,11 @@ export interface SegmentInfo {
 }
 export interface SegmentScan {
   info: SegmentInfo;
+  /** Of the header, as `info.generation` is: whose segment it is, and the frame that it follows. */
+  group: Buffer;
+  member: Buffer;
+  firstLink: number;
+  fileBytes: bigint;
   stopReason: string;
   stopOffset: bigint;
 }
@@ -348,17 +353,29 @@ export interface PointOptions {
 export interface RollForward {
   /**
    * Writes at least `bytesMax` more, or what is left. Errors: SEGMENT_CORRUPT and IO_ERROR of the segments, JOURNAL_FULL
-   * and JOURNAL_IO of the base.
+   * and JOURNAL_IO of the base, BASE_CORRUPT where it would write into a part of a damaged block.
    */
   advance(bytesMax: bigint): Promise<RollProgress>;
   /** Makes it durable. Errors: JOURNAL_FULL, JOURNAL_IO; then all of it has to be done anew. */
   sync(): Promise<void>;
+  /** After BASE_CORRUPT: of the damaged blocks. */
+  badOffsets(): bigint[];
   close(): Promise<void>;
 }
 export interface RollProgress {
   /** By this call. */
   bytesWritten: bigint;
   isDone: boolean;
+}
+export interface BaseScrub {
+  bytes: bigint;
+  /** Blocks of the file without a checksum: as when they are being written. */
+  unsummed: bigint;
+  isEnd: boolean;
+  /** False: it has no checksums that this program can read. */
+  hasSums: boolean;
+  /** Of damaged blocks of BASE_BLOCK_BYTES, at most BAD_OFFSETS_MAX. */
+  badOffsets: bigint[];
 }
 export interface CopyResult {
   bytesWritten: bigint;
@@ -402,6 +419,12 @@ interface Addon {
   scanSegment(path: string, checkPayload: boolean): Promise<SegmentScan>;
   buildRun(segment: SegmentInfo, runPath: string): Promise<void>;
   isRunOf(segment: SegmentInfo, runPath: string): Promise<boolean>;
+  runFault(segment: SegmentInfo, runPath: string): Promise<string>;
+  openBase(path: string): Promise<BlockDevice>;
+  completeBase(path: string): Promise<void>;
+  loseBase(path: string, offset: bigint, size: bigint): Promise<void>;
+  scrubBase(path: string, volumeBytes: bigint, offset: bigint, length: bigint): Promise<BaseScrub>;
+  badBaseOffsets(point: BlockDevice): bigint[];
   lsnAtTime(segment: SegmentInfo, timeNs: bigint): Promise<bigint>;
   timeAtLsn(segment: SegmentInfo, lsn: bigint): Promise<bigint>;
   lockFile(path: string): number | null;
@@ -552,6 +575,40 @@ export const buildRun = (segment: SegmentInfo, runPath: string): Promise<void> =
  */
 export const isRunOf = (segment: SegmentInfo, runPath: string): Promise<boolean> =>
   coded(() => addon.isRunOf(segment, runPath));
+/**
+ * Why the run must not be used for this segment, "" where it may: all of it is read, and compared with what the segment
+ * itself says. Errors: SEGMENT_CORRUPT, SEGMENT_VERSION, IO_ERROR.
+ */
+export const runFault = (segment: SegmentInfo, runPath: string): Promise<string> =>
+  coded(() => addon.runFault(segment, runPath));
+/** Bytes of a base that have one checksum. */
+export const BASE_BLOCK_BYTES = 64n * 1024n;
+/** With so many damaged blocks there may be more that are not told. */
+export const BAD_OFFSETS_MAX = 1024;
+/**
+ * A base image for writing, with its checksums (native/device/base_writer.h). Errors: as openFileDevice, JOURNAL_FULL,
+ * JOURNAL_IO.
+ */
+export const openBase = (path: string): Promise<BlockDevice> =>
+  coded(async () => new CodedDevice(await addon.openBase(path)));
+/** Gives every block of a base that has no checksum the one of what it holds: all of it was written. Errors: as openBase. */
+export const completeBase = (path: string): Promise<void> => coded(() => addon.completeBase(path));
+/**
+ * What a base held from `offset` on is gone: makes the file, or makes it `size` bytes long, and marks what has no checksum
+ * there as damaged, so that it is never shown. Errors: JOURNAL_FULL, JOURNAL_IO.
+ */
+export const loseBase = (path: string, offset: bigint, size: bigint): Promise<void> =>
+  coded(() => addon.loseBase(path, offset, size));
+/** Verifies blocks of a base as the disk gives them. Errors: BASE_MISSING, FILE_LIMIT, IO_ERROR. */
+export const scrubBase = (
+  path: string,
+  volumeBytes: bigint,
+  offset: bigint,
+  length: bigint,
+): Promise<BaseScrub> => coded(() => addon.scrubBase(path, volumeBytes, offset, length));
+/** Offsets of blocks of its base that reads of a point have found damaged so far. */
+export const badBaseOffsets = (point: BlockDevice): bigint[] =>
+  codedSync(() => addon.badBaseOffsets(addonDevice(point)));
 /** The last LSN of the segment whose time is ≤ timeNs, or firstLsn − 1n. */
 export const lsnAtTime = (segment: SegmentInfo, timeNs: bigint): Promise<bigint> =>
   coded(() => addon.lsnAtTime(segment, timeNs));

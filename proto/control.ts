@@ -70,6 +70,16 @@ export interface AgentStatus {
   groups: GroupStatus[];
   rssBytes: bigint;
 }
+/** Of one member: the scrub under way, and what the last one found. */
+export interface ScrubStatus {
+  group: string;
+  member: string;
+  host: string;
+  bytesDone: bigint;
+  bytesTotal: bigint;
+  finishedNs: bigint;
+  damaged: bigint;
+}
 export interface ReceiverStatus {
   version: string;
   store: string;
@@ -77,6 +87,7 @@ export interface ReceiverStatus {
   listen: string;
   groups: GroupStatus[];
   exports: bigint;
+  scrubs: ScrubStatus[];
 }
 export interface TimelineRequest {
   group: string;
@@ -171,6 +182,19 @@ export interface ExportList {
 export interface ExportCloseRequest {
   id: string;
 }
+export interface ScrubRequest {
+  group: string;
+  rateMax: bigint;
+}
+export interface ScrubProgress {
+  group: string;
+  member: string;
+  host: string;
+  bytesDone: bigint;
+  bytesTotal: bigint;
+  damaged: bigint;
+  phase: string;
+}
 export interface RecoverRequest {
   group: string;
   volume: string;
@@ -257,5 +281,6 @@ export const receiverControlService = {
   exportOpen: method<ExportOpenRequest, ExportInfo>(R, 'ExportOpen', 'ExportOpenRequest', 'ExportInfo'),
   exportList: method<Empty, ExportList>(R, 'ExportList', 'ExportListRequest', 'ExportList'),
   exportClose: method<ExportCloseRequest, Empty>(R, 'ExportClose', 'ExportCloseRequest', 'ExportClosed'),
+  scrub: method<ScrubRequest, ScrubProgress>(R, 'Scrub', 'ScrubRequest', 'ScrubProgress', true),
   recover: method<RecoverRequest, RecoverProgress>(R, 'Recover', 'RecoverRequest', 'RecoverProgress', true),
 } satisfies ServiceDefinition;

@@ -24,6 +24,9 @@ export const EXIT = {
   busy: 7,
   full: 8,
   damaged: 9,
+  repaired: 10,
+  repairable: 11,
+  unchecked: 12,
   interrupted: 130,
 } as const;
 
@@ -279,7 +282,7 @@ export const ERRORS = {
   // --- receiver's store ---
   STORE_MISSING: entry(EXIT.config, false, 'Create it with `afterimage receiver init`.'),
   STORE_EXISTS: entry(EXIT.refused, false, 'Choose a directory that is new or empty.'),
-  STORE_BUSY: entry(EXIT.busy, false, 'Stop the other receiver, or whatever else has the store open.'),
+  STORE_BUSY: entry(EXIT.busy, false, 'Stop the receiver, or whatever else has the store open.'),
   STORE_VERSION: entry(EXIT.refused, false, 'Update the receiver: a newer version wrote the store.'),
   STORE_INVALID: entry(
     EXIT.damaged,
@@ -343,6 +346,16 @@ export const ERRORS = {
     EXIT.notFound,
     true,
     'Wait for the initial sync of the volume: it has no complete copy yet.',
+  ),
+  BASE_CORRUPT: entry(
+    EXIT.damaged,
+    false,
+    'Choose a point that does not need the damaged block of the base: those that do are graded `damaged`. The agent compares and sends it again, so that what follows is right.',
+  ),
+  SCRUB_BUSY: entry(
+    EXIT.busy,
+    true,
+    'Wait until the scrub under way has ended: `afterimage status` shows it.',
   ),
   SCRATCH_UNAVAILABLE: entry(
     EXIT.failure,

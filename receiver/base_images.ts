@@ -1,20 +1,23 @@
 /**
- * The base images that a member's initial sync writes. A base is a sparse file of the volume's size; it is written
- * directly by a sync only until it is complete, and never again (R6); later retention moves it (retention/base_roll.ts).
+ * The base images that a member's initial sync writes, with their checksums. A base is a sparse file of the volume's
+ * size; it is written directly by a sync only until it is complete, and never again (R6); later retention moves it
+ * (retention/base_roll.ts).
  *
  * Nothing here decides: the session machine says when to begin, write and sync, and the caller keeps that order per
  * volume. Descriptors stay open from the first write to close().
  */
-import { open } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
 import path from 'node:path';
-import type { BlockDevice, FileDeviceOptions } from '../native/index.js';
+import type { BlockDevice } from '../native/index.js';
 import { AfterimageError } from '../proto/errors.js';
 import type { SyncData } from '../proto/replication.js';
 import { syncDirectory } from '../service/durable_file.js';
 import { named } from '../service/system_errors.js';
+import { sumsFile } from './store.js';
 
 export interface BaseImagesParts {
-  openFileDevice(options: FileDeviceOptions): Promise<BlockDevice>;
+  openBase(file: string): Promise<BlockDevice>;
+  completeBase(file: string): Promise<void>;
   crc32c(bytes: Buffer): number;
   decompress(bytes: Buffer, rawBytes: number): Buffer;
 }
@@ -70,6 +73,13 @@ export class BaseImages {
     await named((await this.device(file)).flush(), file, 'JOURNAL_FULL');
   }
 
+  /** Everything was written: what no piece touched has its checksum too, durably. Errors: as sync. */
+  async seal(file: string): Promise<void> {
+    await this.sync(file);
+    await this.release(file);
+    await named(this.parts.completeBase(file), file, 'JOURNAL_FULL');
+  }
+
   /** Closes one image, if it is open. */
   async release(file: string): Promise<void> {
     const device = this.devices.get(file);
@@ -84,18 +94,16 @@ export class BaseImages {
   private async device(file: string): Promise<BlockDevice> {
     const open = this.devices.get(file);
     if (open !== undefined) return open;
-    const device = await this.parts.openFileDevice({
-      path: file,
-      cache: 'buffered',
-      readOnly: false,
-      exclusive: true,
-    });
+    const device = await this.parts.openBase(file);
     this.devices.set(file, device);
     return device;
   }
 }
 
 async function makeEmpty(file: string, size: bigint): Promise<void> {
+  // First: what they say is of what the image held.
+  await rm(sumsFile(file), { force: true });
+  await syncDirectory(path.dirname(file));
   const handle = await open(file, 'w', 0o600);
   try {
     await handle.truncate(Number(size));

@@ -39,6 +39,12 @@ const retention = z.strictObject({
 });
 const group = z.strictObject({ name, retention: groupRetention.prefault({}) });
 
+const scrub = z.strictObject({
+  enabled: z.boolean().prefault(true),
+  every: age.prefault('7d'),
+  rate_max: rate.prefault('32MiB'),
+});
+
 export const receiverConfigSchema = z
   .strictObject({
     store: absolutePath.prefault('/var/lib/afterimage/store'),
@@ -50,6 +56,7 @@ export const receiverConfigSchema = z
     segment_bytes: byteSize(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).prefault('64MiB'),
     retention: retention.prefault({}),
     group: z.array(group).prefault([]),
+    scrub: scrub.prefault({}),
   })
   .superRefine((config, context) => {
     const complain = (path: (string | number)[], message: string): void =>
@@ -67,7 +74,18 @@ export const receiverConfigSchema = z
     });
   })
   .transform(
-    ({ store, listen, run_dir, control, log_level, scratch_dir, segment_bytes, retention, group }) => ({
+    ({
+      store,
+      listen,
+      run_dir,
+      control,
+      log_level,
+      scratch_dir,
+      segment_bytes,
+      retention,
+      group,
+      scrub,
+    }) => ({
       /** Directory made by `afterimage receiver init`. */
       store,
       listen,
@@ -85,6 +103,8 @@ export const receiverConfigSchema = z
         name,
         retention: retentionSettings(retention, own),
       })),
+      /** When everything is read again by itself. */
+      scrub: { everyNs: scrub.enabled ? scrub.every : null, rateMax: scrub.rate_max },
     }),
   );
 

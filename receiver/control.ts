@@ -17,6 +17,8 @@ import type {
   ReceiverStatus,
   RecoverProgress,
   RecoverRequest,
+  ScrubProgress,
+  ScrubRequest,
   Timeline,
   TimelineRequest,
   TimelineSpan,
@@ -34,6 +36,8 @@ import { readHistory, spansOf, type Span } from './timeline.js';
 export interface ControlParts extends StatusParts {
   points: Points;
   recovery: Recovery;
+  /** Bytes per second of a scrub that says nothing else. */
+  scrubRateMax: bigint;
   /** Aborted when the receiver drains: recoveries are interrupted, to go on later. */
   stopping: AbortSignal;
 }
@@ -78,6 +82,9 @@ export function controlHandlers(parts: ControlParts): UntypedServiceImplementati
       await exports.stop(id);
       return {};
     }),
+    scrub: serverStream<ScrubRequest, ScrubProgress>((request, { signal }) =>
+      codedStream(scrubbed(parts, request, AbortSignal.any([signal, stopping]))),
+    ),
     recover: serverStream<RecoverRequest, RecoverProgress>((request, { signal }) =>
       codedStream(recovery.run(request, AbortSignal.any([signal, stopping]))),
     ),
@@ -101,6 +108,18 @@ async function* codedStream<Message>(messages: AsyncGenerator<Message, void>): A
     yield* messages;
   } catch (thrown) {
     throw toCatalogError(thrown);
+  }
+}
+
+async function* scrubbed(
+  { catalog, scrub, scrubRateMax }: ControlParts,
+  { group, rateMax }: ScrubRequest,
+  signal: AbortSignal,
+): AsyncGenerator<ScrubProgress, void> {
+  const groups = group === '' ? catalog.members.groups() : [groupNamed(catalog, group)];
+  const rate = rateMax === 0n ? scrubRateMax : rateMax;
+  for await (const { done, ...step } of scrub.run(groups, rate, signal)) {
+    yield { ...step, phase: done ? 'done' : 'scrub' };
   }
 }
 

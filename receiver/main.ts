@@ -8,6 +8,7 @@ import { RpcServer } from '../service/rpc.js';
 import { formatAddress } from '../service/settings.js';
 import { aborted, type StopSignals } from '../service/signals.js';
 import { BaseAccess } from './base_access.js';
+import { BaseDamage } from './base_damage.js';
 import { Catalog } from './catalog/catalog.js';
 import { retentionOf, type ReceiverConfig } from './config.js';
 import { controlHandlers } from './control.js';
@@ -22,6 +23,8 @@ import { Recovery } from './recovery/recovery.js';
 import type { RollStage } from './retention/base_roll.js';
 import { Retention } from './retention/retention.js';
 import { RunningTime } from './retention/running_time.js';
+import { ScrubSchedule } from './scrub/schedule.js';
+import { Scrub } from './scrub/scrub.js';
 import { ReplicationServer } from './server.js';
 import { ReceiverSession } from './session.js';
 import { SessionStore } from './session_store.js';
@@ -33,6 +36,8 @@ const PERSIST_MS = 1000;
 const HELLO_MS = 10_000;
 /** How often retention looks what may go. */
 const RETENTION_MS = 1000;
+/** How often it is looked whether a scrub is due. */
+const SCRUB_LOOK_MS = 60_000;
 /** How long calls under way may take when the receiver drains. */
 const GRACE_MS = 5000;
 const NS_PER_MS = 1_000_000n;
@@ -44,6 +49,7 @@ export interface ReceiverOverrides {
   retentionMs?: number;
   /** Called, and awaited, between the steps of a roll-forward. */
   atRollStage?: (stage: RollStage) => Promise<void> | void;
+  scrubLookMs?: number;
 }
 
 /**
@@ -63,7 +69,8 @@ export async function runReceiver(
   const elapsedMs = (): number => performance.now();
 
   const member = (uuid: string): Member | null => members.get(uuid);
-  const watch = new DamageWatch({ catalog, store, native, member, log });
+  const onBaseDamage = (file: string, offsets: readonly bigint[]): void => baseDamage.found(file, offsets);
+  const watch = new DamageWatch({ catalog, store, native, member, onBaseDamage, log });
   const watched = { ...native, ...watch.native };
   const runs = new RunBuilds({ catalog, store, log, buildRun: watched.buildRun });
   const { segmentBytes } = config;
@@ -73,6 +80,12 @@ export async function runReceiver(
   const journals = { catalog, store, access, native: watched, runs, log, segmentBytes, headroomBytes };
   const members: Members = new Members(journals, elapsedMs);
   const points = new Points({ catalog, store, native: watched, journals: members, access, nowNs });
+  const baseDamage: BaseDamage = new BaseDamage({
+    ...{ catalog, store, access, log },
+    // Not watched: what they find is known already.
+    points: new Points({ catalog, store, native, journals: members, access, nowNs }),
+    journal: (uuid) => member(uuid)?.damaged ?? null,
+  });
   const exports = new Exports({
     points,
     native: watched,
@@ -121,18 +134,41 @@ export async function runReceiver(
     atStage: overrides.atRollStage ?? (() => undefined),
     log,
   });
+  const scrub = new Scrub({
+    catalog,
+    store,
+    native,
+    watch,
+    baseDamage,
+    nowNs,
+    nowMs: elapsedMs,
+    sleep: (ms) => sleep(ms),
+    log,
+  });
+  const lookMs = overrides.scrubLookMs ?? SCRUB_LOOK_MS;
+  const scrubs = new ScrubSchedule({ catalog, scrub, settings: config.scrub, nowNs, lookMs, log });
   const control = new RpcServer();
 
-  const persisting = setInterval(() => members.refreshAll(), PERSIST_MS);
+  const persisting = setInterval(() => {
+    members.refreshAll();
+    watch.askOpenPoints();
+  }, PERSIST_MS);
   try {
     await clearExportLeftovers(config.runDirectory, native.detachLoop, log);
     await members.openAll();
     retention.start();
     const listen = formatAddress(await replication.listen(config.listen));
-    const status = { version, listen, store, catalog, members, exports, retention, nowNs };
+    scrubs.start();
+    const status = { version, listen, store, catalog, members, exports, retention, scrub, nowNs };
     control.add(
       receiverControlService,
-      controlHandlers({ ...status, points, recovery, stopping: signals.drain }),
+      controlHandlers({
+        ...status,
+        points,
+        recovery,
+        scrubRateMax: config.scrub.rateMax,
+        stopping: signals.drain,
+      }),
     );
     await control.listenUnix(config.control);
     log.info({ store: store.directory, listen, control: config.control }, 'receiver ready');
@@ -148,8 +184,10 @@ export async function runReceiver(
     await exports.stopAll();
     await control.stop(GRACE_MS);
     await retention.stop();
+    await scrubs.stop();
     await runs.close();
     await watch.idle();
+    await baseDamage.idle();
     clearInterval(persisting);
     await members.close();
     catalog.close();

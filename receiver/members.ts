@@ -2,6 +2,7 @@
 import type { PointTile } from '../native/index.js';
 import { AfterimageError, toAfterimageError, type ErrorCode } from '../proto/errors.js';
 import type { Heartbeat } from '../proto/replication.js';
+import type { DamagedJournal } from './base_damage.js';
 import { toCatalogError } from './catalog/database.js';
 import type { MemberRow } from './catalog/members.js';
 import { MemberJournal, type JournalParts } from './journal/journal.js';
@@ -32,6 +33,21 @@ export class Member {
     nowMs: () => number,
   ) {
     this.received = new Throughput(nowMs);
+  }
+
+  /** Its journal, for those who record damage of what lies under it. */
+  get damaged(): DamagedJournal {
+    const { journal } = this;
+    return {
+      get durableLsn() {
+        return journal.durableLsn;
+      },
+      persist: () => journal.persist(),
+      timeAt: (lsn) => journal.timeAt(lsn),
+      stop: async () => {
+        while (this.live !== null) await this.live.displace(null);
+      },
+    };
   }
 }
 

@@ -29,6 +29,8 @@ export interface VolumePoint {
   /** Bytes. */
   size: bigint;
   lsn: bigint;
+  /** The base image under it. */
+  basePath: string;
   /** Errors: those of openPoint. */
   open(): Promise<BlockDevice>;
 }
@@ -137,12 +139,13 @@ export class Points {
       }
     }
     const wanted = names.length === 0 ? found : found.filter(({ volume }) => names.includes(volume.name));
-    const volumes = wanted.map(({ volume, size, position: { member, lsn } }) => ({
-      volume,
-      size,
-      lsn: this.options(volume, size, member, lsn).lsn,
-      open: () => this.open(volume, size, member, lsn),
-    }));
+    const volumes = wanted.map(({ volume, size, position: { member, lsn } }) => {
+      const options = this.options(volume, size, member, lsn);
+      return {
+        ...{ volume, size, lsn: options.lsn, basePath: options.basePath },
+        open: () => this.open(volume, size, member, lsn),
+      };
+    });
     // In the same turn as options() has seen that it is there.
     const releases = positions.map(({ member, lsn }) => this.parts.access.hold(member.uuid, lsn, who));
     return { volumes, release: () => releases.forEach((release) => release()) };

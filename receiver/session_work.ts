@@ -150,7 +150,9 @@ export class SessionWork {
   }
 
   async syncBase({ volume, offset }: Action<'syncBase'>): Promise<ReceiverEvent> {
-    await this.bases.sync(this.baseFile(volume));
+    const file = this.baseFile(volume);
+    const isWhole = offset === this.parts.sessions.volume(this.row.uuid, volume).size;
+    await (isWhole ? this.bases.seal(file) : this.bases.sync(file));
     this.parts.sessions.setSyncing(this.row.uuid, volume, offset);
     return { type: 'baseSynced', volume, offset };
   }

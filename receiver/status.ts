@@ -1,11 +1,18 @@
 /** What `afterimage status` shows of a receiver. */
-import type { GroupStatus, ProtectionState, ReceiverStatus, VolumeStatus } from '../proto/control.js';
+import type {
+  GroupStatus,
+  ProtectionState,
+  ReceiverStatus,
+  ScrubStatus,
+  VolumeStatus,
+} from '../proto/control.js';
 import type { Heartbeat } from '../proto/replication.js';
 import type { Catalog } from './catalog/catalog.js';
 import type { GroupRow, MemberRow } from './catalog/members.js';
 import type { VolumeRow } from './catalog/volumes.js';
 import type { Exports } from './exports.js';
 import type { Member, Members } from './members.js';
+import type { Scrub } from './scrub/scrub.js';
 import type { Store } from './store.js';
 import type { Retention } from './retention/retention.js';
 import { freeBytes } from './store_room.js';
@@ -20,6 +27,7 @@ export interface StatusParts {
   members: Members;
   exports: Exports;
   retention: Retention;
+  scrub: Scrub;
   nowNs: () => bigint;
 }
 
@@ -36,6 +44,9 @@ export async function receiverStatus(parts: StatusParts): Promise<ReceiverStatus
       .groups()
       .flatMap((group) => catalog.members.members(group.uuid).map((row) => memberStatus(parts, group, row))),
     exports: BigInt(exports.count),
+    scrubs: catalog.members
+      .groups()
+      .flatMap((group) => catalog.members.members(group.uuid).map((row) => scrubStatus(parts, group, row))),
   };
 }
 
@@ -80,6 +91,24 @@ function memberStatus(
     journalBytesMax: bytesMax ?? 0n,
     retentionHeldBy: retention.heldBy(row.uuid),
     volumes: catalog.volumes.volumes(row.uuid).map((volume) => volumeStatus(catalog, volume, state)),
+  };
+}
+
+function scrubStatus(
+  { catalog, scrub: { step } }: StatusParts,
+  { name }: GroupRow,
+  { uuid, host }: MemberRow,
+): ScrubStatus {
+  const isPresent = step?.member === uuid;
+  const last = catalog.scrubs.last(uuid);
+  return {
+    group: name,
+    member: uuid,
+    host,
+    bytesDone: isPresent ? step.bytesDone : 0n,
+    bytesTotal: isPresent ? step.bytesTotal : 0n,
+    finishedNs: last?.finishedNs ?? 0n,
+    damaged: isPresent ? step.damaged : (last?.damaged ?? 0n),
   };
 }
 

@@ -7,7 +7,7 @@
  *   reserve                                                 room that is set aside (store_room.ts)
  *   scratch/                                                overlays of writable exports, gone with them
  *   groups/<group>/<member>/journal/<first LSN>.seg|.run    docs/FORMAT.md
- *   groups/<group>/<member>/base/<volume>.img               docs/FORMAT.md
+ *   groups/<group>/<member>/base/<volume>.img|.sum          docs/FORMAT.md
  */
 import { closeSync } from 'node:fs';
 import { chmod, mkdir, readdir, readFile } from 'node:fs/promises';
@@ -74,7 +74,7 @@ export class Store {
       }
       const held = lock(path.join(directory, 'lock'));
       if (held === null) {
-        throw new AfterimageError('STORE_BUSY', `${directory} is in use by another receiver`);
+        throw new AfterimageError('STORE_BUSY', `${directory} is in use by a receiver, or a check of it`);
       }
       return new Store(directory, uuid, held);
     } catch (thrown) {
@@ -107,6 +107,19 @@ export class Store {
     return { group, member };
   }
 
+  /** The volume whose base that is, a UUID, or null. */
+  volumeOf(baseFile: string): string | null {
+    const [groups, , , kind, name] = path.relative(this.directory, baseFile).split(path.sep);
+    return groups === 'groups' && kind === 'base' && name?.endsWith('.img') === true
+      ? name.slice(0, -4)
+      : null;
+  }
+
+  /** Whether a file, absolute, lies in the member's directory. */
+  isOf({ group, uuid }: { group: string; uuid: string }, file: string): boolean {
+    return file.startsWith(`${path.join(this.directory, 'groups', group, uuid)}${path.sep}`);
+  }
+
   /** Makes the directories of a member, durably. They may exist. Errors: JOURNAL_FULL, PERMISSION_DENIED, IO_ERROR. */
   async createMember(group: string, member: string): Promise<void> {
     const groups = path.join(this.directory, 'groups');
@@ -133,6 +146,10 @@ export function segmentFirstLsn(fileName: string): bigint | null {
 /** The first LSN of the segment that a file of the journal belongs to: the segment itself, its run, or what became of them. */
 export function fileFirstLsn(fileName: string): bigint | null {
   return /^\d{20}\.(seg|run)(\.|$)/.test(fileName) ? BigInt(fileName.slice(0, LSN_DIGITS)) : null;
+}
+/** The checksums of the base image in `baseFile`. */
+export function sumsFile(baseFile: string): string {
+  return baseFile.replace(/\.img$/, '.sum');
 }
 /** The run of the segment in `segmentFile`. */
 export function runFile(segmentFile: string): string {

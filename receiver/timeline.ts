@@ -5,11 +5,13 @@
  *   ordered   every volume is consistent with the others: a recovery point at every LSN
  *   syncing   a generation has begun and not every volume's sync is complete
  *   gap       nothing was captured
- *   damaged   records are missing from the journal, from there to the end of the generation in which this was found
+ *   damaged   records are missing from the journal, from there to the end of the generation in which this was found; or
+ *             a block of a base is damaged that no record had written over yet
  */
 import type { Grade } from '../proto/control.js';
 import { higher } from '../proto/watermarks.js';
 import type { Catalog } from './catalog/catalog.js';
+import type { BaseDamageRow } from './catalog/base_damage.js';
 import type { DamageRow } from './catalog/damage.js';
 import type { GenerationRow, GenerationVolumeRow } from './catalog/generations.js';
 import type { HeldWindow } from './catalog/held_windows.js';
@@ -47,6 +49,7 @@ export interface MemberHistory {
   /** Ascending. */
   generations: readonly GenerationHistory[];
   damage: readonly DamageHistory[];
+  baseDamage: readonly BaseDamageRow[];
   /** Up to when the newest generation is covered behind its last record; 0n: no further. */
   coveredTimeNs: bigint;
   /** What retention has left of it. */
@@ -81,6 +84,7 @@ export function readHistory(catalog: Catalog, member: string): MemberHistory {
       const before = segments.atOrBefore(member, row.firstLsn - 1n);
       return { ...row, intactTimeNs: before?.lastLsn === row.firstLsn - 1n ? before.lastTimeNs : null };
     }),
+    baseDamage: catalog.baseDamage.damage(member),
     coveredTimeNs:
       newest === undefined ? 0n : coveredTime(coverage, newest.firstLsn, catalog.eras.eras(member)),
     held,
@@ -88,12 +92,17 @@ export function readHistory(catalog: Catalog, member: string): MemberHistory {
 }
 
 /** Ascending in LSN and, but for clock steps, in time. */
-export function spansOf({ generations, damage, coveredTimeNs, held }: MemberHistory): Span[] {
+export function spansOf({ generations, damage, baseDamage, coveredTimeNs, held }: MemberHistory): Span[] {
   const spans: Span[] = [];
   generations.forEach((generation, index) => {
     const next = generations[index + 1] ?? null;
     const endNs = endOf(generation, next === null ? coveredTimeNs : 0n, next);
-    spans.push(...graded(generation, endNs, damage));
+    spans.push(
+      ...baseDamage.reduce(
+        (own, row) => (row.foundGeneration < generation.generation ? own : damagedWhile(row, own)),
+        graded(generation, endNs, damage),
+      ),
+    );
     if (generation.lastLsn === null && next === null) return;
     spans.push({
       grade: 'gap',
@@ -161,6 +170,25 @@ function damagedFrom({ firstLsn, intactTimeNs, reason }: DamageHistory, spans: r
     return [
       { ...span, lastLsn: firstLsn - 1n, endNs: cutNs },
       { ...span, grade: 'damaged', firstLsn, beginNs: cutNs, reason },
+    ];
+  });
+}
+
+/** `spans` with everything damaged that needs a damaged block of a base. */
+function damagedWhile(
+  { firstLsn, lastLsn, lastTimeNs, reason }: BaseDamageRow,
+  spans: readonly Span[],
+): Span[] {
+  return spans.flatMap((span): Span[] => {
+    const isBefore = higher(span.firstLsn, span.lastLsn) < firstLsn;
+    const isBehind = lastLsn !== null && span.firstLsn > lastLsn;
+    if (isBefore || isBehind) return [span];
+    const hurt = { ...span, grade: 'damaged' as const, reason };
+    if (lastLsn === null || span.lastLsn <= lastLsn) return [hurt];
+    const cutNs = higher(span.beginNs, lastTimeNs ?? 0n);
+    return [
+      { ...hurt, lastLsn, endNs: cutNs },
+      { ...span, firstLsn: lastLsn + 1n, beginNs: cutNs },
     ];
   });
 }

@@ -17,6 +17,9 @@ const EXIT_MEANING: Readonly<Record<ExitName, string>> = {
   busy: 'Somebody else uses it.',
   full: 'There is no space left.',
   damaged: 'Data is not what it was when it was written.',
+  repaired: '`receiver fsck`: what it found is set right.',
+  repairable: '`receiver fsck`: what it found can be set right with `--repair`.',
+  unchecked: '`receiver fsck`: something could not be read, and nothing can be said of it.',
   interrupted: 'Ctrl-C, or another signal to end.',
 };
 

@@ -2,6 +2,7 @@
 #include <napi.h>
 
 #include "binding/addon_data.h"
+#include "binding/base_object.h"
 #include "binding/bytes.h"
 #include "binding/capture_object.h"
 #include "binding/device_object.h"
@@ -24,6 +25,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   define_nbd_device(env, exports);
   define_journal(env, exports);
   define_roll_forward(env, exports);
+  define_base(env, exports);
   define_bytes(env, exports);
   define_process(env, exports);
   return exports;

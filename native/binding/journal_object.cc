@@ -69,6 +69,10 @@ std::vector<SegmentVolume> to_volumes(const Napi::Value& value) {
   return volumes;
 }
 
+Napi::Value from_uuid(Napi::Env env, const Uuid& uuid) {
+  return Napi::Buffer<uint8_t>::Copy(env, uuid.data(), uuid.size());
+}
+
 class WriterObject : public Napi::ObjectWrap<WriterObject> {
  public:
   static void define(Napi::Env env) {
@@ -243,6 +247,10 @@ Napi::Value scan(const Napi::CallbackInfo& info) {
       [](Napi::Env env, SegmentScan& scan) -> Napi::Value {
         auto object = Napi::Object::New(env);
         object.Set("info", from_segment(env, scan.info));
+        object.Set("group", from_uuid(env, scan.group));
+        object.Set("member", from_uuid(env, scan.member));
+        object.Set("firstLink", Napi::Number::New(env, scan.first_link));
+        object.Set("fileBytes", big(env, scan.file_bytes));
         object.Set("stopReason", scan.stop_reason);
         object.Set("stopOffset", big(env, scan.stop_offset));
         return object;
@@ -265,6 +273,15 @@ Napi::Value check_run(const Napi::CallbackInfo& info) {
         return is_run_of(segment, path);
       },
       [](Napi::Env env, bool& is_its) -> Napi::Value { return Napi::Boolean::New(env, is_its); });
+}
+
+Napi::Value find_run_fault(const Napi::CallbackInfo& info) {
+  return run_async<std::string>(
+      info.Env(),
+      [segment = to_segment(info[0].As<Napi::Object>()), path = to_string(info[1], "runPath")] {
+        return run_fault(segment, path);
+      },
+      [](Napi::Env env, std::string& fault) -> Napi::Value { return Napi::String::New(env, fault); });
 }
 
 Napi::Value bigint_value(Napi::Env env, uint64_t& value) { return big(env, value); }
@@ -330,6 +347,7 @@ void define_journal(Napi::Env env, Napi::Object exports) {
   exports.Set("scanSegment", Napi::Function::New<scan>(env));
   exports.Set("buildRun", Napi::Function::New<make_run>(env));
   exports.Set("isRunOf", Napi::Function::New<check_run>(env));
+  exports.Set("runFault", Napi::Function::New<find_run_fault>(env));
   exports.Set("lsnAtTime", Napi::Function::New<find_lsn>(env));
   exports.Set("timeAtLsn", Napi::Function::New<find_time>(env));
   exports.Set("openPoint", Napi::Function::New<open_point>(env));

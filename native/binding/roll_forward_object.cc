@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "binding/addon_data.h"
 #include "binding/async.h"
@@ -20,6 +21,7 @@ class RollForwardObject : public Napi::ObjectWrap<RollForwardObject> {
         Napi::Persistent(DefineClass(env, "RollForward",
                                      {InstanceMethod<&RollForwardObject::advance>("advance"),
                                       InstanceMethod<&RollForwardObject::sync>("sync"),
+                                      InstanceMethod<&RollForwardObject::bad_offsets>("badOffsets"),
                                       InstanceMethod<&RollForwardObject::close>("close")}));
   }
   static Napi::Value create(Napi::Env env, Shared& roll) {
@@ -50,6 +52,12 @@ class RollForwardObject : public Napi::ObjectWrap<RollForwardObject> {
   Napi::Value sync(const Napi::CallbackInfo& info) {
     return run_async<Nothing>(
         info.Env(), [roll = roll(info.Env())] { return roll->sync(); }, undefined);
+  }
+  Napi::Value bad_offsets(const Napi::CallbackInfo& info) {
+    const std::vector<uint64_t>& offsets = roll(info.Env())->bad_offsets();
+    auto array = Napi::Array::New(info.Env(), offsets.size());
+    for (uint32_t i = 0; i < offsets.size(); ++i) array.Set(i, big(info.Env(), offsets[i]));
+    return array;
   }
   Napi::Value close(const Napi::CallbackInfo& info) {
     return run_async<Nothing>(

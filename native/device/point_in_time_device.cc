@@ -57,7 +57,9 @@ Result<std::unique_ptr<PointInTimeDevice>> PointInTimeDevice::open(const PointSo
   device->block_size_ = source.block_size;
   device->volume_ = source.volume;
   device->lsn_ = lsn;
-  if (Outcome opened = device->open_base(source.base_path); !opened.ok()) return opened.error();
+  auto base = BaseReader::open(source.base_path, source.size);
+  if (!base.ok()) return base.error();
+  device->base_ = std::move(*base);
   const auto pages_kept_max = std::max(1u, kIndexPagesKeptMax / std::max(1u, static_cast<uint32_t>(*count)));
   for (const PointSource::Tile& tile : std::span(source.tiles).first(*count)) {
     auto index = SegmentIndex::open({tile.segment, tile.run_path, pages_kept_max}, source.volume, lsn);
@@ -65,16 +67,6 @@ Result<std::unique_ptr<PointInTimeDevice>> PointInTimeDevice::open(const PointSo
     device->segments_.push_back(std::move(*index));
   }
   return device;
-}
-
-Outcome PointInTimeDevice::open_base(const std::string& path) {
-  base_.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!base_ && errno == ENOENT) return Error{"BASE_MISSING", path + " does not exist", ENOENT};
-  if (!base_) return open_error(path, errno);
-  struct stat status {};
-  if (::fstat(base_.get(), &status) != 0) return system_error("IO_ERROR", "stat " + path, errno);
-  base_bytes_ = static_cast<uint64_t>(status.st_size);
-  return Nothing{};
 }
 
 Errno PointInTimeDevice::resolve(uint64_t start, uint64_t length, Resolved* resolved) const {
@@ -120,7 +112,7 @@ Errno PointInTimeDevice::read(uint64_t offset, uint64_t length, std::byte* into)
   for (const Stretch& stretch : resolved.base) {
     const uint64_t from = std::max(offset, stretch.start * kSectorBytes);
     const uint64_t bytes = std::min(end, (stretch.start + stretch.length) * kSectorBytes) - from;
-    if (const Errno error = read_base(from, bytes, into + (from - offset))) return error;
+    if (const Errno error = base_->read(from, bytes, into + (from - offset))) return error;
   }
   return 0;
 }
@@ -163,34 +155,19 @@ Errno PointInTimeDevice::read_entry(const RunEntry& entry, uint64_t from, uint64
   return 0;
 }
 
-Errno PointInTimeDevice::read_base(uint64_t offset, uint64_t length, std::byte* into) const {
-  while (length > 0) {
-    const ssize_t n = ::pread(base_.get(), into, length, static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return EIO;
-    if (n == 0) {
-      std::memset(into, 0, length);
-      return 0;
-    }
-    into += n;
-    offset += static_cast<uint64_t>(n);
-    length -= static_cast<uint64_t>(n);
-  }
-  return 0;
-}
-
 Errno PointInTimeDevice::allocation_of_base(const Stretch& stretch,
                                             std::vector<std::pair<Stretch, bool>>* parts) const {
   const uint64_t end = (stretch.start + stretch.length) * kSectorBytes;
   for (uint64_t at = stretch.start * kSectorBytes; at < end;) {
-    const off_t data = at < base_bytes_ ? ::lseek(base_.get(), static_cast<off_t>(at), SEEK_DATA) : -1;
-    if (data < 0 && at < base_bytes_ && errno != ENXIO) return EIO;
+    const off_t data =
+        at < base_->file_bytes() ? ::lseek(base_->fd(), static_cast<off_t>(at), SEEK_DATA) : -1;
+    if (data < 0 && at < base_->file_bytes() && errno != ENXIO) return EIO;
     // A sector with any data in it is data.
     const uint64_t data_at =
         data < 0 ? end : std::min(end, static_cast<uint64_t>(data) / kSectorBytes * kSectorBytes);
     if (data_at > at) parts->push_back({{at / kSectorBytes, (data_at - at) / kSectorBytes}, true});
     if (data_at == end) return 0;
-    const off_t hole = ::lseek(base_.get(), data, SEEK_HOLE);
+    const off_t hole = ::lseek(base_->fd(), data, SEEK_HOLE);
     if (hole < 0) return EIO;
     const uint64_t until =
         std::min(end, (static_cast<uint64_t>(hole) + kSectorBytes - 1) / kSectorBytes * kSectorBytes);

@@ -11,11 +11,11 @@
 #include <string>
 #include <vector>
 
+#include "device/base_reader.h"
 #include "device/block_device.h"
 #include "journal/frame_cache.h"
 #include "journal/segment.h"
 #include "journal/segment_index.h"
-#include "os/fd.h"
 
 namespace afterimage {
 
@@ -43,8 +43,8 @@ class PointInTimeDevice final : public BlockDevice {
  public:
   /// Errors: POINT_UNKNOWN, POINT_TOO_LONG, SEGMENT_CORRUPT, SEGMENT_VERSION, BASE_MISSING, FILE_LIMIT,
   /// IO_ERROR. A corrupt, stale or missing run is not an error, nor is one of which a page is damaged or
-  /// cannot be read, now or later: its segment is scanned instead. Reads that meet a damaged chunk or frame
-  /// answer EBADMSG (front ends: EIO), never wrong bytes.
+  /// cannot be read, now or later: its segment is scanned instead. Reads that meet a damaged chunk, frame or
+  /// block of the base answer EBADMSG (front ends: EIO), never wrong bytes.
   static Result<std::unique_ptr<PointInTimeDevice>> open(const PointSource& source);
 
   uint64_t size() const override { return size_; }
@@ -68,6 +68,9 @@ class PointInTimeDevice final : public BlockDevice {
   /// joined.
   Errno journaled(uint64_t offset, uint64_t length, std::vector<Journaled>* stretches) const;
 
+  /// Offsets of blocks of the base that reads have found damaged.
+  std::vector<uint64_t> bad_base_offsets() const { return base_->bad_offsets(); }
+
  private:
   struct Stretch {  // of sectors
     uint64_t start;
@@ -80,19 +83,16 @@ class PointInTimeDevice final : public BlockDevice {
   };
 
   PointInTimeDevice() = default;
-  Outcome open_base(const std::string& path);
   Errno resolve(uint64_t start, uint64_t length, Resolved* resolved) const;
   /// Bytes [from, from + length) of an entry's sectors.
   Errno read_entry(const RunEntry& entry, uint64_t from, uint64_t length, std::byte* into);
-  Errno read_base(uint64_t offset, uint64_t length, std::byte* into) const;
   Errno allocation_of_base(const Stretch& stretch, std::vector<std::pair<Stretch, bool>>* parts) const;
 
   uint64_t size_ = 0;
   uint32_t block_size_ = kSectorBytes;
   uint16_t volume_ = 0;
   uint64_t lsn_ = 0;
-  Fd base_;
-  uint64_t base_bytes_ = 0;
+  std::unique_ptr<BaseReader> base_;
   std::vector<std::unique_ptr<SegmentIndex>> segments_;  // oldest first
   FrameCache cache_;
 };

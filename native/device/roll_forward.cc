@@ -1,33 +1,13 @@
 #include "device/roll_forward.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <utility>
 
 #include "journal/segment_appender.h"
-#include "os/fd.h"
 
 namespace afterimage {
 namespace {
-
-/// Makes the base at least `size` bytes long; returns how long it is. What it gains reads as zeroes, as what
-/// lies beyond its end does.
-Result<uint64_t> grow(const std::string& path, uint64_t size) {
-  const Fd file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
-  if (!file && errno == ENOENT) return Error{"BASE_MISSING", path + " does not exist", ENOENT};
-  if (!file) return journal_error("open " + path, errno);
-  struct stat status {};
-  if (::fstat(file.get(), &status) != 0) return journal_error("stat " + path, errno);
-  const auto bytes = static_cast<uint64_t>(status.st_size);
-  const uint64_t wanted = std::max((bytes + kSectorBytes - 1) / kSectorBytes * kSectorBytes, size);
-  if (wanted > bytes && ::ftruncate(file.get(), static_cast<off_t>(wanted)) != 0)
-    return journal_error("grow " + path, errno);
-  return wanted;
-}
 
 /// The segments fail their checksums, or their disk does.
 Error read_error(const std::string& path, Errno error) {
@@ -40,14 +20,14 @@ Error read_error(const std::string& path, Errno error) {
 Result<std::unique_ptr<RollForward>> RollForward::open(PointSource source) {
   std::unique_ptr<RollForward> roll(new RollForward);
   roll->base_path_ = source.base_path;
-  const auto bytes = grow(source.base_path, source.size);
+  const auto bytes = BaseWriter::grow(source.base_path, source.size);
   if (!bytes.ok()) return bytes.error();
   // Where the volume has shrunk its base has not: what was cut off became zero, should it grow again.
   source.size = *bytes;
   auto point = PointInTimeDevice::open(source);
   if (!point.ok()) return point.error();
   roll->source_ = std::move(*point);
-  auto base = FileDevice::open(source.base_path, {.cache = FileDevice::Cache::kBuffered});
+  auto base = BaseWriter::open(source.base_path);
   if (!base.ok()) return base.error();
   roll->base_ = std::move(*base);
   roll->piece_ = std::make_unique_for_overwrite<std::byte[]>(kRollPieceBytes);
@@ -63,6 +43,10 @@ Result<RollForward::Progress> RollForward::advance(uint64_t bytes_max) {
         return progress;
       }
       if (windows++ == kRollWindowsMax) return progress;
+      if (unsettled_ >= kRollUnsettledMax) {
+        if (Outcome synced = sync(); !synced.ok()) return synced.error();
+        return progress;
+      }
       if (Outcome looked = look_ahead(); !looked.ok()) return looked.error();
       continue;
     }
@@ -84,7 +68,34 @@ Outcome RollForward::look_ahead() {
   next_ = 0;
   if (const Errno error = source_->journaled(looked_at_, length, &stretches_))
     return read_error(base_path_, error);
+  if (Outcome prepared = prepare(); !prepared.ok()) return prepared;
   looked_at_ += length;
+  return Nothing{};
+}
+
+/// Takes away the checksums of all blocks that the window writes into, together.
+Outcome RollForward::prepare() {
+  // Zeroes and data that meet: together they may set all of a block.
+  std::vector<BaseWriter::Range> ranges;
+  for (const auto& [offset, length, is_zero] : stretches_) {
+    if (!ranges.empty() && ranges.back().offset + ranges.back().length == offset)
+      ranges.back().length += length;
+    else
+      ranges.push_back({offset, length});
+  }
+  const auto failed = [this](Errno error) {
+    stretches_.clear();
+    return journal_error("write " + base_path_, error);
+  };
+  bad_offsets_.clear();
+  if (const Errno error = base_->check(ranges, &bad_offsets_)) return failed(error);
+  if (!bad_offsets_.empty()) {
+    stretches_.clear();
+    return Error{"BASE_CORRUPT", base_path_ + ", at byte " + std::to_string(bad_offsets_.front()), 0};
+  }
+  if (const Errno error = base_->prepare(ranges)) return failed(error);
+  for (const auto& [offset, length] : ranges)
+    unsettled_ += (offset + length - 1) / kBaseBlockBytes - offset / kBaseBlockBytes + 1;
   return Nothing{};
 }
 
@@ -106,6 +117,7 @@ Outcome RollForward::apply(const PointInTimeDevice::Journaled& stretch) {
 
 Outcome RollForward::sync() {
   if (const Errno error = base_->flush()) return journal_error("sync " + base_path_, error);
+  unsettled_ = 0;
   return Nothing{};
 }
 

@@ -102,6 +102,10 @@ Outcome build_run(const SegmentInfo& segment, const std::string& run_path);
 /// are used. False for a corrupt, foreign or stale one, and where there is none. Errors: IO_ERROR.
 Result<bool> is_run_of(const SegmentInfo& segment, const std::string& run_path);
 
+/// Why a run must not be used for this segment, "" where it may: every page of it is read, and compared with
+/// the extents that the segment's own tables give. Errors: those of the segment, and IO_ERROR.
+Result<std::string> run_fault(const SegmentInfo& segment, const std::string& run_path);
+
 class Run {
  public:
   /// At most `pages_kept_max` (> 0) pages of 4 KiB stay in memory. Errors: RUN_CORRUPT, RUN_VERSION,
@@ -111,6 +115,9 @@ class Run {
 
   uint64_t first_lsn() const { return header_.first_lsn; }
   uint64_t last_lsn() const { return header_.last_lsn; }
+  const Uuid& group() const { return header_.group; }
+  const Uuid& member() const { return header_.member; }
+  std::span<const RunVolume> volumes() const { return volumes_; }
   /// By ordinal: RunEntry::segment is an index into it.
   std::span<const RunSegment> segments() const { return segments_; }
   /// As ExtentMap::lookup. A page that cannot be read or whose CRC does not match is RUN_CORRUPT; `entries`

@@ -64,6 +64,8 @@ Result<SegmentScan> scan_segment(const std::string& path, bool check_payload) {
   SegmentScan scan;
   scan.group = header.group;
   scan.member = header.member;
+  scan.first_link = header.link;
+  scan.file_bytes = cursor.file_bytes();
   scan.info.path = path;
   scan.info.generation = header.generation;
   scan.info.first_lsn = header.first_lsn;

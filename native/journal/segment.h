@@ -73,6 +73,8 @@ struct SegmentScan {
   SegmentInfo info;  // of the valid prefix
   Uuid group{};
   Uuid member{};
+  uint32_t first_link = 0;  // of the header: what the segment follows
+  uint64_t file_bytes = 0;
   std::vector<SegmentVolume>
       volumes;              // with their sizes after the valid prefix: what a next segment begins with
   std::string stop_reason;  // why the scan ended: "" at the end of the used bytes or at never-written space

@@ -6,6 +6,7 @@
  * Threads: better-sqlite3 is synchronous; every statement here runs on the main thread and takes well under 1 ms, a
  * transaction one fdatasync more.
  */
+import { BaseDamageTable } from './base_damage.js';
 import { CheckpointTable } from './checkpoints.js';
 import { DamageTable } from './damage.js';
 import { openDatabase, type CatalogDatabase } from './database.js';
@@ -14,6 +15,7 @@ import { EraTable } from './eras.js';
 import { GenerationTable } from './generations.js';
 import { HeldWindowTable } from './held_windows.js';
 import { MemberTable } from './members.js';
+import { ScrubTable } from './scrubs.js';
 import { SegmentTable } from './segments.js';
 import { VolumeTable } from './volumes.js';
 
@@ -27,6 +29,8 @@ export class Catalog {
   readonly damage: DamageTable;
   readonly doubts: DoubtTable;
   readonly windows: HeldWindowTable;
+  readonly baseDamage: BaseDamageTable;
+  readonly scrubs: ScrubTable;
 
   private constructor(private readonly database: CatalogDatabase) {
     this.members = new MemberTable(database);
@@ -38,6 +42,8 @@ export class Catalog {
     this.damage = new DamageTable(database);
     this.doubts = new DoubtTable(database);
     this.windows = new HeldWindowTable(database);
+    this.baseDamage = new BaseDamageTable(database);
+    this.scrubs = new ScrubTable(database);
   }
 
   /** Errors: STORE_VERSION, STORE_INVALID. */

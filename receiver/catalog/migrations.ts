@@ -162,4 +162,26 @@ export const MIGRATIONS: readonly string[] = [
 
   ALTER TABLE checkpoints ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0 CHECK (pinned IN (0, 1));
   `,
+  `
+  -- A block of a base image that is not what was written: instants from first_lsn to last_lsn need it, or, with NULL, up to
+  -- the end of the generation in which it was found; the next one was compared anew.
+  CREATE TABLE base_damage (
+    member TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    first_lsn INTEGER NOT NULL,
+    last_lsn INTEGER,
+    last_time_ns INTEGER,
+    found_generation INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    FOREIGN KEY (member, number) REFERENCES volumes (member, number)
+  ) STRICT;
+  CREATE INDEX base_damage_of_member ON base_damage (member);
+
+  CREATE TABLE scrubs (
+    member TEXT PRIMARY KEY REFERENCES members (uuid),
+    finished_ns INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    damaged INTEGER NOT NULL
+  ) STRICT;
+  `,
 ];

@@ -2,6 +2,7 @@
 import type { Log } from '../../service/log.js';
 import type { Catalog } from '../catalog/catalog.js';
 import { coveredTime } from '../coverage.js';
+import type { ErrorCode } from '../../proto/errors.js';
 import { unknownParts, type Hole } from './holes.js';
 import { higher } from '../../proto/watermarks.js';
 
@@ -33,17 +34,29 @@ export function recordDamage(
     );
     catalog.damage.add({ member: uuid, firstLsn, lastLsn, foundGeneration: newest.generation, reason });
   }
-  // What was unmarked at the agent because those records were here is not equal any more.
+  endDamaged(
+    catalog,
+    uuid,
+    { ...end, lastLsn: higher(end.lastLsn, found.at(-1)?.lastLsn ?? 0n) },
+    'SEGMENT_CORRUPT',
+  );
+  return true;
+}
+
+/** Ends the present generation, if it lasts, so that the next one is compared anew. Belongs into a transaction. */
+export function endDamaged(catalog: Catalog, uuid: string, end: JournalEnd, reason: ErrorCode): void {
+  const member = catalog.members.member(uuid);
+  const newest = catalog.generations.newest(uuid);
+  if (member === null || newest === null) return;
+  // What was unmarked at the agent because the receiver has it is not equal any more.
   catalog.doubts.raise(uuid);
   const lastLsn = [
     end.lastLsn,
     member.ackedLsn,
-    found.at(-1)?.lastLsn ?? 0n,
     // It may have no record yet.
     newest.firstLsn - 1n,
   ].reduce(higher);
   const coveredNs = coveredTime(member.coverage, newest.firstLsn, catalog.eras.eras(uuid));
   const endNs = higher(end.lastTimeNs, coveredNs);
-  catalog.generations.end(uuid, newest.generation, lastLsn, endNs, 'SEGMENT_CORRUPT');
-  return true;
+  catalog.generations.end(uuid, newest.generation, lastLsn, endNs, reason);
 }

@@ -3,11 +3,13 @@
  * is read in full, what is missing is recorded as at the start, and the present generation ends, so that the agent
  * compares. In the background: whoever met it gets its error at once.
  *
- * Not its job: reads of an export or a recovery that is open already; they answer EIO.
+ * Of points that are open it is told what they find damaged in their base. Not its job: what they find damaged in a
+ * segment; such a read answers EIO.
  */
 import type * as native from '../../native/index.js';
-import type { PointOptions, RollForward, SegmentInfo } from '../../native/index.js';
+import type { BlockDevice, PointOptions, RollForward, SegmentInfo } from '../../native/index.js';
 import { toAfterimageError } from '../../proto/errors.js';
+import { parseUuid } from '../../proto/uuid.js';
 import type { Log } from '../../service/log.js';
 import type { Catalog } from '../catalog/catalog.js';
 import type { Member } from '../members.js';
@@ -20,7 +22,9 @@ type Reading = Pick<typeof native, 'openPoint' | 'openRollForward' | 'timeAtLsn'
 export interface DamageWatchParts {
   catalog: Catalog;
   store: Store;
-  native: Reading & Pick<typeof native, 'scanSegment' | 'isRunOf'>;
+  native: Reading & Pick<typeof native, 'scanSegment' | 'isRunOf' | 'badBaseOffsets'>;
+  /** Told of damaged blocks of a base, each time that more of them are known. */
+  onBaseDamage: (file: string, offsets: readonly bigint[]) => void;
   /** An opened member, or null. */
   member: (uuid: string) => Member | null;
   log: Log;
@@ -31,16 +35,32 @@ export class DamageWatch {
   readonly native: Reading;
   /** Segments that are being looked at, by path: damage is met by everybody at once. */
   private readonly looking = new Map<string, Promise<void>>();
+  /** Open points: their base, and how many damaged blocks of it they have told. */
+  private readonly open = new Map<BlockDevice, { base: string; told: number }>();
 
   constructor(private readonly parts: DamageWatchParts) {
     const { openPoint, openRollForward, timeAtLsn, lsnAtTime, buildRun } = parts.native;
     this.native = {
       openRollForward: (options) => this.watchedRoll(openRollForward(options), options),
-      openPoint: (options) => this.watched(openPoint(options), () => this.lookAtTiles(options)),
+      openPoint: async (options) =>
+        this.followed(
+          await this.watched(openPoint(options), () => this.lookAtTiles(options)),
+          options.basePath,
+        ),
       timeAtLsn: (segment, lsn) => this.watched(timeAtLsn(segment, lsn), () => this.look(segment)),
       lsnAtTime: (segment, timeNs) => this.watched(lsnAtTime(segment, timeNs), () => this.look(segment)),
       buildRun: (segment, run) => this.watched(buildRun(segment, run), () => this.look(segment)),
     };
+  }
+
+  /** What open points have found in their bases since; to be called now and then. */
+  askOpenPoints(): void {
+    for (const point of this.open.keys()) this.ask(point);
+  }
+
+  /** A scrub has found the segment damaged. */
+  found(segment: SegmentInfo): void {
+    this.look(segment);
   }
 
   /** Waits for what is being looked at. */
@@ -58,14 +78,47 @@ export class DamageWatch {
   }
 
   /** It reads what the newest records of each sector left, anywhere in its segments. */
-  private async watchedRoll(opening: Promise<RollForward>, { tiles }: PointOptions): Promise<RollForward> {
+  private async watchedRoll(
+    opening: Promise<RollForward>,
+    { tiles, basePath }: PointOptions,
+  ): Promise<RollForward> {
     const look = (): void => tiles.forEach(({ segment }) => this.look(segment));
     const roll = await this.watched(opening, look);
     return {
-      advance: (bytesMax) => this.watched(roll.advance(bytesMax), look),
+      advance: async (bytesMax) => {
+        try {
+          return await this.watched(roll.advance(bytesMax), look);
+        } catch (thrown) {
+          if (toAfterimageError(thrown).code === 'BASE_CORRUPT') {
+            this.parts.onBaseDamage(basePath, roll.badOffsets());
+          }
+          throw thrown;
+        }
+      },
       sync: () => roll.sync(),
+      badOffsets: () => roll.badOffsets(),
       close: () => roll.close(),
     };
+  }
+
+  private followed(point: BlockDevice, base: string): BlockDevice {
+    this.open.set(point, { base, told: 0 });
+    const close = point.close.bind(point);
+    point.close = async () => {
+      this.ask(point);
+      this.open.delete(point);
+      await close();
+    };
+    return point;
+  }
+
+  private ask(point: BlockDevice): void {
+    const followed = this.open.get(point);
+    if (followed === undefined) return;
+    const offsets = this.parts.native.badBaseOffsets(point);
+    if (offsets.length === followed.told) return;
+    followed.told = offsets.length;
+    this.parts.onBaseDamage(followed.base, offsets);
   }
 
   /** A point reads the last segment, and those whose run does not help. */
@@ -106,7 +159,8 @@ export class DamageWatch {
     journal.persist();
     const row = catalog.segments.atOrBefore(owner.member, firstLsn);
     if (row?.firstLsn !== firstLsn) return;
-    const { info, reason } = await readSegment(path, native.scanSegment);
+    const identity = { group: parseUuid(owner.group), member: parseUuid(owner.member) };
+    const { info, reason } = await readSegment(path, identity, native.scanSegment);
     const lastLsn = info?.lastLsn ?? firstLsn - 1n;
     if (lastLsn >= row.lastLsn) return;
     log.error({ segment: path, run: runFile(path), reason }, 'a segment was damaged since it was written');

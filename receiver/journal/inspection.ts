@@ -29,54 +29,104 @@ export interface Inspection {
   /** Files without any valid frame, beyond every number that was used: an interrupted creation. */
   abandoned: string[];
   /**
-   * Likewise beyond, but the disk does not give them: they may hold the frames of the last second, which only the agent
-   * knows to be acknowledged.
+   * Likewise beyond, but the disk does not give them, or they are of another journal: they may hold the frames of the last
+   * second, which only the agent knows to be acknowledged.
    */
   unreadable: string[];
 }
 export interface InspectionOptions {
   directory: string;
+  /** Whose journal it is; a segment of another one in it is damage. */
+  identity: JournalIdentity;
   /** Of this member, ascending. */
   known: readonly SegmentRow[];
   /** A lower bound of what was acknowledged: no record up to there may be missing. */
   ackedLsn: bigint;
+  /** Segments up to there are in the bases: what a crash has left of them means nothing. */
+  droppedLsn: bigint;
   /** Every number up to there has been given away, in whichever generation. */
   usedLsn: bigint;
   scan: (file: string, checkPayload: boolean) => Promise<SegmentScan>;
   isRunOf: (segment: SegmentInfo, runFile: string) => Promise<boolean>;
 }
 
-interface Found {
+/** UUIDs of a journal's group and member, 16 bytes each. */
+export interface JournalIdentity {
+  group: Buffer;
+  member: Buffer;
+}
+
+/** What one segment gives. */
+export interface SegmentReading {
+  /** Up to its last valid frame; null: it has none, or is not of this journal. */
   info: SegmentInfo | null;
   /** Why the valid frames end before the file does, "" if they do not. */
   reason: string;
-  /** The disk, and not what it holds, is why. */
-  isUnreadable: boolean;
-  /** Whole and of this very segment. */
+  /** What it holds may be wanted: the disk does not give it, or it is somebody else's. Never to be removed. */
+  isKept: boolean;
+  /** What its first frame follows; null: it was not read. */
+  firstLink: number | null;
+}
+export interface FoundSegment extends SegmentReading {
+  /** By its name. */
+  firstLsn: bigint;
+  file: string;
+  /** Null: there is none. */
+  run: string | null;
+  /** The run is whole and of this very segment. */
   hasRun: boolean;
 }
 
 /** Errors: IO_ERROR, SEGMENT_VERSION (never taken for damage: a newer program wrote it). */
 export async function inspectJournal(options: InspectionOptions): Promise<Inspection> {
-  const { directory, known, ackedLsn, usedLsn } = options;
+  return inspectionOf(await findSegments(options), options);
+}
+
+/** Every segment of the directory, ascending. Errors: as inspectJournal. */
+export async function findSegments(
+  options: Omit<InspectionOptions, 'ackedLsn' | 'usedLsn'>,
+): Promise<FoundSegment[]> {
+  const { directory, known, droppedLsn } = options;
   const names = new Set((await named(readdir(directory), directory)).sort());
   const rows = new Map(known.map((row) => [row.firstLsn, row]));
-  const segments: SegmentInfo[] = [];
-  const runs = new Set<bigint>();
-  const reasons = new Map<bigint, string>();
-  const empty: { firstLsn: bigint; file: string; isUnreadable: boolean }[] = [];
+  const found: FoundSegment[] = [];
+  let before: SegmentInfo | null = null;
   for (const name of names) {
     const firstLsn = segmentFirstLsn(name);
-    if (firstLsn === null) continue;
+    if (firstLsn === null || firstLsn <= droppedLsn) continue;
     const file = path.join(directory, name);
     const run = names.has(path.basename(runFile(file))) ? runFile(file) : null;
-    const row = rows.get(firstLsn) ?? null;
-    const { info, reason, isUnreadable, hasRun } = await inspectSegment(file, run, row, options);
-    if (reason !== '') reasons.set(firstLsn, reason);
-    if (info === null) empty.push({ firstLsn, file, isUnreadable });
-    else segments.push(info);
-    if (hasRun) runs.add(firstLsn);
+    const reading: Omit<FoundSegment, 'firstLsn' | 'file' | 'run'> = continuing(
+      before,
+      await inspectSegment(file, run, rows.get(firstLsn) ?? null, options),
+    );
+    found.push({ firstLsn, file, run, ...reading });
+    before = reading.info ?? before;
   }
+  return found;
+}
+
+/** A segment that stands where the one before it ends must follow that one's last frame: else it is of another history. */
+function continuing<T extends SegmentReading>(before: SegmentInfo | null, reading: T): T {
+  const { info, firstLink } = reading;
+  if (before === null || info === null || firstLink === null) return reading;
+  const isNext = before.generation === info.generation && before.lastLsn + 1n === info.firstLsn;
+  if (!isNext || before.link === firstLink) return reading;
+  const reason = `FRAME_LINK: the segment does not follow the one before it, ${before.firstLsn}`;
+  return { ...reading, info: null, reason, isKept: true, hasRun: false };
+}
+
+/** What the segments found, and the catalog, say of the journal as a whole. */
+export function inspectionOf(
+  found: readonly FoundSegment[],
+  { known, ackedLsn, usedLsn }: Pick<InspectionOptions, 'known' | 'ackedLsn' | 'usedLsn'>,
+): Inspection {
+  const segments = found.flatMap(({ info }) => (info === null ? [] : [info]));
+  const runs = new Set(found.flatMap(({ firstLsn, hasRun }) => (hasRun ? [firstLsn] : [])));
+  const reasons = new Map(
+    found.flatMap(({ firstLsn, reason }) => (reason === '' ? [] : [[firstLsn, reason]])),
+  );
+  const empty = found.filter(({ info }) => info === null);
   const holes = holesBetween(required(segments, known, ackedLsn), segments, reasons);
   const last = segments.at(-1);
   const isIntact = last !== undefined && !last.sealed && !holes.some((hole) => hole.firstLsn > last.lastLsn);
@@ -90,8 +140,8 @@ export async function inspectJournal(options: InspectionOptions): Promise<Inspec
     runs,
     tail: isIntact ? last : null,
     holes,
-    abandoned: beyond.filter(({ isUnreadable }) => !isUnreadable).map(({ file }) => file),
-    unreadable: beyond.filter(({ isUnreadable }) => isUnreadable).map(({ file }) => file),
+    abandoned: beyond.filter(({ isKept }) => !isKept).map(({ file }) => file),
+    unreadable: beyond.filter(({ isKept }) => isKept).map(({ file }) => file),
   };
 }
 
@@ -99,31 +149,40 @@ async function inspectSegment(
   file: string,
   run: string | null,
   row: SegmentRow | null,
-  { scan, isRunOf }: InspectionOptions,
-): Promise<Found> {
+  { identity, scan, isRunOf }: Pick<InspectionOptions, 'identity' | 'scan' | 'isRunOf'>,
+): Promise<SegmentReading & Pick<FoundSegment, 'hasRun'>> {
   const isIts = async (info: SegmentInfo): Promise<boolean> => run !== null && (await isRunOf(info, run));
   // A sealed segment never changes again: its size says that it is whole, and a run that it was read in full. Damage
   // since then is met when it is read (damage_watch.ts).
   if (row?.sealed === true && BigInt((await named(stat(file), file)).size) === row.bytes) {
     const info = segmentInfo(row, file);
-    if (await isIts(info)) return { info, reason: '', isUnreadable: false, hasRun: true };
+    if (await isIts(info)) return { info, reason: '', isKept: false, firstLink: null, hasRun: true };
   }
-  const { info, reason, isUnreadable } = await readSegment(file, scan);
-  return { info, reason, isUnreadable, hasRun: info?.sealed === true && (await isIts(info)) };
+  const reading = await readSegment(file, identity, scan);
+  const { info } = reading;
+  return { ...reading, hasRun: info?.sealed === true && (await isIts(info)) };
 }
 
-/** A segment up to its last valid frame, read in full; null when there is none. Errors: as inspectJournal. */
+/** A segment up to its last valid frame, read in full. Errors: as inspectJournal. */
 export async function readSegment(
   file: string,
+  { group, member }: JournalIdentity,
   scan: InspectionOptions['scan'],
-): Promise<Omit<Found, 'hasRun'>> {
+): Promise<SegmentReading> {
   try {
-    const { info, stopReason } = await scan(file, true);
-    return { info: info.frames === 0 ? null : info, reason: stopReason, isUnreadable: false };
+    const { info, stopReason, firstLink, ...owner } = await scan(file, true);
+    if (!owner.group.equals(group) || !owner.member.equals(member)) {
+      return { info: null, reason: 'FRAME_FOREIGN: a segment of another member', isKept: true, firstLink };
+    }
+    if (info.firstLsn !== segmentFirstLsn(path.basename(file))) {
+      const reason = `FRAME_GAP: the segment of LSN ${info.firstLsn}, under another name`;
+      return { info: null, reason, isKept: true, firstLink };
+    }
+    return { info: info.frames === 0 ? null : info, reason: stopReason, isKept: false, firstLink };
   } catch (thrown) {
     if (!isDamage(thrown)) throw thrown;
     const { code, message } = toAfterimageError(thrown);
-    return { info: null, reason: message, isUnreadable: code !== 'SEGMENT_CORRUPT' };
+    return { info: null, reason: message, isKept: code !== 'SEGMENT_CORRUPT', firstLink: null };
   }
 }
 

@@ -8,9 +8,9 @@ import type { EraRow } from '../catalog/eras.js';
 import { NOT_COVERED, type Coverage, type MemberRow } from '../catalog/members.js';
 import { NUMBER_MAX } from '../session_limits.js';
 import type { SegmentRow } from '../catalog/segments.js';
-import { runFile } from '../store.js';
 import { readFrameTimes, type FrameTimes } from './frame_times.js';
 import { openJournal, type OpeningParts } from './opening.js';
+import { pointTiles } from './point_tiles.js';
 import type { RunBuilds } from './runs.js';
 import { segmentInfo, segmentRow } from './segment_row.js';
 
@@ -154,17 +154,7 @@ export class MemberJournal {
    * a full store can be read.
    */
   tiles(baseLsn: bigint, lsn: bigint): PointTile[] {
-    const { catalog, store } = this.parts;
-    const damage = catalog.damage.damage(this.member.uuid);
-    return this.segmentsBetween(baseLsn, lsn).map((row) => {
-      const file = store.segmentFile(this.member.group, this.member.uuid, row.firstLsn);
-      const before = row.firstLsn - 1n;
-      return {
-        segment: segmentInfo(row, file),
-        run: row.hasRun ? runFile(file) : null,
-        isAfterHole: damage.some(({ firstLsn, lastLsn }) => firstLsn <= before && before <= lastLsn),
-      };
-    });
+    return pointTiles(this.parts, this.member, this.segmentsBetween(baseLsn, lsn));
   }
 
   /** The time of the record with this LSN; null when there is none. Errors: SEGMENT_CORRUPT, IO_ERROR. */

@@ -14,7 +14,7 @@ import type { MemberRow } from '../catalog/members.js';
 import type { Store } from '../store.js';
 import { recordDamage } from './damage_record.js';
 import { removeDropped } from './dropped_files.js';
-import { inspectJournal, type Inspection } from './inspection.js';
+import { inspectJournal, type Inspection, type InspectionOptions } from './inspection.js';
 import { segmentEras } from './segment_eras.js';
 import { segmentRow } from './segment_row.js';
 
@@ -52,9 +52,7 @@ async function inspectAndOpen(parts: OpeningParts, member: MemberRow): Promise<O
   await removeDropped(directory, catalog.windows.held(member.uuid).droppedLsn);
   const inspection = await inspectJournal({
     directory,
-    known: catalog.segments.segments(member.uuid),
-    ackedLsn: ackedRecord(member, catalog.generations.generations(member.uuid)),
-    usedLsn: usedNumber(member, catalog),
+    ...expectation(catalog, member),
     scan: parts.native.scanSegment,
     isRunOf: parts.native.isRunOf,
   });
@@ -63,6 +61,20 @@ async function inspectAndOpen(parts: OpeningParts, member: MemberRow): Promise<O
   const last = inspection.segments.at(-1) ?? null;
   await noteEras(parts, member, inspection.segments);
   return { ...(await openWriter(parts, member, directory, inspection)), last };
+}
+
+/** What the catalog says must be in a member's journal. */
+export function expectation(
+  catalog: Catalog,
+  member: MemberRow,
+): Pick<InspectionOptions, 'identity' | 'known' | 'ackedLsn' | 'droppedLsn' | 'usedLsn'> {
+  return {
+    identity: { group: parseUuid(member.group), member: parseUuid(member.uuid) },
+    known: catalog.segments.segments(member.uuid),
+    ackedLsn: ackedRecord(member, catalog.generations.generations(member.uuid)),
+    droppedLsn: catalog.windows.held(member.uuid).droppedLsn,
+    usedLsn: usedNumber(member, catalog),
+  };
 }
 
 /**
@@ -88,7 +100,7 @@ function usedNumber(member: MemberRow, catalog: Catalog): bigint {
 }
 
 /** The next segments are written where these stand. */
-async function clearTheWay({ abandoned, unreadable }: Inspection, log: Log): Promise<void> {
+export async function clearTheWay({ abandoned, unreadable }: Inspection, log: Log): Promise<void> {
   for (const file of abandoned) {
     log.warn({ file }, 'a segment whose creation was interrupted is removed');
     await named(unlink(file), file);
@@ -96,15 +108,15 @@ async function clearTheWay({ abandoned, unreadable }: Inspection, log: Log): Pro
   for (const file of unreadable) {
     log.error(
       { file },
-      'a segment that the disk does not give is put aside, with .unreadable at the end of its name',
+      'a segment that the disk does not give, or of another journal, is put aside: .unreadable at the end of its name',
     );
     await named(rename(file, `${file}.unreadable`), file);
   }
 }
 
-/** Makes the catalog say what the directory holds. */
-function reconcile(
-  { catalog, log }: OpeningParts,
+/** Makes the catalog say what the directory holds. Errors: STORE_INVALID when it is older than that. */
+export function reconcile(
+  { catalog, log }: Pick<OpeningParts, 'catalog' | 'log'>,
   member: MemberRow,
   newest: GenerationRow | null,
   { segments, runs, holes }: Inspection,
@@ -131,8 +143,8 @@ function reconcile(
 }
 
 /** Frames that were durable when the receiver was killed may have begun eras that the catalog never heard of. */
-async function noteEras(
-  { catalog }: OpeningParts,
+export async function noteEras(
+  { catalog }: Pick<OpeningParts, 'catalog'>,
   member: MemberRow,
   segments: readonly SegmentInfo[],
 ): Promise<void> {

@@ -6,7 +6,7 @@ import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import type { BlockDevice } from '../../native/index.js';
 import type { RecoverProgress, RecoverRequest } from '../../proto/control.js';
-import { AfterimageError } from '../../proto/errors.js';
+import { AfterimageError, toAfterimageError } from '../../proto/errors.js';
 import type { Log } from '../../service/log.js';
 import type { Points, ResolvedPoint, VolumePoint } from '../points.js';
 import { named } from '../../service/system_errors.js';
@@ -26,6 +26,7 @@ export interface RecoveryParts {
   points: Pick<Points, 'resolve' | 'volumes'>;
   native: CopyParts & {
     openFileDevice: TargetParts['openFileDevice'];
+    badBaseOffsets(point: BlockDevice): bigint[];
   };
   storeDirectory: string;
   runDirectory: string;
@@ -134,12 +135,25 @@ export class Recovery {
       try {
         yield* this.copy(job, point, source, target, signal);
         return target.progressFile;
+      } catch (thrown) {
+        throw this.damageOf(source, job, thrown);
       } finally {
         await target.device.close().finally(end);
       }
     } finally {
       await source.close();
     }
+  }
+
+  /** A point that could not be read, with what was damaged: its journal, or its base. */
+  private damageOf(source: BlockDevice, { point }: Job, thrown: unknown): unknown {
+    const error = toAfterimageError(thrown);
+    if (error.code !== 'SEGMENT_CORRUPT') return thrown;
+    const [offset] = this.parts.native.badBaseOffsets(source);
+    if (offset === undefined) return thrown;
+    return new AfterimageError('BASE_CORRUPT', `${point.basePath}, at byte ${offset}: ${error.message}`, {
+      cause: thrown,
+    });
   }
 
   /** One that was interrupted still makes durable what it wrote, after whoever asked for it was told. */

@@ -71,7 +71,8 @@ export class BaseRoll {
   /**
    * All that follows `raise`, up to the oldest point. False when it was stopped; it can be called again.
    * `rateMax`: asked before each piece; bytes per second, null: no bound. Errors: SEGMENT_CORRUPT and IO_ERROR of the segments,
-   * JOURNAL_FULL, JOURNAL_IO, BACKING_BUSY.
+   * JOURNAL_FULL, JOURNAL_IO, BACKING_BUSY, and BASE_CORRUPT where only a part of a damaged block of a base would be written
+   * over: what the segments have of it stays there until they have all of it.
    */
   async finish(
     row: MemberRow,
@@ -151,6 +152,7 @@ export class BaseRoll {
       if (own !== undefined) {
         // Damage counts to the end of the generation in which it was found, however much of its journal is left.
         catalog.damage.deleteBefore(uuid, own.generation);
+        catalog.baseDamage.deleteBefore(uuid, lsn, own.generation);
         catalog.generations.deleteBefore(uuid, own.generation);
       }
       catalog.windows.put(uuid, { ...catalog.windows.held(uuid), droppedLsn: lsn });

@@ -2,7 +2,7 @@
  * Retention: shortens history from its oldest end, by age and by bytes, and when the disk runs short. Looks about once a
  * second; one member at a time, so many segments at a time, at a bounded rate. What it moves is moved off the event loop.
  */
-import { toAfterimageError } from '../../proto/errors.js';
+import { toAfterimageError, type ErrorCode } from '../../proto/errors.js';
 import type { Log } from '../../service/log.js';
 import type { Hold } from '../base_access.js';
 import { toCatalogError } from '../catalog/database.js';
@@ -30,6 +30,8 @@ export interface RetentionParts extends BaseRollParts {
 
 /** Of one member in one round: 1 GiB of the largest. */
 const SEGMENTS_MAX = 16;
+/** Likewise where fewer may not set all of a damaged block of a base. */
+const SEGMENTS_OVER_DAMAGE_MAX = 4096;
 /** Segments that would still fit when history begins to be shortened for want of room, and when it has been. */
 const ROOM_LOW_SEGMENTS = 2n;
 const ROOM_SEGMENTS = 4n;
@@ -43,7 +45,7 @@ const LOOK_NS = 1000n * NS_PER_MS;
 export class Retention {
   private readonly roll: BaseRoll;
   private plan: Plan = { last: new Map(), heldBy: new Map(), shortBytes: 0n };
-  private readonly faults = new Map<string, { untilNs: bigint; text: string }>();
+  private readonly faults = new Map<string, { untilNs: bigint; text: string; code: ErrorCode }>();
   /** LSNs of pinned checkpoints in the other members of their group, by member and checkpoint. */
   private readonly pins = new Map<string, Map<string, Hold>>();
   private isShort = false;
@@ -156,7 +158,7 @@ export class Retention {
     } catch (thrown) {
       const error = toCatalogError(thrown);
       const untilNs = time.nowNs() + BigInt(RETRY_MS) * NS_PER_MS;
-      this.faults.set(row.uuid, { untilNs, text: `${error.code}: ${error.message}` });
+      this.faults.set(row.uuid, { untilNs, text: `${error.code}: ${error.message}`, code: error.code });
       log.error({ err: error, group: group.name, host: row.host }, 'history could not be shortened');
       return false;
     }
@@ -165,7 +167,9 @@ export class Retention {
   private candidate(group: GroupRow, row: MemberRow): Candidate[] {
     const { catalog, members } = this.parts;
     if (members.get(row.uuid) === null) return [];
-    const rows = catalog.segments.oldest(row.uuid, SEGMENTS_MAX + 1);
+    const isOverDamage = this.faults.get(row.uuid)?.code === 'BASE_CORRUPT';
+    const count = isOverDamage ? SEGMENTS_OVER_DAMAGE_MAX : SEGMENTS_MAX;
+    const rows = catalog.segments.oldest(row.uuid, count + 1);
     // The last one of a member stays: a journal goes on from it.
     const segments = rows.slice(0, -1);
     if (segments.length === 0) return [];

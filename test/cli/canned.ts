@@ -15,6 +15,8 @@ import {
   type ReceiverStatus,
   type RecoverProgress,
   type RecoverRequest,
+  type ScrubProgress,
+  type ScrubRequest,
   type Timeline,
 } from '../../proto/control.js';
 import type { AfterimageError } from '../../proto/errors.js';
@@ -95,6 +97,7 @@ export const agentStatus: AgentStatus = {
   rssBytes: 90n << 20n,
 };
 export const receiverStatus: ReceiverStatus = {
+  scrubs: [],
   version: '0.1.0',
   store: '/var/lib/afterimage/store',
   storeBytesFree: 100n << 30n,
@@ -187,6 +190,7 @@ export interface CannedReceiver {
   /** Thrown instead of every answer. */
   failure?: AfterimageError;
   recover?: (request: RecoverRequest, context: CallContext) => AsyncGenerator<RecoverProgress>;
+  scrub?: () => AsyncGenerator<ScrubProgress>;
   /** Instead of the canned checkpoint. */
   checkpointCreate?: (request: CheckpointCreateRequest, context: CallContext) => Promise<CheckpointInfo>;
 }
@@ -220,6 +224,10 @@ export async function cannedReceiver(t: Test, runDir: string, canned: CannedRece
     exportOpen: answer('exportOpen', exported),
     exportList: answer('exportList', { exports: [exported] }),
     exportClose: answer('exportClose', {}),
+    scrub: serverStream(async function* (request: ScrubRequest) {
+      asked.push(['scrub', request]);
+      if (canned.scrub !== undefined) yield* canned.scrub();
+    }),
     recover: serverStream(async function* (request: RecoverRequest, context) {
       asked.push(['recover', request]);
       if (canned.failure !== undefined) throw canned.failure;
@@ -311,5 +319,6 @@ export const noDaemons: Daemons = {
   supervise: unexpected,
   runReceiver: unexpected,
   initReceiver: unexpected,
+  checkStore: unexpected,
   storeOf: unexpected,
 };

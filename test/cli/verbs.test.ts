@@ -59,7 +59,7 @@ const HELP: [argv: string[], mentions: string[]][] = [
     ['agent', 'configcheck'],
     ['--config', '--json', 'Examples'],
   ],
-  [['receiver'], ['init', 'run', 'configcheck']],
+  [['receiver'], ['init', 'run', 'configcheck', 'fsck', 'scrub']],
   [
     ['receiver', 'init'],
     ['--store', '--config', '--json', 'Examples'],
@@ -67,6 +67,14 @@ const HELP: [argv: string[], mentions: string[]][] = [
   [
     ['receiver', 'run'],
     ['--config', '--control', '--log-level', 'Examples'],
+  ],
+  [
+    ['receiver', 'scrub'],
+    ['[group]', '--rate', '--control', '--config', '--json', 'Examples'],
+  ],
+  [
+    ['receiver', 'fsck'],
+    ['[store]', '--config', '--repair', '--yes', '--rate', '--json', 'Examples'],
   ],
   [
     ['receiver', 'configcheck'],
@@ -97,6 +105,7 @@ t.test('a command line that cannot be meant ends with 2, on stderr', async (t) =
     [['export', 'db', '--at', 'latest', '--tcp', 'somewhere'], /Expected an address/],
     [['recover', 'a/b/c', '--at', 'latest', '--to', 'x'], /GROUP\/VOLUME/],
     [['agent', 'run', '--log-level', 'loud'], /Allowed choices/],
+    [['receiver', 'fsck', '--rate', 'fast'], /Expected a size/],
   ];
   for (const [argv, message] of lines) {
     const { status, stdout, stderr } = await invoke('/nowhere', argv);

@@ -5,6 +5,7 @@ import t from 'tap';
 import { buildCommand } from '../../cli/command.js';
 import { agentConfig } from '../../agent/config.js';
 import { receiverConfigSchema } from '../../receiver/config.js';
+import { FINDINGS } from '../../receiver/fsck/finding.js';
 import { parseConfig } from '../../service/config.js';
 import { noDaemons, Recorder } from '../cli/canned.js';
 
@@ -49,5 +50,13 @@ t.test('the sample configurations are valid, and show the defaults', (t) => {
     '[[group.volume]]\nname = "log"\nbacking = "/srv/log.img"\nattach = "socket"\n' +
     '[[group.volume]]\nname = "old"\nbacking = "/dev/vg/old"\nattach = "nbd"\n';
   t.same(parseConfig(agent, 'agent.toml', agentConfig), parseConfig(least, 'least', agentConfig));
+  t.end();
+});
+
+t.test('docs/CLI.md has every code of receiver fsck, with its severity', (t) => {
+  const text = readFileSync(PAGE, 'utf8');
+  for (const [code, { severity }] of Object.entries(FINDINGS)) {
+    t.ok(text.includes(`| \`${code}\` | ${severity} |`), code);
+  }
   t.end();
 });

@@ -102,6 +102,21 @@ export const MUTANTS: readonly Mutant[] = [
     scenario: null,
   },
   {
+    name: 'BASE_NOT_VERIFIED',
+    breaks: 'R5',
+    native: [
+      'a block of a base that is not what was written is never given out, and all others are',
+      'a point shows what records wrote over a damaged block of its base, and nothing of the block',
+    ],
+    scenario: null,
+  },
+  {
+    name: 'SUMS_NOT_TAKEN',
+    breaks: 'R6',
+    native: ['wherever writing ends, each block is right or has no checksum'],
+    scenario: null,
+  },
+  {
     name: 'GENERATION_DROPS_HISTORY',
     breaks: 'R6',
     native: ['a generation begins above everything before it or not at all, and takes nothing away'],

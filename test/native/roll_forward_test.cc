@@ -174,3 +174,117 @@ TEST_CASE("roll-forward: a base that somebody writes to is not touched") {
   REQUIRE_FALSE(rolled.ok());
   CHECK(std::string(rolled.error().code) == "BACKING_BUSY");
 }
+
+namespace {
+
+/// The block that `offset` lies in, of the file as it is.
+uint32_t sum_in_file(const std::string& path, uint64_t block) {
+  Bytes bytes(kBaseBlockBytes);
+  const int fd = ::open(path.c_str(), O_RDONLY);
+  REQUIRE(fd >= 0);
+  REQUIRE(::pread(fd, bytes.data(), bytes.size(), static_cast<off_t>(block * kBaseBlockBytes)) >= 0);
+  ::close(fd);
+  return sum_of(bytes.data());
+}
+
+/// Every entry is that of what is there, or none; how many are none.
+uint64_t check_sums(const std::string& path) {
+  const auto sums = BaseChecksums::open(path);
+  REQUIRE(sums.ok());
+  REQUIRE(*sums != nullptr);
+  std::vector<uint32_t> entries((std::filesystem::file_size(path) + kBaseBlockBytes - 1) / kBaseBlockBytes);
+  REQUIRE((*sums)->get(0, entries).ok());
+  uint64_t without = 0;
+  for (uint64_t block = 0; block < entries.size(); ++block) {
+    INFO("block " << block);
+    if (entries[block] == kSumNone)
+      ++without;
+    else
+      CHECK(entries[block] == sum_in_file(path, block));
+  }
+  return without;
+}
+
+void give_sums(const std::string& path) {
+  auto writer = BaseWriter::open(path);
+  REQUIRE(writer.ok());
+  REQUIRE((*writer)->complete() == 0);
+}
+
+void rot(const std::string& path, uint64_t offset) {
+  const int fd = ::open(path.c_str(), O_RDWR);
+  std::byte byte{};
+  REQUIRE(::pread(fd, &byte, 1, static_cast<off_t>(offset)) >= 0);
+  byte ^= std::byte{1};
+  REQUIRE(::pwrite(fd, &byte, 1, static_cast<off_t>(offset)) == 1);
+  ::close(fd);
+}
+
+}  // namespace
+
+TEST_CASE("roll-forward: the checksums of a base follow it, also where it grows, and wherever it ends") {
+  const Scene scene(74);
+  give_sums(scene.base);
+  REQUIRE(check_sums(scene.base) == 0);
+  const uint64_t end = scene.ends().at(2);
+  for (uint64_t bytes = 1; bytes < 6u << 20; bytes += 900u << 10) {
+    auto rolled = RollForward::open(scene.source(0, end));
+    REQUIRE(rolled.ok());
+    REQUIRE((*rolled)->advance(bytes).ok());
+    CHECK(check_sums(scene.base) > 0);
+    scene.check_points(0, end);
+  }
+  roll(scene.source(0, end));
+  CHECK(check_sums(scene.base) == 0);
+  scene.check_points(end, end);
+}
+
+TEST_CASE("roll-forward: a base without checksums gets those of what it writes") {
+  const Scene scene(75);
+  const uint64_t end = scene.ends().at(1);
+  roll(scene.source(0, end));
+  check_sums(scene.base);
+  scene.check_points(end, end);
+}
+
+TEST_CASE("roll-forward: a damaged block of a base is written over as a whole, or not at all") {
+  const Scene scene(76);
+  const uint64_t end = scene.ends().at(0);
+  const PointSource source = scene.source(0, end);
+  give_sums(scene.base);
+  // What the segments set, by block.
+  const auto point = PointInTimeDevice::open(source);
+  REQUIRE(point.ok());
+  uint64_t whole = 0;
+  uint64_t part = 0;
+  for (uint64_t begin = 0; begin + kBaseBlockBytes <= std::filesystem::file_size(scene.base);
+       begin += kBaseBlockBytes) {
+    std::vector<PointInTimeDevice::Journaled> stretches;
+    REQUIRE((*point)->journaled(begin, kBaseBlockBytes, &stretches) == 0);
+    uint64_t bytes = 0;
+    for (const auto& stretch : stretches) bytes += stretch.length;
+    if (bytes == kBaseBlockBytes) whole = begin;
+    if (bytes > 0 && bytes < kBaseBlockBytes) part = begin;
+  }
+  REQUIRE(whole + part > 0);
+  SUBCASE("as a whole") {
+    REQUIRE(whole > 0);
+    rot(scene.base, whole);
+    roll(source);
+    CHECK(check_sums(scene.base) == 0);
+    scene.check_points(end, end);
+  }
+  SUBCASE("not at all") {
+    REQUIRE(part > 0);
+    rot(scene.base, part);
+    const uint32_t before = sum_in_file(scene.base, part / kBaseBlockBytes);
+    auto rolled = RollForward::open(source);
+    REQUIRE(rolled.ok());
+    auto progress = (*rolled)->advance(~0ull);
+    for (; progress.ok() && !progress->is_done;) progress = (*rolled)->advance(~0ull);
+    REQUIRE(!progress.ok());
+    CHECK(progress.error().code == std::string("BASE_CORRUPT"));
+    CHECK((*rolled)->bad_offsets() == std::vector<uint64_t>{part});
+    CHECK(sum_in_file(scene.base, part / kBaseBlockBytes) == before);
+  }
+}

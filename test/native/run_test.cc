@@ -173,6 +173,50 @@ TEST_CASE("counts and offsets that lie are refused though their checksum is righ
   CHECK(segment.with(offsetof(RunHeader, first_lsn), uint64_t{2}) == "RUN_CORRUPT");
 }
 
+TEST_CASE("a run that is whole and names other records than its segment holds is told apart") {
+  const IndexedSegment segment;
+  const auto fault_of = [&](const Bytes& altered) {
+    const std::string path = segment.directory.path("altered.run");
+    write_file(path, altered);
+    const auto fault = run_fault(segment.info, path);
+    return fault.ok() ? *fault : std::string(fault.error().code);
+  };
+  const auto sealed_again = [&](Bytes altered) {  // every checksum right
+    const size_t fence =
+        sizeof(RunHeader) + sizeof(RunSegment) + segment.header.volume_count * sizeof(RunVolume);
+    for (uint64_t page = 0; page < segment.header.page_count; ++page) {
+      const uint32_t crc =
+          crc32c(altered.data() + segment.header.pages_offset + page * kRunPageBytes, kRunPageBytes);
+      std::memcpy(altered.data() + fence + page * sizeof(RunFence) + offsetof(RunFence, crc32c), &crc,
+                  sizeof crc);
+    }
+    const size_t tables = fence + segment.header.page_count * sizeof(RunFence) - sizeof(RunHeader);
+    const uint32_t tables_crc = crc32c(altered.data() + sizeof(RunHeader), tables);
+    std::memcpy(altered.data() + offsetof(RunHeader, tables_crc32c), &tables_crc, sizeof tables_crc);
+    const uint32_t crc = crc32c(altered.data(), offsetof(RunHeader, header_crc32c));
+    std::memcpy(altered.data() + offsetof(RunHeader, header_crc32c), &crc, sizeof crc);
+    return altered;
+  };
+  CHECK(fault_of(segment.bytes).empty());
+  CHECK(fault_of(sealed_again(segment.bytes)).empty());
+  Bytes other = segment.bytes;
+  other[offsetof(RunHeader, member)] ^= std::byte{1};
+  CHECK(fault_of(sealed_again(other)).find("another member") != std::string::npos);
+  other = segment.bytes;
+  other[sizeof(RunHeader) + offsetof(RunSegment, link)] ^= std::byte{1};
+  CHECK(fault_of(sealed_again(other)).find("another segment") != std::string::npos);
+  other = segment.bytes;
+  other[sizeof(RunHeader) + sizeof(RunSegment) + offsetof(RunVolume, uuid)] ^= std::byte{1};
+  CHECK(fault_of(sealed_again(other)).find("other volumes") != std::string::npos);
+  other = segment.bytes;
+  other[segment.header.pages_offset + 8 + 1] ^= std::byte{1 << 3};  // the record of the first extent
+  CHECK(fault_of(sealed_again(other)).find("other records") != std::string::npos);
+  other = segment.bytes;
+  other.back() ^= std::byte{1};
+  CHECK(fault_of(other).find("page") != std::string::npos);
+  CHECK(std::string(run_fault(segment.info, segment.directory.path("none.run")).error().code) == "IO_ERROR");
+}
+
 TEST_CASE("no run is left behind when its segment cannot be read") {
   const IndexedSegment segment;
   Bytes altered = read_file(segment.info.path);

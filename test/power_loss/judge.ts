@@ -143,14 +143,23 @@ export class Judge {
     await this.judgeIngest(receiver, member, verdict);
   }
 
-  /** What the catalog says that a base holds, it holds: the initial sync writes each place once. */
+  /** What the catalog says that a base holds, it holds: the initial sync writes each place once. No checksum is wrong. */
   private async judgeBases(
     { catalog, store }: OpenedReceiver,
     { uuid, group }: MemberRow,
     newest: bigint,
     violations: Violations,
   ): Promise<void> {
-    for (const { number, name, uuid: volume, baseState, syncOffset } of catalog.volumes.volumes(uuid)) {
+    for (const { number, name, uuid: volume, baseState, syncOffset, size } of catalog.volumes.volumes(uuid)) {
+      if (baseState !== 'BASE_EMPTY') {
+        const { badOffsets } = await native.scrubBase(store.baseFile(group, uuid, volume), size, 0n, size);
+        if (badOffsets.length > 0) {
+          violations.add(
+            'R3',
+            `blocks of the base of ${name} fail their checksums: ${badOffsets.slice(0, 5).join(', ')}`,
+          );
+        }
+      }
       if (baseState !== 'BASE_SYNCING' || syncOffset === 0n || newest !== this.truth.baseGeneration) continue;
       const content = await readFile(store.baseFile(group, uuid, volume));
       const isSame = this.truth

@@ -1,6 +1,7 @@
 import pino from 'pino';
 import * as native from '../../native/index.js';
 import { BaseAccess } from '../../receiver/base_access.js';
+import { BaseDamage } from '../../receiver/base_damage.js';
 import { Catalog } from '../../receiver/catalog/catalog.js';
 import { DamageWatch } from '../../receiver/journal/damage_watch.js';
 import { RunBuilds } from '../../receiver/journal/runs.js';
@@ -18,6 +19,7 @@ export class OpenedReceiver {
   readonly points: Points;
   private readonly runs: RunBuilds;
   private readonly watch: DamageWatch;
+  private readonly baseDamage: BaseDamage;
 
   constructor(
     readonly store: Store,
@@ -35,7 +37,9 @@ export class OpenedReceiver {
     this.catalog = Catalog.open(store.catalogFile);
     const { catalog } = this;
     const member = (uuid: string): Member | null => this.members.get(uuid);
-    this.watch = new DamageWatch({ catalog, store, native, member, log });
+    const onBaseDamage = (file: string, offsets: readonly bigint[]): void =>
+      this.baseDamage.found(file, offsets);
+    this.watch = new DamageWatch({ catalog, store, native, member, onBaseDamage, log });
     const watched = { ...native, ...this.watch.native };
     this.runs = new RunBuilds({ catalog, store, log, buildRun: watched.buildRun });
     const access = new BaseAccess();
@@ -44,6 +48,11 @@ export class OpenedReceiver {
     this.members = new Members(journals, () => performance.now());
     const nowNs = (): bigint => BigInt(Date.now()) * 1_000_000n;
     this.points = new Points({ catalog, store, native: watched, journals: this.members, access, nowNs });
+    this.baseDamage = new BaseDamage({
+      ...{ catalog, store, access, log },
+      points: new Points({ catalog, store, native, journals: this.members, access, nowNs }),
+      journal: (uuid) => member(uuid)?.damaged ?? null,
+    });
   }
 
   open(): Promise<void> {
@@ -53,6 +62,7 @@ export class OpenedReceiver {
   async close(): Promise<void> {
     await this.runs.close();
     await this.watch.idle();
+    await this.baseDamage.idle();
     await this.members.close();
     this.catalog.close();
   }

@@ -34,14 +34,20 @@ export class RunningReceiver {
 
   /** A new store in a directory that goes with the test, and a receiver on it. */
   static async start(test: Test): Promise<RunningReceiver> {
+    const receiver = await RunningReceiver.prepare(test);
+    await Store.init(receiver.store, randomUUID());
+    await receiver.run();
+    return receiver;
+  }
+
+  /** One that does not run yet, in a directory that goes with the test; `store` is to be made in it. */
+  static async prepare(test: Test): Promise<RunningReceiver> {
     const directory = await mkdtemp(path.join(tmpdir(), 'afterimage-receiver-'));
     const receiver = new RunningReceiver(directory, path.join(directory, 'store'));
     test.teardown(async () => {
       await receiver.stop();
       await rm(directory, { recursive: true, force: true });
     });
-    await Store.init(receiver.store, randomUUID());
-    await receiver.run();
     return receiver;
   }
 
@@ -83,7 +89,7 @@ export class RunningReceiver {
     return this.call('status', {});
   }
 
-  call<Name extends Exclude<keyof typeof receiverControlService, 'recover'>>(
+  call<Name extends Exclude<keyof typeof receiverControlService, 'recover' | 'scrub'>>(
     name: Name,
     request: Parameters<(typeof receiverControlService)[Name]['requestSerialize']>[0],
     signal = new AbortController().signal,
@@ -94,9 +100,7 @@ export class RunningReceiver {
   }
 
   /** Recovers; returns the messages. */
-  async recover(request: Partial<RecoverRequest>): Promise<RecoverProgress[]> {
-    if (this.client === null) throw new Error('the receiver does not run');
-    const messages: RecoverProgress[] = [];
+  recover(request: Partial<RecoverRequest>): Promise<RecoverProgress[]> {
     const whole = {
       group: 'db',
       volume: 'data',
@@ -105,12 +109,22 @@ export class RunningReceiver {
       overwrite: false,
       force: false,
     };
-    const stream = this.client.callStream(
-      receiverControlService.recover,
-      { ...whole, ...request },
-      { timeoutMs: TIMEOUT_MS },
-    );
-    for await (const message of stream) messages.push(message);
-    return messages;
+    return this.stream('recover', { ...whole, ...request });
+  }
+
+  /** The messages of a call that answers with several. */
+  async stream<Name extends 'recover' | 'scrub'>(
+    name: Name,
+    request: Parameters<(typeof receiverControlService)[Name]['requestSerialize']>[0],
+    signal?: AbortSignal,
+  ): Promise<ReturnType<(typeof receiverControlService)[Name]['responseDeserialize']>[]> {
+    if (this.client === null) throw new Error('the receiver does not run');
+    const messages: unknown[] = [];
+    const options = { timeoutMs: TIMEOUT_MS, ...(signal === undefined ? {} : { signal }) };
+    const method = receiverControlService[name];
+    for await (const message of this.client.callStream(method as never, request as never, options)) {
+      messages.push(message);
+    }
+    return messages as never;
   }
 }

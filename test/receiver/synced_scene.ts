@@ -162,15 +162,24 @@ export function exportOf(point: string) {
 }
 /** Offset of the frame that begins with `lsn`, found by docs/FORMAT.md. */
 export function offsetOf(bytes: Buffer, lsn: bigint): number {
-  let at = 4096;
-  while (bytes.toString('latin1', at, at + 8) === 'AFTFRAME') {
-    const first = bytes.readBigUInt64LE(at + 64);
-    const last = bytes.readBigUInt64LE(at + 72);
-    if (first <= lsn && lsn <= last) {
-      if (first !== lsn) throw new Error(`LSN ${lsn} lies within a frame`);
-      return at;
-    }
-    at += bytes.readUInt32LE(at + 120);
+  for (const { at, first, last } of framesOf(bytes)) {
+    if (first > lsn || lsn > last) continue;
+    if (first !== lsn) throw new Error(`LSN ${lsn} lies within a frame`);
+    return at;
   }
   throw new Error(`no frame holds LSN ${lsn}`);
+}
+/** Where a segment's last frame ends. */
+export function endOf(bytes: Buffer): number {
+  const last = framesOf(bytes).at(-1);
+  return last === undefined ? 4096 : last.at + bytes.readUInt32LE(last.at + 120);
+}
+function framesOf(bytes: Buffer): { at: number; first: bigint; last: bigint }[] {
+  const frames: { at: number; first: bigint; last: bigint }[] = [];
+  let at = 4096;
+  while (bytes.toString('latin1', at, at + 8) === 'AFTFRAME') {
+    frames.push({ at, first: bytes.readBigUInt64LE(at + 64), last: bytes.readBigUInt64LE(at + 72) });
+    at += bytes.readUInt32LE(at + 120);
+  }
+  return frames;
 }

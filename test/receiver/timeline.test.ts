@@ -40,9 +40,15 @@ const second: Partial<GenerationHistory> = {
 };
 
 function told(history: Partial<MemberHistory>): string[] {
-  return spansOf({ generations: [], damage: [], coveredTimeNs: 0n, held: WHOLE, ...history }).map(
-    ({ grade, firstLsn, lastLsn, beginNs, endNs, reason }) =>
-      `${grade} ${firstLsn}-${lastLsn} @${beginNs}-${endNs ?? ''} ${reason}`.trim(),
+  return spansOf({
+    generations: [],
+    damage: [],
+    baseDamage: [],
+    coveredTimeNs: 0n,
+    held: WHOLE,
+    ...history,
+  }).map(({ grade, firstLsn, lastLsn, beginNs, endNs, reason }) =>
+    `${grade} ${firstLsn}-${lastLsn} @${beginNs}-${endNs ?? ''} ${reason}`.trim(),
   );
 }
 
@@ -139,6 +145,37 @@ t.test('the last records before a crash are lost: what is left stays ordered', (
     'ordered 11-100 @1100-1990',
     'damaged 101-110 @1990-2050 torn',
     'gap 0-0 @2050- SEGMENT_CORRUPT',
+  ]);
+  t.end();
+});
+
+t.test('a damaged block of a base: until it is written over, or to the end of the generation', (t) => {
+  const generations = [generation(ended), generation(second)];
+  const row = { member: 'm', number: 0, firstLsn: 0n, foundGeneration: 2n, reason: 'BASE_CORRUPT' };
+  const intact = told({ generations });
+  t.same(told({ generations, baseDamage: [{ ...row, lastLsn: null, lastTimeNs: null }] }), [
+    'damaged 1-10 @1000-1100 BASE_CORRUPT',
+    'damaged 11-100 @1100-2000 BASE_CORRUPT',
+    'gap 0-0 @2000-3000 RING_FULL',
+    'damaged 201-210 @3000-3100 BASE_CORRUPT',
+    'damaged 211-300 @3100-3990 BASE_CORRUPT',
+  ]);
+  t.same(told({ generations, baseDamage: [{ ...row, lastLsn: 50n, lastTimeNs: 1490n }] }), [
+    'damaged 1-10 @1000-1100 BASE_CORRUPT',
+    'damaged 11-50 @1100-1490 BASE_CORRUPT',
+    'ordered 51-100 @1490-2000',
+    ...intact.slice(2),
+  ]);
+  t.same(told({ generations, baseDamage: [{ ...row, lastLsn: 100n, lastTimeNs: 1990n }] }), [
+    'damaged 1-10 @1000-1100 BASE_CORRUPT',
+    'damaged 11-100 @1100-2000 BASE_CORRUPT',
+    ...intact.slice(2),
+  ]);
+  const found = { ...row, lastLsn: null, lastTimeNs: null, foundGeneration: 1n };
+  t.same(told({ generations, baseDamage: [found] }), [
+    'damaged 1-10 @1000-1100 BASE_CORRUPT',
+    'damaged 11-100 @1100-2000 BASE_CORRUPT',
+    ...intact.slice(2),
   ]);
   t.end();
 });

@@ -9,6 +9,10 @@ import { inspectJournal, type Inspection } from '../../../receiver/journal/inspe
 import { segmentRow } from '../../../receiver/journal/segment_row.js';
 import { segmentFirstLsn, segmentName } from '../../../receiver/store.js';
 
+const OWNER = { group: Buffer.alloc(16, 1), member: Buffer.alloc(16, 2) };
+/** Of every frame's header: each follows every other. */
+const LINK = 7;
+
 /** A segment of generation 1 with the LSNs first…last, one frame each, in a file of 100 bytes. */
 function segment(first: bigint, last: bigint, change: Partial<SegmentInfo> = {}): SegmentInfo {
   return {
@@ -24,7 +28,7 @@ function segment(first: bigint, last: bigint, change: Partial<SegmentInfo> = {})
     records: last - first + 1n,
     rawBytes: 0n,
     bytes: 100n,
-    link: 7,
+    link: LINK,
     sealed: true,
     ...change,
   };
@@ -60,14 +64,26 @@ async function inspect(
     return 'error' in found ? Promise.reject(found.error) : Promise.resolve(found);
   };
   const isRunOf = (): Promise<boolean> => Promise.resolve(hasRuns);
-  return inspectJournal({ directory, known, ackedLsn, usedLsn, scan, isRunOf });
+  return inspectJournal({
+    directory,
+    identity: OWNER,
+    known,
+    ackedLsn,
+    droppedLsn: 0n,
+    usedLsn,
+    scan,
+    isRunOf,
+  });
 }
 
 function whole(info: SegmentInfo): SegmentScan {
-  return { info, stopReason: '', stopOffset: info.bytes };
+  return {
+    ...{ info, ...OWNER, firstLink: LINK, fileBytes: 100n },
+    ...{ stopReason: '', stopOffset: info.bytes },
+  };
 }
 function cut(info: SegmentInfo): SegmentScan {
-  return { info, stopReason: 'frame: bad CRC', stopOffset: info.bytes };
+  return { ...whole(info), stopReason: 'frame: bad CRC' };
 }
 const row = (info: SegmentInfo): SegmentRow => segmentRow(info, 'm', false);
 const active = { sealed: false, bytes: 60n };
@@ -179,3 +195,30 @@ t.test('a sealed segment is read again unless a run says that it once was, in fu
   t.same(trusted.holes, []);
   t.same([...trusted.runs], [1n, 11n]);
 });
+
+t.test('a segment of another member is no part of this journal, whatever LSNs it holds', async (t) => {
+  // It was taken for this one's: its records were shown as those of another volume.
+  const foreign = { ...whole(segment(11n, 20n)), member: Buffer.alloc(16, 9) };
+  const files = [whole(segment(1n, 10n)), foreign, whole(segment(21n, 30n, active))];
+  const found = await inspect(t, { files, known: [], ackedLsn: 30n });
+  t.match(found.holes, [{ firstLsn: 11n, lastLsn: 20n, reason: /^FRAME_FOREIGN/ }]);
+  t.same([found.abandoned, found.unreadable], [[], []], 'where something was acknowledged, it stays');
+  const beyond = await inspect(t, { files: [whole(segment(1n, 10n)), foreign], known: [], ackedLsn: 10n });
+  t.match([beyond.holes, beyond.abandoned], [[], []]);
+  t.same(
+    beyond.unreadable.map((file) => path.basename(file)),
+    [segmentName(11n)],
+    'it is put aside: it may be all that its owner has',
+  );
+});
+
+t.test(
+  'a segment that stands in the right place and follows another frame is of another history',
+  async (t) => {
+    const stray = { ...whole(segment(11n, 20n)), firstLink: LINK + 1 };
+    const files = [whole(segment(1n, 10n)), stray, whole(segment(21n, 30n, active))];
+    const found = await inspect(t, { files, known: [], ackedLsn: 30n });
+    t.match(found.holes, [{ firstLsn: 11n, lastLsn: 20n, reason: /^FRAME_LINK/ }]);
+    t.match(found.segments, [{ firstLsn: 1n }, { firstLsn: 21n }]);
+  },
+);

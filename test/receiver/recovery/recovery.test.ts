@@ -61,7 +61,7 @@ async function scene(test: Test, replaced: Partial<RecoveryParts['native']> = {}
         release: () => undefined,
       }),
     },
-    native: { ...native, ...replaced },
+    native: { ...native, badBaseOffsets: () => [], ...replaced },
     storeDirectory: await made(directory, 'store'),
     runDirectory: path.join(directory, 'run'),
     elapsedMs: () => (elapsedMs += 1000),

@@ -1,4 +1,5 @@
 /** History is shortened from its oldest end, and every point that is still held stays what it was. */
+import { randomBytes } from 'node:crypto';
 import { execFile } from 'node:child_process';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -13,8 +14,11 @@ import {
   oldestLsn,
   segmentCount,
   SHORT,
+  UNTOUCHED,
   until,
 } from './scene.js';
+import { baseFile, rot } from '../base_rot.js';
+import { checkStore } from '../fsck/checked_store.js';
 import { exportOf, recovered, synced } from '../synced_scene.js';
 
 const QUICK = { retentionMs: 20 };
@@ -56,6 +60,12 @@ for (const [stage, count] of STAGES) {
       execFile(process.execPath, args, { timeout: 60_000 }, (error) => resolve(error?.signal));
     });
     t.equal(signal, 'SIGKILL');
+    const { findings } = await checkStore(receiver.store);
+    t.same(
+      findings.filter(({ severity }) => severity === 'damage' || severity === 'unchecked'),
+      [],
+      'fsck takes nothing that was cut off for damage',
+    );
     await checkFiles(t, scene);
     await receiver.run(LONG, { retentionMs: 3_600_000 });
     await checkHistory(t, scene);
@@ -66,6 +76,8 @@ for (const [stage, count] of STAGES) {
     await checkHistory(t, scene);
     await receiver.stop();
     await checkFiles(t, scene);
+    const { verdict, findings: left } = await checkStore(receiver.store);
+    t.equal(verdict, 'sound', left.map(({ code, message }) => `${code}: ${message}`).join('; '));
   });
 }
 
@@ -109,4 +121,29 @@ t.test('a pinned checkpoint and an export hold what they name, and say so', asyn
   await receiver.call('exportClose', { id });
   await until('history goes on', async () => (await segmentCount(scene)) === 1);
   await checkHistory(t, scene);
+});
+
+t.test('a damaged block of a base is moved over once all of it was written', async (t) => {
+  const scene = await synced(t);
+  const { receiver, agent } = scene;
+  const half = 32 * 1024;
+  await agent.write(UNTOUCHED, randomBytes(half));
+  await fill(scene, 2);
+  await agent.write(UNTOUCHED + half, randomBytes(half));
+  await fill(scene, 2);
+  scene.stream.close();
+  await receiver.stop();
+  await rot(await baseFile(scene), UNTOUCHED + half + 5);
+  await receiver.run(SHORT, QUICK);
+  await until('all of it is gone', async () => (await segmentCount(scene)) === 1);
+  await until('it is done', () => isSettled(scene));
+  await checkHistory(t, scene);
+  const { spans } = await receiver.call('timeline', { group: 'db' });
+  t.notOk(
+    spans.some(({ grade }) => grade === 'damaged'),
+    'what needed it is gone, and with it the damage',
+  );
+  await receiver.stop();
+  const { verdict, findings } = await checkStore(receiver.store);
+  t.equal(verdict, 'sound', findings.map(({ code, message }) => `${code}: ${message}`).join('; '));
 });

@@ -1,0 +1,61 @@
+/** How far something is that reads or writes so many bytes: a bar on a terminal, a line every ten per cent elsewhere. */
+import { jsonLine, type Json } from './json.js';
+import { formatBytes, formatShare, percent } from './quantity.js';
+import type { Output } from './surroundings.js';
+import { printable } from './table.js';
+
+const STEP_PERCENT = 10;
+const BAR_COLUMNS_MAX = 30;
+/** The line without the bar has about so many characters. */
+const TEXT_COLUMNS = 60;
+const CLEAR_LINE = '\r\x1b[K';
+
+export class ShareOfBytes {
+  private stage = '';
+  private step = -1;
+  private isBarShown = false;
+
+  /** With `isJson`, lines are objects: `{"progress": {…}}`. */
+  constructor(
+    private readonly output: Output,
+    private readonly isJson: boolean,
+  ) {}
+
+  /**
+   * "VERB SUBJECT: 10 %, …". `stage`: what begins a count of its own; where the subject changes with every piece of one
+   * count it is "". `fields`: what an object has.
+   */
+  show(
+    { verb, subject, stage, fields }: { verb: string; subject: string; stage: string; fields: Json },
+    bytesDone: bigint,
+    bytesTotal: bigint,
+  ): void {
+    const share = percent(bytesDone, bytesTotal);
+    const amounts = `${formatShare(bytesDone, bytesTotal)}, ${formatBytes(bytesDone)} of ${formatBytes(bytesTotal)}`;
+    const what = printable(`${verb} ${subject}`);
+    if (this.output.isTerminal && !this.isJson) {
+      this.bar(what, share, amounts);
+      return;
+    }
+    if (stage !== this.stage) [this.stage, this.step] = [stage, -1];
+    const step = Math.floor(share / STEP_PERCENT);
+    if (step === this.step) return;
+    this.step = step;
+    if (this.isJson) this.output.write(jsonLine({ progress: fields }));
+    else this.output.write(`${what}: ${amounts}\n`);
+  }
+
+  /** Takes the bar away; what follows begins on a line of its own. */
+  end(): void {
+    if (this.isBarShown) this.output.write(CLEAR_LINE);
+    this.isBarShown = false;
+  }
+
+  private bar(what: string, share: number, amounts: string): void {
+    const columns = Math.max(0, Math.min(BAR_COLUMNS_MAX, this.output.columns - TEXT_COLUMNS));
+    const full = Math.floor((columns * share) / 100);
+    const bar = columns === 0 ? '' : `[${'#'.repeat(full)}${'.'.repeat(columns - full)}] `;
+    this.output.write(CLEAR_LINE + `${what} ${bar}${amounts}`.slice(0, this.output.columns - 1));
+    this.isBarShown = true;
+  }
+}

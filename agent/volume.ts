@@ -245,6 +245,7 @@ export class ProtectedVolume {
     if (attach.kind === 'socket') {
       // While the store forgets it and gets it again, a process that dies would leave nothing of it.
       const still = this.isKept ? { ...kept, keep: () => Promise.resolve() } : kept;
+      this.isKept = false; // an attempt that fails has it forgotten
       return attachSocket(name, attach.address, device, door.startNbdServer, use, still);
     }
     const link = path.join(places.linkDir, custody.name, name);

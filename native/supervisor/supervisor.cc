@@ -78,6 +78,8 @@ int Supervisor::run() {
 bool Supervisor::start() {
   keeper_.forget_ready();
   was_ready_ = false;
+  // Whoever was told to stop and died over it has left that to this one.
+  if (stop_signal_ != 0 && stops_unheard_ == 0) stops_unheard_ = 1;
   child_ = ::fork();
   if (child_ == 0) become_program();
   return child_ > 0;

@@ -39,17 +39,21 @@ function canned(
 
 t.test('a sound store: one line, and 0', async (t) => {
   const { daemons, asked } = canned(report('sound', []));
-  const { status, stdout, stderr } = await invoke('/work', ['receiver', 'fsck', 'store', '--rate', '10MiB'], {
-    daemons,
-  });
+  const { status, stdout, stderr } = await invoke(
+    '/home/operator',
+    ['receiver', 'fsck', 'store', '--rate', '10MiB'],
+    {
+      daemons,
+    },
+  );
   t.strictSame([status, stdout], [0, '/store: sound (3 segments, 12.0 MiB read)\n']);
   t.equal(
     stderr,
     'checking a.seg: 0 %, 0 B of 100 B\nchecking a.seg: 100 %, 100 B of 100 B\n',
     'a line every ten per cent',
   );
-  t.same(asked, [{ store: '/work/store', rate: 10n * 1024n * 1024n }]);
-  await invoke('/work', ['receiver', 'fsck'], { daemons });
+  t.same(asked, [{ store: '/home/operator/store', rate: 10n * 1024n * 1024n }]);
+  await invoke('/home/operator', ['receiver', 'fsck'], { daemons });
   t.same(
     asked.at(-1),
     { store: '/configured', rate: null },

@@ -55,6 +55,8 @@ const verbs: Record<string, (argument: string) => unknown> = {
   ready: () => native.tellServiceManager('READY=1'),
   say: (text) => say(text),
   sleep: (ms) => sleep(Number(ms), undefined, { signal: asleep.signal }).catch(() => undefined),
+  /** Whoever wants it to stop waits. */
+  ignore: () => process.removeAllListeners('SIGTERM').on('SIGTERM', () => undefined),
   die: () => process.kill(process.pid, 'SIGKILL'),
   exit: (status) => (process.exitCode = Number(status)),
 };

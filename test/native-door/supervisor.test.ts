@@ -123,6 +123,20 @@ t.test('a stop that comes while a successor starts is told to it when it is read
   t.equal(status, 5);
 });
 
+t.test('a program that dies while it stops is told again', async (t) => {
+  const supervised = supervise(
+    t,
+    ...['1=count', '1=ready', '1=barrier', '1=ignore', '1=say=up', '1=sleep=300', '1=die'],
+    ...['2=ready', '2=sleep=60000'],
+  );
+  await supervised.heard('1 up');
+  supervised.kill('SIGTERM');
+  const { status, told } = await supervised.end();
+  t.match(told, 'ended with signal 9');
+  t.match(told, '2 SIGTERM');
+  t.equal(status, 5);
+});
+
 t.test('what another process says counts for nothing', async (t) => {
   const supervised = supervise(t, '1=count', '1=ready', '1=barrier', '1=say=up', '1=sleep=60000');
   await supervised.heard('1 up');

@@ -18,11 +18,11 @@ import {
 import type { ErrorCode } from '../proto/errors.js';
 
 /** native/capture/capture_ring.h, kRingBytesMin: less could not hold two frames and a record. */
-const RING_BYTES_MIN = 8n << 20n;
+export const RING_BYTES_MIN = 8n << 20n;
 const RING_BYTES_MAX = 64n << 30n;
 const LINGER_NS_MIN = 100_000n;
 const LINGER_NS_MAX = 1_000_000_000n;
-const FUSE_THREADS_MAX = 16;
+export const FUSE_THREADS_MAX = 16;
 const FUSE_THREADS_DEFAULT = 4;
 /** native/journal/frame.h, kVolumeNumberMax + 1. */
 const VOLUMES_MAX = 64;

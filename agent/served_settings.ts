@@ -3,10 +3,10 @@
  * serving, whatever has become of the configuration and the state directory.
  */
 import { z } from 'zod';
+import { FUSE_THREADS_MAX } from './config.js';
 import { decimal, toJson, uuid } from './stored_values.js';
 
 const SETTINGS_VERSION = 1;
-const THREADS_MAX = 16;
 
 const groupSchema = z.strictObject({
   name: z.string(),
@@ -17,7 +17,7 @@ const groupSchema = z.strictObject({
 });
 const loopSchema = z.strictObject({
   kind: z.literal('loop'),
-  threads: z.int().min(1).max(THREADS_MAX),
+  threads: z.int().min(1).max(FUSE_THREADS_MAX),
   /** "/dev/loopN". */
   device: z.string(),
   /** The stable link to it. */

@@ -8,6 +8,7 @@ import { toAfterimageError } from '../proto/errors.js';
 import type { Log } from '../service/log.js';
 import type * as native from '../native/index.js';
 import type { Clock } from './clock.js';
+import { RING_BYTES_MIN } from './config.js';
 import { GroupCustody, type StoreDoor } from './custody.js';
 import { endAll } from './endings.js';
 import type { InheritedGroup, InheritedVolume } from './inheritance.js';
@@ -21,8 +22,6 @@ export type TakeoverDoor = VolumeDoor &
 
 const RETRY_MS = 200;
 const LOG_EVERY = 25;
-/** native/capture/capture_ring.h, kRingBytesMin. */
-const RING_BYTES_MIN = 8n << 20n;
 
 /** A group whose production is served, and which has no session yet. */
 export interface TakenGroup {

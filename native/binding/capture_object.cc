@@ -23,11 +23,6 @@ struct VolumeWithGroup {
   CapturedDevice device;
 };
 
-Napi::Value check(Napi::Env env, const Outcome& outcome) {
-  if (!outcome.ok()) throw_error(env, outcome.error());
-  return env.Undefined();
-}
-
 }  // namespace
 
 void CaptureObject::define(Napi::Env env, Napi::Object exports) {

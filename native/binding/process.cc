@@ -16,11 +16,6 @@
 namespace afterimage::binding {
 namespace {
 
-Napi::Value check(Napi::Env env, const Outcome& outcome) {
-  if (!outcome.ok()) throw_error(env, outcome.error());
-  return env.Undefined();
-}
-
 Napi::Value protect(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   auto refused = Napi::Array::New(env);

@@ -13,6 +13,11 @@ namespace afterimage::binding {
 /// Throws the JavaScript error for `error`, with `code` (and `errno`) on it.
 [[noreturn]] void throw_error(Napi::Env env, const Error& error);
 Napi::Error to_js_error(Napi::Env env, const Error& error);
+/// Undefined, or throws.
+inline Napi::Value check(Napi::Env env, const Outcome& outcome) {
+  if (!outcome.ok()) throw_error(env, outcome.error());
+  return env.Undefined();
+}
 
 /// Property readers: TypeError naming the property when it is not what the door's types promise.
 uint64_t get_u64(const Napi::Object& object, const char* key);

@@ -32,6 +32,7 @@ t.test('a file that uses every key', async (t) => {
       { name: 'archive', retention: { ...all, bytesMax: 2n << 40n, rollForwardRateMax: 1n << 30n } },
       { name: 'plain', retention: all },
     ],
+    scrub: { everyNs: 30n * 24n * HOUR_NS, rateMax: 16n << 20n },
   });
   t.equal(retentionOf(config, 'shop').windowNs, 24n * HOUR_NS);
   t.strictSame(retentionOf(config, 'another'), all);
@@ -46,6 +47,9 @@ t.test('an empty file: three days, four hours of them whatever happens, as many 
     rollForwardRateMax: 64n << 20n,
   });
   t.strictSame(config.groups, []);
+  t.strictSame(config.scrub, { everyNs: 168n * HOUR_NS, rateMax: 32n << 20n });
+  const unscrubbed = parseConfig('[scrub]\nenabled = false', 'unscrubbed', receiverConfigSchema);
+  t.equal(unscrubbed.scrub.everyNs, null);
   t.end();
 });
 

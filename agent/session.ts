@@ -311,6 +311,7 @@ export class AgentSession {
   #persisted(purpose: Purpose | null): void {
     switch (purpose) {
       case null:
+      case 'accepted':
         return;
       case 'open':
         return this.#open();
@@ -333,7 +334,7 @@ export class AgentSession {
       if (this.#stop !== 'no') this.#stopped(false);
     } else if (purpose === 'ceiling') this.#reserve.failed();
     else if (purpose === 'generation') this.#leave(code, message);
-    else if (purpose !== null) this.#stopped(false);
+    else if (purpose === 'cleanStop' || purpose === 'stop') this.#stopped(false);
   }
 
   // --- connection ---
@@ -387,6 +388,7 @@ export class AgentSession {
         capturedLsn: marks.captured,
         usedLsnMax,
         continuous: stream.state === 'live' || stream.state === 'ended',
+        acceptedGeneration: this.#store.state.acceptedGeneration,
         ancestors: this.#store.state.processes.slice(1),
         logs: this.#toldLogs,
       },
@@ -513,6 +515,7 @@ export class AgentSession {
     const fault = faultOfStates('GenerationAccepted', volumes, this.#who.volumes);
     if (fault !== null) return this.#leave(fault.code, fault.message);
     this.#conduct.progressed();
+    this.#store.persist('accepted', { acceptedGeneration: generation });
     this.#shipment.begin(numbers);
     this.#ship(numbers.firstLsn - 1n, 0, volumes);
   }

@@ -20,6 +20,8 @@ export interface StoredState {
   generation: bigint;
   /** The highest LSN known to be durable at the receiver. After a clean stop: the last LSN of all. */
   durableLsn: bigint;
+  /** The newest generation that a receiver has accepted: one that knows only older ones was set back. */
+  acceptedGeneration: bigint;
   /** No LSN above it was ever used. */
   lsnCeiling: bigint;
   /** Everything captured is durable at the receiver, and nothing has been written to the backings since. */

@@ -27,6 +27,8 @@ const volumeSchema = z.strictObject({
 const streamSchema = z.strictObject({
   epoch: decimal,
   generation: decimal,
+  /** Absent in older states: such a receiver is believed to be as it was. */
+  acceptedGeneration: decimal.default(0n),
   durableLsn: decimal,
   lsnCeiling: decimal,
   clean: z.boolean(),

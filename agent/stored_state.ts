@@ -10,6 +10,7 @@ const PROCESSES_MAX = 33;
 export const FIRST_STATE: StoredState = {
   epoch: 0n,
   generation: 0n,
+  acceptedGeneration: 0n,
   durableLsn: 0n,
   lsnCeiling: 0n,
   clean: false,

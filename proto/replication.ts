@@ -56,6 +56,7 @@ export interface Hello {
   usedLsnMax: bigint;
   continuous: boolean;
   volumes: VolumeInfo[];
+  acceptedGeneration: bigint;
   ancestors: Buffer[];
   logs: DirtyLogPosition[];
 }

@@ -71,6 +71,17 @@ export function fence(hello: Hello, writer: StoredWriter | null): Refusal | null
 }
 
 /**
+ * Whether the member's journal has lost what its agent was told: the store is an older copy, or damaged. Which dirty log
+ * it was told of last is forgotten with it, so that none can be believed.
+ */
+export function isBehind(
+  { acceptedGeneration, durableLsn }: Pick<Hello, 'acceptedGeneration' | 'durableLsn'>,
+  journal: { generation: bigint; durableLsn: bigint },
+): boolean {
+  return journal.generation < acceptedGeneration || journal.durableLsn < durableLsn;
+}
+
+/**
  * Whether the process of `hello` is that of `writer`, or has its state from it. If not, somebody wrote of whose changes no
  * dirty log of this one knows.
  */

@@ -16,7 +16,7 @@ import type { Catalog } from './catalog/catalog.js';
 import { NOT_COVERED, type MemberRow } from './catalog/members.js';
 import type { VolumeRow } from './catalog/volumes.js';
 import { coveredTime } from './coverage.js';
-import { fence, isHeirOf } from './hello.js';
+import { fence, isBehind, isHeirOf } from './hello.js';
 import { logAtHeartbeat, logAtHello, type KnownLog } from './log_claims.js';
 import type { StoredVolume, StoredWriter } from './session_events.js';
 import { NUMBER_MAX } from './session_limits.js';
@@ -36,7 +36,8 @@ export class SessionStore {
    */
   find(hello: Hello): StoredWriter | null {
     const { catalog } = this;
-    assertNumbers(hello.epoch, hello.usedLsnMax, hello.durableLsn, ...hello.volumes.map(({ size }) => size));
+    const { epoch, usedLsnMax, durableLsn, acceptedGeneration, volumes } = hello;
+    assertNumbers(epoch, usedLsnMax, durableLsn, acceptedGeneration, ...volumes.map(({ size }) => size));
     // Names become parts of paths: of sockets, mount points and recovered files.
     const bad = [hello.groupName, ...hello.volumes.map(({ name }) => name)].find((name) => !isName(name));
     if (bad !== undefined) throw new AfterimageError('MESSAGE_INVALID', `${JSON.stringify(bad)} is no name`);
@@ -112,8 +113,11 @@ export class SessionStore {
   }
 
   /** What the dirty logs of a Hello are worth; the journal is durable up to `durableLsn`. */
-  helloLogs(member: string, { volumes, logs }: Pick<Hello, 'volumes' | 'logs'>, durableLsn: bigint): void {
+  helloLogs(member: string, hello: Hello, durableLsn: bigint): void {
+    const { volumes, logs } = hello;
     assertLogs(logs);
+    const generation = this.catalog.generations.newest(member)?.generation ?? 0n;
+    if (isBehind(hello, { generation, durableLsn })) this.catalog.doubts.raise(member);
     this.catalog.atomically(() => {
       for (const { number } of volumes) {
         const told = this.told.get(`${member} ${number}`);

@@ -13,6 +13,7 @@ const CLEAN: StoredState = {
   volumes: IDENTITY.volumes,
   timeNs: 9n,
   era: 1,
+  acceptedGeneration: 0n,
   processes: [],
 };
 
@@ -173,6 +174,7 @@ t.test('a full ring: the rest of the generation first, then its end, then the ne
   t.same(script.said(), ['generationBegin']);
   script.hear({ generationAccepted: { generation: 2n, volumes: [COMPLETE] } });
   t.match(script.get('release'), { lsn: 30n }, 'accepted: all of the generation before is durable');
+  t.match(script.get('persist'), { state: { acceptedGeneration: 2n } });
   t.same(script.said().slice(0, 1), ['syncBegin']);
   t.ok(script.get('readExtents'), 'what is in doubt is compared');
   t.end();

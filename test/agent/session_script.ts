@@ -73,7 +73,10 @@ export class Script {
   /** From a Welcome that leads to a new generation to its frames. */
   begin(generation: bigint, volume: VolumeState): void {
     this.feed({ type: 'persisted' });
-    this.hear({ generationAccepted: { generation, volumes: [volume] } });
+    const accepted = this.hear({ generationAccepted: { generation, volumes: [volume] } });
+    if (this.get('persist') === undefined) return; // refused: its numbers cannot be
+    this.feed({ type: 'persisted' });
+    this.actions = accepted;
   }
   /** A frame of these LSNs was pulled. */
   frame(firstLsn: bigint, lastLsn: bigint, bytes = 1000): AgentAction[] {

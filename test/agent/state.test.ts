@@ -18,6 +18,7 @@ const stream: StoredState = {
   volumes: [{ number: 0, uuid: randomBytes(16), name: 'data', size: 1n << 40n, blockSize: 512 }],
   timeNs: 1_790_000_000_123_456_789n,
   era: 4,
+  acceptedGeneration: 0n,
   processes: [],
 };
 

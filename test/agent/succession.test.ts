@@ -13,6 +13,7 @@ const STORED: StoredState = {
   volumes: IDENTITY.volumes,
   timeNs: 9n,
   era: 1,
+  acceptedGeneration: 0n,
   processes: [],
 };
 const INHERITED: InheritedStream = { generation: 2n, capturedLsn: 140n, releasedLsn: 100n, lsnCeiling: 450n };

@@ -27,6 +27,7 @@ const HELLO: Hello = {
   usedLsnMax: 0n,
   continuous: false,
   volumes: [INFO],
+  acceptedGeneration: 0n,
   ancestors: [],
   logs: [LOG],
 };
@@ -130,5 +131,15 @@ t.test('a copy of the state from before the last frame is not believed, heartbea
   honest.sessions.noteLogs(MEMBER, [{ ...LOG, sequence: 12n }]);
   const logs = [{ ...LOG, sequence: 12n }];
   t.equal(honest.hello({ instance: SECOND, epoch: 2n, ancestors: [FIRST], logs }), false);
+  t.end();
+});
+
+t.test('an agent that was told of more than is here: the store was set back', (t) => {
+  t.equal(synced(t).hello({ acceptedGeneration: 1n, durableLsn: DURABLE }), false, 'all of it is here');
+  const { hello, sync } = synced(t);
+  t.equal(hello({ acceptedGeneration: 2n }), true, 'a generation that nobody here has begun');
+  sync(true);
+  t.equal(hello({ acceptedGeneration: 1n }), false);
+  t.equal(hello({ durableLsn: DURABLE + 1n }), true, 'records that the journal has not');
   t.end();
 });

@@ -177,6 +177,7 @@ export class ScriptedAgent {
       usedLsnMax: 0n,
       continuous: false,
       volumes: [this.info],
+      acceptedGeneration: 0n,
       ancestors: [],
       logs: [],
       ...change,

@@ -28,6 +28,7 @@ const HELLO: Hello = {
   usedLsnMax: 1000n,
   continuous: true,
   volumes: [{ number: 0, uuid: Buffer.alloc(16, 4), name: 'data', size: BigInt(4 * MIB), blockSize: 512 }],
+  acceptedGeneration: 0n,
   ancestors: [],
   logs: [],
 };

@@ -4,7 +4,7 @@
  */
 import { strict as assert } from 'node:assert';
 import type { Checkpoint, DirtyLogPosition, GenerationBegin, Hello } from '../../proto/replication.js';
-import { fence, isHeirOf } from '../../receiver/hello.js';
+import { fence, isBehind, isHeirOf } from '../../receiver/hello.js';
 import { logAtHeartbeat, logAtHello, UNKNOWN_LOG } from '../../receiver/log_claims.js';
 import type { KnownLog } from '../../receiver/log_claims.js';
 import type { StoredPosition, StoredVolume, StoredWriter } from '../../receiver/session_events.js';
@@ -80,6 +80,8 @@ export class ModelStore {
     const { epoch, instance, volumes } = hello;
     if (fence(hello, this.writer) !== null) return false;
     const isHeir = this.writer === null || isHeirOf(hello, this.writer);
+    const { generation, durableLsn } = this.position();
+    const isDoubtful = !isHeir || isBehind(hello, { generation, durableLsn });
     this.#durable.writer = { epoch, instance };
     if (this.#durable.volumes.length === 0) {
       this.#durable.volumes = volumes.map((info) => ({
@@ -96,7 +98,7 @@ export class ModelStore {
     }
     for (const volume of this.#durable.volumes) {
       const claim = hello.logs.find((log) => log.volume === volume.info.number);
-      volume.log = logAtHello({ ...volume.log, whole: volume.whole || !isHeir }, claim, this.durableLsn);
+      volume.log = logAtHello({ ...volume.log, whole: volume.whole || isDoubtful }, claim, durableLsn);
       volume.whole = volume.log.whole;
     }
     return true;

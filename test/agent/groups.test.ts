@@ -33,6 +33,8 @@ class CannedGroup implements StartedGroup {
     return { ...failedStatus(this.config, 'h', new AfterimageError('CLOSED', '')), state: 'protected' };
   }
   createCheckpoint = (name: string) => Promise.resolve({ name } as never);
+  ensureServed = () => Promise.resolve();
+  release = () => Promise.resolve();
   async stop(): Promise<boolean> {
     await this.ended;
     this.isClosed = true;

@@ -69,6 +69,11 @@ export class DeviceMapper {
     await this.dmsetup(['suspend', '--noflush', '--nolockfs', '--noudevsync', name]);
     await this.dmsetup(['resume', '--noudevsync', name]);
   }
+
+  /** Forgets a table that was to be the next one, and with it the claims that it has already. */
+  async discard(name: string): Promise<void> {
+    await this.dmsetup(['clear', name]);
+  }
 }
 
 const lines = (output: string): string[] => output.split('\n').filter((line) => line.trim() !== '');

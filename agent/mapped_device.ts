@@ -100,6 +100,9 @@ export class MappedDevice {
       await this.mapper.replace(this.name, [waitingTable(sectors)]);
     } else if (way.kind !== 'waiting' || way.isCutOff) {
       await this.mapper.replace(this.name, [waitingTable(await this.sectors())]);
+    } else {
+      // A release that was cut off may have claimed the backing.
+      await this.mapper.discard(this.name);
     }
     await this.settle();
   }

@@ -50,6 +50,8 @@ export class Load {
     private readonly directory: string,
     /** Where fio reports to. */
     private readonly report: string,
+    /** No more than an agent under emulation ships: a full ring would be a gap. */
+    private readonly writesPerSecond = 300,
   ) {}
 
   /** Until stop() or a failure. */
@@ -71,8 +73,7 @@ export class Load {
     const file = path.join(this.directory, `round-${this.rounds % 2}`);
     const { report } = this;
     const io = ['--rw=randwrite', '--bs=4k', '--size=4M', '--ioengine=libaio', '--iodepth=8', '--direct=1'];
-    // No more than an agent under emulation ships: a full ring would be a gap.
-    const pace = ['--fsync=64', '--rate_iops=300', `--randseed=${this.rounds}`];
+    const pace = ['--fsync=64', `--rate_iops=${this.writesPerSecond}`, `--randseed=${this.rounds}`];
     const verify = ['--verify=crc32c', '--do_verify=1', '--verify_fatal=1'];
     const output = ['--output-format=json', `--output=${report}`, '--eta=never'];
     const words = ['--name=vm', `--filename=${file}`, ...io, ...pace, ...verify, ...output];

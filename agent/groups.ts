@@ -106,6 +106,7 @@ export class ProtectionGroups {
     const config = this.mappedGroup(name);
     await this.endings.get(name);
     await this.endAttempts(name);
+    if (this.around.drain.aborted) throw new AfterimageError('INTERRUPTED', 'the agent is stopping');
     if (this.started.has(name)) await this.started.get(name)?.ensureServed();
     else {
       const error = await this.begin(config);
@@ -172,8 +173,12 @@ export class ProtectionGroups {
 
   /** The first attempt; those that follow from its failure are owned here. */
   private begin(config: GroupConfig): Promise<AfterimageError | null> {
+    const enough = new AbortController();
+    this.enough.set(config.name, enough);
     const first = this.attempt(config);
-    const last = first.then((error) => (error === null ? undefined : this.tryAgain(config, error)));
+    const last = first.then((error) =>
+      error === null ? undefined : this.tryAgain(config, error, enough.signal),
+    );
     this.attempts.set(config.name, last);
     return first;
   }
@@ -192,7 +197,7 @@ export class ProtectionGroups {
   }
 
   /** Until it is started, or everything stops. Never rejects. */
-  private async tryAgain(config: GroupConfig, error: AfterimageError): Promise<void> {
+  private async tryAgain(config: GroupConfig, error: AfterimageError, enoughOf: AbortSignal): Promise<void> {
     const { clock, drain } = this.around;
     const log = this.logOf(config);
     if (error.code === 'VOLUME_NOT_INSERTED') {
@@ -202,9 +207,7 @@ export class ProtectionGroups {
     log.error({ err: error }, 'the group cannot be started');
     const failed = ({ code, message }: AfterimageError): void =>
       log.warn({ code }, `the group still cannot be started: ${message}`);
-    const own = new AbortController();
-    this.enough.set(config.name, own);
-    const enough = AbortSignal.any([drain, this.stopping.signal, own.signal]);
+    const enough = AbortSignal.any([drain, this.stopping.signal, enoughOf]);
     const attempt = async (): Promise<AfterimageError | null> => {
       const again = await this.attempt(config);
       return again?.code === 'VOLUME_NOT_INSERTED' ? null : again; // then it is asked for

@@ -10,8 +10,9 @@ import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import { isClaimed } from '../service/loop_devices.js';
 import { systemError } from '../service/system_errors.js';
 import type * as native from '../native/index.js';
-import { statOf } from './backing_fingerprint.js';
+import { deviceNumber, statOf } from './backing_fingerprint.js';
 import type { AgentConfig } from './config.js';
+import type { DeviceMapper } from './device_mapper.js';
 import { MappedDevice, type MappedWay } from './mapped_device.js';
 
 /** What is asked of the agent. Errors: its own, and DAEMON_UNREACHABLE. */
@@ -23,6 +24,7 @@ export interface AgentCalls {
 export interface InsertionSurroundings {
   config: AgentConfig;
   agent: AgentCalls;
+  mapper: DeviceMapper;
   detachNbd: typeof native.detachNbd;
   /** What this command and the agent are made of: it must not lie on what waits for them. */
   programs: readonly string[];
@@ -47,10 +49,10 @@ export async function insertVolumes(
   around: InsertionSurroundings,
 ): Promise<string[]> {
   const { agent, config, programs } = around;
-  const volumes = mappedVolumes(subject, config);
+  const volumes = mappedVolumes(subject, around);
   const ways = await Promise.all(volumes.map(({ device }) => device.way()));
   for (const { device } of volumes)
-    await refuseHolding(device.mapped, [...programs, config.stateDir, config.runDir]);
+    await refuseHolding(device, [...programs, config.stateDir, config.runDir]);
   const group = (await agent.status()).groups.find(({ name }) => name === subject.group);
   if (group === undefined)
     throw new AfterimageError('GROUP_UNKNOWN', `the agent that answers has no group ${subject.group}`);
@@ -76,8 +78,8 @@ export async function removeVolumes(
   subject: VolumeSubject,
   around: InsertionSurroundings,
 ): Promise<string[]> {
-  const { agent, config, detachNbd } = around;
-  const all = mappedVolumes(subject, config);
+  const { agent, detachNbd } = around;
+  const all = mappedVolumes(subject, around);
   const ways = await Promise.all(all.map(({ device }) => device.way()));
   const volumes = all.filter((_, index) => !isAside(ways[index]));
   for (const { device } of all) if (!volumes.some((one) => one.device === device)) await device.settle();
@@ -114,14 +116,17 @@ const isAside = (way: MappedWay | undefined): boolean =>
 const titles = (volumes: readonly MappedVolume[]): string =>
   volumes.map(({ device }) => device.mapped).join(', ');
 
-function mappedVolumes({ group, volume }: VolumeSubject, { groups }: AgentConfig): MappedVolume[] {
-  const found = groups.find(({ name }) => name === group);
+function mappedVolumes(
+  { group, volume }: VolumeSubject,
+  { config, mapper }: InsertionSurroundings,
+): MappedVolume[] {
+  const found = config.groups.find(({ name }) => name === group);
   if (found === undefined)
     throw new AfterimageError('GROUP_UNKNOWN', `the configuration has no group ${group}`);
   if (volume !== '' && !found.volumes.some(({ name }) => name === volume))
     throw new AfterimageError('VOLUME_UNKNOWN', `group ${group} has no volume ${volume}`);
   const volumes = found.volumes.flatMap(({ name, mapped }) =>
-    mapped === null ? [] : [{ name, device: new MappedDevice(mapped) }],
+    mapped === null ? [] : [{ name, device: new MappedDevice(mapped, mapper) }],
   );
   if (volumes.length === 0)
     throw new AfterimageError('VOLUME_NOT_MAPPED', `group ${group} has no mapped volume`);
@@ -167,15 +172,15 @@ function waiting(volumes: readonly MappedVolume[], thrown: unknown, before = '')
   return new AfterimageError(code, what, { cause: thrown });
 }
 
-/** Whoever would have to end the wait would wait for it. Errors: BACKING_ON_ITSELF, BACKING_MISSING. */
-async function refuseHolding(mapped: string, files: readonly string[]): Promise<void> {
-  const { rdev } = await statOf(mapped);
+/** Whoever would have to end the wait would wait for it. Errors: BACKING_ON_ITSELF. */
+async function refuseHolding(device: MappedDevice, files: readonly string[]): Promise<void> {
+  const number = await device.number();
   for (const file of files) {
-    const dev = await statOf(file).then(
-      (found) => found.dev,
-      () => null, // a directory that the agent makes
+    const on = await statOf(file).then(
+      ({ dev }) => deviceNumber(dev),
+      () => '', // a directory that the agent makes
     );
-    if (dev === rdev) throw new AfterimageError('BACKING_ON_ITSELF', `${file} lies on ${mapped}`);
+    if (on === number) throw new AfterimageError('BACKING_ON_ITSELF', `${file} lies on ${device.mapped}`);
   }
 }
 

@@ -79,6 +79,11 @@ export class MappedDevice {
     return { kind: 'through', device, hasFailed, isCutOff };
   }
 
+  /** "MAJOR:MINOR"; "" where it is not there. */
+  async number(): Promise<string> {
+    return (await this.mapper.entries()).get(this.name)?.number ?? '';
+  }
+
   /**
    * What tells one time from another that the backing was an agent's alone; "" where it is not there. It changes before
    * anybody else can write to the backing.

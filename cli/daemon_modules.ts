@@ -74,9 +74,10 @@ export const daemons: Daemons = {
 
 async function insertionSurroundings({ config, agent }: InsertionRequest): Promise<InsertionSurroundings> {
   const { loadAgentConfig } = await import('../agent/config.js');
+  const { DeviceMapper } = await import('../agent/device_mapper.js');
   const { detachNbd } = await import('../native/index.js');
   const programs = ['/', process.execPath, ...process.argv.slice(1, 2), config];
-  return { config: await loadAgentConfig(config), agent, detachNbd, programs };
+  return { config: await loadAgentConfig(config), agent, mapper: new DeviceMapper(), detachNbd, programs };
 }
 
 function overridden<T extends { control: string; logLevel: unknown }>(

@@ -1,5 +1,5 @@
 /**
- * Runs inside of a virtual machine (insertion.test.ts): protection is put under a mounted device-mapper device and taken out
+ * Runs inside of a virtual machine (stock_kernels.test.ts): protection is put under a mounted device-mapper device and taken out
  * again while fio writes to the file system and reads back what it wrote; the agent is killed, the verbs are killed, and in
  * the end the agent is killed for good. The file system goes on each time, and what is protected is what the receiver has.
  *

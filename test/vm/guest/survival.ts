@@ -1,5 +1,5 @@
 /**
- * Runs inside of a virtual machine (survival.test.ts): the agent of a mounted volume dies again and again while fio writes
+ * Runs inside of a virtual machine (stock_kernels.test.ts): the agent of a mounted volume dies again and again while fio writes
  * to the file system and reads back what it wrote. No I/O error, of a loop device one generation, and in the end the receiver
  * has what the backing has.
  *

@@ -7,13 +7,16 @@ import { open, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { AgentStatus, GroupStatus } from '../proto/control.js';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
-import { isClaimed } from '../service/loop_devices.js';
+import type { Log } from '../service/log.js';
+import { clearServed, isClaimed } from '../service/loop_devices.js';
 import { systemError } from '../service/system_errors.js';
 import type * as native from '../native/index.js';
 import { deviceNumber, statOf } from './backing_fingerprint.js';
 import type { AgentConfig } from './config.js';
 import type { DeviceMapper } from './device_mapper.js';
+import { servedAt } from './loop_attachment.js';
 import { MappedDevice, type MappedWay } from './mapped_device.js';
+import { LINK_DIR, removeLink } from './stable_link.js';
 
 /** What is asked of the agent. Errors: its own, and DAEMON_UNREACHABLE. */
 export interface AgentCalls {
@@ -25,7 +28,8 @@ export interface InsertionSurroundings {
   config: AgentConfig;
   agent: AgentCalls;
   mapper: DeviceMapper;
-  detachNbd: typeof native.detachNbd;
+  door: Pick<typeof native, 'detachNbd' | 'detachLoop'>;
+  log: Log;
   /** What this command and the agent are made of: it must not lie on what waits for them. */
   programs: readonly string[];
 }
@@ -78,7 +82,7 @@ export async function removeVolumes(
   subject: VolumeSubject,
   around: InsertionSurroundings,
 ): Promise<string[]> {
-  const { agent, detachNbd } = around;
+  const { agent, config, door, log } = around;
   const all = mappedVolumes(subject, around);
   const ways = await Promise.all(all.map(({ device }) => device.way()));
   const volumes = all.filter((_, index) => !isAside(ways[index]));
@@ -97,7 +101,7 @@ export async function removeVolumes(
   for (const { device } of volumes) {
     // What is in the way of giving it back takes its time now, while nobody waits.
     if (isThere) await flush(device.backing);
-    else await endDeadServer(device, detachNbd);
+    else await endDeadServer(device, door.detachNbd);
   }
   try {
     for (const { device } of volumes) await device.hold();
@@ -106,6 +110,8 @@ export async function removeVolumes(
   } catch (thrown) {
     throw waiting(volumes, thrown);
   }
+  if (!isThere)
+    for (const { name } of volumes) await clearDead(config.runDir, subject.group, name, door, log);
   return volumes.map(({ device }) => device.mapped);
 }
 
@@ -212,4 +218,20 @@ async function endDeadServer(device: MappedDevice, detachNbd: typeof native.deta
   const event = await readFile(path.join(directory, 'uevent'), 'utf8');
   const name = /^DEVNAME=(nbd\d+)$/m.exec(event)?.[1];
   if (name !== undefined) await detachNbd(`/dev/${name}`, backend, true);
+}
+
+/** What a dead agent left of a volume that nobody uses any more. What cannot be cleared away is left to the next agent. */
+async function clearDead(
+  runDir: string,
+  group: string,
+  volume: string,
+  { detachLoop }: Pick<typeof native, 'detachLoop'>,
+  log: Log,
+): Promise<void> {
+  try {
+    await clearServed(servedAt(runDir, group, volume), detachLoop, log);
+    await removeLink(path.join(LINK_DIR, group, volume));
+  } catch (thrown) {
+    log.warn({ err: toAfterimageError(thrown) }, 'left to the next agent');
+  }
 }

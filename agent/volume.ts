@@ -23,7 +23,7 @@ import { endAll } from './endings.js';
 import type { GroupCustody, VolumeCustody } from './custody.js';
 import { DIRTY_EXTENT_BYTES, openDirtyLog } from './dirty_logs.js';
 import type { InheritedVolume } from './inheritance.js';
-import { attachLoopDevice, resumeLoopDevice, type LoopDoor } from './loop_attachment.js';
+import { attachLoopDevice, resumeLoopDevice, servedAt, type LoopDoor } from './loop_attachment.js';
 import { MappedDevice } from './mapped_device.js';
 import { attachNbdDevice, nbdBackend, resumeNbdDevice, type NbdDoor } from './nbd_attachment.js';
 import type { AttachmentSettings } from './served_settings.js';
@@ -297,7 +297,7 @@ export class ProtectedVolume {
     const link = path.join(places.linkDir, custody.name, name);
     if (attach.kind === 'nbd')
       return attachNbdDevice(link, nbdBackend(this.info.uuid), device, door, use, kept, log);
-    const loopPlaces = { mountPoint: path.join(places.runDir, 'fuse', custody.name, name), link };
+    const loopPlaces = { mountPoint: servedAt(places.runDir, custody.name, name), link };
     return attachLoopDevice(loopPlaces, attach.threads, device, door, use, kept, log);
   }
 

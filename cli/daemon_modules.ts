@@ -75,9 +75,11 @@ export const daemons: Daemons = {
 async function insertionSurroundings({ config, agent }: InsertionRequest): Promise<InsertionSurroundings> {
   const { loadAgentConfig } = await import('../agent/config.js');
   const { DeviceMapper } = await import('../agent/device_mapper.js');
-  const { detachNbd } = await import('../native/index.js');
+  const { createLog } = await import('../service/log.js');
+  const door = await import('../native/index.js');
+  const log = createLog('volume', 'fatal'); // its errors tell what is to be known
   const programs = ['/', process.execPath, ...process.argv.slice(1, 2), config];
-  return { config: await loadAgentConfig(config), agent, mapper: new DeviceMapper(), detachNbd, programs };
+  return { config: await loadAgentConfig(config), agent, mapper: new DeviceMapper(), door, log, programs };
 }
 
 function overridden<T extends { control: string; logLevel: unknown }>(

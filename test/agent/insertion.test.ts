@@ -5,6 +5,7 @@ import { DeviceMapper } from '../../agent/device_mapper.js';
 import { insertVolumes, removeVolumes, type InsertionSurroundings } from '../../agent/insertion.js';
 import { MappedDevice, mappedBacking } from '../../agent/mapped_device.js';
 import { AfterimageError } from '../../proto/errors.js';
+import { createLog } from '../../service/log.js';
 import { agentStatus, groupStatus } from '../cli/canned.js';
 import { KernelMapper } from './kernel_mapper.js';
 
@@ -59,12 +60,14 @@ function scene(names = NAMES) {
   };
   const around: InsertionSurroundings = {
     ...{ config, agent, mapper, programs: ['/'] },
-    detachNbd: () => Promise.reject(new Error('not here')),
+    door: { detachNbd: unexpected, detachLoop: unexpected },
+    log: createLog('agent', 'fatal'),
   };
   const ways = () => Promise.all(devices.map(async (device) => (await device.way()).kind));
   return { kernel, devices, agent, around, ways };
 }
 
+const unexpected = () => Promise.reject(new Error('not here'));
 const SHOP = { group: 'shop', volume: '' };
 
 t.test('put under a group, and taken out', async (t) => {

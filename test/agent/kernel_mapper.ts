@@ -3,7 +3,7 @@
  * exclusive claims, tables that become active at a resume, multipath that nothing else replaces. `dmsetup` can die before any
  * of its steps.
  */
-import { AfterimageError } from '../../proto/errors.js';
+import { AfterimageError, toAfterimageError } from '../../proto/errors.js';
 import type { Dmsetup } from '../../agent/device_mapper.js';
 
 interface Device {
@@ -41,7 +41,7 @@ export class KernelMapper {
       if (!isLook) this.onStep();
       return Promise.resolve(output);
     } catch (thrown) {
-      return Promise.reject(thrown as Error);
+      return Promise.reject(toAfterimageError(thrown));
     }
   };
 

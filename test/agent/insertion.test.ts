@@ -98,6 +98,17 @@ t.test('without an agent nothing is inserted, and everything can be removed', as
   t.same(await ways(), ['direct', 'direct']);
 });
 
+t.test('a verb that was killed while a device was suspended', async (t) => {
+  const { around, ways, kernel } = scene(['data']);
+  kernel.stepsLeft = 3; // create, load, suspend
+  await t.rejects(insertVolumes(SHOP, around), { message: /killed/ });
+  kernel.stepsLeft = Infinity;
+  t.equal(kernel.get('data').isSuspended, true);
+  await removeVolumes(SHOP, around);
+  t.equal(kernel.get('data').isSuspended, false);
+  t.same(await ways(), ['direct']);
+});
+
 t.test('an agent that cannot serve them leaves them as they were', async (t) => {
   const { around, ways, agent, kernel } = scene();
   agent.failure = new AfterimageError('NBD_UNAVAILABLE', 'no module');

@@ -127,6 +127,20 @@ t.test('the way is shut while somebody has the backing open', async (t) => {
   t.equal(host.way(), 'through');
 });
 
+t.test('a device that was left suspended goes on, whatever its table is', async (t) => {
+  const host = new Host(t);
+  await host.insert();
+  const data = host.kernel.get('data');
+  data.isSuspended = true;
+  t.match(await host.device.way(), { kind: 'through', isCutOff: true });
+  await host.device.connect('/dev/nbd0', '43:0');
+  t.equal(host.way(), 'through');
+  await host.device.hold();
+  data.isSuspended = true;
+  await host.device.hold();
+  t.equal(data.isSuspended, false);
+});
+
 t.test('what another device of that name left is not taken for its backing', async (t) => {
   const host = new Host(t);
   await host.insert();

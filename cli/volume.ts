@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { agentControlService } from '../proto/control.js';
 import { AfterimageError } from '../proto/errors.js';
-import { ANSWER_MS_MAX, withDaemon, WORK_MS_MAX } from './daemon_client.js';
+import { withDaemon, WORK_MS_MAX } from './daemon_client.js';
 import type { InsertionRequest } from './daemons.js';
 import { jsonLine } from './json.js';
 import {
@@ -101,9 +101,10 @@ async function request(
     config: configFile('agent', options.config, surroundings),
     subject,
     agent: {
+      // One that was just started again has its hands full.
       status: () =>
         withDaemon('agent', asked, surroundings, (client) =>
-          client.callUnary(agentControlService.status, {}, { timeoutMs: ANSWER_MS_MAX, signal: stop.drain }),
+          client.callUnary(agentControlService.status, {}, { timeoutMs: WORK_MS_MAX, signal: stop.drain }),
         ),
       insert: (group) =>
         withDaemon('agent', asked, surroundings, (client) =>

@@ -61,6 +61,7 @@ async function insertAndRemove(attach: 'loop' | 'nbd'): Promise<Record<string, u
   process.kill(pid, 'SIGKILL');
   await sleep(500);
   await goesOn('the agent was killed');
+  await settled(site);
 
   await verb(site, 'remove');
   await goesOn('removed');
@@ -171,7 +172,8 @@ async function agentGroup(site: Site): Promise<GroupStatus | undefined> {
 async function settled(site: Site): Promise<void> {
   const deadline = performance.now() + PATIENCE_SECONDS * 1000;
   for (;;) {
-    const group = await agentGroup(site);
+    // An agent that was killed is away for a moment.
+    const group = await agentGroup(site).catch(() => undefined);
     if (group?.state === 'protected' && group.durableLsn === group.capturedLsn) return;
     assert(performance.now() < deadline, `not protected: ${group?.state} ${group?.detail}`);
     await sleep(500);

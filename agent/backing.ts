@@ -28,6 +28,7 @@ export async function openBacking(
   openFileDevice: OpenFileDevice,
 ): Promise<native.BlockDevice> {
   await refuseHoldingState(config.backing, stateDir);
+  if (config.mapped !== null) await refuseHoldingState(config.mapped, stateDir);
   await refuseUnderLoop(config.backing);
   const device = await openFileDevice({
     path: config.backing,

@@ -43,7 +43,7 @@ export async function backingFingerprint(backing: string, kernel: KernelTables =
  * and the number of the medium, which a device gets anew whenever it is set up. Null where they are not kept.
  */
 async function countedWrites(rdev: bigint, { bootId, blockDevices }: KernelTables): Promise<string | null> {
-  const directory = `${blockDevices}/${major(rdev)}:${minor(rdev)}`;
+  const directory = `${blockDevices}/${deviceNumber(rdev)}`;
   const [boot, counters] = await Promise.all([read(bootId), read(`${directory}/stat`)]);
   if (boot === null || counters === null) return null;
   // A partition's queue is that of its disk.
@@ -77,6 +77,9 @@ async function read(file: string): Promise<string | null> {
     () => null,
   );
 }
+
+/** "MAJOR:MINOR". */
+export const deviceNumber = (rdev: bigint): string => `${major(rdev)}:${minor(rdev)}`;
 
 /** gnu_dev_major and gnu_dev_minor. */
 function major(device: bigint): bigint {

@@ -16,6 +16,7 @@ import {
   type LoopbackAddress,
 } from '../service/config.js';
 import type { ErrorCode } from '../proto/errors.js';
+import { MAPPED_NAME_BYTES_MAX, MAPPER_DIR, mappedBacking } from './mapped_device.js';
 
 /** native/capture/capture_ring.h, kRingBytesMin: less could not hold two frames and a record. */
 export const RING_BYTES_MIN = 8n << 20n;
@@ -37,6 +38,8 @@ export type AttachConfig =
 export interface VolumeConfig {
   name: string;
   backing: string;
+  /** "/dev/mapper/NAME" of a device that the host goes on using while it is protected; null: it uses what is attached. */
+  mapped: string | null;
   cache: 'buffered' | 'direct';
   attach: AttachConfig;
 }
@@ -56,9 +59,18 @@ export interface AgentConfig {
   groups: GroupConfig[];
 }
 
+/** As dmsetup takes names without changing them. */
+const mappedPath = z
+  .string()
+  .regex(/^\/dev\/mapper\/[\w+.@-]+$/, { error: `expected a device such as ${MAPPER_DIR}/data` })
+  .refine((text) => text.length <= MAPPER_DIR.length + 1 + MAPPED_NAME_BYTES_MAX, {
+    error: `expected a name of at most ${MAPPED_NAME_BYTES_MAX} bytes`,
+  });
+
 const volume = z.strictObject({
   name,
-  backing: absolutePath,
+  backing: absolutePath.optional(),
+  mapped: mappedPath.optional(),
   attach: z.enum(['loop', 'socket', 'nbd']).default('loop'),
   socket: socketPath.optional(),
   tcp: loopbackListenAddress.optional(),
@@ -126,7 +138,12 @@ function checkRelations(config: FileConfig, context: z.RefinementCtx): void {
       const at = ['group', g, 'volume', v];
       const owner = `${one.name}/${each.name}`;
       claim(`volume ${owner}`, owner, [...at, 'name'], `the name ${each.name}`);
-      claim(`backing ${each.backing}`, owner, [...at, 'backing'], 'the backing');
+      if ((each.backing === undefined) === (each.mapped === undefined))
+        complain(at, 'expected either backing or mapped');
+      if ((each.mapped === undefined) !== (one.volume[0]?.mapped === undefined))
+        complain(at, 'a group has either mapped volumes or others: they are inserted together');
+      const key = each.mapped === undefined ? 'backing' : 'mapped';
+      claim(`backing ${backingOf(each)}`, owner, [...at, key], 'the backing');
       checkAttach(each, at, complain);
       if (each.attach !== 'socket') return;
       const address = socketAddress(config.run_dir, one.name, each);
@@ -154,6 +171,8 @@ function checkAttach(
   } else if (config.socket !== undefined && config.tcp !== undefined) {
     complain([...at, 'tcp'], 'either socket or tcp, not both');
   }
+  if (config.mapped !== undefined && config.attach === 'socket')
+    complain([...at, 'attach'], 'mapped needs attach = "loop" or "nbd"');
   if (config.attach !== 'loop' && config.threads !== undefined)
     complain([...at, 'threads'], 'threads needs attach = "loop"');
 }
@@ -171,12 +190,18 @@ function fromFile(config: FileConfig): AgentConfig {
       lingerUs: Number(one.frame_linger / 1_000n),
       volumes: one.volume.map((each) => ({
         name: each.name,
-        backing: each.backing,
+        backing: backingOf(each),
+        mapped: each.mapped ?? null,
         cache: each.cache,
         attach: attachment(config.run_dir, one.name, each),
       })),
     })),
   };
+}
+
+/** "" where the configuration names none, which is an error of its own. */
+function backingOf({ backing, mapped }: FileVolume): string {
+  return mapped === undefined ? (backing ?? '') : mappedBacking(mapped);
 }
 
 function attachment(runDir: string, groupName: string, config: FileVolume): AttachConfig {

@@ -5,6 +5,7 @@ import {
   type CheckpointCreateRequest,
   type CheckpointInfo,
   type Empty,
+  type GroupName,
   type GroupStatus,
 } from '../proto/control.js';
 import { RpcServer, unary } from '../service/rpc.js';
@@ -24,6 +25,8 @@ export interface ControlledGroups {
   readonly isConnected: boolean;
   status(): GroupStatus[];
   createCheckpoint(group: string, name: string): Promise<CheckpointInfo>;
+  insert(group: string): Promise<GroupStatus>;
+  release(group: string): Promise<void>;
 }
 export type StatusHead = Omit<AgentStatus, 'groups' | 'connected' | 'rssBytes'>;
 
@@ -39,7 +42,14 @@ export class AgentControl {
     this.server.add(agentControlService, {
       status: unary<Empty, AgentStatus>(() => this.status()),
       checkpointCreate: unary<CheckpointCreateRequest, CheckpointInfo>(({ group, name }) =>
-        this.createCheckpoint(group, name),
+        this.whenReady(() => groups.createCheckpoint(group, name)),
+      ),
+      volumesInsert: unary<GroupName, GroupStatus>(({ group }) => this.whenReady(() => groups.insert(group))),
+      volumesRelease: unary<GroupName, Empty>(({ group }) =>
+        this.whenReady(async () => {
+          await groups.release(group);
+          return {};
+        }),
       ),
     });
   }
@@ -63,9 +73,9 @@ export class AgentControl {
     };
   }
 
-  private async createCheckpoint(group: string, name: string): Promise<CheckpointInfo> {
+  private async whenReady<T>(work: () => Promise<T>): Promise<T> {
     await this.ready();
-    return this.groups.createCheckpoint(group, name);
+    return work();
   }
 
   /** So that whoever gets an answer right after the start finds its volumes. Errors: why the agent does not start. */

@@ -71,6 +71,12 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   private restartMs = RESTART_MS_MIN;
   private sessionBegunMs: number;
   private isStopped = false;
+  private stopResult: Promise<boolean> | null = null;
+  /** Whether a stop gives the backings back before it sends the rest. */
+  private isReleasing = false;
+  private isQuiescent = false;
+  private readonly givenBack: Promise<void>;
+  private onGivenBack!: () => void;
   private readonly startedNs: bigint;
 
   private constructor(
@@ -85,6 +91,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     this.captureGroup = taken?.captureGroup ?? null;
     this.serving = new Serving(custody, volumes, places, clock, log);
     this.ended = new Promise((resolve) => (this.onStopped = resolve));
+    this.givenBack = new Promise((resolve) => (this.onGivenBack = resolve));
     this.startedNs = clock.nowNs();
     this.sessionBegunMs = clock.monotonicMs();
     this.lag = new LagHistogram(() => clock.monotonicMs());
@@ -133,7 +140,19 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
    * Stops: production's way in first, when nobody uses it any more; then what was captured is made durable at the
    * receiver, if it can be in time. Tells whether the next start can go on where this one ended.
    */
-  async stop(): Promise<boolean> {
+  stop(): Promise<boolean> {
+    return (this.stopResult ??= this.stopOnce());
+  }
+
+  /** Begins a stop, and resolves when the backings are given back: what was captured is sent after that. Never rejects. */
+  async release(): Promise<void> {
+    this.isReleasing = true;
+    const stopped = this.stop().catch(() => undefined);
+    if (this.isQuiescent) await this.giveBack();
+    await Promise.race([this.givenBack, stopped]);
+  }
+
+  private async stopOnce(): Promise<boolean> {
     this.stopping.abort();
     try {
       if (this.member.requestStop()) return await this.ended;
@@ -142,6 +161,11 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     } finally {
       await this.close();
     }
+  }
+
+  /** Errors: of the first volume that cannot be served. */
+  async ensureServed(): Promise<void> {
+    await this.serving.ensure();
   }
 
   get isConnected(): boolean {
@@ -239,6 +263,15 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     void this.expireStop();
   }
 
+  async quiesced(): Promise<void> {
+    this.isQuiescent = true;
+    if (this.isReleasing) await this.giveBack();
+  }
+
+  private async giveBack(): Promise<void> {
+    await endAll(() => this.volumes.map((volume) => volume.close())).finally(this.onGivenBack);
+  }
+
   stopped(clean: boolean): void {
     this.isStopped = true;
     this.onStopped(clean);
@@ -254,14 +287,13 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     const { stream } = this.state.memory;
     const isUntouched = this.volumes.every((volume) => volume.isUntouched);
     const { log } = this.around;
-    if (stream?.clean === true && !isUntouched) {
-      const changed = this.volumes.filter(({ evidence }) => evidence === 'changed');
-      for (const { title } of changed)
-        log.warn(`${title} was changed since the agent stopped: it is compared in full`);
-      if (changed.length === 0) log.info('nothing tells whether a backing was changed: samples are compared');
-      // On stable storage before production makes the state one that ended uncleanly.
-      await Promise.all(changed.map((volume) => volume.log.markAll()));
-    }
+    const changed = this.volumes.filter(({ evidence }) => evidence === 'changed');
+    for (const { title } of changed)
+      log.warn(`${title} was changed since the agent stopped: it is compared in full`);
+    if (stream?.clean === true && !isUntouched && changed.length === 0)
+      log.info('nothing tells whether a backing was changed: samples are compared');
+    // On stable storage before the state says that the agent has it, or that it ended uncleanly.
+    await Promise.all(changed.map((volume) => volume.log.markAll()));
     for (const volume of this.volumes) tellLog(volume, log);
     const stored = stream === null ? null : { ...stream, clean: stream.clean && isUntouched };
     await new Promise<void>((resolve, reject) => {

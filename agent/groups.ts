@@ -17,6 +17,10 @@ export interface StartedGroup {
   readonly isConnected: boolean;
   status(): GroupStatus;
   createCheckpoint(name: string): Promise<CheckpointInfo>;
+  /** Errors: of the first volume that cannot be served. */
+  ensureServed(): Promise<void>;
+  /** Begins a stop, and resolves when the backings are given back. Never rejects. */
+  release(): Promise<void>;
   /** Tells whether the next start can go on where this one ended. */
   stop(): Promise<boolean>;
 }
@@ -38,6 +42,10 @@ export class ProtectionGroups {
   private readonly failed = new Map<string, AfterimageError>();
   /** By group: over when it is started, or is not to be any more. They never reject. */
   private readonly attempts = new Map<string, Promise<void>>();
+  /** By group: aborted when it is not to be tried again. */
+  private readonly enough = new Map<string, AbortController>();
+  /** Groups that end although the others go on. They never reject. */
+  private readonly endings = new Map<string, Promise<void>>();
   private readonly stopping = new AbortController();
 
   constructor(
@@ -61,7 +69,9 @@ export class ProtectionGroups {
     const interrupted = aborted(drain).then((): null[] => []);
     const errors: (AfterimageError | null)[] = await Promise.race([Promise.all(attempts), interrupted]);
     const [first] = errors.filter((error) => error !== null);
-    if (first !== undefined && this.started.size === 0 && !isServing) {
+    // One that waits for its volumes to be inserted will be asked to serve them.
+    const isAwaited = errors.some((error) => error?.code === 'VOLUME_NOT_INSERTED');
+    if (first !== undefined && this.started.size === 0 && !isServing && !isAwaited) {
       this.onReady(first);
       throw first;
     }
@@ -88,10 +98,64 @@ export class ProtectionGroups {
     throw this.failed.get(group) ?? new AfterimageError('GROUP_UNKNOWN', `this agent has no group ${group}`);
   }
 
+  /**
+   * Serves the mapped volumes of a group, under which protection is being put. Errors: GROUP_UNKNOWN, VOLUME_NOT_MAPPED, and
+   * why they cannot be served.
+   */
+  async insert(name: string): Promise<GroupStatus> {
+    const config = this.mappedGroup(name);
+    await this.endings.get(name);
+    await this.endAttempts(name);
+    if (this.around.drain.aborted) throw new AfterimageError('INTERRUPTED', 'the agent is stopping');
+    if (this.started.has(name)) await this.started.get(name)?.ensureServed();
+    else {
+      const error = await this.begin(config);
+      if (error !== null) throw error;
+    }
+    const group = this.started.get(name);
+    if (group === undefined) throw new AfterimageError('CLOSED', `${name} was stopped meanwhile`);
+    return group.status();
+  }
+
+  /** Gives back the mapped volumes of a group, from under which protection is taken. Errors: GROUP_UNKNOWN, VOLUME_NOT_MAPPED. */
+  async release(name: string): Promise<void> {
+    const config = this.mappedGroup(name);
+    await this.endAttempts(name);
+    const group = this.started.get(name);
+    const taken = new AfterimageError('VOLUME_NOT_INSERTED', `protection was taken out from under ${name}`);
+    if (group === undefined) {
+      this.failed.set(name, taken); // it is not tried again either
+      return;
+    }
+    await group.release();
+    if (this.endings.has(name)) return;
+    const ended = (): void => {
+      this.endings.delete(name);
+      this.failed.set(name, taken);
+    };
+    const failed = (thrown: unknown): void =>
+      this.logOf(config).error({ err: toAfterimageError(thrown) }, 'at the end of the group');
+    this.endings.set(name, this.end(config).catch(failed).then(ended));
+  }
+
   /** Stops every group, whatever happens to the others. Errors: the first that one had. */
   async stop(): Promise<void> {
     this.stopping.abort();
     await endAll(() => this.configs.map((config) => this.end(config)));
+  }
+
+  private mappedGroup(name: string): GroupConfig {
+    const config = this.configs.find((one) => one.name === name);
+    if (config === undefined) throw new AfterimageError('GROUP_UNKNOWN', `this agent has no group ${name}`);
+    if (config.volumes.every(({ mapped }) => mapped === null))
+      throw new AfterimageError('VOLUME_NOT_MAPPED', `group ${name} has no mapped volume`);
+    return config;
+  }
+
+  /** Resolves when nobody tries to start it any more. */
+  private async endAttempts(name: string): Promise<void> {
+    this.enough.get(name)?.abort();
+    await this.attempts.get(name);
   }
 
   private async end(config: GroupConfig): Promise<void> {
@@ -109,8 +173,12 @@ export class ProtectionGroups {
 
   /** The first attempt; those that follow from its failure are owned here. */
   private begin(config: GroupConfig): Promise<AfterimageError | null> {
+    const enough = new AbortController();
+    this.enough.set(config.name, enough);
     const first = this.attempt(config);
-    const last = first.then((error) => (error === null ? undefined : this.tryAgain(config, error)));
+    const last = first.then((error) =>
+      error === null ? undefined : this.tryAgain(config, error, enough.signal),
+    );
     this.attempts.set(config.name, last);
     return first;
   }
@@ -129,14 +197,22 @@ export class ProtectionGroups {
   }
 
   /** Until it is started, or everything stops. Never rejects. */
-  private async tryAgain(config: GroupConfig, error: AfterimageError): Promise<void> {
+  private async tryAgain(config: GroupConfig, error: AfterimageError, enoughOf: AbortSignal): Promise<void> {
     const { clock, drain } = this.around;
     const log = this.logOf(config);
+    if (error.code === 'VOLUME_NOT_INSERTED') {
+      log.warn({ code: error.code }, `the group waits for its volumes: ${error.message}`);
+      return;
+    }
     log.error({ err: error }, 'the group cannot be started');
     const failed = ({ code, message }: AfterimageError): void =>
       log.warn({ code }, `the group still cannot be started: ${message}`);
-    const enough = AbortSignal.any([drain, this.stopping.signal]);
-    if (await retry(() => this.attempt(config), failed, clock, enough))
+    const enough = AbortSignal.any([drain, this.stopping.signal, enoughOf]);
+    const attempt = async (): Promise<AfterimageError | null> => {
+      const again = await this.attempt(config);
+      return again?.code === 'VOLUME_NOT_INSERTED' ? null : again; // then it is asked for
+    };
+    if ((await retry(attempt, failed, clock, enough)) && this.started.has(config.name))
       log.info('the group is started after all');
   }
 

@@ -33,6 +33,10 @@ export interface LoopPlaces {
   link: string;
 }
 
+/** Of the FUSE file system of a volume. */
+export const servedAt = (runDir: string, group: string, volume: string): string =>
+  path.join(runDir, 'fuse', group, volume);
+
 /**
  * Errors: FUSE_UNAVAILABLE, FUSE_MOUNT, LOOP_UNAVAILABLE, LOOP_ATTACH, LOOP_BUSY (a device of a killed agent is still in
  * use), IO_ERROR.

@@ -19,9 +19,9 @@ import { ProtectionGroup, type GroupSurroundings } from './group.js';
 import { ProtectionGroups } from './groups.js';
 import { sortInheritance } from './inheritance.js';
 import { LONG_LIFE_MS, ShortLives } from './short_lives.js';
+import { LINK_DIR } from './stable_link.js';
 import { letGo, takeOver, type TakenGroup } from './takeover.js';
 
-const LINK_DIR = '/dev/afterimage';
 const INSTANCE_BYTES = 16;
 
 /** What a test may replace. */

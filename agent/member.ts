@@ -37,6 +37,8 @@ export interface MemberPort {
   served(error: AfterimageError | null): void;
   /** Ends production's way in. */
   quiesce(): Promise<void>;
+  /** Nobody reads or writes a volume any more. */
+  quiesced(): Promise<void>;
   /** A second has passed. */
   ticked(): void;
   stopped(clean: boolean): void;
@@ -293,6 +295,7 @@ export class Member implements LinkListener {
     const quiesced = async (): Promise<void> => {
       await this.port.quiesce();
       await this.work?.quiesce();
+      await this.port.quiesced();
       this.feed({ type: 'quiesced', ring: this.captureWork().ring() }, null);
     };
     quiesced().catch((thrown: unknown) => this.fail(thrown));

@@ -53,6 +53,8 @@ const volumeSchema = z.strictObject({
   size: decimal,
   blockSize: z.int().min(512),
   backing: z.string(),
+  /** The device under which it is, and since when (mapped_device.ts). Absent in those of the first versions. */
+  mapped: z.strictObject({ device: z.string(), insertion: z.string() }).nullable().default(null),
   /** Where its dirty log lies. */
   stateDir: z.string(),
   cache: z.enum(['buffered', 'direct']),

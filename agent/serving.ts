@@ -29,6 +29,13 @@ export class Serving {
     return this.begun;
   }
 
+  /** Tries every volume once more, also whether production gets to it. Errors: the first. */
+  async ensure(): Promise<void> {
+    const errors = await Promise.all(this.volumes.map((volume) => this.attempt(volume)));
+    const first = errors.find((error) => error !== null);
+    if (first !== undefined) throw first;
+  }
+
   /** Takes every volume away, once nobody uses it or `end` aborts. Errors: the first of those of the front ends. */
   async end(end: AbortSignal): Promise<void> {
     this.stopping.abort();

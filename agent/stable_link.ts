@@ -2,6 +2,8 @@
 import { lstat, mkdir, rename, rm, rmdir, symlink } from 'node:fs/promises';
 import path from 'node:path';
 
+export const LINK_DIR = '/dev/afterimage';
+
 /** Replaces the link in one step, so that whoever follows it never finds it missing. */
 export async function placeLink(link: string, device: string): Promise<void> {
   const temporary = `${link}.new`;

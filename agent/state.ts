@@ -23,6 +23,8 @@ const volumeSchema = z.strictObject({
   backing: z.string(),
   /** What the backing was when the file was last written (backing_fingerprint.ts). */
   fingerprint: z.string(),
+  /** Of a mapped volume, since when its backing was the agent's alone (mapped_device.ts). Absent in the first states. */
+  insertion: z.string().default(''),
 });
 const streamSchema = z.strictObject({
   epoch: decimal,

@@ -125,8 +125,8 @@ async function resume(
     } catch (thrown) {
       await volume?.close().catch(() => undefined);
       const error = toAfterimageError(thrown);
-      if (error.code === 'NBD_GONE') {
-        log.error({ volume: settings.name, err: error }, 'the volume is attached anew');
+      if (error.code === 'NBD_GONE' || error.code === 'VOLUME_NOT_INSERTED') {
+        log.error({ volume: settings.name, err: error }, 'nobody has the device any more');
         custody.forgetVolume(settings.name);
         for (const descriptor of [inFlight, fuse, slots]) if (descriptor !== null) closeSync(descriptor);
         return null;

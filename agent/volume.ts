@@ -10,14 +10,21 @@ import type * as native from '../native/index.js';
 import type { Attachment } from './attachment.js';
 import { openBacking } from './backing.js';
 import { BackingErrors } from './backing_errors.js';
-import { backingFingerprint, evidenceOf, type BackingEvidence } from './backing_fingerprint.js';
+import {
+  backingFingerprint,
+  deviceNumber,
+  evidenceOf,
+  statOf,
+  type BackingEvidence,
+} from './backing_fingerprint.js';
 import type { Clock } from './clock.js';
 import type { AttachConfig, VolumeConfig } from './config.js';
 import { endAll } from './endings.js';
 import type { GroupCustody, VolumeCustody } from './custody.js';
 import { DIRTY_EXTENT_BYTES, openDirtyLog } from './dirty_logs.js';
 import type { InheritedVolume } from './inheritance.js';
-import { attachLoopDevice, resumeLoopDevice, type LoopDoor } from './loop_attachment.js';
+import { attachLoopDevice, resumeLoopDevice, servedAt, type LoopDoor } from './loop_attachment.js';
+import { MappedDevice } from './mapped_device.js';
 import { attachNbdDevice, nbdBackend, resumeNbdDevice, type NbdDoor } from './nbd_attachment.js';
 import type { AttachmentSettings } from './served_settings.js';
 import { attachSocket } from './socket_attachment.js';
@@ -39,13 +46,17 @@ export class ProtectedVolume {
   private captured: native.CapturedVolume | null = null;
   private attachment: Attachment | null = null;
   private use: VolumeUse | null = null;
+  private attaching: Promise<void> | null = null;
   private detaching: Promise<void> | null = null;
   private unserved: AfterimageError | null = null;
   private isKept = false;
+  private isClosed = false;
   private readonly errors = new BackingErrors();
 
   private constructor(
     readonly config: VolumeConfig,
+    /** Since when the backing is an agent's alone, of a mapped volume; of others "". */
+    private readonly insertion: string,
     readonly info: VolumeInfo,
     private readonly stateDir: string,
     /** Whether it was never protected before. */
@@ -60,7 +71,8 @@ export class ProtectedVolume {
 
   /**
    * Takes the backing. `number` and `uuid` are the volume's in its member's stream; `memory` is what is remembered of
-   * it, null for a new volume. Errors: as openBacking; MEMORY_UNAVAILABLE.
+   * it, null for a new volume. Errors: as openBacking; VOLUME_NOT_INSERTED and those of MappedDevice.way of a mapped
+   * volume; MEMORY_UNAVAILABLE.
    */
   static async open(
     config: VolumeConfig,
@@ -70,28 +82,42 @@ export class ProtectedVolume {
     door: VolumeDoor,
   ): Promise<ProtectedVolume> {
     const isNew = memory === null;
-    const evidence = evidenceOf(memory?.fingerprint ?? '', await backingFingerprint(config.backing));
+    const mapped = config.mapped === null ? null : new MappedDevice(config.mapped);
+    if (mapped !== null) await refuseUnlessInserted(mapped);
+    const found = evidenceOf(memory?.fingerprint ?? '', await backingFingerprint(config.backing));
     const backing = await openBacking(config, memory, stateDir, door.openFileDevice);
     const { size, blockSize } = backing;
     const info = { number: identity.number, uuid: identity.uuid, name: config.name, size, blockSize };
     try {
+      // From here on it stays, since the backing is held.
+      const insertion = (await mapped?.insertion()) ?? '';
+      const evidence = isNew || memory.insertion === insertion ? found : 'changed';
       const log = await openDirtyLog(stateDir, info, door.openDirtyLog);
-      return new ProtectedVolume(config, info, stateDir, isNew, evidence, backing, log, door);
+      return new ProtectedVolume(config, insertion, info, stateDir, isNew, evidence, backing, log, door);
     } catch (thrown) {
       await backing.close();
       throw thrown;
     }
   }
 
-  /** What a predecessor served goes on: of the same size, whatever its backing is now. Errors: as openFileDevice. */
+  /**
+   * What a predecessor served goes on: of the same size, whatever its backing is now. Errors: as openFileDevice;
+   * VOLUME_NOT_INSERTED where its I/O went past the agent since.
+   */
   static async inherit({ settings }: InheritedVolume, door: VolumeDoor): Promise<ProtectedVolume> {
-    const { name, number, uuid, size, blockSize, backing, cache, stateDir, attachment } = settings;
+    const { name, number, uuid, size, blockSize, backing, mapped, cache, stateDir, attachment } = settings;
+    if (mapped !== null) await refuseUnlessStillInserted(mapped);
     const device = await door.openFileDevice({ path: backing, cache, readOnly: false, exclusive: true });
-    const config: VolumeConfig = { name, backing, cache, attach: attachOf(attachment) };
+    const config: VolumeConfig = {
+      ...{ name, backing, cache },
+      mapped: mapped?.device ?? null,
+      attach: attachOf(attachment),
+    };
     const info = { number, uuid, name, size, blockSize };
     try {
       const log = await openDirtyLog(stateDir, info, door.openDirtyLog);
-      return new ProtectedVolume(config, info, stateDir, false, 'none', device, log, door);
+      const insertion = mapped?.insertion ?? '';
+      return new ProtectedVolume(config, insertion, info, stateDir, false, 'none', device, log, door);
     } catch (thrown) {
       await device.close();
       throw thrown;
@@ -118,7 +144,7 @@ export class ProtectedVolume {
   }
   /** Tells the log of requests that the backing failed. Ask again and again; `nowMs` never goes backwards. */
   tellErrors(log: Log, nowMs: number): void {
-    this.errors.tell(this.counters.errors, this.title, log, nowMs);
+    if (this.captured !== null) this.errors.tell(this.counters.errors, this.title, log, nowMs);
   }
   /** Of its extents: what a crash now would put in doubt. */
   get doubtBytes(): bigint {
@@ -145,12 +171,23 @@ export class ProtectedVolume {
     this.captured = group.addVolume(this.info.number, this.backing, this.log, inFlight);
   }
 
-  /** Lets production in, if it is not in already. Errors: those of the front ends. */
+  /** Lets production in, if it is not in already. Errors: those of the front ends, and of MappedDevice.connect. */
   async attach(custody: GroupCustody, places: Places, clock: Clock, log: Log): Promise<void> {
-    if (this.attachment !== null) return;
-    const use = (this.use = new VolumeUse(this.config.name, clock, log));
+    this.attaching ??= this.attachOnce(custody, places, clock, log).finally(() => (this.attaching = null));
+    await this.attaching;
+  }
+
+  private async attachOnce(custody: GroupCustody, places: Places, clock: Clock, log: Log): Promise<void> {
+    const { mapped } = this.config;
+    if (this.attachment !== null && mapped === null) return;
     try {
-      this.attachment = await this.attachFrontEnd(custody, places, use, log);
+      if (this.attachment === null) {
+        const use = (this.use = new VolumeUse(this.config.name, clock, log));
+        this.attachment = await this.attachFrontEnd(custody, places, use, log);
+      }
+      const { device } = this.attachment;
+      if (mapped !== null)
+        await new MappedDevice(mapped).connect(device, deviceNumber((await statOf(device)).rdev));
       this.unserved = null;
     } catch (thrown) {
       this.unserved = toAfterimageError(thrown);
@@ -211,16 +248,23 @@ export class ProtectedVolume {
     await this.captured?.cleanUp();
   }
 
-  /** What is to be remembered of it; `clean`: nothing but the agent has written to it, and the agent writes no more. */
+  /**
+   * What is to be remembered of it; `clean`: nothing but the agent has written to it, and the agent writes no more. Once it
+   * is closed, others may write.
+   */
   async remember(clean: boolean): Promise<VolumeMemory> {
     const { number, uuid, size } = this.info;
+    const { insertion } = this;
     const { backing } = this.config;
-    return { number, uuid, size, backing, fingerprint: clean ? await backingFingerprint(backing) : '' };
+    const fingerprint = clean && !this.isClosed ? await backingFingerprint(backing) : '';
+    return { number, uuid, size, backing, fingerprint, insertion };
   }
 
-  /** Gives the backing back. Nothing is attached any more. */
+  /** Gives the backing back. Nothing is attached any more. What follows the first time is nothing. */
   async close(): Promise<void> {
     const { captured } = this;
+    if (this.isClosed) return;
+    this.isClosed = true;
     this.captured = null; // a status that is asked for meanwhile finds it gone
     await endAll(
       () => (captured === null ? [] : [captured.close()]),
@@ -229,8 +273,10 @@ export class ProtectedVolume {
   }
 
   private custodyIn(custody: GroupCustody): VolumeCustody {
-    const { backing, cache } = this.config;
-    return custody.volume({ ...this.info, backing, cache, stateDir: this.stateDir }, this.device);
+    const { insertion, stateDir } = this;
+    const { backing, cache, mapped: device } = this.config;
+    const mapped = device === null ? null : { device, insertion };
+    return custody.volume({ ...this.info, backing, mapped, cache, stateDir }, this.device);
   }
 
   private attachFrontEnd(
@@ -251,7 +297,7 @@ export class ProtectedVolume {
     const link = path.join(places.linkDir, custody.name, name);
     if (attach.kind === 'nbd')
       return attachNbdDevice(link, nbdBackend(this.info.uuid), device, door, use, kept, log);
-    const loopPlaces = { mountPoint: path.join(places.runDir, 'fuse', custody.name, name), link };
+    const loopPlaces = { mountPoint: servedAt(places.runDir, custody.name, name), link };
     return attachLoopDevice(loopPlaces, attach.threads, device, door, use, kept, log);
   }
 
@@ -265,4 +311,18 @@ export class ProtectedVolume {
 function attachOf(attachment: AttachmentSettings): AttachConfig {
   if (attachment.kind === 'loop') return { kind: 'loop', threads: attachment.threads };
   return attachment.kind === 'nbd' ? { kind: 'nbd' } : { kind: 'socket', address: attachment.address };
+}
+
+/** Errors: VOLUME_NOT_INSERTED, those of MappedDevice.way. */
+async function refuseUnlessInserted(device: MappedDevice): Promise<void> {
+  const { kind } = await device.way();
+  if (kind === 'waiting' || kind === 'through') return;
+  throw new AfterimageError('VOLUME_NOT_INSERTED', `no protection is under ${device.mapped}`);
+}
+
+/** Where that cannot be found out production is served: nobody else has the backing open. Errors: VOLUME_NOT_INSERTED. */
+async function refuseUnlessStillInserted(mapped: { device: string; insertion: string }): Promise<void> {
+  const now = await new MappedDevice(mapped.device).insertion().catch(() => mapped.insertion);
+  if (now === mapped.insertion) return;
+  throw new AfterimageError('VOLUME_NOT_INSERTED', `protection was taken out from under ${mapped.device}`);
 }

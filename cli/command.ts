@@ -11,6 +11,7 @@ import { addStatus } from './status.js';
 import type { Surroundings } from './surroundings.js';
 import { addTimeline } from './timeline.js';
 import { Verdict } from './verdict.js';
+import { addVolume } from './volume.js';
 
 /** Runs one command line (without node and script) and gives its exit status. Never throws: failures are reported. */
 export async function run(argv: readonly string[], surroundings: Surroundings): Promise<number> {
@@ -47,6 +48,7 @@ export function buildCommand(surroundings: Surroundings): Command {
   addCheckpoint(program, surroundings);
   addExport(program, surroundings);
   addRecover(program, surroundings);
+  addVolume(program, surroundings);
   addAgent(program, surroundings);
   addReceiver(program, surroundings);
   return program;

@@ -1,7 +1,8 @@
 /** The daemons themselves, each loaded when it is asked for. */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { DaemonOverrides, Daemons } from './daemons.js';
+import type { InsertionSurroundings } from '../agent/insertion.js';
+import type { DaemonOverrides, Daemons, InsertionRequest } from './daemons.js';
 import { formatCount } from './quantity.js';
 
 export const daemons: Daemons = {
@@ -27,6 +28,14 @@ export const daemons: Daemons = {
     const [script, ...args] = process.argv.slice(1);
     const rest = [...process.execArgv, script ?? '', ...args.filter((arg) => arg !== flag)];
     becomeProgram(supervisorPath, [process.execPath, ...rest]);
+  },
+  async insertVolumes(request) {
+    const { insertVolumes } = await import('../agent/insertion.js');
+    return insertVolumes(request.subject, await insertionSurroundings(request));
+  },
+  async removeVolumes(request) {
+    const { removeVolumes } = await import('../agent/insertion.js');
+    return removeVolumes(request.subject, await insertionSurroundings(request));
   },
   async runReceiver(file, overrides, stop, version) {
     const { loadReceiverConfig } = await import('../receiver/config.js');
@@ -62,6 +71,16 @@ export const daemons: Daemons = {
     return (await loadReceiverConfig(file)).store;
   },
 };
+
+async function insertionSurroundings({ config, agent }: InsertionRequest): Promise<InsertionSurroundings> {
+  const { loadAgentConfig } = await import('../agent/config.js');
+  const { DeviceMapper } = await import('../agent/device_mapper.js');
+  const { createLog } = await import('../service/log.js');
+  const door = await import('../native/index.js');
+  const log = createLog('volume', 'fatal'); // its errors tell what is to be known
+  const programs = ['/', process.execPath, ...process.argv.slice(1, 2), config];
+  return { config: await loadAgentConfig(config), agent, mapper: new DeviceMapper(), door, log, programs };
+}
 
 function overridden<T extends { control: string; logLevel: unknown }>(
   config: T,

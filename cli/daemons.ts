@@ -2,6 +2,7 @@
  * The daemons as the command knows them. They are loaded when they are run: no other verb needs the addon, and they
  * answer sooner without it.
  */
+import type { AgentCalls, VolumeSubject } from '../agent/insertion.js';
 import type { CheckProgress, StoreReport } from '../receiver/fsck/store_check.js';
 import type { StopSignals } from '../service/signals.js';
 import type { LogLevel } from '../service/settings.js';
@@ -32,6 +33,14 @@ export interface StoreCheckRequest {
   signal: AbortSignal;
 }
 
+/** Under which volumes protection is to be put, or from under which it is to be taken. */
+export interface InsertionRequest {
+  /** The agent's configuration. */
+  config: string;
+  subject: VolumeSubject;
+  agent: AgentCalls;
+}
+
 export interface Daemons {
   /** Errors: CONFIG_MISSING, CONFIG_INVALID and what its values may be refused with. */
   checkAgent(config: string): Promise<ConfigSummary>;
@@ -43,6 +52,9 @@ export interface Daemons {
    * Returns only where a service manager does so already. Errors: SUPERVISOR_UNAVAILABLE.
    */
   supervise(flag: string): Promise<void>;
+  /** Resolves with the devices. Errors: those of agent/insertion.ts, and of the configuration. */
+  insertVolumes(request: InsertionRequest): Promise<string[]>;
+  removeVolumes(request: InsertionRequest): Promise<string[]>;
   runReceiver(config: string, overrides: DaemonOverrides, stop: StopSignals, version: string): Promise<void>;
   /** Makes an empty store. Errors: STORE_EXISTS, PERMISSION_DENIED. */
   initReceiver(store: string): Promise<void>;

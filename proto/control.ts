@@ -117,6 +117,9 @@ export interface CheckpointInfo {
   grade: string;
   pinned: boolean;
 }
+export interface GroupName {
+  group: string;
+}
 export interface CheckpointCreateRequest {
   group: string;
   name: string;
@@ -246,6 +249,10 @@ export const agentControlService = {
     'CheckpointCreateRequest',
     'CheckpointInfo',
   ),
+  /** Serves the mapped volumes of a group, whose I/O waits. */
+  volumesInsert: method<GroupName, GroupStatus>('AgentControl', 'VolumesInsert', 'GroupName', 'GroupStatus'),
+  /** Gives them back; their I/O waits. */
+  volumesRelease: method<GroupName, Empty>('AgentControl', 'VolumesRelease', 'GroupName', 'VolumesReleased'),
 } satisfies ServiceDefinition;
 
 const R = 'ReceiverControl';

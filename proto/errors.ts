@@ -82,7 +82,11 @@ export const ERRORS = {
   ),
 
   // --- protected host ---
-  BACKING_MISSING: entry(EXIT.notFound, false, 'Correct `backing`, or bring the device up before the agent.'),
+  BACKING_MISSING: entry(
+    EXIT.notFound,
+    false,
+    'Correct `backing` or `mapped`, or bring the device up before the agent.',
+  ),
   BACKING_BUSY: entry(
     EXIT.busy,
     false,
@@ -107,6 +111,41 @@ export const ERRORS = {
     EXIT.config,
     false,
     'Keep the state directory on a disk that this agent does not protect.',
+  ),
+  VOLUME_NOT_INSERTED: entry(
+    EXIT.refused,
+    false,
+    'Its I/O goes past the agent: `afterimage volume insert GROUP` puts protection under it, also anew after a boot.',
+  ),
+  VOLUME_INSERTED: entry(
+    EXIT.refused,
+    false,
+    'Nothing is to be done: `afterimage status` shows how it is doing.',
+  ),
+  VOLUME_NOT_MAPPED: entry(
+    EXIT.config,
+    false,
+    'Only volumes that the configuration names by `mapped` are inserted and removed; others are attached as long as the agent runs.',
+  ),
+  VOLUME_BUSY: entry(
+    EXIT.busy,
+    true,
+    'Somebody has its backing open, as a rule another agent, or one that does not answer: stop that, or name its configuration. Then run the same verb again.',
+  ),
+  MAPPER_TABLE: entry(
+    EXIT.refused,
+    false,
+    'Only device-mapper devices of linear and striped targets can be protected while they are in use; for others attach the disks below by `backing`.',
+  ),
+  MAPPER_UNAVAILABLE: entry(
+    EXIT.unavailable,
+    false,
+    'Install the package dmsetup; the kernel needs the modules dm-mod, dm-multipath and dm-round-robin.',
+  ),
+  MAPPER_FAILED: entry(
+    EXIT.failure,
+    true,
+    'See the message and the kernel log. I/O of the volume may wait: run the same verb again, or `afterimage volume remove`.',
   ),
   STATE_BUSY: entry(EXIT.busy, false, 'Stop the other agent that runs with this state directory.'),
   STATE_INVALID: entry(

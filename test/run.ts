@@ -88,7 +88,7 @@ const steps: Step[] = [
   // One at a time: scenarios attach devices and measure nothing, but each fills both cores.
   tapStep('scenario', process.env['AFTERIMAGE_SCENARIO'] === 'all' ? 40 : 15, scenarioFiles(), 1),
   // Software emulation: one virtual machine a day, unless `npm run test:vm` wants all.
-  tapStep('vm', process.env['AFTERIMAGE_VM'] === 'all' ? 60 : 15, tapFiles('vm'), 1),
+  tapStep('vm', process.env['AFTERIMAGE_VM'] === 'all' ? 90 : 15, tapFiles('vm'), 1),
   { name: 'demo', minutesMax: 8, command: 'node', args: ['dist/test/scenario/demo.js'], count: demo },
   { name: 'mutants', minutesMax: 12, command: 'scripts/mutants', args: ['--quick'], count: single },
   { name: 'bench', minutesMax: 6, command: 'node', args: ['dist/bench/main.js', '--quick'], count: single },

@@ -12,6 +12,7 @@ const run = promisify(execFile);
 const volume = (backing: string): VolumeConfig => ({
   name: 'data',
   backing,
+  mapped: null,
   cache: 'buffered',
   attach: { kind: 'loop', threads: 4 },
 });

@@ -21,14 +21,35 @@ t.test('a file that uses every key', async (t) => {
         ringBytes: 512n << 20n,
         lingerUs: 5000,
         volumes: [
-          { name: 'data', backing: '/dev/vg0/data', cache: 'direct', attach: { kind: 'loop', threads: 8 } },
+          {
+            ...{ name: 'data', backing: '/dev/vg0/data', mapped: null, cache: 'direct' },
+            attach: { kind: 'loop', threads: 8 },
+          },
           {
             name: 'wal',
             backing: '/srv/images/wal.img',
+            mapped: null,
             cache: 'buffered',
             attach: { kind: 'socket', address: { unix: '/run/afterimage-test/wal.sock' } },
           },
-          { name: 'log', backing: '/dev/vg0/log', cache: 'buffered', attach: { kind: 'nbd' } },
+          {
+            ...{ name: 'log', backing: '/dev/vg0/log', mapped: null, cache: 'buffered' },
+            attach: { kind: 'nbd' },
+          },
+        ],
+      },
+      {
+        name: 'live',
+        ringBytes: 256n << 20n,
+        lingerUs: 3000,
+        volumes: [
+          {
+            name: 'root',
+            backing: '/dev/mapper/vg0-live-afterimage',
+            mapped: '/dev/mapper/vg0-live',
+            cache: 'buffered',
+            attach: { kind: 'nbd' },
+          },
         ],
       },
       {
@@ -39,6 +60,7 @@ t.test('a file that uses every key', async (t) => {
           {
             name: 'disk',
             backing: '/srv/images/disk.img',
+            mapped: null,
             cache: 'buffered',
             attach: { kind: 'socket', address: { tcp: { host: '127.0.0.1', port: 10809 } } },
           },

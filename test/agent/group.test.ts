@@ -169,6 +169,42 @@ t.test('after a defect a new session takes over, and production never notices', 
   t.equal(await group.stop(), true, 'and its stop is as clean as any');
 });
 
+t.test('a group that is released gives its backings back before the rest is sent', async (t) => {
+  const here = scene(t);
+  const [{ backing } = { backing: '' }] = here.config.volumes;
+  const write = 'write -P 1 0 512k';
+  // Nobody waits for a receiver that is away, or slow.
+  const alone = await ProtectionGroup.start(here.config, here.around);
+  await qemuIo(path.join(here.around.places.runDir, 'db-data.sock'), write, 'flush');
+  await alone.release();
+  await takeBacking(backing);
+  let isOver = false;
+  const stopped = alone.stop().finally(() => (isOver = true));
+  await sleep(100);
+  t.notOk(isOver, 'its stop still waits for the receiver');
+  t.equal(await stopped, false);
+
+  const receiver = new MemoryReceiver(path.join(here.directory, 'receiver'));
+  t.teardown(() => receiver.close());
+  const around = {
+    ...here.around,
+    receiver: { host: '127.0.0.1' as const, port: await receiver.listen(0) },
+  };
+  const group = await ProtectionGroup.start(here.config, around);
+  await until(() => group.status().state === 'protected');
+  await qemuIo(path.join(around.places.runDir, 'db-data.sock'), write, 'flush');
+  await group.release();
+  await takeBacking(backing);
+  t.equal(await group.stop(), true, 'all of it was sent');
+  t.ok((await receiver.contentAt(0, receiver.durableLsn)).equals(readFileSync(backing)));
+  const { memory } = await storedState(around);
+  t.equal(
+    memory.volumes['data']?.fingerprint,
+    '',
+    'nothing is claimed of a backing that others have by then',
+  );
+});
+
 /** The system's clock, on which the pauses in `shortened` take a moment. Those of a second and more are noted. */
 function quickClock(...shortened: number[]) {
   const pauses: number[] = [];

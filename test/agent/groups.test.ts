@@ -17,7 +17,13 @@ const configs = ['shop', 'mail'].map((name): GroupConfig => ({
   name,
   ringBytes: 8n << 20n,
   lingerUs: 1000,
-  volumes: [],
+  volumes: [
+    {
+      ...{ name: 'data', backing: `/dev/mapper/${name}-afterimage`, cache: 'buffered' },
+      mapped: name === 'shop' ? '/dev/mapper/shop' : null,
+      attach: { kind: 'nbd' },
+    },
+  ],
 }));
 
 class CannedGroup implements StartedGroup {
@@ -33,6 +39,13 @@ class CannedGroup implements StartedGroup {
     return { ...failedStatus(this.config, 'h', new AfterimageError('CLOSED', '')), state: 'protected' };
   }
   createCheckpoint = (name: string) => Promise.resolve({ name } as never);
+  ensured = 0;
+  ensureServed = () => {
+    this.ensured += 1;
+    return Promise.resolve();
+  };
+  /** Its backings are given back at once, and it ends when the test says so. */
+  release = () => Promise.resolve();
   async stop(): Promise<boolean> {
     await this.ended;
     this.isClosed = true;
@@ -56,12 +69,14 @@ function scene(...broken: string[]) {
   const drain = new AbortController();
   const made = new Map<string, CannedGroup>();
   const unstartable = new Set(broken);
+  const uninserted = new Set<string>();
   /** Of groups whose start waits for the test. */
   const held = new Map<string, Promise<void>>();
   const groups = new ProtectionGroups(
     configs,
     async (config) => {
       await held.get(config.name);
+      if (uninserted.has(config.name)) throw new AfterimageError('VOLUME_NOT_INSERTED', config.name);
       if (unstartable.has(config.name))
         throw new AfterimageError('BACKING_MISSING', `${config.name} is away`);
       const group = new CannedGroup(config);
@@ -71,7 +86,7 @@ function scene(...broken: string[]) {
     { host: 'h', clock, log: createLog('agent', 'info', { write }), drain: drain.signal, isServing: false },
   );
   const states = (): string[][] => groups.status().map(({ name, state }) => [name, state]);
-  return { groups, lines, pauses, drain, made, held, unstartable, states };
+  return { groups, lines, pauses, drain, made, held, unstartable, uninserted, states };
 }
 
 async function until(is: () => boolean): Promise<void> {
@@ -99,6 +114,50 @@ t.test('a group that cannot start takes no other down, shows why, and is tried a
     here.pauses.map(({ ms }) => ms),
     [5_000, 10_000, 20_000, 40_000, 60_000, 60_000],
   );
+});
+
+t.test('a group whose volumes are not inserted is waited for, and not tried again and again', async (t) => {
+  const here = scene('mail');
+  here.uninserted.add('shop');
+  await here.groups.start();
+  t.match(here.groups.status()[0], { state: 'failed', detail: /^VOLUME_NOT_INSERTED/ });
+  await until(() => here.pauses.length === 1);
+  await t.rejects(here.groups.insert('shop'), { code: 'VOLUME_NOT_INSERTED' }, 'they are not');
+  here.uninserted.delete('shop');
+  t.match(await here.groups.insert('shop'), { name: 'shop', state: 'protected' });
+  const shop = here.made.get('shop');
+  await here.groups.insert('shop');
+  t.equal(shop?.ensured, 1, 'what is served is made sure of');
+  t.equal(here.pauses.length, 1, 'only the other group was waited for');
+
+  here.uninserted.add('shop');
+  await here.groups.release('shop');
+  await here.groups.release('shop');
+  t.equal(here.states()[0]?.[1], 'protected', 'what was captured is still sent');
+  const inserted = here.groups.insert('shop');
+  shop?.stopped();
+  await t.rejects(inserted, { code: 'VOLUME_NOT_INSERTED' }, 'the next one begins when that is over');
+  t.match(here.groups.status()[0], { state: 'failed', detail: /^VOLUME_NOT_INSERTED/ });
+  await t.rejects(here.groups.insert('mail'), { code: 'VOLUME_NOT_MAPPED' });
+  await t.rejects(here.groups.release('none'), { code: 'GROUP_UNKNOWN' });
+  here.drain.abort();
+  await t.rejects(here.groups.insert('shop'), { code: 'INTERRUPTED' });
+  await here.groups.stop();
+});
+
+t.test('a group that fails while it is inserted is tried again, until it is not any more', async (t) => {
+  const here = scene('shop');
+  await here.groups.start();
+  await until(() => here.pauses.length === 1);
+  await t.rejects(here.groups.insert('shop'), { code: 'BACKING_MISSING' });
+  await until(() => here.pauses.length === 2);
+  await here.groups.release('shop');
+  t.match(here.groups.status()[0], { state: 'failed', detail: /^VOLUME_NOT_INSERTED/ });
+  here.pauses[1]?.end();
+  await new Promise(setImmediate);
+  t.equal(here.pauses.length, 2, 'nobody tries any more');
+  here.made.get('mail')?.stopped();
+  await here.groups.stop();
 });
 
 t.test('when no group starts, neither does the agent', async (t) => {

@@ -23,6 +23,7 @@ const VOLUME = {
   size: 2n ** 45n,
   blockSize: 4096,
   backing: '/dev/vg0/data',
+  mapped: null,
   stateDir: '/var/lib/afterimage/agent',
   cache: 'buffered',
 } as const;

@@ -55,7 +55,7 @@ export function configOf(site: TestSite): AgentConfig {
 export function socketVolume(directory: string, name = 'data'): VolumeConfig {
   const backing = path.join(directory, `${name}.img`);
   const address = { unix: path.join(directory, 'run', `db-${name}.sock`) };
-  return { name, backing, cache: 'buffered', attach: { kind: 'socket', address } };
+  return { name, backing, mapped: null, cache: 'buffered', attach: { kind: 'socket', address } };
 }
 
 export class RunningAgent {

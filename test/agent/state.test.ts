@@ -26,7 +26,14 @@ t.test('what was kept is there after a restart, to the last bit', async (t) => {
   const directory = t.testdir();
   const before = await openState(directory);
   t.equal(before.memory.stream, null);
-  const volume = { number: 0, uuid: randomBytes(16), size: 1n << 40n, backing: '/dev/vdb', fingerprint: 'x' };
+  const volume = {
+    number: 0,
+    uuid: randomBytes(16),
+    size: 1n << 40n,
+    backing: '/dev/vdb',
+    fingerprint: 'x',
+    insertion: '',
+  };
   await before.update({ stream, volumes: { data: volume } });
   const after = await openState(directory);
   t.strictSame(after.memory, before.memory);

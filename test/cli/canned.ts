@@ -255,6 +255,14 @@ export async function cannedAgent(
       asked.push(['checkpointCreate', request]);
       return answer(checkpoint);
     }),
+    volumesInsert: unary((request) => {
+      asked.push(['volumesInsert', request]);
+      return answer(groupStatus());
+    }),
+    volumesRelease: unary((request) => {
+      asked.push(['volumesRelease', request]);
+      return answer({});
+    }),
   });
   await server.listenUnix(path.join(runDir, canned.socket ?? 'agent.sock'));
   t.teardown(() => server.stop(0));
@@ -317,6 +325,8 @@ export const noDaemons: Daemons = {
   checkReceiver: unexpected,
   runAgent: unexpected,
   supervise: unexpected,
+  insertVolumes: unexpected,
+  removeVolumes: unexpected,
   runReceiver: unexpected,
   initReceiver: unexpected,
   checkStore: unexpected,

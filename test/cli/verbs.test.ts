@@ -6,7 +6,16 @@ const TIME = '2026-01-31T10:15:00.123456789Z';
 const SYNTHETIC = `${LSN}`;
 
 const HELP: [argv: string[], mentions: string[]][] = [
-  [[], ['status', 'timeline', 'checkpoint', 'export', 'recover', 'agent', 'receiver']],
+  [[], ['status', 'timeline', 'checkpoint', 'export', 'recover', 'volume', 'agent', 'receiver']],
+  [['volume'], ['insert', 'remove']],
+  [
+    ['volume', 'insert'],
+    ['<subject>', '--json', '--config', '--control', 'Examples'],
+  ],
+  [
+    ['volume', 'remove'],
+    ['<subject>', '--yes', '--json', '--config', '--control', 'Examples'],
+  ],
   [['status'], ['--watch', '--json', '--control', '--config', 'Examples']],
   [['timeline'], ['<group>', '--at', '--json', '--control', 'Examples']],
   [['checkpoint'], ['create', 'list', 'pin', 'unpin', 'delete']],

@@ -1,6 +1,6 @@
 /** An Afterimage daemon as a process of its own, as a user would run it. */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { closeSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -68,10 +68,12 @@ export class Daemon {
     const deadline = Date.now() + secondsMax * 1000;
     for (;;) {
       if (!this.running) throw new Error(`the ${name} ended while starting:\n${await this.tail()}`);
-      const status = spawn(process.execPath, [CLI, 'status', '--control', control, '--json'], {
-        stdio: 'ignore',
-      });
-      if ((await ended(status, secondsMax)) === 0) return;
+      // A process that asks takes much longer to start than a look.
+      if (existsSync(control)) {
+        const words = [CLI, 'status', '--control', control, '--json'];
+        const status = spawn(process.execPath, words, { stdio: 'ignore' });
+        if ((await ended(status, secondsMax)) === 0) return;
+      }
       if (Date.now() > deadline)
         throw new Error(`the ${name} did not answer in ${secondsMax} s:\n${await this.tail()}`);
       await sleep(50);

@@ -9,7 +9,9 @@ import type { Scratch } from './scratch.js';
 
 export interface SiteVolume {
   name: string;
-  backing: string;
+  /** Either this or `mapped`. */
+  backing?: string;
+  mapped?: string;
   attach: 'loop' | 'nbd' | 'socket';
   cache?: 'buffered' | 'direct';
 }
@@ -181,7 +183,9 @@ function agentToml(scratch: Scratch, run: string, receiver: string, options: Sit
     `ring_bytes = "${options.ringBytes ?? '256MiB'}"`,
   ];
   for (const volume of options.volumes) {
-    lines.push('[[group.volume]]', `name = "${volume.name}"`, `backing = "${volume.backing}"`);
+    const { name, backing, mapped } = volume;
+    const where = mapped === undefined ? `backing = "${backing ?? ''}"` : `mapped = "${mapped}"`;
+    lines.push('[[group.volume]]', `name = "${name}"`, where);
     lines.push(`attach = "${volume.attach}"`, `cache = "${volume.cache ?? 'buffered'}"`);
   }
   return `${lines.join('\n')}\n`;

@@ -51,7 +51,10 @@ async function forbidden(file: string, content: string | Buffer | null): Promise
 const newUuid = (): Buffer => randomBytes(16);
 const unopened = (): Promise<native.BlockDevice> => Promise.reject(new Error('it was opened'));
 const volume = (backing: string) =>
-  ({ name: 'data', backing, cache: 'buffered', attach: { kind: 'loop', threads: 4 } }) as const;
+  ({
+    ...({ name: 'data', backing, mapped: null, cache: 'buffered' } as const),
+    attach: { kind: 'loop', threads: 4 },
+  }) as const;
 
 t.test('what this user may not touch is PERMISSION_DENIED, not a failed disk', async (t) => {
   const directory = await scratch(t);

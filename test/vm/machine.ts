@@ -24,7 +24,7 @@ const STATUS = /^guest: status (\d+)$/m;
 export function missingPrograms(): string[] {
   const directories = (process.env['PATH'] ?? '').split(path.delimiter);
   const isThere = (name: string): boolean => directories.some((one) => existsSync(path.join(one, name)));
-  return [QEMU, 'busybox', 'depmod'].filter((name) => !isThere(name));
+  return [QEMU, 'busybox', 'depmod', 'dmsetup'].filter((name) => !isThere(name));
 }
 
 export interface GuestResult {

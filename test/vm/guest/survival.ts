@@ -1,25 +1,22 @@
 /**
- * Runs inside of a virtual machine (survival.test.ts): the agent of a mounted volume dies again and again while fio writes
+ * Runs inside of a virtual machine (stock_kernels.test.ts): the agent of a mounted volume dies again and again while fio writes
  * to the file system and reads back what it wrote. No I/O error, of a loop device one generation, and in the end the receiver
  * has what the backing has.
  *
  * `node survival.js loop|nbd [STRIKES]`; its last line is JSON.
  */
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
 import { mkdir, readFile, realpath } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { command, ended } from '../../scenario/command.js';
+import { command } from '../../scenario/command.js';
 import { Scratch } from '../../scenario/scratch.js';
 import { Site } from '../../scenario/site.js';
+import { ioErrors, Load, PATIENCE_SECONDS, served } from './load.js';
 
 const GROUP = 'vm';
 const BYTES = 32 << 20;
-/** A daemon was seen to take a minute for its start where the machine had much else to do. */
-const PATIENCE_SECONDS = 240;
-const POLL_MS = 20;
 /** After a kill, the last requests that were answered have been counted. */
 const SETTLE_MS = 500;
 /** How many writes are to be served by a successor before it dies too. */
@@ -51,7 +48,7 @@ async function survive(attach: 'loop' | 'nbd', strikes: number): Promise<Record<
   await command('mount', [device, mount]);
   scratch.defer('mount', () => command('umount', [mount], { accept: [32] }));
 
-  const load = new Load(mount);
+  const load = new Load(mount, scratch.path('fio.json'));
   const working = load.run();
   const pauses: number[] = [];
   for (let struck = 0; struck < strikes; struck += 1) {
@@ -125,79 +122,6 @@ function killIfThere(pid: number): void {
   } catch (thrown) {
     assert.equal((thrown as NodeJS.ErrnoException).code, 'ESRCH');
   }
-}
-
-/** Waits until the kernel has completed so many more writes of the device. */
-async function served(device: string, writes: number, load: Load): Promise<void> {
-  const counted = await completedWrites(device);
-  const deadline = performance.now() + PATIENCE_SECONDS * 1000;
-  while ((await completedWrites(device)) < counted + writes) {
-    load.throwIfFailed();
-    assert(performance.now() < deadline, `${device} is not served`);
-    await sleep(POLL_MS);
-  }
-}
-
-/** Documentation/block/stat.rst: the fifth number. */
-async function completedWrites(device: string): Promise<number> {
-  const stat = await readFile(`/sys/block/${path.basename(device)}/stat`, 'utf8');
-  return Number(stat.trim().split(/\s+/)[4]);
-}
-
-/**
- * What the kernel has said of errors since it was `after` seconds up. That a disk cannot write zeroes is none: they are
- * written in another way then.
- */
-function ioErrors(after: number): string[] {
-  const lines = execFileSync('dmesg', { encoding: 'utf8' }).split('\n');
-  const isError = (line: string): boolean => /error/i.test(line) && !line.includes('operation not supported');
-  return lines.filter((line) => isError(line) && Number(/^\[ *([\d.]+)\]/.exec(line)?.[1]) > after);
-}
-
-/** fio, again and again, on files of its own: random writes with fsync, then everything is read back. */
-class Load {
-  rounds = 0;
-  writes = 0;
-  private isStopped = false;
-  private failure: unknown = null;
-
-  constructor(private readonly directory: string) {}
-
-  /** Until stop() or a failure. */
-  async run(): Promise<void> {
-    try {
-      while (!this.isStopped) await this.round();
-    } catch (thrown) {
-      this.failure = thrown;
-    }
-  }
-  stop(): void {
-    this.isStopped = true;
-  }
-  throwIfFailed(): void {
-    if (this.failure !== null) throw this.failure as Error;
-  }
-
-  private async round(): Promise<void> {
-    const file = path.join(this.directory, `round-${this.rounds % 2}`);
-    const report = scratch.path('fio.json');
-    const io = ['--rw=randwrite', '--bs=4k', '--size=4M', '--ioengine=libaio', '--iodepth=8', '--direct=1'];
-    // No more than an agent under emulation ships: a full ring would be a gap.
-    const pace = ['--fsync=64', '--rate_iops=300', `--randseed=${this.rounds}`];
-    const verify = ['--verify=crc32c', '--do_verify=1', '--verify_fatal=1'];
-    const output = ['--output-format=json', `--output=${report}`, '--eta=never'];
-    const words = ['--name=vm', `--filename=${file}`, ...io, ...pace, ...verify, ...output];
-    const fio = spawn('fio', words, { stdio: ['ignore', 'ignore', 'inherit'] });
-    assert.equal(await ended(fio, 4 * PATIENCE_SECONDS), 0, 'fio read back what it had written');
-    const { jobs } = JSON.parse(await readFile(report, 'utf8')) as FioReport;
-    assert.equal(jobs[0]?.error, 0);
-    this.rounds += 1;
-    this.writes += jobs[0].write.total_ios;
-  }
-}
-
-interface FioReport {
-  jobs: { error: number; write: { total_ios: number } }[];
 }
 
 const [attach = 'loop', strikes = '6'] = process.argv.slice(2);

@@ -6,8 +6,10 @@ import {
   type CheckpointInfo,
   type Empty,
   type GroupStatus,
+  type VerificationProgress,
+  type VerificationRequest,
 } from '../proto/control.js';
-import { RpcServer, unary } from '../service/rpc.js';
+import { RpcServer, serverStream, unary } from '../service/rpc.js';
 import type { Clock } from './clock.js';
 
 /** Calls under way when the agent stops get so long to end. */
@@ -24,6 +26,7 @@ export interface ControlledGroups {
   readonly isConnected: boolean;
   status(): GroupStatus[];
   createCheckpoint(group: string, name: string): Promise<CheckpointInfo>;
+  verify(request: VerificationRequest, signal: AbortSignal): AsyncGenerator<VerificationProgress, void>;
 }
 export type StatusHead = Omit<AgentStatus, 'groups' | 'connected' | 'rssBytes'>;
 
@@ -40,6 +43,9 @@ export class AgentControl {
       status: unary<Empty, AgentStatus>(() => this.status()),
       checkpointCreate: unary<CheckpointCreateRequest, CheckpointInfo>(({ group, name }) =>
         this.createCheckpoint(group, name),
+      ),
+      verify: serverStream<VerificationRequest, VerificationProgress>((request, { signal }) =>
+        this.verify(request, signal),
       ),
     });
   }
@@ -66,6 +72,14 @@ export class AgentControl {
   private async createCheckpoint(group: string, name: string): Promise<CheckpointInfo> {
     await this.ready();
     return this.groups.createCheckpoint(group, name);
+  }
+
+  private async *verify(
+    request: VerificationRequest,
+    signal: AbortSignal,
+  ): AsyncGenerator<VerificationProgress, void> {
+    await this.ready();
+    yield* this.groups.verify(request, signal);
   }
 
   /** So that whoever gets an answer right after the start finds its volumes. Errors: why the agent does not start. */

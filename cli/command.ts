@@ -10,6 +10,7 @@ import { addRecover } from './recover.js';
 import { addStatus } from './status.js';
 import type { Surroundings } from './surroundings.js';
 import { addTimeline } from './timeline.js';
+import { addVerify } from './verify.js';
 import { Verdict } from './verdict.js';
 
 /** Runs one command line (without node and script) and gives its exit status. Never throws: failures are reported. */
@@ -47,6 +48,7 @@ export function buildCommand(surroundings: Surroundings): Command {
   addCheckpoint(program, surroundings);
   addExport(program, surroundings);
   addRecover(program, surroundings);
+  addVerify(program, surroundings);
   addAgent(program, surroundings);
   addReceiver(program, surroundings);
   return program;

@@ -195,6 +195,25 @@ export interface ScrubProgress {
   damaged: bigint;
   phase: string;
 }
+export interface VerificationRequest {
+  group: string;
+  volume: string;
+  repair: boolean;
+  rateMax: bigint;
+}
+export interface DifferingExtent {
+  offset: bigint;
+  length: bigint;
+}
+export interface VerificationProgress {
+  volume: string;
+  bytesDone: bigint;
+  bytesTotal: bigint;
+  extents: DifferingExtent[];
+  phase: string;
+  repaired: boolean;
+  lsn: bigint;
+}
 export interface RecoverRequest {
   group: string;
   volume: string;
@@ -245,6 +264,13 @@ export const agentControlService = {
     'CheckpointCreate',
     'CheckpointCreateRequest',
     'CheckpointInfo',
+  ),
+  verify: method<VerificationRequest, VerificationProgress>(
+    'AgentControl',
+    'Verify',
+    'VerificationRequest',
+    'VerificationProgress',
+    true,
   ),
 } satisfies ServiceDefinition;
 

@@ -44,6 +44,7 @@ function told(history: Partial<MemberHistory>): string[] {
     generations: [],
     damage: [],
     baseDamage: [],
+    differences: [],
     coveredTimeNs: 0n,
     held: WHOLE,
     ...history,

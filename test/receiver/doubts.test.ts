@@ -132,3 +132,14 @@ t.test('a copy of the state from before the last frame is not believed, heartbea
   t.equal(honest.hello({ instance: SECOND, epoch: 2n, ancestors: [FIRST], logs }), false);
   t.end();
 });
+
+t.test('what a verification has found and not mended is compared as a whole', async (t) => {
+  const { sessions, hello } = synced(t);
+  const found = { id: 1, volume: 3, beginLsn: 60n, endLsn: 60n, firstOffset: 0n };
+  const differing = { differingBytes: 4096n, differingExtents: 1n };
+  const timeAt = (): Promise<bigint | null> => Promise.resolve(null);
+  await sessions.storeVerified(MEMBER, 1n, { ...found, ...differing, complete: true }, timeAt);
+  t.equal(hello({}), false, 'it was mended');
+  await sessions.storeVerified(MEMBER, 1n, { ...found, ...differing, complete: false }, timeAt);
+  t.equal(hello({}), true);
+});

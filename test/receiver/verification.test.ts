@@ -1,7 +1,6 @@
 /** What an agent that verifies asks a receiver: the content at an LSN, once it is durable; and what is recorded of it. */
 import { createHmac, randomBytes } from 'node:crypto';
 import t from 'tap';
-import { ScriptedStream } from './scripted_agent.js';
 import { grades, SIZE, synced, writeMore } from './synced_scene.js';
 
 const BLOCK = 64 * 1024;
@@ -63,24 +62,6 @@ t.test(
       `damaged ${begin}-${mended - 1n}`,
       `ordered ${mended}-${mended}`,
     ]);
-  },
-);
-
-t.test(
-  'what was found and not mended makes the next generation one that is compared as a whole',
-  async (t) => {
-    const scene = await synced(t);
-    const { stream, receiver, agent } = scene;
-    const [last = 0n] = (await writeMore(scene, 5)).slice(-1);
-    const wrong = { differingBytes: 512n, differingExtents: 1n, firstOffset: 0n, complete: false };
-    stream.say({ verifyDone: { id: 1, volume: 0, beginLsn: last, endLsn: last, ...wrong } });
-    await stream.hear('verifyReply');
-    stream.close();
-    const again = new ScriptedStream(receiver.address);
-    t.teardown(() => again.close());
-    const known = { generation: 1n, durableLsn: last, usedLsnMax: last };
-    again.say({ hello: agent.hello({ ...known }) });
-    t.match(await again.hear('welcome'), { volumes: [{ whole: true }] });
   },
 );
 

@@ -2,7 +2,7 @@
  * Carries out what the session wants done with the capture group: shipping its frames, and reading, comparing and
  * fencing its volumes, and asking their dirty logs. Every result goes back as an event.
  */
-import { toAfterimageError } from '../proto/errors.js';
+import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import type { AgentMessage, DirtyLogPosition } from '../proto/replication.js';
 import type * as native from '../native/index.js';
 import type { Clock } from './clock.js';
@@ -10,7 +10,7 @@ import type { Deliveries } from './deliveries.js';
 import { DIRTY_EXTENT_BYTES, positionOf } from './dirty_logs.js';
 import { ExtentSet } from './extent_set.js';
 import type { LagHistogram } from './lag.js';
-import type { AgentAction, AgentEvent, RingView } from './session_events.js';
+import type { AgentAction, AgentEvent, Range, RingView } from './session_events.js';
 import { Shipper, type FrameSource } from './shipper.js';
 import { Sync, type Piece, type PieceCodec } from './sync.js';
 
@@ -159,6 +159,15 @@ export class CaptureWork {
     await Promise.all(this.steps);
   }
 
+  /** For a verification; as CapturedVolume.readSettled. Errors: IO_ERROR, INTERRUPTED. */
+  readSettled(volume: number, offset: bigint, into: Buffer): Promise<bigint> {
+    return this.beside(() => this.volume(volume).device.readSettled(offset, into));
+  }
+  /** For a verification: as Sync.republish. */
+  repair(volume: number, { offset, length }: Range): Promise<bigint> {
+    return this.beside(() => this.sync.republish(this.volume(volume).device, offset, length));
+  }
+
   /** Its session is over and the group goes on: nothing is shipped, synced or awaited for it any more. */
   forsake(): void {
     this.stoppingSync.abort();
@@ -256,6 +265,17 @@ export class CaptureWork {
       this.feed({ type: 'syncFailed', turn, code, message: failed }, null);
     });
     this.own(step);
+  }
+
+  /** What is no step of a sync, and ends with them. Errors: INTERRUPTED. */
+  private beside<T>(work: () => Promise<T>): Promise<T> {
+    if (this.stoppingSync.signal.aborted) {
+      return Promise.reject(new AfterimageError('INTERRUPTED', 'the agent stops'));
+    }
+    const done = work();
+    const ignored = (): void => undefined;
+    this.own(done.then(ignored, ignored));
+    return done;
   }
 
   /** quiesce() waits for it. */

@@ -7,8 +7,10 @@ import {
   type Empty,
   type GroupName,
   type GroupStatus,
+  type VerificationProgress,
+  type VerificationRequest,
 } from '../proto/control.js';
-import { RpcServer, unary } from '../service/rpc.js';
+import { RpcServer, serverStream, unary } from '../service/rpc.js';
 import type { Clock } from './clock.js';
 
 /** Calls under way when the agent stops get so long to end. */
@@ -27,6 +29,7 @@ export interface ControlledGroups {
   createCheckpoint(group: string, name: string): Promise<CheckpointInfo>;
   insert(group: string): Promise<GroupStatus>;
   release(group: string): Promise<void>;
+  verify(request: VerificationRequest, signal: AbortSignal): AsyncGenerator<VerificationProgress, void>;
 }
 export type StatusHead = Omit<AgentStatus, 'groups' | 'connected' | 'rssBytes'>;
 
@@ -50,6 +53,9 @@ export class AgentControl {
           await groups.release(group);
           return {};
         }),
+      ),
+      verify: serverStream<VerificationRequest, VerificationProgress>((request, { signal }) =>
+        this.verify(request, signal),
       ),
     });
   }
@@ -76,6 +82,14 @@ export class AgentControl {
   private async whenReady<T>(work: () => Promise<T>): Promise<T> {
     await this.ready();
     return work();
+  }
+
+  private async *verify(
+    request: VerificationRequest,
+    signal: AbortSignal,
+  ): AsyncGenerator<VerificationProgress, void> {
+    await this.ready();
+    yield* this.groups.verify(request, signal);
   }
 
   /** So that whoever gets an answer right after the start finds its volumes. Errors: why the agent does not start. */

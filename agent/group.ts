@@ -4,7 +4,12 @@
  */
 import { randomBytes } from 'node:crypto';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
-import type { CheckpointInfo, GroupStatus } from '../proto/control.js';
+import type {
+  CheckpointInfo,
+  GroupStatus,
+  VerificationProgress,
+  VerificationRequest,
+} from '../proto/control.js';
 import type { DirtyLogPosition } from '../proto/replication.js';
 import type { Log } from '../service/log.js';
 import type { LoopbackAddress } from '../service/config.js';
@@ -28,6 +33,7 @@ import { StopPatience } from './stop_patience.js';
 import { MemberState, type VolumeMemory } from './state.js';
 import type { PieceCodec } from './sync.js';
 import { inheritedStream, type TakenGroup } from './takeover.js';
+import { VERIFY_RATE_DEFAULT } from './verification.js';
 import { ProtectedVolume, type Places, type VolumeDoor } from './volume.js';
 
 const DRAIN_POLL_MS = 50;
@@ -198,6 +204,28 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
       grade: 'ordered',
       pinned: false,
     };
+  }
+
+  /**
+   * `volume` "": all of them. `rateMax` 0n: the default. Errors: VOLUME_UNKNOWN, those of Verification.run.
+   */
+  verify(
+    { volume: name, repair, rateMax }: Omit<VerificationRequest, 'group'>,
+    signal: AbortSignal,
+  ): AsyncGenerator<VerificationProgress, void> {
+    const volumes = this.volumes
+      .map(({ info: { number, name, size } }) => ({ number, name, size }))
+      .filter((volume) => name === '' || volume.name === name);
+    if (volumes.length === 0) {
+      const known = this.volumes.map(({ info }) => info.name).join(', ');
+      throw new AfterimageError(
+        'VOLUME_UNKNOWN',
+        `${this.config.name} has no volume ${name} here; it has ${known}`,
+      );
+    }
+    const options = { repair, rateMax: rateMax === 0n ? VERIFY_RATE_DEFAULT : rateMax };
+    const stop = AbortSignal.any([signal, this.stopping.signal]);
+    return this.member.verification.run(volumes, options, stop);
   }
 
   // --- MemberPort ---

@@ -2,7 +2,12 @@
  * The protection groups of this host. One that cannot start takes no other down, nor keeps it waiting: the rest is served,
  * and it is tried again until it can. Only when none starts there is nothing to do here.
  */
-import type { CheckpointInfo, GroupStatus } from '../proto/control.js';
+import type {
+  CheckpointInfo,
+  GroupStatus,
+  VerificationProgress,
+  VerificationRequest,
+} from '../proto/control.js';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import type { Log } from '../service/log.js';
 import { aborted } from '../service/signals.js';
@@ -21,6 +26,10 @@ export interface StartedGroup {
   ensureServed(): Promise<void>;
   /** Begins a stop, and resolves when the backings are given back. Never rejects. */
   release(): Promise<void>;
+  verify(
+    request: Omit<VerificationRequest, 'group'>,
+    signal: AbortSignal,
+  ): AsyncGenerator<VerificationProgress, void>;
   /** Tells whether the next start can go on where this one ended. */
   stop(): Promise<boolean>;
 }
@@ -93,8 +102,20 @@ export class ProtectionGroups {
 
   /** Errors: GROUP_UNKNOWN, why the group is not started, and those of StartedGroup.createCheckpoint. */
   async createCheckpoint(group: string, name: string): Promise<CheckpointInfo> {
+    return await this.startedGroup(group).createCheckpoint(name);
+  }
+
+  /** Errors: GROUP_UNKNOWN, why the group is not started, and those of StartedGroup.verify. */
+  verify(
+    { group, ...request }: VerificationRequest,
+    signal: AbortSignal,
+  ): AsyncGenerator<VerificationProgress, void> {
+    return this.startedGroup(group).verify(request, signal);
+  }
+
+  private startedGroup(group: string): StartedGroup {
     const found = this.started.get(group);
-    if (found !== undefined) return found.createCheckpoint(name);
+    if (found !== undefined) return found;
     throw this.failed.get(group) ?? new AfterimageError('GROUP_UNKNOWN', `this agent has no group ${group}`);
   }
 

@@ -18,8 +18,10 @@ import type { LagHistogram } from './lag.js';
 import type { LinkListener } from './link.js';
 import { MemberReport } from './member_report.js';
 import type { AgentSession } from './session.js';
-import type { AgentAction, AgentEvent, StoredState } from './session_events.js';
+import type { AgentAction, AgentEvent, Range, StoredState } from './session_events.js';
 import type { PieceCodec } from './sync.js';
+import { Verification } from './verification.js';
+import type { VerifyQuestion } from './verify_exchange.js';
 import { Throughput } from '../service/throughput.js';
 
 const TICK_MS = 1_000;
@@ -53,6 +55,7 @@ export interface MemberLink {
 
 export class Member implements LinkListener {
   readonly checkpoints: Checkpoints;
+  readonly verification: Verification;
   /** Of frame bytes sent. */
   readonly throughput: Throughput;
   /** What `throughput` knows of. */
@@ -81,6 +84,18 @@ export class Member implements LinkListener {
       this.feed({ type: 'checkpointRequested', requestId, name }, null);
     };
     this.checkpoints = new Checkpoints(request, clock);
+    const unavailable = (): string => {
+      if (this.isDefunct) return this.report.detail;
+      return session.state === 'protected' ? '' : `the group is ${session.state}`;
+    };
+    const verifying = {
+      unavailable,
+      ask: (question: VerifyQuestion) => this.ask(question),
+      read: (volume: number, offset: bigint, into: Buffer) =>
+        this.captureWork().readSettled(volume, offset, into),
+      repair: (volume: number, range: Range) => this.captureWork().repair(volume, range),
+    };
+    this.verification = new Verification(verifying, clock);
     this.report = new MemberReport(log, () => clock.monotonicMs());
     this.throughput = new Throughput(() => clock.monotonicMs());
   }
@@ -122,6 +137,7 @@ export class Member implements LinkListener {
   end(): void {
     this.isEnded = true;
     this.isDefunct = true;
+    this.verification.end(new AfterimageError('INTERRUPTED', 'the agent stops'));
     this.ending.abort();
   }
 
@@ -138,6 +154,7 @@ export class Member implements LinkListener {
       'the session has failed; until another begins the volumes are served and not protected',
     );
     this.isDefunct = true;
+    this.verification.end(error);
     this.ending.abort();
     try {
       this.work?.forsake();
@@ -223,6 +240,8 @@ export class Member implements LinkListener {
         return;
       case 'checkpointResult':
         return this.checkpoints.answer(action.requestId, action.code, action.message);
+      case 'verifyAnswered':
+        return this.verification.answered(action);
       case 'quiesce':
         return this.quiesce();
       case 'fail':
@@ -232,6 +251,11 @@ export class Member implements LinkListener {
       case 'stopped':
         return this.port.stopped(action.clean);
     }
+  }
+
+  private ask(question: VerifyQuestion): void {
+    if (this.isDefunct) return; // whoever waits was told when that came about
+    this.feed({ type: 'verifyAsked', question }, null);
   }
 
   private persist(state: StoredState): void {

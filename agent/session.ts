@@ -50,6 +50,7 @@ import type { Purpose } from './state_journal.js';
 import { FIRST_STATE, startedState } from './stored_state.js';
 import { SyncPlan } from './sync_plan.js';
 import type { ResyncReport } from './sync_plan.js';
+import { VerifyExchange } from './verify_exchange.js';
 
 type Phase =
   | 'opening' // the epoch is being persisted
@@ -90,6 +91,7 @@ export class AgentSession {
   readonly #conduct: ReceiverConduct;
   readonly #syncs: SyncPlan;
   readonly #checkpoints: CheckpointRequests;
+  readonly #verification: VerifyExchange;
   readonly #interruption: Interruption;
   /**
    * What the first Hello says of the dirty logs: what this process found. What it marked since could make up for marks
@@ -110,6 +112,7 @@ export class AgentSession {
     this.#conduct = new ReceiverConduct(limits);
     this.#interruption = new Interruption(emit);
     this.#checkpoints = new CheckpointRequests(limits.checkpointsMax, { emit, send });
+    this.#verification = new VerifyExchange({ emit, send });
     this.#syncs = new SyncPlan(limits, {
       emit,
       send,
@@ -203,6 +206,10 @@ export class AgentSession {
         return this.#checkpoints.requested(event.requestId, event.name, this.isStreaming);
       case 'positionRead':
         return this.#checkpoints.positionRead(event);
+      case 'verifyAsked': {
+        const { state } = this;
+        return this.#verification.asked(event.question, state === 'protected' ? '' : `the group is ${state}`);
+      }
       case 'stopRequested':
         return this.#stopRequested();
       case 'quiesced':
@@ -223,6 +230,7 @@ export class AgentSession {
     } else if (this.#phase === 'streaming' && stream.state === 'ended' && isDrained) {
       const { generation, lastLsn, reason, timeNs } = stream;
       this.#syncs.stop();
+      this.#verification.lost();
       this.#shipment.halt();
       this.#send({ streamEnd: { generation, lastLsn, reason, timeNs } });
       this.#change.reason = reason;
@@ -415,6 +423,7 @@ export class AgentSession {
   #halt(): void {
     this.#syncs.stop();
     this.#checkpoints.lost();
+    this.#verification.lost();
     this.#shipment.halt();
   }
 
@@ -436,6 +445,8 @@ export class AgentSession {
     else if ('checkpointDone' in message) this.#checkpoints.done(message.checkpointDone);
     else if ('checkpointRequest' in message) {
       this.#checkpoints.asked(message.checkpointRequest, this.isStreaming);
+    } else if ('verifyReply' in message) {
+      this.#verification.replied(message.verifyReply, this.#change.peer.hashKey);
     } else if (!this.isStreaming || this.#syncs.isClosed) {
       return; // about a sync that was stopped
     } else if ('syncAck' in message) this.#syncs.syncAck(message.syncAck);

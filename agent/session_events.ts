@@ -11,6 +11,7 @@
  */
 import type { AgentMessage, DirtyLogPosition, ReceiverMessage, VolumeInfo } from '../proto/replication.js';
 import type { ExtentSet } from './extent_set.js';
+import type { VerifyQuestion } from './verify_exchange.js';
 
 /** What the agent keeps on stable storage for a member, replaced as a whole. */
 export interface StoredState {
@@ -148,6 +149,8 @@ export type AgentEvent =
   | { type: 'checkpointRequested'; requestId: string; name: string }
   /** Answers `readPosition`. `lsn` is null when the capture group is not streaming: then there is nothing to mark. */
   | { type: 'positionRead'; requestId: string; name: string; lsn: bigint | null; timeNs: bigint }
+  /** A verification asks the receiver; answered by `verifyAnswered`. */
+  | { type: 'verifyAsked'; question: VerifyQuestion }
   /** A clean stop is wanted. */
   | { type: 'stopRequested' }
   /** Answers `quiesce`. */
@@ -226,6 +229,8 @@ export type AgentAction =
   | { type: 'readPosition'; requestId: string; name: string }
   /** The end of a `checkpointRequested`. `code` "": it was kept. */
   | { type: 'checkpointResult'; requestId: string; code: string; message: string }
+  /** The end of a `verifyAsked`. `code` "": with what the receiver said, and the key of its hashes. */
+  | { type: 'verifyAnswered'; id: number; code: string; message: string; hashes: Buffer; hashKey: Buffer }
   /**
    * Wait until production uses the volumes no more, which may take hours, and end its way in; only then end the sync
    * steps under way, and read the ring.

@@ -68,37 +68,23 @@ export class Sync {
   ): Promise<{ isOpen: boolean; differing: Range[] }> {
     const differing = await this.differing(volume, range, expected);
     for (const { offset, length } of differing) {
-      if (!(await this.republish(volume, offset, length))) return { isOpen: false, differing };
+      if ((await this.republish(volume, offset, length)) === 0n) return { isOpen: false, differing };
     }
     return { isOpen: true, differing };
   }
 
   /** The stretches of blocks in which the volume is not what the receiver holds. Errors: IO_ERROR, MESSAGE_INVALID. */
   async differing(volume: SyncVolume, range: Range, expected: RangeHashes): Promise<Range[]> {
-    const { blockBytes, hashes, hashKey } = expected;
-    const count = Math.ceil(range.length / blockBytes);
-    if (hashes.length !== count * HASH_BYTES) {
-      throw new AfterimageError('MESSAGE_INVALID', `${hashes.length} bytes of hashes for ${count} blocks`);
-    }
     const bytes = Buffer.allocUnsafe(range.length);
     await volume.read(range.offset, bytes);
-    const key = await crypto.subtle.importKey('raw', hashKey, { name: 'HMAC', hash: 'SHA-256' }, false, [
-      'sign',
-    ]);
-    const equal = await Promise.all(
-      Array.from({ length: count }, async (_, index) => {
-        const block = bytes.subarray(index * blockBytes, (index + 1) * blockBytes);
-        const own = Buffer.from(await crypto.subtle.sign('HMAC', key, block));
-        return own.equals(hashes.subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES));
-      }),
-    );
-    return [...differingRuns(equal, range, blockBytes)];
+    return differingBlocks(bytes, range, expected);
   }
 
-  private async republish(volume: SyncVolume, offset: bigint, length: number): Promise<boolean> {
+  /** Journals the range as it is: the record's LSN, 0n when the stream is closed. Errors: IO_ERROR, INTERRUPTED. */
+  async republish(volume: SyncVolume, offset: bigint, length: number): Promise<bigint> {
     for (;;) {
       const lsn = await volume.republish(offset, length);
-      if (lsn !== null) return lsn !== 0n;
+      if (lsn !== null) return lsn;
       await this.standBack();
     }
   }
@@ -111,6 +97,29 @@ export class Sync {
       throw new AfterimageError('INTERRUPTED', 'the agent stops', { cause });
     }
   }
+}
+
+/** The stretches of blocks in which `bytes`, of `range`, are not what the receiver holds. Errors: MESSAGE_INVALID. */
+export async function differingBlocks(
+  bytes: Buffer,
+  range: Range,
+  { blockBytes, hashes, hashKey }: RangeHashes,
+): Promise<Range[]> {
+  const count = Math.ceil(range.length / blockBytes);
+  if (hashes.length !== count * HASH_BYTES) {
+    throw new AfterimageError('MESSAGE_INVALID', `${hashes.length} bytes of hashes for ${count} blocks`);
+  }
+  const key = await crypto.subtle.importKey('raw', hashKey, { name: 'HMAC', hash: 'SHA-256' }, false, [
+    'sign',
+  ]);
+  const equal = await Promise.all(
+    Array.from({ length: count }, async (_, index) => {
+      const block = bytes.subarray(index * blockBytes, (index + 1) * blockBytes);
+      const own = Buffer.from(await crypto.subtle.sign('HMAC', key, block));
+      return own.equals(hashes.subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES));
+    }),
+  );
+  return [...differingRuns(equal, range, blockBytes)];
 }
 
 /** The stretches of unequal blocks, none longer than a record. */

@@ -10,6 +10,7 @@ import { addRecover } from './recover.js';
 import { addStatus } from './status.js';
 import type { Surroundings } from './surroundings.js';
 import { addTimeline } from './timeline.js';
+import { addVerify } from './verify.js';
 import { Verdict } from './verdict.js';
 import { addVolume } from './volume.js';
 
@@ -49,6 +50,7 @@ export function buildCommand(surroundings: Surroundings): Command {
   addExport(program, surroundings);
   addRecover(program, surroundings);
   addVolume(program, surroundings);
+  addVerify(program, surroundings);
   addAgent(program, surroundings);
   addReceiver(program, surroundings);
   return program;

@@ -62,6 +62,9 @@ class CodedVolume extends CodedDevice<CapturedVolume> implements CapturedVolume 
   republish(offset: bigint, length: number): Promise<bigint | null> {
     return coded(() => this.addon.republish(offset, length));
   }
+  readSettled(offset: bigint, into: Buffer): Promise<bigint> {
+    return coded(() => this.addon.readSettled(offset, into));
+  }
   fence(): Promise<bigint> {
     return coded(() => this.addon.fence());
   }

@@ -116,6 +116,11 @@ export interface CapturedVolume extends BlockDevice {
    * closed, or null when the ring is more than half full: try again later.
    */
   republish(offset: bigint, length: number): Promise<bigint | null>;
+  /**
+   * Reads whole sectors, at most 1 MiB, while no write is under way there. Resolves with the LSN at which a replica holds
+   * just that, 0n when the stream is closed.
+   */
+  readSettled(offset: bigint, into: Buffer): Promise<bigint>;
   /** An LSN not before any write that was in flight when the call began. */
   fence(): Promise<bigint>;
   /**

@@ -198,6 +198,25 @@ export interface ScrubProgress {
   damaged: bigint;
   phase: string;
 }
+export interface VerificationRequest {
+  group: string;
+  volume: string;
+  repair: boolean;
+  rateMax: bigint;
+}
+export interface DifferingExtent {
+  offset: bigint;
+  length: bigint;
+}
+export interface VerificationProgress {
+  volume: string;
+  bytesDone: bigint;
+  bytesTotal: bigint;
+  extents: DifferingExtent[];
+  phase: string;
+  repaired: boolean;
+  lsn: bigint;
+}
 export interface RecoverRequest {
   group: string;
   volume: string;
@@ -253,6 +272,13 @@ export const agentControlService = {
   volumesInsert: method<GroupName, GroupStatus>('AgentControl', 'VolumesInsert', 'GroupName', 'GroupStatus'),
   /** Gives them back; their I/O waits. */
   volumesRelease: method<GroupName, Empty>('AgentControl', 'VolumesRelease', 'GroupName', 'VolumesReleased'),
+  verify: method<VerificationRequest, VerificationProgress>(
+    'AgentControl',
+    'Verify',
+    'VerificationRequest',
+    'VerificationProgress',
+    true,
+  ),
 } satisfies ServiceDefinition;
 
 const R = 'ReceiverControl';

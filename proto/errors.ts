@@ -27,6 +27,7 @@ export const EXIT = {
   repaired: 10,
   repairable: 11,
   unchecked: 12,
+  differs: 13,
   interrupted: 130,
 } as const;
 
@@ -390,6 +391,16 @@ export const ERRORS = {
     EXIT.damaged,
     false,
     'Choose a point that does not need the damaged block of the base: those that do are graded `damaged`. The agent compares and sends it again, so that what follows is right.',
+  ),
+  VERIFY_UNAVAILABLE: entry(
+    EXIT.unavailable,
+    true,
+    'Only a group that is `protected` can be verified: wait until `afterimage status` says so, and run the command again.',
+  ),
+  VERIFY_BUSY: entry(
+    EXIT.busy,
+    true,
+    'Wait until the verification under way has ended, or stop its command.',
   ),
   SCRUB_BUSY: entry(
     EXIT.busy,

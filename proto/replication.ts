@@ -140,6 +140,30 @@ export interface HashReply {
   id: number;
   hashes: Buffer;
 }
+export interface VerifyRequest {
+  id: number;
+  volume: number;
+  lsn: bigint;
+  offset: bigint;
+  length: number;
+  blockBytes: number;
+}
+export interface VerifyDone {
+  id: number;
+  volume: number;
+  beginLsn: bigint;
+  endLsn: bigint;
+  differingBytes: bigint;
+  differingExtents: bigint;
+  firstOffset: bigint;
+  complete: boolean;
+}
+export interface VerifyReply {
+  id: number;
+  code: string;
+  message: string;
+  hashes: Buffer;
+}
 export interface Checkpoint {
   requestId: string;
   name: string;
@@ -192,6 +216,8 @@ export type AgentBody =
   | { heartbeat: Heartbeat }
   | { volumeDoubt: VolumeDoubt }
   | { logPositions: LogPositions }
+  | { verifyRequest: VerifyRequest }
+  | { verifyDone: VerifyDone }
   | { goodbye: Goodbye };
 
 export type AgentMessage = Numbered<AgentBody> | { frame: FrameBytes };
@@ -205,7 +231,8 @@ export type ReceiverBody =
   | { syncComplete: SyncComplete }
   | { hashReply: HashReply }
   | { checkpointDone: CheckpointDone }
-  | { checkpointRequest: CheckpointRequest };
+  | { checkpointRequest: CheckpointRequest }
+  | { verifyReply: VerifyReply };
 
 export type ReceiverMessage = Numbered<ReceiverBody>;
 

@@ -34,10 +34,24 @@ export class BlockHashes {
       held = await openUndamaged(open);
       this.open.set(volume, held);
     }
+    if (held === null) return Buffer.alloc(Math.ceil(range.length / range.blockBytes) * HASH_BYTES);
+    return this.hashesOf(held.device, range);
+  }
+
+  /** Of a state that is opened for this range alone. Errors: those of opening the point, also about damage. */
+  async hashOnce(open: () => Promise<HeldDevice>, range: HashRange): Promise<Buffer> {
+    const held = await open();
+    try {
+      return await this.hashesOf(held.device, range);
+    } finally {
+      await held.device.close();
+      held.release();
+    }
+  }
+
+  private async hashesOf(device: BlockDevice, range: HashRange): Promise<Buffer> {
     const count = Math.ceil(range.length / range.blockBytes);
     const hashes = Buffer.alloc(count * HASH_BYTES);
-    if (held === null) return hashes;
-    const { device } = held;
     const content = Buffer.allocUnsafe(range.length);
     const isWhole = await isReadable(device, range.offset, content);
     for (let index = 0; index < count; index += 1) {

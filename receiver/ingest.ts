@@ -194,6 +194,10 @@ export class Ingest implements LiveSession {
         return this.start(`base ${action.volume}`, () => this.known.syncBase(action));
       case 'markSynced':
         return this.start(`base ${action.volume}`, () => this.known.markSynced(action));
+      case 'verify':
+        return this.start('verify', () => this.known.verify(action), action.request.length);
+      case 'storeVerified':
+        return this.start('verify', () => this.known.storeVerified(action));
       case 'hash':
         return this.start('hash', () => this.known.hash(action), action.length);
     }

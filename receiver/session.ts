@@ -19,6 +19,8 @@ import type {
   ReceiverBody,
   StreamEnd,
   SyncBegin,
+  VerifyDone,
+  VerifyRequest,
   VolumeDoubt,
 } from '../proto/replication.js';
 import { sameVolumes } from '../proto/replication.js';
@@ -37,6 +39,7 @@ import type {
 } from './session_events.js';
 import { NUMBER_MAX, SESSION_LIMITS } from './session_limits.js';
 import type { SessionLimits } from './session_limits.js';
+import { Verification } from './verification.js';
 import { VolumeSync } from './volume_sync.js';
 
 type Phase =
@@ -65,6 +68,7 @@ export class ReceiverSession {
   #isWaiting = false;
   readonly #numbers = new MessageNumbers();
   readonly #checkpoints: CheckpointWaits;
+  readonly #verification: Verification;
 
   /** `software`: this receiver's name and version. */
   constructor(
@@ -72,10 +76,12 @@ export class ReceiverSession {
     private readonly limits: SessionLimits = SESSION_LIMITS,
   ) {
     this.#intake = new Intake(0n, 0n, 1n, 0n, 0, limits.appendBytesMax);
-    this.#checkpoints = new CheckpointWaits(limits.checkpointsMax, {
-      emit: (action) => void this.#out.push(action),
-      send: (body) => this.#send(body),
-    });
+    const port = {
+      emit: (action: ReceiverAction): void => void this.#out.push(action),
+      send: (body: ReceiverBody): void => this.#send(body),
+    };
+    this.#checkpoints = new CheckpointWaits(limits.checkpointsMax, port);
+    this.#verification = new Verification(limits, port);
   }
 
   get isReady(): boolean {
@@ -141,6 +147,8 @@ export class ReceiverSession {
         this.#sync?.hashed();
         if (this.#stage === 'open') this.#send({ hashReply: { id: event.id, hashes: event.hashes } });
         return;
+      case 'verified':
+        return this.#verification.answered(event.reply, this.#stage === 'open');
       case 'checkpointKept':
         return this.#checkpoints.kept(event.requestId, '', '');
       case 'checkpointFailed':
@@ -164,7 +172,10 @@ export class ReceiverSession {
   #advance(): void {
     if (this.#phase !== 'ready') return;
     const { marks, isSettled } = this.#intake;
-    if (this.#stage === 'open') this.#advanceSync();
+    if (this.#stage === 'open') {
+      this.#advanceSync();
+      this.#verification.advance(marks.durable);
+    }
     const { orderedFromLsn } = this.#volumes;
     this.#intake.offered(orderedFromLsn);
     this.#checkpoints.advance(marks.durable, orderedFromLsn, this.#orderedSoonFromLsn);
@@ -172,7 +183,7 @@ export class ReceiverSession {
     if (this.#end !== null) {
       this.#isWaiting = true;
       this.#out.push({ type: 'endGeneration', end: this.#end });
-    } else if (this.#begin !== null && (this.#sync?.isIdle ?? true)) {
+    } else if (this.#begin !== null && (this.#sync?.isIdle ?? true) && this.#verification.isIdle) {
       this.#isWaiting = true;
       this.#checkpoints.refuseWaiting();
       this.#out.push({ type: 'beginGeneration', epoch: this.#who.epoch, begin: this.#begin });
@@ -266,6 +277,7 @@ export class ReceiverSession {
     else if ('volumeDoubt' in message) this.#doubt(message.volumeDoubt);
     else if ('goodbye' in message) this.#close('CLOSED', message.goodbye.reason);
     else if (this.#stage !== 'open') this.#refuse('SESSION_ORDER', 'a sync outside a generation');
+    else if ('verifyRequest' in message || 'verifyDone' in message) this.#verify(message);
     else if ('syncBegin' in message) this.#syncBegin(message.syncBegin);
     else {
       const wrong =
@@ -349,6 +361,7 @@ export class ReceiverSession {
     this.#begin = null;
     this.#isWaiting = false;
     this.#sync = null;
+    this.#verification.drop();
     this.#stage = 'open';
     this.#firstLsn = firstLsn;
     this.#volumes = new MemberVolumes(volumes);
@@ -372,6 +385,22 @@ export class ReceiverSession {
     const fault = VolumeSync.fault(volume, begin);
     if (fault !== null) return this.#refuse('SESSION_ORDER', `volume ${begin.volume} ${fault}`);
     this.#sync = new VolumeSync(volume, begin, this.limits, (action) => void this.#out.push(action));
+  }
+
+  #verify(message: { verifyRequest: VerifyRequest } | { verifyDone: VerifyDone }): void {
+    const wrong =
+      'verifyRequest' in message
+        ? this.#verification.request(
+            message.verifyRequest,
+            this.#volumes.get(message.verifyRequest.volume),
+            this.#firstLsn,
+          )
+        : this.#verification.done(
+            message.verifyDone,
+            this.#volumes.get(message.verifyDone.volume),
+            this.#firstLsn,
+          );
+    if (wrong !== null) this.#refuse('SESSION_ORDER', wrong);
   }
 
   #doubt({ volume }: VolumeDoubt): void {

@@ -26,6 +26,9 @@ import type {
   Hello,
   ReceiverMessage,
   StreamEnd,
+  VerifyDone,
+  VerifyReply,
+  VerifyRequest,
   VolumeInfo,
 } from '../proto/replication.js';
 
@@ -89,6 +92,8 @@ export type ReceiverEvent =
   | { type: 'baseSynced'; volume: number; offset: bigint }
   | { type: 'syncedMarked'; volume: number }
   | { type: 'hashed'; id: number; hashes: Buffer }
+  /** Answers `verify` and `storeVerified`. */
+  | { type: 'verified'; reply: VerifyReply }
   | { type: 'checkpointKept'; requestId: string }
   /** E.g. CHECKPOINT_EXISTS. */
   | { type: 'checkpointFailed'; requestId: string; code: string; message: string }
@@ -147,6 +152,10 @@ export type ReceiverAction =
       blockBytes: number;
       beforeLsn: bigint;
     }
+  /** Hash the volume as the records up to the LSN left it, which are durable: HMAC-SHA-256 with the session's key. */
+  | { type: 'verify'; request: VerifyRequest }
+  /** Record what a comparison has come to: which instants are wrong, and from where on none is. */
+  | { type: 'storeVerified'; done: VerifyDone }
   /** Keep it: its LSN is durable and `ordered`. */
   | { type: 'keepCheckpoint'; checkpoint: Checkpoint }
   /** The end of a `checkpointAsked`. `code` "": it was kept. */

@@ -8,6 +8,7 @@ import type {
   GenerationBegin,
   Hello,
   StreamEnd,
+  VerifyDone,
   VolumeInfo,
 } from '../proto/replication.js';
 import { formatUuid } from '../proto/uuid.js';
@@ -219,7 +220,44 @@ export class SessionStore {
     this.catalog.atomically(() => {
       this.catalog.volumes.setBase(member, number, 'BASE_COMPLETE', baseLsn, size);
       this.catalog.generations.setOrdered(member, generation, number, lsn, timeNs);
+      if (isWhole) this.catalog.verifications.putVerified({ member, number, lsn, timeNs });
       if (isWhole) this.putLog(member, number, (known) => ({ ...known, whole: false }));
+    });
+  }
+
+  /**
+   * What a comparison with the source has come to (R5). `time`: of the record at an LSN, nanoseconds. What differs is wrong
+   * since nobody knows when: from where the volume was last known to be equal. What was not mended is compared again, as a
+   * whole, at the latest in the next generation.
+   */
+  async storeVerified(
+    member: string,
+    generation: bigint,
+    { volume: number, beginLsn, endLsn, differingBytes, differingExtents, firstOffset, complete }: VerifyDone,
+    time: (lsn: bigint) => Promise<bigint | null>,
+  ): Promise<void> {
+    const { verifications } = this.catalog;
+    const lastLsn = complete ? endLsn - 1n : null;
+    const lastTimeNs = lastLsn === null ? null : await time(lastLsn);
+    const equalLsn = differingBytes === 0n ? beginLsn : endLsn;
+    const equalNs = (await time(equalLsn)) ?? this.nowNs();
+    this.catalog.atomically(() => {
+      const isOpen = verifications
+        .differences(member)
+        .some((row) => row.number === number && row.lastLsn === null && row.foundGeneration === generation);
+      if (differingBytes > 0n && !isOpen) {
+        const known = verifications.verified(member, number) ?? { lsn: 1n, timeNs: 0n };
+        verifications.addDifference({
+          ...{ member, number, firstLsn: known.lsn, firstTimeNs: known.timeNs },
+          ...{ lastLsn, lastTimeNs, foundGeneration: generation },
+          reason:
+            `${differingBytes} bytes in ${differingExtents} extents of ${this.volume(member, number).name} ` +
+            `differed from the source, the first at ${firstOffset}`,
+        });
+      }
+      if (lastLsn === null) return this.putLog(member, number, (known) => ({ ...known, whole: true }));
+      verifications.mended(member, number, generation, { lastLsn, lastTimeNs });
+      verifications.putVerified({ member, number, lsn: equalLsn, timeNs: equalNs });
     });
   }
 

@@ -2,7 +2,7 @@
  * What a session wants done, once its member is known: each method carries out one action of the session machine
  * (session_events.ts) and returns the event that answers it. Errors are thrown with their code.
  */
-import { AfterimageError } from '../proto/errors.js';
+import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import type {
   Checkpoint,
   GenerationBegin,
@@ -174,6 +174,31 @@ export class SessionWork {
     const open = (): Promise<HeldDevice> =>
       points.hold(volume, volume.size, this.row, action.beforeLsn - 1n, `the sync of ${volume.name}`);
     return { type: 'hashed', id: action.id, hashes: await this.hashes.hash(action.volume, open, action) };
+  }
+
+  /** Why it cannot be compared is an answer too: the session goes on. */
+  async verify({ request }: Action<'verify'>): Promise<ReceiverEvent> {
+    const { points, sessions } = this.parts;
+    const { id, lsn } = request;
+    const volume = sessions.volume(this.row.uuid, request.volume);
+    const open = (): Promise<HeldDevice> =>
+      points.hold(volume, volume.size, this.row, lsn, `the verification of ${volume.name}`);
+    try {
+      const hashes = await this.hashes.hashOnce(open, request);
+      return { type: 'verified', reply: { id, code: '', message: '', hashes } };
+    } catch (thrown) {
+      const { code, message } = toAfterimageError(thrown);
+      return { type: 'verified', reply: { id, code, message, hashes: Buffer.alloc(0) } };
+    }
+  }
+
+  async storeVerified({ done }: Action<'storeVerified'>): Promise<ReceiverEvent> {
+    const { catalog, sessions } = this.parts;
+    const { journal } = this.member;
+    journal.persist();
+    const generation = catalog.generations.newest(this.row.uuid)?.generation ?? 0n;
+    await sessions.storeVerified(this.row.uuid, generation, done, (lsn) => journal.timeAt(lsn));
+    return { type: 'verified', reply: { id: done.id, code: '', message: '', hashes: Buffer.alloc(0) } };
   }
 
   keepCheckpoint({ requestId, name, lsn, timeNs }: Checkpoint): ReceiverEvent {

@@ -6,7 +6,8 @@
  *   syncing   a generation has begun and not every volume's sync is complete
  *   gap       nothing was captured
  *   damaged   records are missing from the journal, from there to the end of the generation in which this was found; or
- *             a block of a base is damaged that no record had written over yet
+ *             a block of a base is damaged that no record had written over yet; or a comparison with the source has
+ *             found that they differ, from where they were last known to be equal until that was mended
  */
 import type { Grade } from '../proto/control.js';
 import { higher } from '../proto/watermarks.js';
@@ -15,6 +16,7 @@ import type { BaseDamageRow } from './catalog/base_damage.js';
 import type { DamageRow } from './catalog/damage.js';
 import type { GenerationRow, GenerationVolumeRow } from './catalog/generations.js';
 import type { HeldWindow } from './catalog/held_windows.js';
+import type { DifferenceRow } from './catalog/verifications.js';
 import { NOT_COVERED } from './catalog/members.js';
 import { coveredTime } from './coverage.js';
 import { NUMBER_MAX } from './session_limits.js';
@@ -50,6 +52,7 @@ export interface MemberHistory {
   generations: readonly GenerationHistory[];
   damage: readonly DamageHistory[];
   baseDamage: readonly BaseDamageRow[];
+  differences: readonly DifferenceRow[];
   /** Up to when the newest generation is covered behind its last record; 0n: no further. */
   coveredTimeNs: bigint;
   /** What retention has left of it. */
@@ -85,6 +88,7 @@ export function readHistory(catalog: Catalog, member: string): MemberHistory {
       return { ...row, intactTimeNs: before?.lastLsn === row.firstLsn - 1n ? before.lastTimeNs : null };
     }),
     baseDamage: catalog.baseDamage.damage(member),
+    differences: catalog.verifications.differences(member),
     coveredTimeNs:
       newest === undefined ? 0n : coveredTime(coverage, newest.firstLsn, catalog.eras.eras(member)),
     held,
@@ -92,17 +96,17 @@ export function readHistory(catalog: Catalog, member: string): MemberHistory {
 }
 
 /** Ascending in LSN and, but for clock steps, in time. */
-export function spansOf({ generations, damage, baseDamage, coveredTimeNs, held }: MemberHistory): Span[] {
+export function spansOf(history: MemberHistory): Span[] {
+  const { generations, damage, baseDamage, differences, coveredTimeNs, held } = history;
   const spans: Span[] = [];
   generations.forEach((generation, index) => {
     const next = generations[index + 1] ?? null;
     const endNs = endOf(generation, next === null ? coveredTimeNs : 0n, next);
-    spans.push(
-      ...baseDamage.reduce(
-        (own, row) => (row.foundGeneration < generation.generation ? own : damagedWhile(row, own)),
-        graded(generation, endNs, damage),
-      ),
-    );
+    const concerns = (row: { foundGeneration: bigint }): boolean =>
+      row.foundGeneration >= generation.generation;
+    const undamaged = graded(generation, endNs, damage);
+    const hurt = baseDamage.filter(concerns).reduce((own, row) => damagedWhile(row, own), undamaged);
+    spans.push(...differences.filter(concerns).reduce((own, row) => differingWhile(row, own), hurt));
     if (generation.lastLsn === null && next === null) return;
     spans.push({
       grade: 'gap',
@@ -174,9 +178,23 @@ function damagedFrom({ firstLsn, intactTimeNs, reason }: DamageHistory, spans: r
   });
 }
 
+/** `spans` with everything damaged in which the replica may differ from the source. */
+function differingWhile(row: DifferenceRow, spans: readonly Span[]): Span[] {
+  const { firstLsn, firstTimeNs } = row;
+  return spans.flatMap((span): Span[] => {
+    if (span.firstLsn >= firstLsn || span.lastLsn < firstLsn) return damagedWhile(row, [span]);
+    const cutNs = higher(span.beginNs, firstTimeNs);
+    const endNs = span.endNs === null ? null : higher(span.endNs, cutNs);
+    return [
+      { ...span, lastLsn: firstLsn - 1n, endNs: cutNs },
+      ...damagedWhile(row, [{ ...span, firstLsn, beginNs: cutNs, endNs }]),
+    ];
+  });
+}
+
 /** `spans` with everything damaged that needs a damaged block of a base. */
 function damagedWhile(
-  { firstLsn, lastLsn, lastTimeNs, reason }: BaseDamageRow,
+  { firstLsn, lastLsn, lastTimeNs, reason }: Omit<BaseDamageRow, 'member' | 'number' | 'foundGeneration'>,
   spans: readonly Span[],
 ): Span[] {
   return spans.flatMap((span): Span[] => {

@@ -17,9 +17,10 @@ const EXIT_MEANING: Readonly<Record<ExitName, string>> = {
   busy: 'Somebody else uses it.',
   full: 'There is no space left.',
   damaged: 'Data is not what it was when it was written.',
-  repaired: '`receiver fsck`: what it found is set right.',
+  repaired: '`receiver fsck`, `verify --repair`: what it found is set right.',
   repairable: '`receiver fsck`: what it found can be set right with `--repair`.',
   unchecked: '`receiver fsck`: something could not be read, and nothing can be said of it.',
+  differs: '`verify`: a volume differs from its replica at the receiver.',
   interrupted: 'Ctrl-C, or another signal to end.',
 };
 

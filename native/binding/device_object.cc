@@ -77,6 +77,7 @@ void DeviceObject::define(Napi::Env env, Napi::Object exports) {
                       InstanceMethod<&DeviceObject::flush>("flush"),
                       InstanceMethod<&DeviceObject::close>("close"),
                       InstanceMethod<&DeviceObject::republish>("republish"),
+                      InstanceMethod<&DeviceObject::read_settled>("readSettled"),
                       InstanceMethod<&DeviceObject::fence>("fence"),
                       InstanceMethod<&DeviceObject::settle>("settleInFlight"),
                       InstanceMethod<&DeviceObject::in_flight>("inFlightDescriptor"),
@@ -193,6 +194,22 @@ Napi::Value DeviceObject::republish(const Napi::CallbackInfo& info) {
         if (!lsn) return env.Null();
         return big(env, *lsn);
       });
+}
+
+Napi::Value DeviceObject::read_settled(const Napi::CallbackInfo& info) {
+  const uint64_t offset = to_u64(info[0], "offset");
+  const auto buffer = to_buffer(info[1], "into");
+  return run_async<uint64_t>(
+      info.Env(),
+      [device = captured(info.Env()), offset, data = buffer.Data(),
+       length = buffer.Length()]() -> Result<uint64_t> {
+        uint64_t lsn = 0;
+        const Errno error = device->read_settled(offset, length, data, &lsn);
+        if (error != 0)
+          return system_error("IO_ERROR", "read for a comparison at " + std::to_string(offset), error);
+        return lsn;
+      },
+      [](Napi::Env env, uint64_t& lsn) -> Napi::Value { return big(env, lsn); }, {buffer});
 }
 
 Napi::Value DeviceObject::fence(const Napi::CallbackInfo& info) {

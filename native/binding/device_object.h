@@ -30,6 +30,7 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   Napi::Value flush(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
   Napi::Value republish(const Napi::CallbackInfo& info);
+  Napi::Value read_settled(const Napi::CallbackInfo& info);
   Napi::Value fence(const Napi::CallbackInfo& info);
   Napi::Value settle(const Napi::CallbackInfo& info);
   Napi::Value in_flight(const Napi::CallbackInfo& info);

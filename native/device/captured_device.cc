@@ -195,6 +195,20 @@ Errno CapturedDevice::republish(uint64_t offset, uint64_t length, uint64_t* lsn)
   return counted(journal_backing(offset, offset + length, kRecordResync, lsn));
 }
 
+Errno CapturedDevice::read_settled(uint64_t offset, uint64_t length, std::byte* to, uint64_t* lsn) {
+  *lsn = 0;
+  if (const Errno error = check_range(size(), offset, length, EINVAL)) return error;
+  if (offset % kSectorBytes != 0 || length % kSectorBytes != 0 || length > kRecordBytesMax) return EINVAL;
+  if (length == 0) return 0;
+  // Nobody is between the backing and the ring in there: what was written is published, and nothing else is
+  // there.
+  const ExtentLock::Guard extent(extents_, offset, offset + length);
+  if (const Errno error = backing_->read(offset, length, to)) return error;
+  const uint64_t position = group_->position().lsn;
+  if (group_->mode() == CaptureGroup::Mode::kStreaming) *lsn = position;
+  return 0;
+}
+
 uint64_t CapturedDevice::fence() {
   extents_.drain();
   return group_->position().lsn;

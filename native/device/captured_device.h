@@ -14,9 +14,10 @@
 // the error is returned; if that fails too, or the range is too long for that, the stream is closed
 // ("BACKING_FAILED") and production goes on unprotected.
 //
-// Threads: as BlockDevice. republish(), fence(), settle_in_flight() and clean_up() from worker threads. With
-// a dirty log it has a thread that unmarks in the background (dirty_log_cleaner.h) until it goes. Ownership:
-// shares the backing, the dirty log and the table of writes in flight; the group must outlive it.
+// Threads: as BlockDevice. republish(), read_settled(), fence(), settle_in_flight() and clean_up() from
+// worker threads. With a dirty log it has a thread that unmarks in the background (dirty_log_cleaner.h) until
+// it goes. Ownership: shares the backing, the dirty log and the table of writes in flight; the group must
+// outlive it.
 #pragma once
 
 #include <atomic>
@@ -58,6 +59,9 @@ class CapturedDevice final : public BlockDevice {
   /// extent lock held from read to publish. *lsn is 0 if the stream is closed. Waits, before locking, while
   /// the ring is more than half full; EAGAIN, and nothing journaled, when that takes more than about 100 ms.
   Errno republish(uint64_t offset, uint64_t length, uint64_t* lsn);
+  /// Verification: reads [offset, offset+length) (≤ kRecordBytesMax, whole sectors) under its extent lock,
+  /// and says up to which LSN a replica has to be to hold just that. *lsn is 0 if the stream is closed.
+  Errno read_settled(uint64_t offset, uint64_t length, std::byte* to, uint64_t* lsn);
   /// An LSN not before any write that was in flight when the call began.
   uint64_t fence();
   /// Before anybody writes: journals what the backing holds where a predecessor was writing when it ended, so

@@ -17,6 +17,7 @@ import { HeldWindowTable } from './held_windows.js';
 import { MemberTable } from './members.js';
 import { ScrubTable } from './scrubs.js';
 import { SegmentTable } from './segments.js';
+import { VerificationTable } from './verifications.js';
 import { VolumeTable } from './volumes.js';
 
 export class Catalog {
@@ -31,6 +32,7 @@ export class Catalog {
   readonly windows: HeldWindowTable;
   readonly baseDamage: BaseDamageTable;
   readonly scrubs: ScrubTable;
+  readonly verifications: VerificationTable;
 
   private constructor(private readonly database: CatalogDatabase) {
     this.members = new MemberTable(database);
@@ -44,6 +46,7 @@ export class Catalog {
     this.windows = new HeldWindowTable(database);
     this.baseDamage = new BaseDamageTable(database);
     this.scrubs = new ScrubTable(database);
+    this.verifications = new VerificationTable(database);
   }
 
   /** Errors: STORE_VERSION, STORE_INVALID. */

@@ -184,4 +184,30 @@ export const MIGRATIONS: readonly string[] = [
     damaged INTEGER NOT NULL
   ) STRICT;
   `,
+  `
+  -- From where on a volume is known to be what its source is: all of it was copied or compared.
+  CREATE TABLE verified_volumes (
+    member TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    lsn INTEGER NOT NULL,
+    time_ns INTEGER NOT NULL,
+    PRIMARY KEY (member, number),
+    FOREIGN KEY (member, number) REFERENCES volumes (member, number)
+  ) STRICT;
+
+  -- A volume that was found to differ from its source: instants from first_lsn to last_lsn are wrong, or, with NULL, up to
+  -- the end of the generation in which it was found; the next one is compared anew.
+  CREATE TABLE differences (
+    member TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    first_lsn INTEGER NOT NULL,
+    first_time_ns INTEGER NOT NULL,
+    last_lsn INTEGER,
+    last_time_ns INTEGER,
+    found_generation INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    FOREIGN KEY (member, number) REFERENCES volumes (member, number)
+  ) STRICT;
+  CREATE INDEX differences_of_member ON differences (member);
+  `,
 ];

@@ -153,6 +153,7 @@ export class BaseRoll {
         // Damage counts to the end of the generation in which it was found, however much of its journal is left.
         catalog.damage.deleteBefore(uuid, own.generation);
         catalog.baseDamage.deleteBefore(uuid, lsn, own.generation);
+        catalog.verifications.deleteBefore(uuid, lsn, own.generation);
         catalog.generations.deleteBefore(uuid, own.generation);
       }
       catalog.windows.put(uuid, { ...catalog.windows.held(uuid), droppedLsn: lsn });

@@ -269,6 +269,37 @@ TEST_CASE("captured device: after a full ring a resync through the journal makes
   CHECK(flagged == pieces);
 }
 
+TEST_CASE("captured device: what is read settled is what the records up to its LSN leave there") {
+  Site site;
+  std::atomic<bool> written{false};
+  std::atomic<bool> is_read{false};
+  // It is on the backing, and in no record yet: a replica at the last LSN does not hold it.
+  site.backing().after_write = [&] {
+    written = true;
+    const auto end = std::chrono::steady_clock::now() + 200ms;
+    while (!is_read && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(1ms);
+  };
+  site.stream();
+  const auto content = bytes(4096, 0x11);
+  std::thread writer([&] { CHECK(site.device().write(4096, 4096, content.data(), {}) == 0); });
+  while (!written) std::this_thread::sleep_for(1ms);
+  std::vector<std::byte> seen(8192);
+  uint64_t lsn = 0;
+  CHECK(site.device().read_settled(0, seen.size(), seen.data(), &lsn) == 0);
+  is_read = true;
+  writer.join();
+  CHECK(lsn == 1);
+  site.reader->take_until(lsn);
+  CHECK(std::equal(seen.begin(), seen.end(), site.reader->images[0].begin()));
+
+  CHECK(site.device().read_settled(1, 512, seen.data(), &lsn) == EINVAL);
+  CHECK(site.device().read_settled(site.device().size(), 512, seen.data(), &lsn) == EINVAL);
+  CHECK(site.device().read_settled(0, kRecordBytesMax + 512, seen.data(), &lsn) == EINVAL);
+  site.group->close_stream("TEST");
+  CHECK(site.device().read_settled(0, 512, seen.data(), &lsn) == 0);
+  CHECK(lsn == 0);  // nothing says what a replica holds now
+}
+
 TEST_CASE("captured device: a republished range of zeroes is a zero record") {
   Site site;
   site.stream();

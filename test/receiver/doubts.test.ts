@@ -143,3 +143,14 @@ t.test('an agent that was told of more than is here: the store was set back', (t
   t.equal(hello({ durableLsn: DURABLE + 1n }), true, 'records that the journal has not');
   t.end();
 });
+
+t.test('what a verification has found and not mended is compared as a whole', async (t) => {
+  const { sessions, hello } = synced(t);
+  const found = { id: 1, volume: 3, beginLsn: 60n, endLsn: 60n, firstOffset: 0n };
+  const differing = { differingBytes: 4096n, differingExtents: 1n };
+  const timeAt = (): Promise<bigint | null> => Promise.resolve(null);
+  await sessions.storeVerified(MEMBER, 1n, { ...found, ...differing, complete: true }, timeAt);
+  t.equal(hello({}), false, 'it was mended');
+  await sessions.storeVerified(MEMBER, 1n, { ...found, ...differing, complete: false }, timeAt);
+  t.equal(hello({}), true);
+});

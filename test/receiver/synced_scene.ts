@@ -15,6 +15,8 @@ export interface Scene {
   receiver: RunningReceiver;
   agent: ScriptedAgent;
   stream: ScriptedStream;
+  /** Of its session. */
+  hashKey: Buffer;
 }
 
 /** A receiver, and an agent whose volume was synced while it was written to. */
@@ -37,7 +39,7 @@ export async function join(
   const stream = new ScriptedStream(receiver.address);
   test.teardown(() => stream.close());
   stream.say({ hello: agent.hello({ host, volumes }) });
-  await stream.hear('welcome');
+  const { hashKey } = await stream.hear('welcome');
   stream.say({ generationBegin: { generation: 1n, firstLsn: 1n, reason: 'NEW', volumes } });
   await stream.hear('generationAccepted');
   agent.begin(1n, 1n);
@@ -48,7 +50,7 @@ export async function join(
   for (const frame of await agent.framesUpTo(fence)) stream.ship(frame);
   stream.say({ syncDone: { volume: 0, lsn: fence } });
   await stream.hear('syncComplete');
-  return { receiver, agent, stream };
+  return { receiver, agent, stream, hashKey };
 }
 
 /** Writes `count` times here and there, ships it, and waits until it is durable. */

@@ -44,6 +44,7 @@ function told(history: Partial<MemberHistory>): string[] {
     generations: [],
     damage: [],
     baseDamage: [],
+    differences: [],
     coveredTimeNs: 0n,
     held: WHOLE,
     ...history,
@@ -145,6 +146,39 @@ t.test('the last records before a crash are lost: what is left stays ordered', (
     'ordered 11-100 @1100-1990',
     'damaged 101-110 @1990-2050 torn',
     'gap 0-0 @2050- SEGMENT_CORRUPT',
+  ]);
+  t.end();
+});
+
+t.test('a difference: from where the volume was last known to be equal until it was mended', (t) => {
+  const generations = [generation(ended), generation(second)];
+  const intact = told({ generations });
+  const row = { member: 'm', number: 0, firstLsn: 50n, firstTimeNs: 1490n, reason: 'differed' };
+  const open = { ...row, lastLsn: null, lastTimeNs: null };
+  t.same(
+    told({ generations, differences: [{ ...row, lastLsn: 249n, lastTimeNs: 3500n, foundGeneration: 2n }] }),
+    [
+      ...intact.slice(0, 1),
+      'ordered 11-49 @1100-1490',
+      'damaged 50-100 @1490-2000 differed',
+      'gap 0-0 @2000-3000 RING_FULL',
+      'damaged 201-210 @3000-3100 differed',
+      'damaged 211-249 @3100-3500 differed',
+      'ordered 250-300 @3500-3990',
+    ],
+  );
+  t.same(told({ generations, differences: [{ ...open, foundGeneration: 1n }] }), [
+    ...intact.slice(0, 1),
+    'ordered 11-49 @1100-1490',
+    'damaged 50-100 @1490-2000 differed',
+    ...intact.slice(2),
+  ]);
+  t.same(told({ generations, differences: [{ ...open, firstLsn: 11n, foundGeneration: 2n }] }), [
+    ...intact.slice(0, 1),
+    'damaged 11-100 @1100-2000 differed',
+    'gap 0-0 @2000-3000 RING_FULL',
+    'damaged 201-210 @3000-3100 differed',
+    'damaged 211-300 @3100-3990 differed',
   ]);
   t.end();
 });

@@ -1,0 +1,194 @@
+/**
+ * Compares volumes with their replicas while production writes (docs/PROTOCOL.md, "Verification"). A piece is read under
+ * its extent lock, with the LSN at which a replica has to hold just the same; the receiver hashes its state at that LSN once
+ * it is durable. What differs is compared again in smaller blocks, read anew, so that each verdict is about one instant.
+ * A repair journals what differs again, as the backing holds it.
+ */
+import { AfterimageError, isErrorCode } from '../proto/errors.js';
+import type { DifferingExtent, VerificationProgress } from '../proto/control.js';
+import { higher } from '../proto/watermarks.js';
+import { Pace } from '../service/pace.js';
+import type { Clock } from './clock.js';
+import type { AgentAction, Range } from './session_events.js';
+import { SESSION_LIMITS } from './session_limits.js';
+import { differingBlocks } from './sync.js';
+import type { VerifyQuestion } from './verify_exchange.js';
+
+/** Bytes per second, unless somebody says otherwise: read from the backing, and again at the receiver. */
+export const VERIFY_RATE_DEFAULT = 64n * 1024n * 1024n;
+const ID_MAX = 0xffffffff;
+
+export interface VerifiedVolume {
+  number: number;
+  name: string;
+  size: bigint;
+}
+/** What it needs of its member. */
+export interface VerificationPort {
+  /** Why the group cannot be verified now, "" when it can. */
+  unavailable(): string;
+  /** Its answer comes to answered(). */
+  ask(question: VerifyQuestion): void;
+  /** Fills `into` from `offset` on; the LSN at which a replica holds just that, 0n: nothing is captured. */
+  read(volume: number, offset: bigint, into: Buffer): Promise<bigint>;
+  /** Journals the range as it is; the record's LSN, 0n: nothing is captured. */
+  repair(volume: number, range: Range): Promise<bigint>;
+}
+export interface VerifyOptions {
+  repair: boolean;
+  /** Bytes per second. */
+  rateMax: bigint;
+}
+type Answer = Extract<AgentAction, { type: 'verifyAnswered' }>;
+
+/** Of a volume, so far. */
+interface Found {
+  /** Of the first and the last comparison or repair. */
+  beginLsn: bigint;
+  endLsn: bigint;
+  bytes: bigint;
+  extents: bigint;
+  firstOffset: bigint;
+}
+
+export class Verification {
+  readonly #waiting = new Map<number, (answer: Answer) => void>();
+  #lastId = 0;
+  #isBusy = false;
+
+  constructor(
+    private readonly port: VerificationPort,
+    private readonly clock: Clock,
+  ) {}
+
+  /** Nobody answers any more. */
+  end({ code, message }: AfterimageError): void {
+    const none = Buffer.alloc(0);
+    for (const id of [...this.#waiting.keys()]) {
+      this.answered({ type: 'verifyAnswered', id, code, message, hashes: none, hashKey: none });
+    }
+  }
+
+  /** The session's answer to a question. */
+  answered(answer: Answer): void {
+    const settle = this.#waiting.get(answer.id);
+    this.#waiting.delete(answer.id);
+    settle?.(answer);
+  }
+
+  /**
+   * One volume after the other; a message for each piece, and one with phase `done` for each volume. Errors: VERIFY_BUSY,
+   * VERIFY_UNAVAILABLE, SESSION_LOST, INTERRUPTED, IO_ERROR, and why the receiver could not open a point.
+   */
+  async *run(
+    volumes: readonly VerifiedVolume[],
+    options: VerifyOptions,
+    signal: AbortSignal,
+  ): AsyncGenerator<VerificationProgress, void> {
+    if (this.#isBusy) throw new AfterimageError('VERIFY_BUSY', 'a verification of the group is under way');
+    this.#isBusy = true;
+    try {
+      this.#assertAvailable();
+      const sleep = (ms: number): Promise<void> => this.clock.sleep(ms, signal).catch(() => undefined);
+      const pace = new Pace(options.rateMax, { nowMs: () => this.clock.monotonicMs(), sleep, signal });
+      for (const volume of volumes) yield* this.#verify(volume, options.repair, pace, signal);
+    } finally {
+      this.#isBusy = false;
+    }
+  }
+
+  async *#verify(
+    { number, name, size }: VerifiedVolume,
+    repair: boolean,
+    pace: Pace,
+    signal: AbortSignal,
+  ): AsyncGenerator<VerificationProgress, void> {
+    const found: Found = { beginLsn: 0n, endLsn: 0n, bytes: 0n, extents: 0n, firstOffset: 0n };
+    const told = { volume: name, bytesTotal: size, phase: 'compare', repaired: false, lsn: 0n };
+    let isComplete = false;
+    try {
+      for (let offset = 0n; offset < size;) {
+        if (signal.aborted)
+          throw new AfterimageError('INTERRUPTED', `the verification of ${name} was stopped`);
+        const left = size - offset;
+        const length = left < BigInt(SESSION_LIMITS.pieceBytes) ? Number(left) : SESSION_LIMITS.pieceBytes;
+        const extents = await this.#piece(number, { offset, length }, found, repair);
+        offset += BigInt(length);
+        yield { ...told, bytesDone: offset, extents };
+        await pace.spent(BigInt(length));
+      }
+      isComplete = true;
+    } finally {
+      // What was found is recorded also when nobody wants to know the rest (R5).
+      if (isComplete || found.bytes > 0n) {
+        const record = this.#record(number, found, isComplete && (repair || found.bytes === 0n));
+        await (isComplete ? record : record.catch(() => undefined));
+      }
+    }
+    const repaired = repair && found.bytes > 0n;
+    yield { ...told, bytesDone: size, extents: [], phase: 'done', repaired, lsn: found.endLsn };
+  }
+
+  /** What of the piece differs, in the smallest blocks that are compared. */
+  async #piece(volume: number, range: Range, found: Found, repair: boolean): Promise<DifferingExtent[]> {
+    const { blockBytes, fineBlockBytes } = SESSION_LIMITS;
+    const extents: DifferingExtent[] = [];
+    for (const coarse of await this.#differing(volume, range, blockBytes, found)) {
+      for (const { offset, length } of await this.#differing(volume, coarse, fineBlockBytes, found)) {
+        if (found.bytes === 0n) found.firstOffset = offset;
+        found.bytes += BigInt(length);
+        found.extents += 1n;
+        extents.push({ offset, length: BigInt(length) });
+        if (repair) reach(found, await this.port.repair(volume, { offset, length }));
+      }
+    }
+    return extents;
+  }
+
+  async #differing(volume: number, range: Range, blockBytes: number, found: Found): Promise<Range[]> {
+    this.#assertAvailable();
+    const { offset, length } = range;
+    const bytes = Buffer.allocUnsafe(length);
+    const lsn = await this.port.read(volume, offset, bytes);
+    reach(found, lsn);
+    const id = this.#nextId();
+    const request = { id, volume, lsn, offset, length, blockBytes };
+    const { hashes, hashKey } = await this.#ask(id, { verifyRequest: request });
+    return differingBlocks(bytes, range, { blockBytes, hashes, hashKey });
+  }
+
+  async #record(volume: number, found: Found, complete: boolean): Promise<void> {
+    const { beginLsn, endLsn, bytes, extents, firstOffset } = found;
+    const id = this.#nextId();
+    const differing = { differingBytes: bytes, differingExtents: extents, firstOffset };
+    await this.#ask(id, { verifyDone: { id, volume, beginLsn, endLsn, ...differing, complete } });
+  }
+
+  async #ask(id: number, question: VerifyQuestion): Promise<Answer> {
+    const answer = await new Promise<Answer>((resolve) => {
+      this.#waiting.set(id, resolve);
+      this.port.ask(question);
+    });
+    const { code, message } = answer;
+    if (code !== '') throw new AfterimageError(isErrorCode(code) ? code : 'INTERNAL', message);
+    return answer;
+  }
+
+  #assertAvailable(): void {
+    const unavailable = this.port.unavailable();
+    if (unavailable !== '') throw new AfterimageError('VERIFY_UNAVAILABLE', unavailable);
+  }
+
+  #nextId(): number {
+    this.#lastId = this.#lastId === ID_MAX ? 1 : this.#lastId + 1;
+    return this.#lastId;
+  }
+}
+
+/** Errors: VERIFY_UNAVAILABLE when nothing is captured. */
+function reach(found: Found, lsn: bigint): void {
+  if (lsn === 0n)
+    throw new AfterimageError('VERIFY_UNAVAILABLE', 'the group is tracking: nothing is captured');
+  if (found.endLsn === 0n) found.beginLsn = lsn;
+  found.endLsn = higher(found.endLsn, lsn);
+}

@@ -7,8 +7,10 @@ import { Oracle } from '../scenario/oracle.js';
 import type { StampedOperation } from './stamp_writer.js';
 import type { World } from './world.js';
 
-const LSNS = 14;
-const TIMES = 8;
+const LSNS = 12;
+const TIMES = 6;
+/** Points that are looked at at once: one is copied while another is judged. */
+const LANES = 2;
 
 /** What a point held when it was looked at under way. */
 export interface Sample {
@@ -68,12 +70,17 @@ export class PointJudge {
     const ordered = spans.filter(
       ({ grade, firstLsn, lastLsn }) => grade === 'ordered' && lastLsn >= firstLsn,
     );
-    for (const lsn of this.lsns(ordered, around)) await this.judgeLsn(lsn);
-    for (let i = 0; i < TIMES; i += 1) await this.judgeTime(this.instant(), spans);
-    for (const span of spans)
-      if (span.grade !== 'ordered' && span.grade !== 'gap' && span.lastLsn >= span.firstLsn)
-        await this.refused(span);
-    for (const sample of samples) await this.kept(sample);
+    const refused = spans.filter(
+      ({ grade, firstLsn, lastLsn }) => grade !== 'ordered' && grade !== 'gap' && lastLsn >= firstLsn,
+    );
+    const instants = Array.from({ length: TIMES }, () => this.instant());
+    const lsns = this.lsns(ordered, around);
+    await inLanes([
+      ...[...lsns].map((lsn) => () => this.judgeLsn(lsn)),
+      ...instants.map((timeNs) => () => this.judgeTime(timeNs, spans)),
+      ...refused.map((span) => () => this.refused(span)),
+      ...samples.map((sample) => () => this.kept(sample)),
+    ]);
   }
 
   private lsns(ordered: readonly TimelineSpan[], around: readonly bigint[]): Set<bigint> {
@@ -156,4 +163,11 @@ export class PointJudge {
       return null;
     }
   }
+}
+
+async function inLanes(tasks: (() => Promise<void>)[]): Promise<void> {
+  const lane = async (): Promise<void> => {
+    for (let task = tasks.shift(); task !== undefined; task = tasks.shift()) await task();
+  };
+  await Promise.all(Array.from({ length: LANES }, lane));
 }

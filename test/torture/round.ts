@@ -103,7 +103,8 @@ class Round {
   async run(): Promise<void> {
     const { plan, outcome } = this;
     const world = await makeWorld(this.scratch, plan, this.image);
-    await world.site.start();
+    // The agent finds its receiver when that is there.
+    await Promise.all([world.site.receiver.start(), world.site.agent.start()]);
     const ready = await world.control.settled(SETTLED_SECONDS_MAX);
     const device = ready.volumes.find(({ name }) => name === DATABASE)?.device;
     const database = device === undefined ? null : await Database.start(this.scratch, device);

@@ -18,7 +18,9 @@ const WORK_MS_MAX = 120_000;
 const POLL_MS = 30;
 
 export class SiteControl {
-  /** `directory`: where points are copied to, empty. */
+  private copies = 0;
+
+  /** `directory`: below which points are copied, to be read. */
   constructor(
     private readonly site: Site,
     private readonly directory: string,
@@ -81,11 +83,12 @@ export class SiteControl {
 
   /** What the volumes held at a point. */
   async recovered(volumes: readonly string[], point: string): Promise<Buffer[]> {
-    await rm(this.directory, { recursive: true, force: true });
-    await mkdir(this.directory);
+    this.copies += 1;
+    const directory = path.join(this.directory, String(this.copies));
+    await mkdir(directory, { recursive: true });
     const images: Buffer[] = [];
     for (const volume of volumes) {
-      const target = path.join(this.directory, `${volume}.img`);
+      const target = path.join(directory, `${volume}.img`);
       const request = { group: this.site.group, volume, point, target, overwrite: true, force: false };
       await this.with(this.site.receiverControl, async (client) => {
         const limits = { timeoutMs: WORK_MS_MAX };
@@ -93,8 +96,8 @@ export class SiteControl {
           if (phase === 'done') break;
       });
       images.push(await readFile(target));
-      await rm(target);
     }
+    await rm(directory, { recursive: true });
     return images;
   }
 

@@ -42,6 +42,8 @@ constexpr uint64_t kMagic = 0x504D4154534F4741;
 constexpr size_t kWriteBytesMax = 1u << 20;
 constexpr size_t kPageBytes = 4096;
 constexpr unsigned kWritersMax = 64;
+/// Writers that keep time with each other, so that what one has in flight can be aimed at.
+constexpr unsigned kAtOnce = 4;
 /// Of a sector; the rest compresses to nothing.
 constexpr size_t kFillerBytes = 240;
 
@@ -109,7 +111,8 @@ class Writer {
     using Clock = std::chrono::steady_clock;
     const auto pause = std::chrono::duration_cast<Clock::duration>(
         std::chrono::duration<double>(options_.writers / options_.rate));
-    for (auto next = Clock::now() + pause * number_ / options_.writers; !stop; next += pause) {
+    for (auto next = Clock::now() + pause * (number_ / kAtOnce * kAtOnce) / options_.writers; !stop;
+         next += pause) {
       // After an outage nobody makes up for what was not written.
       next = std::max(next, Clock::now() - pause * 8);
       std::this_thread::sleep_until(next);
@@ -134,7 +137,7 @@ class Writer {
     Extent extent{.volume = below(targets_.size()), .length = length()};
     const uint64_t size = targets_[extent.volume]->size();
     std::vector<Extent> others;
-    if (chance(50)) {
+    if (chance(75)) {
       const std::lock_guard lock(load_->mutex);
       for (unsigned i = 0; i < options_.writers; ++i)
         if (i != number_ && load_->in_flight[i] && load_->in_flight[i]->volume == extent.volume)

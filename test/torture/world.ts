@@ -9,7 +9,8 @@ import type { RoundPlan } from './plan.js';
 import { SiteControl } from './site_control.js';
 import { TcpProxy } from './tcp_proxy.js';
 
-export const GROUP = 'torture';
+/** Its stable links are of the whole machine. */
+export const GROUP = `torture-${process.pid}`;
 const MIB = 1 << 20;
 export const STORE_BYTES = 2048 * MIB;
 const SHORT_HISTORY = '[retention]\nwindow = "1h"\nfloor = "1s"\nbytes_max = "48MiB"\n';
@@ -49,7 +50,7 @@ export async function makeWorld(
   const stateFaults = await faulty(plan.hasFaultyState, 'state-faults');
   const backingFaults = await faulty(plan.hasFaultyBacking, 'backing-faults');
 
-  const sizes = plan.volumes === 'loop-and-socket' ? [24 * MIB, 8 * MIB] : [32 * MIB];
+  const sizes = plan.volumes === 'loop-and-socket' ? [12 * MIB, 4 * MIB] : [16 * MIB];
   const directory = backingFaults?.mount ?? scratch.directory;
   const stamped: StampedVolume[] = [];
   const volumes: SiteVolume[] = [];
@@ -66,6 +67,9 @@ export async function makeWorld(
     volumes.push({ name: DATABASE, backing, attach: 'loop' });
   }
 
+  // Overlays have holes punched, which a faulty directory does not know.
+  const overlays = scratch.path('overlays');
+  await mkdir(overlays);
   let proxy: TcpProxy | null = null;
   const site = await Site.create(scratch, {
     group: GROUP,
@@ -74,8 +78,7 @@ export async function makeWorld(
     segmentBytes: '4MiB',
     store: storeDisk === null ? `${storeFaults?.mount}/store` : `${storeDisk}/store`,
     supervised: true,
-    // Overlays have holes punched, which a faulty directory does not know.
-    receiver: `scratch_dir = "${scratch.path('overlays')}"\n${plan.isHistoryShort ? SHORT_HISTORY : ''}`,
+    receiver: `scratch_dir = "${overlays}"\n${plan.isHistoryShort ? SHORT_HISTORY : ''}`,
     ...(stateFaults === null ? {} : { state: `${stateFaults.mount}/state` }),
     via: async (listen) => {
       proxy = await TcpProxy.start(listen);

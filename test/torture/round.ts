@@ -30,6 +30,7 @@ interface Struck {
   beginNs: bigint;
   endNs: bigint;
   hasStruck: boolean;
+  pauseMs: number;
 }
 export interface RoundOutcome {
   faults: { kind: FaultKind; hasStruck: boolean; pauseMs: number }[];
@@ -65,7 +66,9 @@ export async function runRound(
     report(what, thrown instanceof Error ? thrown.message : String(thrown));
   const scratch = await Scratch.create('torture');
   const image = plan.volumes === 'database' ? database : null;
-  await new Round(scratch, plan, round, image, outcome, report).run().catch(failed('run'));
+  const run = new Round(scratch, plan, round, image, outcome, report);
+  await run.run().catch(failed('run'));
+  run.count();
   if (outcome.violations.length > 0 && keep !== null) {
     await keepFiles(scratch, keep).catch(failed('keep'));
     outcome.kept = keep;
@@ -137,6 +140,11 @@ class Round {
     await this.stop(world);
   }
 
+  /** What struck, also in a round that did not come to its end. */
+  count(): void {
+    this.outcome.faults = this.struck.map(({ kind, hasStruck, pauseMs }) => ({ kind, hasStruck, pauseMs }));
+  }
+
   private async strikeAll(world: World, striker: Striker): Promise<void> {
     for (const kind of this.plan.faults) {
       await sleep(100 + this.random() * 300);
@@ -147,7 +155,7 @@ class Round {
         const text = thrown instanceof Error ? thrown.message : String(thrown);
         throw new Error(`${kind}: ${text}`, { cause: thrown });
       });
-      this.struck.push({ kind, beginNs, endNs: nowNs(), hasStruck });
+      this.struck.push({ kind, beginNs, endNs: nowNs(), hasStruck, pauseMs: 0 });
       const after = await world.control.agentGroup().catch(() => null);
       if (after !== null) this.around.push(after.durableLsn, after.capturedLsn);
     }
@@ -164,10 +172,8 @@ class Round {
         return Math.max(longest, Number(ackNs - submitNs) / 1e6);
       }, 0);
     this.outcome.pauseMs = pauseMs(0n, 1n << 63n);
-    this.outcome.faults = this.struck.map(({ kind, hasStruck, beginNs, endNs }) => ({
-      ...{ kind, hasStruck },
-      pauseMs: pauseMs(beginNs, endNs + BigInt(PAUSE_MS) * 1_000_000n),
-    }));
+    for (const strike of this.struck)
+      strike.pauseMs = pauseMs(strike.beginNs, strike.endNs + BigInt(PAUSE_MS) * 1_000_000n);
   }
 
   private async judgeDatabase({ control }: World, database: Database): Promise<void> {

@@ -12,6 +12,8 @@ import { measuredResync, type Resync } from './resync.js';
 import { STORE_BYTES, type World } from './world.js';
 
 const SEEN_MS_MAX = 4_000;
+/** An agent that starts comes to its state directory by then. */
+const STRUCK_MS_MAX = 8_000;
 const SUCCESSOR_MS_MAX = 20_000;
 const TRACKING_SECONDS_MAX = 30;
 const POLL_MS = 10;
@@ -76,8 +78,10 @@ export class Striker {
       case 'state-full':
         return this.noSpace(world.stateFaults, this.between(300, 1000), () => this.killAgent());
       case 'state-write-fails':
-        return this.fail(world.stateFaults, this.rule('write', '*', { do: 'fail', errno: 'EIO' }), () =>
-          this.endAgent('SIGUSR2'),
+        return this.fail(
+          world.stateFaults,
+          { op: 'write', path: '*', do: 'fail', errno: 'EIO', times: this.between(1, 3) },
+          () => this.endAgent('SIGUSR2'),
         );
       case 'backing-write-fails':
         return this.fail(world.backingFaults, this.rule('write', '*.img', { do: 'fail', errno: 'EIO' }));
@@ -222,6 +226,7 @@ export class Striker {
     for (const op of ['write', 'create', 'fallocate', 'truncate', 'mkdir'] as const)
       await directory.add({ op, path: '*', do: 'fail', errno: 'ENOSPC' });
     await Promise.all([sleep(ms), meanwhile()]);
+    await this.seen(async () => (await directory.report()).some(({ struck }) => struck > 0), STRUCK_MS_MAX);
     return this.over(directory);
   }
 
@@ -233,7 +238,9 @@ export class Striker {
     if (directory === null) return false;
     await directory.add(rule);
     await meanwhile();
-    await this.seen(async () => (await directory.report()).some(({ struck }) => struck === rule.times));
+    const isOver = async (): Promise<boolean> =>
+      (await directory.report()).some(({ struck }) => struck === rule.times);
+    await this.seen(isOver, STRUCK_MS_MAX);
     return this.over(directory);
   }
 

@@ -49,9 +49,10 @@ function tapStep(name: string, minutesMax: number, directories: string[], jobs: 
   };
 }
 
+/** It moves on with each day, so that CI walks through more than one night's worth of inputs. */
+const SEED_OF_DAY = String(Math.floor(Date.now() / 86_400_000));
+
 function fuzzSteps(): Step[] {
-  // The seed moves on with each day, so that CI walks through more than one night's worth of inputs.
-  const seed = String(Math.floor(Date.now() / 86_400_000));
   return readdirSync('test/native/fuzz')
     .filter((file) => file.endsWith('.cc'))
     .map((file) => path.basename(file, '.cc'))
@@ -59,7 +60,7 @@ function fuzzSteps(): Step[] {
       name: `fuzz-${name}`,
       minutesMax: 2,
       command: `build/native-asan/fuzz-${name}`,
-      args: ['--seed', seed, '--seconds', '15'],
+      args: ['--seed', SEED_OF_DAY, '--seconds', '15'],
       count: single,
     }));
 }
@@ -75,6 +76,13 @@ const steps: Step[] = [
   tapStep('power-loss', 5, ['fault', 'power_loss'], 1),
   // One at a time: scenarios attach devices and measure nothing, but each fills both cores.
   tapStep('scenario', 14, ['scenario'], 1),
+  {
+    name: 'torture',
+    minutesMax: 6,
+    command: 'node',
+    args: ['dist/test/torture/main.js', '--seed', SEED_OF_DAY, '--seconds', '90'],
+    count: single,
+  },
   // Software emulation: one virtual machine a day, unless `npm run test:vm` wants all.
   tapStep('vm', process.env['AFTERIMAGE_VM'] === 'all' ? 60 : 15, ['vm'], 1),
   { name: 'demo', minutesMax: 8, command: 'node', args: ['dist/test/scenario/demo.js'], count: demo },

@@ -1,0 +1,2 @@
+export {};
+//# sourceMappingURL=attachment.js.map

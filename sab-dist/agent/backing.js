@@ -1,0 +1,52 @@
+/**
+ * The device or file that really holds a volume's bytes: opened so that nobody writes behind the agent. Whether somebody
+ * wrote while no agent held it: backing_fingerprint.ts.
+ */
+import { realpath } from 'node:fs/promises';
+import { AfterimageError } from '../proto/errors.js';
+import { loopDevicesOver } from '../service/loop_devices.js';
+import { statOf } from './backing_fingerprint.js';
+/** What a segment's header can say of a volume: docs/FORMAT.md, "Volume entry". */
+const BLOCK_BYTES = [512, 4096];
+const VOLUME_BYTES_MAX = 2n ** 49n;
+/**
+ * Opens the backing of `config` for the agent alone. `memory` is what the last run knew of the volume, null for a new
+ * one. Errors: BACKING_MISSING, BACKING_BUSY, BACKING_INVALID, BACKING_RESIZED, BACKING_ON_ITSELF,
+ * PERMISSION_DENIED, IO_ERROR.
+ */
+export async function openBacking(config, memory, stateDir, openFileDevice) {
+    await refuseHoldingState(config.backing, stateDir);
+    await refuseUnderLoop(config.backing);
+    const device = await openFileDevice({
+        path: config.backing,
+        cache: config.cache,
+        readOnly: false,
+        exclusive: true,
+    });
+    if (!BLOCK_BYTES.includes(device.blockSize) || device.size > VOLUME_BYTES_MAX) {
+        const { size, blockSize } = device;
+        await device.close();
+        throw new AfterimageError('BACKING_INVALID', `${config.backing} of volume ${config.name} has ${size} bytes in blocks of ${blockSize}; ` +
+            `up to ${VOLUME_BYTES_MAX} in blocks of ${BLOCK_BYTES.join(' or ')} can be protected`);
+    }
+    if (memory !== null && memory.size !== device.size) {
+        await device.close();
+        throw new AfterimageError('BACKING_RESIZED', `${config.backing} of volume ${config.name} has ${device.size} bytes, not ${memory.size}`);
+    }
+    return device;
+}
+/** A write to the state, in the path of a write to the volume that holds it, would wait for itself. */
+async function refuseHoldingState(backing, stateDir) {
+    const [{ rdev }, { dev }] = await Promise.all([statOf(backing), statOf(stateDir)]);
+    if (rdev !== 0n && rdev === dev) {
+        throw new AfterimageError('BACKING_ON_ITSELF', `${stateDir} lies on ${backing}`);
+    }
+}
+/** A lock on a file does not keep a loop device over it from writing. */
+async function refuseUnderLoop(backing) {
+    const devices = await loopDevicesOver(await realpath(backing));
+    if (devices.length === 0)
+        return;
+    throw new AfterimageError('BACKING_BUSY', `${backing} is in use as ${devices.join(', ')}`);
+}
+//# sourceMappingURL=backing.js.map

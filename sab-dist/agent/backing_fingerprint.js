@@ -1,0 +1,86 @@
+/**
+ * By what the agent tells whether a backing was changed while no agent held it. Taken after the last flush, while it is
+ * still held exclusively, and at the next start before it is opened, which makes a change of its own (the device tries
+ * whether the file can have holes). Where the two are equal, the stream goes on; where they show a change, the whole volume
+ * is compared with the receiver; where they show nothing, as after a boot, the dirty log and a few samples must do.
+ */
+import { readFile, stat } from 'node:fs/promises';
+import { AfterimageError } from '../proto/errors.js';
+import { systemError } from '../service/system_errors.js';
+const KERNEL = {
+    bootId: '/proc/sys/kernel/random/boot_id',
+    blockDevices: '/sys/dev/block',
+};
+/** Fields of a device's `stat` that only writing changes (Documentation/block/stat.rst), from 0. */
+const WRITE_IOS = 4;
+const WRITE_SECTORS = 6;
+const DISCARD_IOS = 11;
+const DISCARD_SECTORS = 13;
+/**
+ * Of a file: its inode, and the times of its last write and of its last change, since the former can be set at will. Of a
+ * block device, which has no such times: what its driver has counted since the boot. "" where nothing tells of changes:
+ * that equals no other fingerprint. What is written past the device (to the disk under a partition or a logical volume,
+ * to the file under a loop device) is in no counter of its own, and not found out. Errors: BACKING_MISSING, PERMISSION_DENIED, IO_ERROR.
+ */
+export async function backingFingerprint(backing, kernel = KERNEL) {
+    const { dev, ino, rdev, mtimeNs, ctimeNs } = await statOf(backing);
+    if (rdev === 0n)
+        return `file ${dev}:${ino} ${mtimeNs} ${ctimeNs} ${backing}`;
+    const counted = await countedWrites(rdev, kernel);
+    return counted === null ? '' : `device ${counted} ${backing}`;
+}
+/**
+ * The counters begin at zero with every boot, and anybody may have written before they did: so the boot belongs to them,
+ * and the number of the medium, which a device gets anew whenever it is set up. Null where they are not kept.
+ */
+async function countedWrites(rdev, { bootId, blockDevices }) {
+    const directory = `${blockDevices}/${major(rdev)}:${minor(rdev)}`;
+    const [boot, counters] = await Promise.all([read(bootId), read(`${directory}/stat`)]);
+    if (boot === null || counters === null)
+        return null;
+    // A partition's queue is that of its disk.
+    const isCounting = (await read(`${directory}/queue/iostats`)) ?? (await read(`${directory}/../queue/iostats`));
+    if (isCounting === '0')
+        return null;
+    const fields = counters.split(/\s+/);
+    const writes = [WRITE_IOS, WRITE_SECTORS, DISCARD_IOS, DISCARD_SECTORS].map((field) => fields[field] ?? '-');
+    const medium = (await read(`${directory}/diskseq`)) ?? '-';
+    return `${boot} ${medium} ${writes.join(' ')}`;
+}
+/** What the fingerprint of a clean stop and that of the next start say about the time between them. */
+export function evidenceOf(before, now) {
+    if (before === '' || now === '')
+        return 'none';
+    if (before === now)
+        return 'untouched';
+    const [kind, boot] = before.split(' ');
+    const [kindNow, bootNow] = now.split(' ');
+    // The counters of another boot began at zero.
+    if (kind === 'device' && kindNow === kind && bootNow !== boot)
+        return 'none';
+    return 'changed';
+}
+async function read(file) {
+    return readFile(file, 'utf8').then((text) => text.trim(), () => null);
+}
+/** gnu_dev_major and gnu_dev_minor. */
+function major(device) {
+    return ((device >> 8n) & 0xfffn) | ((device >> 32n) & 0xfffff000n);
+}
+function minor(device) {
+    return (device & 0xffn) | ((device >> 12n) & 0xffffff00n);
+}
+/** Errors: BACKING_MISSING, PERMISSION_DENIED, IO_ERROR. */
+export async function statOf(path) {
+    try {
+        return await stat(path, { bigint: true });
+    }
+    catch (cause) {
+        const { code, message } = cause;
+        if (code === 'ENOENT' || code === 'ENOTDIR') {
+            throw new AfterimageError('BACKING_MISSING', message, { cause });
+        }
+        throw systemError(cause, `${path} cannot be looked at`);
+    }
+}
+//# sourceMappingURL=backing_fingerprint.js.map

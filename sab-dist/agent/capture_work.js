@@ -1,0 +1,233 @@
+/**
+ * Carries out what the session wants done with the capture group: shipping its frames, and reading, comparing and
+ * fencing its volumes, and asking their dirty logs. Every result goes back as an event.
+ */
+import { toAfterimageError } from '../proto/errors.js';
+import { DIRTY_EXTENT_BYTES, positionOf } from './dirty_logs.js';
+import { ExtentSet } from './extent_set.js';
+import { Shipper } from './shipper.js';
+import { Sync } from './sync.js';
+const CAPTURE_ACTIONS = [
+    'startShipping',
+    'stopShipping',
+    'pull',
+    'sendFrame',
+    'dropFrame',
+    'release',
+    'raiseCeiling',
+    'beginGeneration',
+    'abandonStream',
+    'readPiece',
+    'sendPiece',
+    'dropPiece',
+    'readExtents',
+    'volumeSynced',
+    'compare',
+    'fence',
+    'readPosition',
+];
+export function isCaptureAction(action) {
+    return CAPTURE_ACTIONS.includes(action.type);
+}
+export class CaptureWork {
+    captured;
+    send;
+    feed;
+    shipper;
+    sync;
+    stoppingSync = new AbortController();
+    /** Sync steps under way; the session has at most one per volume. */
+    steps = new Set();
+    /** Of the generation that was begun last. */
+    firstLsn = 0n;
+    constructor(captured, send, feed, codec, lag, clock, failed) {
+        this.captured = captured;
+        this.send = send;
+        this.feed = feed;
+        const { group, deliveries } = captured;
+        const source = {
+            next: () => deliveries.next(),
+            startShipping: (durableLsn, link) => group.startShipping(durableLsn, link),
+            stopShipping: () => group.stopShipping(),
+            abandonStream: () => group.abandonStream(),
+            release: (lsn) => group.release(lsn),
+            stats: () => group.stats(),
+        };
+        this.shipper = new Shipper(source, send, clock, lag, {
+            pulled: (delivery) => this.pulled(delivery),
+            sent: (bytes) => feed({ type: 'sent', bytes }, null),
+            failed,
+        });
+        const isRingBusy = () => {
+            const { ringUsedBytes, ringBytes } = group.stats();
+            return ringUsedBytes * 2n > ringBytes;
+        };
+        this.sync = new Sync(codec, isRingBusy, clock, this.stoppingSync.signal);
+    }
+    get stats() {
+        return this.captured.group.stats();
+    }
+    ring() {
+        const { streaming, capturedLsn, capturedTimeNs, oldestTimeNs, ringUsedBytes, ringBytes, era } = this.stats;
+        const ring = { streaming, capturedLsn, capturedTimeNs, oldestTimeNs, era };
+        return { ...ring, usedBytes: ringUsedBytes, bytes: ringBytes };
+    }
+    /** Where the dirty logs stand, on stable storage. */
+    logs() {
+        return Array.from(this.captured.volumes, ([volume, { log }]) => positionOf(volume, log));
+    }
+    /** `bulk` is that of the event being handled. */
+    carryOut(action, bulk) {
+        const { group } = this.captured;
+        switch (action.type) {
+            case 'startShipping':
+                return this.shipper.startShipping(action.durableLsn, action.link);
+            case 'stopShipping':
+                return this.shipper.stopShipping();
+            case 'pull':
+                return this.shipper.pull();
+            case 'sendFrame':
+                return this.shipper.ship(frameOf(bulk));
+            case 'dropFrame':
+                return frameOf(bulk).release();
+            case 'release':
+                return this.shipper.release(action.lsn);
+            case 'raiseCeiling':
+                return group.raiseCeiling(action.lsn);
+            case 'beginGeneration':
+                this.firstLsn = action.start.firstLsn;
+                return group.beginGeneration(action.start);
+            case 'abandonStream':
+                return this.shipper.abandon(action.reason);
+            case 'readPiece':
+                return this.readPiece(action);
+            case 'sendPiece':
+                return this.sendPiece(action, pieceOf(bulk));
+            case 'dropPiece':
+                return; // the piece is ordinary memory
+            case 'readExtents':
+                return this.readExtents(action);
+            case 'volumeSynced':
+                return this.volume(action.volume).log.setSynced(action.generation);
+            case 'compare':
+                return this.compare(action);
+            case 'fence':
+                return this.fence(action);
+            case 'readPosition':
+                return this.readPosition(action);
+        }
+    }
+    /** Ends the sync steps under way and waits for them: none publishes a record any more, and none begins. */
+    async quiesce() {
+        this.stoppingSync.abort();
+        await Promise.all(this.steps);
+    }
+    /** Its session is over and the group goes on: nothing is shipped, synced or awaited for it any more. */
+    forsake() {
+        this.stoppingSync.abort();
+        this.captured.deliveries.forsake();
+        this.shipper.stopShipping();
+    }
+    readPosition({ requestId, name }) {
+        const tell = () => {
+            const { lsn, timeNs } = this.captured.group.position();
+            const marked = this.stats.streaming && lsn >= this.firstLsn ? lsn : null;
+            this.feed({ type: 'positionRead', requestId, name, lsn: marked, timeNs }, null);
+        };
+        const [volume] = this.captured.volumes.values();
+        if (volume === undefined || this.captured.group.position().lsn >= this.firstLsn)
+            return tell();
+        // Nothing was written in this generation yet, so that no record of it names the present: a flush is one.
+        this.own(volume.device.flush().then(tell, tell));
+    }
+    pulled(delivery) {
+        if (delivery.kind === 'end') {
+            const { generation, lastLsn, reason } = delivery;
+            const timeNs = this.stats.capturedTimeNs;
+            this.feed({ type: 'streamEnded', generation, lastLsn, reason, timeNs }, null);
+            return;
+        }
+        const { generation, firstLsn, lastLsn, buffer, headroom } = delivery;
+        const frame = { generation, firstLsn, lastLsn, bytes: buffer.length - headroom };
+        this.feed({ type: 'frameReady', frame, logs: this.logs() }, { frame: delivery });
+    }
+    readPiece(action) {
+        const { turn, volume, offset, length } = action;
+        this.step(action, `at ${offset}`, async () => {
+            const piece = await this.sync.readPiece(this.volume(volume).device, { offset, length });
+            const event = { type: 'pieceRead', turn, wireBytes: piece.data.length, rawBytes: length };
+            this.feed(event, { piece });
+        });
+    }
+    sendPiece(action, piece) {
+        const { sequence, volume, offset } = action;
+        this.send({ sequence, syncData: { volume, offset, ...piece } }).then(() => this.feed({ type: 'sent', bytes: piece.data.length }, null), () => undefined);
+    }
+    readExtents(action) {
+        const { turn, volume } = action;
+        this.step(action, 'in its dirty log', async () => {
+            const { log, device } = this.volume(volume);
+            const extents = ExtentSet.of(device.size, DIRTY_EXTENT_BYTES, await log.extents());
+            this.feed({ type: 'extentsRead', turn, extents }, null);
+        });
+    }
+    compare(action) {
+        const { turn, volume, offset, length, purpose } = action;
+        this.step(action, `at ${offset}`, async () => {
+            const { device, log } = this.volume(volume);
+            const range = { offset, length };
+            if (purpose === 'send') {
+                const { isOpen, differing } = await this.sync.compare(device, range, action);
+                return this.feed({ type: 'compared', turn, streamClosed: !isOpen, differing }, null);
+            }
+            const found = await this.sync.differing(device, range, action);
+            // Asked after it was read: production marks before it writes.
+            const differing = purpose === 'probe' && log.isMarked(offset) ? [] : found;
+            this.feed({ type: 'compared', turn, streamClosed: false, differing }, null);
+        });
+    }
+    fence(action) {
+        const { turn, volume } = action;
+        this.step(action, 'waiting for its writes', async () => {
+            const lsn = await this.volume(volume).device.fence();
+            // Asked afterwards: what was read before a stream closed may be newer than any of its records.
+            this.feed({ type: 'fenced', turn, lsn: this.stats.streaming ? lsn : null }, null);
+        });
+    }
+    /** Owns a sync step until it is over; its failure is an event too, which says what failed. */
+    step({ turn, volume }, at, work) {
+        // The session is about to hear that production has ended, and waits for no answer.
+        if (this.stoppingSync.signal.aborted)
+            return;
+        const step = work().catch((thrown) => {
+            if (this.stoppingSync.signal.aborted)
+                return;
+            const { code, message } = toAfterimageError(thrown);
+            const failed = `${this.volume(volume).title} ${at}: ${message}`;
+            this.feed({ type: 'syncFailed', turn, code, message: failed }, null);
+        });
+        this.own(step);
+    }
+    /** quiesce() waits for it. */
+    own(step) {
+        this.steps.add(step);
+        void step.finally(() => this.steps.delete(step));
+    }
+    volume(number) {
+        const volume = this.captured.volumes.get(number);
+        if (volume === undefined)
+            throw new Error(`no volume has number ${number}`);
+        return volume;
+    }
+}
+function frameOf(bulk) {
+    if (bulk === null || !('frame' in bulk))
+        throw new Error('this event has no frame');
+    return bulk.frame;
+}
+function pieceOf(bulk) {
+    if (bulk === null || !('piece' in bulk))
+        throw new Error('this event has no piece');
+    return bulk.piece;
+}
+//# sourceMappingURL=capture_work.js.map

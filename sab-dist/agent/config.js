@@ -1,0 +1,144 @@
+/** agent.toml: what a protected host protects, and where to. Errors name file, line and key (service/config.ts). */
+import path from 'node:path';
+import { z } from 'zod';
+import { absolutePath, byteSize, duration, loadConfig, logLevel, loopbackAddress, loopbackListenAddress, name, SOCKET_PATH_BYTES_MAX, socketPath, } from '../service/config.js';
+/** native/capture/capture_ring.h, kRingBytesMin: less could not hold two frames and a record. */
+export const RING_BYTES_MIN = 8n << 20n;
+const RING_BYTES_MAX = 64n << 30n;
+const LINGER_NS_MIN = 100000n;
+const LINGER_NS_MAX = 1000000000n;
+export const FUSE_THREADS_MAX = 16;
+const FUSE_THREADS_DEFAULT = 4;
+/** native/journal/frame.h, kVolumeNumberMax + 1. */
+const VOLUMES_MAX = 64;
+const GROUPS_MAX = 64;
+const volume = z.strictObject({
+    name,
+    backing: absolutePath,
+    attach: z.enum(['loop', 'socket', 'nbd']).default('loop'),
+    socket: socketPath.optional(),
+    tcp: loopbackListenAddress.optional(),
+    cache: z.enum(['buffered', 'direct']).default('buffered'),
+    threads: z.int().min(1).max(FUSE_THREADS_MAX).optional(),
+});
+const group = z.strictObject({
+    name,
+    ring_bytes: byteSize(RING_BYTES_MIN, RING_BYTES_MAX).prefault('256MiB'),
+    frame_linger: duration(LINGER_NS_MIN, LINGER_NS_MAX).prefault('3ms'),
+    volume: z.array(volume).min(1, { error: 'expected at least one [[group.volume]]' }),
+});
+const file = z
+    .strictObject({
+    receiver: loopbackAddress.prefault('127.0.0.1:7443'),
+    state_dir: absolutePath.default('/var/lib/afterimage/agent'),
+    run_dir: absolutePath.default('/run/afterimage'),
+    control: socketPath.optional(),
+    log_level: logLevel.default('info'),
+    group: z
+        .array(group)
+        .min(1, { error: 'expected at least one [[group]]' })
+        .max(GROUPS_MAX, { error: `expected at most ${GROUPS_MAX} groups` }),
+})
+    .superRefine(checkRelations);
+/** The schema of agent.toml; its output is what the agent runs with. */
+export const agentConfig = file.transform(fromFile);
+/** Errors: CONFIG_MISSING, CONFIG_INVALID, ADDRESS_NOT_LOOPBACK, VOLUME_LIMIT, PERMISSION_DENIED. */
+export async function loadAgentConfig(configPath) {
+    return loadConfig(configPath, agentConfig);
+}
+/** What no single key can tell: names, backings and sockets used twice, and keys that do not fit `attach`. */
+function checkRelations(config, context) {
+    const complain = (at, message, code = 'CONFIG_INVALID') => {
+        context.addIssue({ code: 'custom', path: at, message, params: { code } });
+    };
+    const taken = new Map();
+    const claim = (key, owner, at, what) => {
+        const other = taken.get(key);
+        if (other === undefined)
+            taken.set(key, owner);
+        else
+            complain(at, `${what} is already that of ${other}`);
+    };
+    claim(`socket ${controlPath(config)}`, 'the control socket', ['control'], 'the socket');
+    if (Buffer.byteLength(controlPath(config)) > SOCKET_PATH_BYTES_MAX) {
+        const path = controlPath(config);
+        complain(['run_dir'], `the control socket ${path} has a path of more than ${SOCKET_PATH_BYTES_MAX} bytes`);
+    }
+    config.group.forEach((one, g) => {
+        claim(`group ${one.name}`, `group ${one.name}`, ['group', g, 'name'], `the name ${one.name}`);
+        if (one.volume.length > VOLUMES_MAX) {
+            complain(['group', g, 'volume'], `${one.volume.length} volumes in one group`, 'VOLUME_LIMIT');
+        }
+        one.volume.forEach((each, v) => {
+            const at = ['group', g, 'volume', v];
+            const owner = `${one.name}/${each.name}`;
+            claim(`volume ${owner}`, owner, [...at, 'name'], `the name ${each.name}`);
+            claim(`backing ${each.backing}`, owner, [...at, 'backing'], 'the backing');
+            checkAttach(each, at, complain);
+            if (each.attach !== 'socket')
+                return;
+            const address = socketAddress(config.run_dir, one.name, each);
+            if ('unix' in address) {
+                claim(`socket ${address.unix}`, owner, [...at, 'socket'], 'the socket');
+                if (Buffer.byteLength(address.unix) > SOCKET_PATH_BYTES_MAX) {
+                    complain(at, `its socket ${address.unix} has a path of more than ${SOCKET_PATH_BYTES_MAX} bytes`);
+                }
+            }
+            else if (address.tcp.port !== 0) {
+                claim(`tcp ${address.tcp.host} ${address.tcp.port}`, owner, [...at, 'tcp'], 'the address');
+            }
+        });
+    });
+}
+function checkAttach(config, at, complain) {
+    if (config.attach !== 'socket') {
+        for (const key of ['socket', 'tcp']) {
+            if (config[key] !== undefined)
+                complain([...at, key], `${key} needs attach = "socket"`);
+        }
+    }
+    else if (config.socket !== undefined && config.tcp !== undefined) {
+        complain([...at, 'tcp'], 'either socket or tcp, not both');
+    }
+    if (config.attach !== 'loop' && config.threads !== undefined)
+        complain([...at, 'threads'], 'threads needs attach = "loop"');
+}
+function fromFile(config) {
+    return {
+        receiver: config.receiver,
+        stateDir: config.state_dir,
+        runDir: config.run_dir,
+        control: controlPath(config),
+        logLevel: config.log_level,
+        groups: config.group.map((one) => ({
+            name: one.name,
+            ringBytes: one.ring_bytes,
+            lingerUs: Number(one.frame_linger / 1000n),
+            volumes: one.volume.map((each) => ({
+                name: each.name,
+                backing: each.backing,
+                cache: each.cache,
+                attach: attachment(config.run_dir, one.name, each),
+            })),
+        })),
+    };
+}
+function attachment(runDir, groupName, config) {
+    switch (config.attach) {
+        case 'loop':
+            return { kind: 'loop', threads: config.threads ?? FUSE_THREADS_DEFAULT };
+        case 'nbd':
+            return { kind: 'nbd' };
+        case 'socket':
+            return { kind: 'socket', address: socketAddress(runDir, groupName, config) };
+    }
+}
+function controlPath(config) {
+    return config.control ?? path.join(config.run_dir, 'agent.sock');
+}
+function socketAddress(runDir, groupName, config) {
+    if (config.tcp !== undefined)
+        return { tcp: config.tcp };
+    return { unix: config.socket ?? path.join(runDir, `${groupName}-${config.name}.sock`) };
+}
+//# sourceMappingURL=config.js.map

@@ -1,0 +1,380 @@
+/**
+ * One protection group on this host: puts its parts together, starts them so that production is served first, and
+ * stops them so that nothing is in doubt afterwards.
+ */
+import { randomBytes } from 'node:crypto';
+import { AfterimageError, toAfterimageError } from '../proto/errors.js';
+import { GroupCustody } from './custody.js';
+import { Deliveries } from './deliveries.js';
+import { positionOf } from './dirty_logs.js';
+import { endAll } from './endings.js';
+import { groupStatus } from './group_status.js';
+import { LagHistogram } from './lag.js';
+import { ReceiverLink } from './link.js';
+import { Member } from './member.js';
+import { AgentSession } from './session.js';
+import { Serving } from './serving.js';
+import { StopPatience } from './stop_patience.js';
+import { MemberState } from './state.js';
+import { inheritedStream } from './takeover.js';
+import { ProtectedVolume } from './volume.js';
+const DRAIN_POLL_MS = 50;
+/**
+ * A session that failed is replaced after so long; twice as long each time, since the defect may come again. A session
+ * that protected its volumes, or lived for the longest pause, did what one is for: the next defect is another one.
+ */
+const RESTART_MS_MIN = 30_000;
+const RESTART_MS_MAX = 3_600_000;
+const VOLUME_NUMBERS = 64;
+const UUID_BYTES = 16;
+export class ProtectionGroup {
+    config;
+    state;
+    volumes;
+    custody;
+    taken;
+    around;
+    present;
+    lag;
+    link;
+    captureGroup;
+    onServed = () => undefined;
+    /** Resolves when the session has ended, which it may do by itself: with what it says of the next start. */
+    ended;
+    onStopped;
+    deliveries = null;
+    serving;
+    stopping = new AbortController();
+    restartMs = RESTART_MS_MIN;
+    sessionBegunMs;
+    isStopped = false;
+    /** The epoch of a session is on its way to stable storage. */
+    isOpening = false;
+    startedNs;
+    constructor(config, state, volumes, custody, taken, around) {
+        this.config = config;
+        this.state = state;
+        this.volumes = volumes;
+        this.custody = custody;
+        this.taken = taken;
+        this.around = around;
+        const { clock, log, places } = around;
+        this.captureGroup = taken?.captureGroup ?? null;
+        this.serving = new Serving(custody, volumes, places, clock, log);
+        this.ended = new Promise((resolve) => (this.onStopped = resolve));
+        this.startedNs = clock.nowNs();
+        this.sessionBegunMs = clock.monotonicMs();
+        this.lag = new LagHistogram(() => clock.monotonicMs());
+        this.present = new Member(new AgentSession(), this, around.door, this.lag, clock, log);
+        this.link = new ReceiverLink(around.receiver, clock, this.present);
+    }
+    get member() {
+        return this.present;
+    }
+    /**
+     * Serves the volumes of `config`; resolves as soon as production is let in, whether the receiver is there or not.
+     * `taken`: what is served already since a predecessor served it, and is this group's from here on, unless the state
+     * cannot be read or a backing be opened. Errors: STATE_INVALID, VOLUME_LIMIT, RING_UNAVAILABLE, IO_ERROR, those of
+     * backings and front ends.
+     */
+    static async start(config, around, taken = null) {
+        const state = await MemberState.open(around.stateDir, config.name, around.host, () => randomBytes(UUID_BYTES));
+        if (taken !== null)
+            refuseOtherMember(taken, state);
+        const volumes = await openVolumes(config, state, taken?.volumes ?? [], around);
+        const custody = taken?.custody ?? custodyOf(config, state, around);
+        const group = new ProtectionGroup(config, state, volumes, custody, taken, around);
+        try {
+            await group.begin();
+            return group;
+        }
+        catch (thrown) {
+            // What production uses stays, and whoever tries again gets it.
+            if (taken !== null) {
+                await group.forsake();
+                throw thrown;
+            }
+            // As a stop like any other: what was clean before is clean after it.
+            await group.stop().catch((error) => around.log.error({ err: error }, 'after a failed start'));
+            throw thrown;
+        }
+    }
+    /**
+     * Stops: production's way in first, when nobody uses it any more; then what was captured is made durable at the
+     * receiver, if it can be in time. Tells whether the next start can go on where this one ended.
+     */
+    async stop() {
+        this.stopping.abort();
+        try {
+            if (this.member.requestStop())
+                return await this.ended;
+            await this.quiesce();
+            return false;
+        }
+        finally {
+            await this.close();
+        }
+    }
+    get isConnected() {
+        return this.member.report.isConnected;
+    }
+    status() {
+        const { member, volumes, lag, around, startedNs } = this;
+        const { memory } = this.state;
+        return groupStatus({
+            name: this.config.name,
+            memory,
+            member,
+            volumes,
+            lag,
+            clock: around.clock,
+            startedNs,
+        });
+    }
+    /** Errors: CHECKPOINT_INVALID, CHECKPOINT_EXISTS, DAEMON_TIMEOUT, and why the receiver could not be asked. */
+    async createCheckpoint(name) {
+        const { lsn, timeNs } = await this.member.checkpoints.create(name);
+        return {
+            name,
+            group: this.config.name,
+            lsn,
+            timeNs,
+            consistency: 'crash',
+            grade: 'ordered',
+            pinned: false,
+        };
+    }
+    // --- MemberPort ---
+    async persist(stream) {
+        try {
+            const volumes = { ...this.state.memory.volumes };
+            if (stream.clean)
+                await this.cleanUp();
+            for (const volume of this.volumes)
+                volumes[volume.config.name] = await volume.remember(stream.clean);
+            await this.state.update({ stream, volumes });
+        }
+        catch (thrown) {
+            if (this.captureGroup === null)
+                this.unopened(thrown);
+            throw thrown; // a later one costs history only
+        }
+    }
+    /** Without an epoch there is no session: the start is over, or another session begins later. */
+    unopened(thrown) {
+        if (this.deliveries === null)
+            this.onServed(toAfterimageError(thrown));
+        else
+            this.member.fail(thrown);
+    }
+    capture(action) {
+        this.isOpening = false;
+        const { resume, goesOn } = action;
+        const group = this.captureGroup ?? this.createCaptureGroup(action);
+        for (const volume of this.volumes)
+            if (!volume.isCaptured)
+                volume.capture(group);
+        if (goesOn && resume !== null)
+            group.resumeGeneration(resume.epoch, resume.lsnCeiling);
+        // What a session before has left of its stream: the new one compares, and begins a generation of its own.
+        else if (group === this.captureGroup)
+            group.abandonStream();
+        this.captureGroup = group;
+        this.deliveries ??= new Deliveries(group);
+        const volumes = this.volumes.map((each) => [each.info.number, each]);
+        return { group, deliveries: this.deliveries, volumes: new Map(volumes) };
+    }
+    createCaptureGroup({ lastTimeNs, era, resume }) {
+        const { ringBytes, lingerUs } = this.config;
+        const { group: uuid, member } = this.state.memory;
+        const group = this.around.door.createCaptureGroup({
+            group: uuid,
+            member,
+            ringBytes,
+            lingerUs,
+            lastTimeNs,
+            era,
+        });
+        this.custody.keepRing(group);
+        if (resume !== null)
+            group.beginGeneration(resume);
+        return group;
+    }
+    serve() {
+        return this.serving.begin();
+    }
+    ticked() {
+        const { clock, log } = this.around;
+        for (const volume of this.volumes)
+            volume.tellErrors(log, clock.monotonicMs());
+    }
+    served(error) {
+        this.onServed(error);
+    }
+    async quiesce() {
+        await this.serving.end(this.around.end);
+        await Promise.all(this.volumes.map((volume) => volume.flush()));
+        void this.expireStop();
+    }
+    stopped(clean) {
+        this.isStopped = true;
+        this.onStopped(clean);
+    }
+    failed() {
+        if (this.stopping.signal.aborted)
+            this.stopped(false);
+        else
+            void this.restart();
+    }
+    /** The epoch rises and is on stable storage before anything else happens; then production is served. */
+    async begin() {
+        const { stream } = this.state.memory;
+        const isUntouched = this.volumes.every((volume) => volume.isUntouched);
+        const { log } = this.around;
+        if (stream?.clean === true && !isUntouched) {
+            const changed = this.volumes.filter(({ evidence }) => evidence === 'changed');
+            for (const { title } of changed)
+                log.warn(`${title} was changed since the agent stopped: it is compared in full`);
+            if (changed.length === 0)
+                log.info('nothing tells whether a backing was changed: samples are compared');
+            // On stable storage before production makes the state one that ended uncleanly.
+            await Promise.all(changed.map((volume) => volume.log.markAll()));
+        }
+        for (const volume of this.volumes)
+            tellLog(volume, log);
+        const stored = stream === null ? null : { ...stream, clean: stream.clean && isUntouched };
+        await new Promise((resolve, reject) => {
+            this.onServed = (error) => (error === null ? resolve() : reject(error));
+            this.isOpening = true;
+            const event = { stored, identity: this.identity(), logs: this.logs(), inherited: this.inherited() };
+            this.member.start({ type: 'started', ...event }, this.link);
+        });
+    }
+    /** Null: the stream ends, since of a volume that is not a predecessor's nobody knows what was being written. */
+    inherited() {
+        const { taken } = this;
+        if (taken === null || this.volumes.some((volume) => !taken.volumes.includes(volume)))
+            return null;
+        return inheritedStream(taken);
+    }
+    /** Ends what was begun, and nothing that serves production. */
+    async forsake() {
+        this.isStopped = true;
+        this.stopping.abort();
+        this.member.end();
+        this.link.close();
+        const taken = this.taken?.volumes ?? [];
+        await endAll(() => this.volumes.filter((volume) => !taken.includes(volume)).map((volume) => volume.close()));
+    }
+    /** Nothing stays in doubt. What could not be unmarked is compared at the next resync. */
+    async cleanUp() {
+        const { log } = this.around;
+        await Promise.all(this.volumes.map((volume) => volume.cleanUp().catch((error) => log.warn({ err: error }, `${volume.title} is in doubt`))));
+    }
+    logs() {
+        return this.volumes.map(({ info, log }) => positionOf(info.number, log));
+    }
+    identity() {
+        const { group, member } = this.state.memory;
+        const { host, software, instance } = this.around;
+        const volumes = this.volumes.map(({ info }) => info);
+        return { software, group, groupName: this.config.name, member, host, instance, volumes };
+    }
+    /** Another session in the place of the one that failed, as a start after a crash. Never rejects. */
+    async restart() {
+        const { clock, log, door, receiver } = this.around;
+        const livedMs = clock.monotonicMs() - this.sessionBegunMs;
+        if (this.member.wasProtected || livedMs >= RESTART_MS_MAX)
+            this.restartMs = RESTART_MS_MIN;
+        const pauseMs = this.restartMs;
+        this.restartMs = Math.min(pauseMs * 2, RESTART_MS_MAX);
+        await clock.sleep(pauseMs, this.stopping.signal).catch(() => undefined);
+        if (this.stopping.signal.aborted)
+            return;
+        log.warn('a new session begins in the place of the one that failed: it compares with the receiver');
+        this.link.close();
+        this.sessionBegunMs = clock.monotonicMs();
+        this.present = new Member(new AgentSession(), this, door, this.lag, clock, log);
+        this.link = new ReceiverLink(receiver, clock, this.present);
+        const { stream } = this.state.memory;
+        const stored = stream === null ? null : { ...stream, clean: false };
+        const begun = { stored, identity: this.identity(), logs: this.logs(), inherited: null };
+        this.isOpening = true;
+        this.present.start({ type: 'started', ...begun }, this.link);
+    }
+    /** Ends the wait for the receiver when its time is over. Never rejects. */
+    async expireStop() {
+        const { clock, end } = this.around;
+        const patience = new StopPatience(clock.monotonicMs());
+        while (!this.isStopped) {
+            const { durable } = this.member.session.marks;
+            const isOver = patience.isOver(clock.monotonicMs(), durable, this.isConnected);
+            if (end.aborted || isOver)
+                return this.member.expireStop();
+            await clock.sleep(DRAIN_POLL_MS, end).catch(() => undefined);
+        }
+    }
+    async close() {
+        this.isStopped = true;
+        this.member.end();
+        this.link.close();
+        const { captureGroup } = this;
+        // Whatever becomes of one: a backing that stayed open would keep the next attempt out. A session that has failed did
+        // not take production's way in away.
+        await endAll(() => [this.serving.end(this.around.end)], () => this.volumes.map((volume) => volume.close()), () => (captureGroup === null ? [] : [captureGroup.close()])).finally(() => this.custody.forgetRing());
+    }
+}
+/** LSNs of one member in the stream of another would be taken for its own. */
+function refuseOtherMember({ settings }, { memory }) {
+    if (memory.group.equals(settings.uuid) && memory.member.equals(settings.member))
+        return;
+    throw new AfterimageError('STATE_INVALID', `the state of ${settings.name} is not that of the agent that served its volumes before; ` +
+        'they are served, and not protected until the agent has been stopped in good order');
+}
+function custodyOf({ name, ringBytes, lingerUs }, { memory }, { door, log }) {
+    const { group: uuid, member } = memory;
+    return new GroupCustody(door, { name, uuid, member, ringBytes, lingerUs }, log);
+}
+/** Takes all backings, or none. Those that are served already are there, also where the configuration forgot them. */
+async function openVolumes(config, state, taken, { stateDir, door, log }) {
+    const remembered = state.memory.volumes;
+    const volumes = [];
+    let nextNumber = Math.max(-1, ...Object.values(remembered).map(({ number }) => number)) + 1;
+    try {
+        for (const one of config.volumes) {
+            if (taken.some((volume) => volume.config.name === one.name))
+                continue;
+            const memory = remembered[one.name] ?? null;
+            const identity = memory ?? { number: nextNumber++, uuid: randomBytes(UUID_BYTES) };
+            if (identity.number >= VOLUME_NUMBERS) {
+                throw new AfterimageError('VOLUME_LIMIT', `${config.name} has had ${VOLUME_NUMBERS} volumes already`);
+            }
+            volumes.push(await ProtectedVolume.open(one, identity, memory, stateDir, door));
+        }
+        return [...taken, ...volumes];
+    }
+    catch (thrown) {
+        await rememberUntouched(volumes, state).catch((error) => log.warn({ err: error }, 'the next start compares'));
+        await Promise.all(volumes.map((volume) => volume.close()));
+        throw thrown;
+    }
+}
+/** What an operator should know of a volume's dirty log at the start. */
+function tellLog({ title, log: dirtyLog, isNew }, log) {
+    const { distrust, fault } = dirtyLog.state();
+    if (distrust !== '' && !isNew)
+        log.warn(`${title} is in doubt as a whole: ${distrust}`);
+    if (fault !== '')
+        log.error(`the dirty log of ${title} is void, its next resync compares everything: ${fault}`);
+}
+/** They were opened, which changes a fingerprint, and will be given back: what was clean is clean still. */
+async function rememberUntouched(volumes, state) {
+    const untouched = volumes.filter((volume) => volume.isUntouched);
+    if (untouched.length === 0)
+        return;
+    const remembered = { ...state.memory.volumes };
+    for (const volume of untouched)
+        remembered[volume.config.name] = await volume.remember(true);
+    await state.update({ volumes: remembered });
+}
+//# sourceMappingURL=group.js.map

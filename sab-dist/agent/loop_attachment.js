@@ -1,0 +1,91 @@
+/**
+ * A volume as /dev/loopN: a loop device over the one file of a FUSE file system that the addon serves, with a stable
+ * link to it. Also clears away what a killed agent left there. Needs root.
+ */
+import { mkdir, realpath, rmdir, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { toAfterimageError } from '../proto/errors.js';
+import { clearServed, describeUse, detachOurs, SERVED_FILE_NAME, tryDetach, } from '../service/loop_devices.js';
+import { clearLink, placeLink, removeLink } from './stable_link.js';
+/**
+ * Errors: FUSE_UNAVAILABLE, FUSE_MOUNT, LOOP_UNAVAILABLE, LOOP_ATTACH, LOOP_BUSY (a device of a killed agent is still in
+ * use), IO_ERROR.
+ */
+export async function attachLoopDevice(places, threads, device, door, use, custody, log) {
+    const { mountPoint, link } = places;
+    // The caller holds the lock of the run directory: what lies at these places belongs to a predecessor that is dead.
+    await clearServed(mountPoint, door.detachLoop, log);
+    await clearLink(link);
+    await mkdir(mountPoint, { recursive: true, mode: 0o700 });
+    const file = path.join(await realpath(mountPoint), SERVED_FILE_NAME);
+    const server = await door.startFuseServer({
+        mountPoint,
+        fileName: SERVED_FILE_NAME,
+        device,
+        readOnly: false,
+        threads,
+    });
+    let loop = null;
+    let identity;
+    try {
+        identity = await identityOf(file);
+        loop = await door.attachLoop(file, device.blockSize, false);
+        const parts = { kind: 'loop', threads, device: loop, link, file: identity };
+        await custody.keep(() => {
+            const { fuse, slots, ...session } = server.legacy();
+            return {
+                attachment: { ...parts, ...session },
+                descriptors: slots === null ? { fuse } : { slots, fuse },
+            };
+        });
+        await placeLink(link, loop);
+    }
+    catch (thrown) {
+        custody.forget();
+        // Why it failed is the better answer than what is left of it; and a server without a volume must not stay.
+        const left = (error) => log.error({ err: error, loop }, 'after a failed attachment');
+        if (loop !== null)
+            await door.detachLoop(loop).catch(left);
+        await server.stop().catch(left);
+        throw toAfterimageError(thrown);
+    }
+    return attachment(loop, places, identity, server, door, use, custody);
+}
+/**
+ * Goes on with what a predecessor served, as `settings` say. Whoever uses the device waits until this resolves. Errors:
+ * SLOTS_UNAVAILABLE, MEMORY_UNAVAILABLE, FUSE_UNAVAILABLE.
+ */
+export async function resumeLoopDevice(settings, { fuse, slots }, device, door, use, custody, log) {
+    const { threads, mountPoint, connection } = settings;
+    const options = { mountPoint, fileName: SERVED_FILE_NAME, device, readOnly: false, threads };
+    const resume = (held) => door.resumeFuseServer(options, { fuse, slots: held, mountPoint, connection });
+    const server = await resume(slots).catch((thrown) => {
+        const error = toAfterimageError(thrown);
+        if (error.code !== 'SLOTS_LAYOUT')
+            throw error;
+        // Better than not to serve: what was under way then is finished where the kernel sends it again (Linux 6.9).
+        log.error({ device: settings.device, err: error }, 'what was under way may hang on an older kernel');
+        return resume(null);
+    });
+    return attachment(settings.device, settings, settings.file, server, door, use, custody);
+}
+function attachment(device, { mountPoint, link }, file, server, door, use, custody) {
+    const isOurs = () => door.isLoopOver(device, file);
+    const detach = (name) => detachOurs(name, isOurs, door.detachLoop);
+    return {
+        device,
+        async detach(end) {
+            const usedBy = async () => (await tryDetach(device, detach)) ? null : describeUse(device);
+            await use.untilNone(usedBy, end);
+            custody.forget();
+            await removeLink(link).finally(() => server.stop());
+            await rmdir(mountPoint).catch(() => undefined);
+        },
+    };
+}
+/** Holds whatever becomes of its path: an unmount that is lazy leaves the file without one. */
+async function identityOf(file) {
+    const { dev, ino } = await stat(file, { bigint: true });
+    return { device: dev, inode: ino };
+}
+//# sourceMappingURL=loop_attachment.js.map

@@ -1,0 +1,533 @@
+/**
+ * The agent's side of the replication session, as a pure state machine: events in, actions out, no I/O, no clock, no
+ * randomness. One per member, for the life of the process; it outlives connections. Vocabulary: session_events.ts.
+ * Story: docs/PROTOCOL.md.
+ *
+ * Its promises:
+ * - Epoch, generation and LSNs are on stable storage before they are used.
+ * - The ring forgets only what the receiver has acknowledged as durable, or what belongs to a stream given up.
+ * - A stream goes on only where the receiver's journal ends within what the ring still holds. Everything else is a new
+ *   generation, and there what is in doubt is compared.
+ * - A receiver that says what it must not loses the connection, never the process.
+ */
+import { strict as assert } from 'node:assert';
+import { MessageNumbers } from '../proto/message_numbers.js';
+import { PROTOCOL_VERSION } from '../proto/replication.js';
+import { assertWatermarks, higher } from '../proto/watermarks.js';
+import { CheckpointRequests } from './checkpoint_requests.js';
+import { GenerationChange } from './generation_change.js';
+import { Interruption } from './interruption.js';
+import { LsnReserve } from './lsn_reserve.js';
+import { faultOfStates, faultOfWelcome } from './receiver_claims.js';
+import { ReceiverConduct } from './receiver_conduct.js';
+import { endOfContinuity } from './resumption.js';
+import { assertLimits, SESSION_LIMITS } from './session_limits.js';
+import { Shipment } from './shipment.js';
+import { StateJournal } from './state_journal.js';
+import { FIRST_STATE, startedState } from './stored_state.js';
+import { SyncPlan } from './sync_plan.js';
+const CONNECTED = ['greeting', 'abandoning', 'reserving', 'beginning', 'streaming'];
+/** Phases in which the receiver owes an answer (in `streaming`, to the heartbeats). */
+const OWED = ['greeting', 'beginning', 'streaming'];
+export class AgentSession {
+    limits;
+    #out = [];
+    #phase = 'opening';
+    /** The stream that this process continues, if its predecessor stopped cleanly. */
+    #resume = null;
+    #identity = null;
+    /** Production was let in by a predecessor, and its stream is there. */
+    #isSucceeding = false;
+    /** Production was let in. */
+    #isOpen = false;
+    #stop = 'no';
+    #numbers = new MessageNumbers();
+    #store;
+    #shipment;
+    #change;
+    #reserve;
+    #conduct;
+    #syncs;
+    #checkpoints;
+    #interruption;
+    /**
+     * What the first Hello says of the dirty logs: what this process found. What it marked since could make up for marks
+     * that another one, with a copy of the state, has told of. Null once the receiver knows this process.
+     */
+    #helloLogs = null;
+    /** Where the dirty logs stood when the receiver was told of them last, on this connection. */
+    #toldLogs = [];
+    constructor(limits = SESSION_LIMITS) {
+        this.limits = limits;
+        assertLimits(limits);
+        const emit = (action) => void this.#out.push(action);
+        const send = (body) => this.#send(body);
+        this.#store = new StateJournal(emit);
+        this.#shipment = new Shipment(limits, emit);
+        this.#change = new GenerationChange(limits.lsnReserve, this.#shipment, this.#store);
+        this.#reserve = new LsnReserve(limits.lsnReserve, this.#shipment, this.#store);
+        this.#conduct = new ReceiverConduct(limits);
+        this.#interruption = new Interruption(emit);
+        this.#checkpoints = new CheckpointRequests(limits.checkpointsMax, { emit, send });
+        this.#syncs = new SyncPlan(limits, {
+            emit,
+            send,
+            refuse: (message) => this.#leave('SESSION_ORDER', message),
+            hasRoom: () => this.#shipment.window.transportHasRoom,
+            sendPiece: (volume, offset, wireBytes) => {
+                emit({ type: 'sendPiece', sequence: this.#numbers.next(), volume, offset });
+                this.#shipment.window.pieceWritten(wireBytes);
+            },
+        });
+    }
+    /** Whether the stream flows. */
+    get isStreaming() {
+        return this.#phase === 'streaming';
+    }
+    /** Stopped, or fenced. */
+    get hasEnded() {
+        return this.#phase === 'ended';
+    }
+    get marks() {
+        return this.#shipment.marks;
+    }
+    /** Of the ring's stream; 0n: none. */
+    get generation() {
+        return this.#shipment.generation;
+    }
+    /** The volume that is being synced, and how many wait for it. */
+    get sync() {
+        return { active: this.#syncs.active, waiting: this.#syncs.waiting };
+    }
+    /** Of the volume's last resync; null: there was none. */
+    resyncReport(volume) {
+        return this.#syncs.report(volume);
+    }
+    get state() {
+        if (this.#shipment.stream.state !== 'live')
+            return 'tracking';
+        if (!this.isStreaming)
+            return 'disconnected';
+        if (this.#syncs.pending === null)
+            return 'protected';
+        return this.#syncs.pending === 'initial' ? 'initial-sync' : 'resync';
+    }
+    /** Takes one event; returns what is to be done about it, in order. Throws AssertionError on defects only. */
+    handle(event) {
+        this.#out = [];
+        this.#take(event);
+        this.#advance();
+        assertWatermarks(this.#shipment.marks);
+        return this.#out;
+    }
+    #take(event) {
+        switch (event.type) {
+            case 'started':
+                this.#helloLogs = event.logs;
+                return this.#started(event.stored ?? FIRST_STATE, event.identity, event.inherited);
+            case 'persisted':
+                return this.#persisted(this.#store.answered());
+            case 'persistFailed':
+                return this.#persistFailed(this.#store.answered(), event.code, event.message);
+            case 'opened':
+                return this.#opened();
+            case 'openFailed':
+                return this.#openFailed();
+            case 'connected':
+                return this.#connected(event.logs);
+            case 'disconnected':
+                return this.#disconnected(event.code, event.message);
+            case 'message':
+                return this.#message(event.message);
+            case 'frameReady':
+                if (this.isStreaming)
+                    this.#tellLogs(event.logs);
+                if (this.#shipment.frameReady(event.frame))
+                    this.#numbers.frameSent();
+                return;
+            case 'streamEnded':
+                return this.#streamEnded(event);
+            case 'sent':
+                if (this.#isConnected)
+                    this.#shipment.window.sent(event.bytes);
+                return this.#syncs.advance();
+            case 'pieceRead':
+                return this.#syncs.pieceRead(event.turn, event.wireBytes, event.rawBytes);
+            case 'extentsRead':
+                return this.#syncs.extentsRead(event.turn, event.extents);
+            case 'compared':
+                return this.#syncs.compared(event.turn, event.streamClosed, event.differing);
+            case 'fenced':
+                return this.#syncs.fenced(event.turn, event.lsn);
+            case 'syncFailed':
+                return this.#syncs.failed(event.turn, event.code, event.message);
+            case 'checkpointRequested':
+                return this.#checkpoints.requested(event.requestId, event.name, this.isStreaming);
+            case 'positionRead':
+                return this.#checkpoints.positionRead(event);
+            case 'stopRequested':
+                return this.#stopRequested();
+            case 'quiesced':
+                return this.#quiesced(event.ring);
+            case 'stopExpired':
+                return this.#persistStop(false);
+            case 'tick':
+                return this.#tick(event.nowNs, event.ring, event.logs);
+        }
+    }
+    /** What follows from where things stand, whatever happened. */
+    #advance() {
+        const { stream, marks, isDrained } = this.#shipment;
+        if (this.#stop === 'draining') {
+            if (stream.state !== 'live')
+                this.#persistStop(false);
+            else if (marks.durable === marks.captured)
+                this.#persistStop(true);
+        }
+        else if (this.#phase === 'streaming' && stream.state === 'ended' && isDrained) {
+            const { generation, lastLsn, reason, timeNs } = stream;
+            this.#syncs.stop();
+            this.#shipment.halt();
+            this.#send({ streamEnd: { generation, lastLsn, reason, timeNs } });
+            this.#change.reason = reason;
+            this.#phase = 'reserving';
+            this.#change.reserve();
+        }
+        else if (this.#phase === 'abandoning' && stream.state === 'none') {
+            this.#phase = 'reserving';
+            this.#change.reserve();
+        }
+        this.#shipment.advance();
+    }
+    // --- start and stop ---
+    #started(stored, identity, inherited) {
+        assert(this.#identity === null, 'a session starts once');
+        const { state, resume } = startedState(stored, identity, this.limits.lsnReserve, inherited);
+        this.#isSucceeding = inherited !== null;
+        this.#identity = identity;
+        this.#resume = resume;
+        this.#store.persist('open', state);
+    }
+    #open() {
+        // Where production was never let in, what was clean is clean.
+        if (this.#stop !== 'no' && !this.#isSucceeding)
+            return this.#persistStop(this.#resume !== null);
+        const { timeNs, era } = this.#store.state;
+        const goesOn = this.#isSucceeding;
+        this.#out.push({ type: 'open', lastTimeNs: timeNs, era, resume: this.#resume, goesOn });
+    }
+    #opened() {
+        this.#isOpen = true;
+        const { durableLsn, lsnCeiling } = this.#store.state;
+        this.#shipment.open(durableLsn, lsnCeiling, this.#resume);
+        if (this.#stop === 'quiescing')
+            this.#out.push({ type: 'quiesce' });
+        this.#connect();
+    }
+    /** There is no ring: production was not let in, and what was clean still is. */
+    #openFailed() {
+        this.#persistStop(this.#resume !== null && !this.#isSucceeding);
+    }
+    #stopRequested() {
+        if (this.#stop !== 'no')
+            return;
+        this.#stop = 'quiescing';
+        if (this.#isOpen)
+            this.#out.push({ type: 'quiesce' });
+        else if (this.#identity === null || this.#phase === 'ended')
+            this.#stopped(false);
+    }
+    #quiesced(ring) {
+        if (this.#stop !== 'quiescing')
+            return;
+        this.#ringSeen(ring);
+        this.#syncs.close();
+        this.#stop = 'draining';
+        // The native group may have closed the stream without anybody having pulled its end yet.
+        if (!ring.streaming)
+            this.#persistStop(false);
+    }
+    #persistStop(clean) {
+        if (this.#stop === 'persisting' || this.#stop === 'stopped')
+            return;
+        this.#stop = 'persisting';
+        const { marks } = this.#shipment;
+        if (clean && this.isStreaming) {
+            this.#send({ goodbye: { reason: 'CLOSED' } });
+            this.#halt();
+            this.#phase = 'leaving'; // the receiver ends the stream at it
+        }
+        if (clean && this.#isOpen) {
+            assert(marks.durable === marks.captured, 'a clean stop leaves nothing behind');
+            this.#store.note({ durableLsn: marks.durable });
+        }
+        this.#store.persist(clean ? 'cleanStop' : 'stop', { clean });
+    }
+    #stopped(clean) {
+        this.#leave('CLOSED', 'the agent stops');
+        this.#phase = 'ended';
+        this.#stop = 'stopped';
+        this.#out.push({ type: 'stopped', clean });
+    }
+    // --- stable storage ---
+    #persisted(purpose) {
+        switch (purpose) {
+            case null:
+                return;
+            case 'open':
+                return this.#open();
+            case 'ceiling':
+                return this.#reserve.stored();
+            case 'generation':
+                return this.#askForGeneration();
+            case 'cleanStop':
+                return this.#stopped(true);
+            case 'stop':
+                return this.#stopped(false);
+        }
+    }
+    #persistFailed(purpose, code, message) {
+        // Without its first state the agent must not let production in: the state on disk may say `clean`.
+        this.#out.push({ type: 'fail', code, message, final: purpose === 'open' });
+        if (purpose === 'open') {
+            this.#phase = 'ended';
+            if (this.#stop !== 'no')
+                this.#stopped(false);
+        }
+        else if (purpose === 'ceiling')
+            this.#reserve.failed();
+        else if (purpose === 'generation')
+            this.#leave(code, message);
+        else if (purpose !== null)
+            this.#stopped(false);
+    }
+    // --- connection ---
+    get #who() {
+        assert(this.#identity !== null, 'nothing happens before the start');
+        return this.#identity;
+    }
+    /** Production is in, or may still come in. */
+    get #isServing() {
+        return this.#stop === 'no' || this.#stop === 'quiescing';
+    }
+    get #isConnected() {
+        return CONNECTED.includes(this.#phase);
+    }
+    #connect() {
+        this.#phase = 'offline';
+        if (this.#stop === 'persisting')
+            return;
+        this.#out.push({ type: 'connect', attempt: this.#conduct.nextAttempt() });
+    }
+    /** Nobody who has an older copy of this state shall pass for this process: see receiver/log_claims.ts. */
+    #tellLogs(logs) {
+        const isNews = logs.some(({ id, sequence }, index) => {
+            const told = this.#toldLogs[index];
+            return told?.id !== id || told.sequence !== sequence;
+        });
+        if (!isNews)
+            return;
+        this.#toldLogs = logs;
+        this.#send({ logPositions: { logs } });
+    }
+    #connected(logs) {
+        if (this.#phase !== 'offline')
+            return;
+        this.#phase = 'greeting';
+        this.#conduct.heard();
+        this.#numbers.reset();
+        this.#shipment.window.reset();
+        this.#toldLogs = this.#helloLogs ?? logs;
+        const { stream, marks, generation, usedLsnMax } = this.#shipment;
+        this.#send({
+            hello: {
+                ...this.#who,
+                protocol: PROTOCOL_VERSION,
+                epoch: this.#store.state.epoch,
+                generation,
+                durableLsn: marks.durable,
+                capturedLsn: marks.captured,
+                usedLsnMax,
+                continuous: stream.state === 'live' || stream.state === 'ended',
+                ancestors: this.#store.state.processes.slice(1),
+                logs: this.#toldLogs,
+            },
+        });
+    }
+    #disconnected(code, message) {
+        if (this.#phase === 'ended')
+            return;
+        if (this.#phase !== 'leaving')
+            this.#out.push({ type: 'fail', code, message, final: false });
+        this.#halt();
+        this.#connect();
+    }
+    /** Ends the connection from this side; `disconnected` follows. */
+    #leave(code, message) {
+        if (!this.#isConnected)
+            return;
+        this.#halt();
+        this.#phase = 'leaving';
+        if (code !== 'CLOSED')
+            this.#out.push({ type: 'fail', code, message, final: false });
+        this.#out.push({ type: 'disconnect', code, message });
+    }
+    /** Stops what runs on a connection. */
+    #halt() {
+        this.#syncs.stop();
+        this.#checkpoints.lost();
+        this.#shipment.halt();
+    }
+    #send(body) {
+        this.#out.push({ type: 'send', message: { ...body, sequence: this.#numbers.next() } });
+    }
+    #message(message) {
+        if (!this.#isConnected)
+            return; // still on its way when the connection was given up
+        const fault = this.#numbers.check(message.sequence);
+        if (fault !== null)
+            return this.#leave('SESSION_ORDER', fault);
+        this.#conduct.heard();
+        if ('refused' in message)
+            this.#refused(message.refused);
+        else if ('welcome' in message)
+            this.#welcomed(message.welcome);
+        else if (this.#phase === 'greeting')
+            this.#leave('SESSION_ORDER', 'the receiver spoke before its Welcome');
+        else if ('ack' in message)
+            this.#ack(message.ack);
+        else if ('generationAccepted' in message)
+            this.#accepted(message.generationAccepted);
+        else if ('checkpointDone' in message)
+            this.#checkpoints.done(message.checkpointDone);
+        else if ('checkpointRequest' in message) {
+            this.#checkpoints.asked(message.checkpointRequest, this.isStreaming);
+        }
+        else if (!this.isStreaming || this.#syncs.isClosed) {
+            return; // about a sync that was stopped
+        }
+        else if ('syncAck' in message)
+            this.#syncs.syncAck(message.syncAck);
+        else if ('hashReply' in message)
+            this.#syncs.hashReply(message.hashReply);
+        else
+            this.#syncs.syncComplete(message.syncComplete);
+    }
+    #refused(refused) {
+        const { code, message } = refused;
+        if (code === 'FENCED' || code === 'FRAME_FENCED')
+            return this.#fenced(code, message);
+        this.#conduct.refused(refused);
+        this.#leave(code, message);
+    }
+    /** Another writer has the member: whatever this one sends is wrong. */
+    #fenced(code, message) {
+        this.#halt();
+        this.#out.push({ type: 'disconnect', code, message }, { type: 'fail', code, message, final: true });
+        this.#shipment.giveUp(code);
+        this.#phase = 'ended';
+    }
+    #ack(ack) {
+        const before = this.#shipment.marks.durable;
+        const fault = this.#shipment.ack(ack);
+        if (fault !== null)
+            return this.#leave('WATERMARK_INVALID', fault);
+        this.#conduct.acknowledged();
+        if (ack.durableLsn > before)
+            this.#conduct.progressed();
+    }
+    // --- generations ---
+    #streamEnded(event) {
+        const before = this.#shipment.stream.state;
+        const { generation, lastLsn, reason, timeNs } = event;
+        this.#shipment.streamEnded(generation, lastLsn, reason, timeNs);
+        const isNews = before === 'live' && generation === this.generation;
+        if (isNews)
+            this.#interruption.ended(generation, reason);
+    }
+    #welcomed(welcome) {
+        if (this.#phase !== 'greeting')
+            return this.#leave('SESSION_ORDER', 'a second Welcome');
+        const fault = faultOfWelcome(welcome, this.#who.volumes);
+        if (fault !== null)
+            return this.#leave(fault.code, fault.message);
+        this.#change.peer = welcome;
+        this.#helloLogs = null;
+        const { stream, marks, shippedLsnMax } = this.#shipment;
+        const stubborn = stream.state === 'none' ? null : this.#conduct.stubbornRefusal;
+        const reason = stubborn ?? endOfContinuity(stream, marks.durable, shippedLsnMax, welcome);
+        if (reason === null)
+            return this.#ship(welcome.durableLsn, welcome.link, welcome.volumes);
+        this.#change.reason = reason;
+        this.#phase = 'abandoning';
+        if (stream.state === 'live')
+            this.#interruption.ended(stream.generation, reason);
+        this.#shipment.giveUp(reason);
+    }
+    #ship(durableLsn, link, states) {
+        this.#phase = 'streaming';
+        this.#shipment.start(durableLsn, link);
+        if (this.#shipment.stream.state !== 'live')
+            return;
+        this.#syncs.start(this.generation, this.#who.volumes, states, this.#change.peer.hashKey);
+    }
+    #askForGeneration() {
+        if (this.#phase !== 'reserving')
+            return; // that connection is gone
+        this.#phase = 'beginning';
+        const { generation, firstLsn } = this.#change.numbers;
+        const { volumes } = this.#who;
+        this.#send({ generationBegin: { generation, firstLsn, reason: this.#change.reason, volumes } });
+    }
+    #accepted({ generation, volumes }) {
+        const { numbers } = this.#change;
+        if (this.#phase !== 'beginning' || generation !== numbers.generation) {
+            return this.#leave('SESSION_ORDER', `generation ${generation} was not asked for`);
+        }
+        const fault = faultOfStates('GenerationAccepted', volumes, this.#who.volumes);
+        if (fault !== null)
+            return this.#leave(fault.code, fault.message);
+        this.#conduct.progressed();
+        this.#shipment.begin(numbers);
+        this.#ship(numbers.firstLsn - 1n, 0, volumes);
+    }
+    // --- time ---
+    #tick(nowNs, ring, logs) {
+        this.#ringSeen(ring);
+        if (this.#isServing)
+            this.#reserve.advance();
+        this.#syncs.tick();
+        if (this.isStreaming)
+            this.#heartbeat(nowNs, ring, logs);
+        if (this.#conduct.isSilent(OWED.includes(this.#phase))) {
+            this.#leave('SESSION_LOST', `no word from the receiver for ${this.limits.silenceTicksMax} ticks`);
+        }
+    }
+    #heartbeat(nowNs, ring, logs) {
+        const { captured, shipped } = this.#shipment.marks;
+        this.#send({
+            heartbeat: {
+                capturedLsn: captured,
+                capturedTimeNs: ring.capturedTimeNs,
+                shippedLsn: shipped,
+                oldestTimeNs: ring.oldestTimeNs,
+                nowNs,
+                ringUsedBytes: ring.usedBytes,
+                ringBytes: ring.bytes,
+                // The native group closes a stream before anybody here hears of it: `nowNs` is not covered by its last LSN.
+                state: ring.streaming ? this.state : 'tracking',
+                logs,
+            },
+        });
+    }
+    #ringSeen(ring) {
+        const { stream, usedLsnMax } = this.#shipment;
+        if (stream.state !== 'live')
+            return;
+        if (!ring.streaming)
+            this.#interruption.seen(stream.generation, ring, usedLsnMax);
+        this.#shipment.captured(ring.capturedLsn);
+        this.#store.note({ timeNs: higher(this.#store.state.timeNs, ring.capturedTimeNs), era: ring.era });
+    }
+}
+//# sourceMappingURL=session.js.map

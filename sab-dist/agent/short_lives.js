@@ -1,0 +1,109 @@
+/**
+ * How often the agent died young: kept in the descriptor store, since a process that dies can remember nothing else. What
+ * kills each successor is taken away from the next, one thing after the other, so that production goes on.
+ */
+import { closeSync, readFileSync } from 'node:fs';
+import { z } from 'zod';
+/** Two, so that one is there whenever the process dies: the new one is stored before the old one is forgotten. */
+const NAMES = ['short-lives-a', 'short-lives-b'];
+/** So many processes in a row died before they served: perhaps the inherited ring is what kills them. */
+const UNSERVED_MAX = 10;
+/** So many in a row died within LONG_LIFE_MS: perhaps whatever they do beside serving kills them. */
+const SHORT_MAX = 30;
+/** Production lives through the death of an agent, and the next one is no worse than the one before. */
+export const LONG_LIFE_MS = 60_000;
+const countsSchema = z.strictObject({ unserved: z.int().min(0), short: z.int().min(0) });
+export class ShortLives {
+    door;
+    counts;
+    /** Under which of the names the counts are kept. */
+    name = 0;
+    constructor(door, counts) {
+        this.door = door;
+        this.counts = counts;
+    }
+    /** Takes its own out of `descriptors`, and counts the life that begins. */
+    static begin(descriptors, door) {
+        let before = { unserved: 0, short: 0 };
+        const rest = [];
+        for (const one of descriptors) {
+            if (!NAMES.some((name) => name === one.name)) {
+                rest.push(one);
+                continue;
+            }
+            const found = read(one.descriptor);
+            if (found !== null && found.short >= before.short)
+                before = found;
+        }
+        const lives = new ShortLives(door, before);
+        // A first life has nothing to lose: nobody is served yet.
+        if (rest.length > 0)
+            lives.keep({ unserved: before.unserved + 1, short: before.short + 1 });
+        else if (descriptors.length > 0)
+            lives.end();
+        return { lives, rest };
+    }
+    /** The ring of the predecessor is better left alone. */
+    get isRingSuspect() {
+        return this.counts.unserved > UNSERVED_MAX;
+    }
+    /** Nothing is to be done but to serve. */
+    get isHopeless() {
+        return this.counts.short > SHORT_MAX;
+    }
+    get text() {
+        return `${this.counts.short} processes in a row died young, ${this.counts.unserved} of them before they served`;
+    }
+    /** What was inherited is served. */
+    serving() {
+        if (this.counts.unserved > 0)
+            this.keep({ ...this.counts, unserved: 0 });
+    }
+    /** This one has lived long, or whoever ends it wants the next one to do as if it had. */
+    end() {
+        this.counts = { unserved: 0, short: 0 };
+        this.tell(() => {
+            for (const name of NAMES)
+                this.door.forgetDescriptor(name);
+        });
+    }
+    keep(counts) {
+        this.counts = counts;
+        this.tell(() => {
+            const memory = this.door.makeSealedMemory('afterimage-lives', Buffer.from(JSON.stringify(counts)));
+            try {
+                const [old, next] = this.name === 0 ? NAMES : [NAMES[1], NAMES[0]];
+                this.door.forgetDescriptor(next); // a predecessor's
+                this.door.storeDescriptor(next, memory);
+                this.door.forgetDescriptor(old);
+                this.name = 1 - this.name;
+            }
+            finally {
+                closeSync(memory);
+            }
+        });
+    }
+    tell(what) {
+        if (!this.door.hasServiceManager())
+            return;
+        try {
+            what();
+        }
+        catch {
+            // A store that fails is told of where it matters (custody.ts); a count that is lost only puts the rescue off.
+        }
+    }
+}
+/** Null: nothing that counts. */
+function read(descriptor) {
+    try {
+        return countsSchema.parse(JSON.parse(readFileSync(`/proc/self/fd/${descriptor}`, 'utf8')));
+    }
+    catch {
+        return null;
+    }
+    finally {
+        closeSync(descriptor);
+    }
+}
+//# sourceMappingURL=short_lives.js.map

@@ -1,0 +1,117 @@
+/**
+ * The first thing that an agent does: production that a predecessor served is served again, from what that left in the
+ * descriptor store and nothing else. Neither the configuration nor the state directory is read before, since whatever is
+ * wrong with them must not keep production waiting.
+ */
+import { closeSync } from 'node:fs';
+import { toAfterimageError } from '../proto/errors.js';
+import { RING_BYTES_MIN } from './config.js';
+import { GroupCustody } from './custody.js';
+import { endAll } from './endings.js';
+import { ProtectedVolume } from './volume.js';
+const RETRY_MS = 200;
+const LOG_EVERY = 25;
+/**
+ * Serves the volumes of `inherited`, however long one of their backings has to be waited for: whoever uses it waits too.
+ * `end` ends that wait. Errors: RING_UNAVAILABLE when there is not even memory for a small ring; INTERRUPTED.
+ */
+export async function takeOver(inherited, door, clock, log, end) {
+    const { settings } = inherited;
+    const custody = new GroupCustody(door, settings, log);
+    const { captureGroup, isContinued } = openRing(inherited, custody, door, log);
+    const volumes = await Promise.all(inherited.volumes.map((volume) => resume(volume, captureGroup, custody, door, clock, log, end)));
+    return { settings, custody, captureGroup, isContinued, volumes: volumes.filter((one) => one !== null) };
+}
+/** The stream that its session may go on with; null: there is none. */
+export function inheritedStream({ captureGroup, isContinued }) {
+    const { generation, capturedLsn, releasedLsn, lsnCeiling } = captureGroup.stats();
+    return isContinued && generation !== 0n ? { generation, capturedLsn, releasedLsn, lsnCeiling } : null;
+}
+/** Takes a group that got no session away from the host, once nobody uses it or `end` aborts. */
+export async function letGo(taken, end) {
+    const { volumes, captureGroup, custody } = taken;
+    await endAll(() => volumes.map((volume) => volume.detach(end)), () => volumes.map((volume) => volume.close()), () => [captureGroup.close()]).finally(() => custody.forgetRing());
+}
+function openRing({ settings, ring, isRingSuspect }, custody, door, log) {
+    const { uuid: group, member, ringBytes, lingerUs } = settings;
+    const options = { group, member, ringBytes, lingerUs, lastTimeNs: 0n, era: 1 };
+    try {
+        if (ring !== null && !isRingSuspect)
+            return { captureGroup: door.adoptCaptureGroup(options, ring), isContinued: true };
+        log.error('the capture ring is not gone on with: what was captured and not sent is lost');
+    }
+    catch (thrown) {
+        log.error({ err: toAfterimageError(thrown) }, 'the capture ring cannot be gone on with');
+    }
+    finally {
+        if (ring !== null)
+            closeSync(ring);
+    }
+    custody.forgetRing();
+    const captureGroup = newRing(options, door, log);
+    custody.keepRing(captureGroup);
+    return { captureGroup, isContinued: false };
+}
+/** Production must be served even where there is no memory for the history of it. */
+function newRing(options, door, log) {
+    try {
+        return door.createCaptureGroup(options);
+    }
+    catch (thrown) {
+        log.error({ err: toAfterimageError(thrown) }, 'a smaller capture ring has to do');
+        return door.createCaptureGroup({ ...options, ringBytes: RING_BYTES_MIN });
+    }
+}
+/** Null: there is nothing to be resumed, since nobody has the device any more. */
+async function resume(inherited, captureGroup, custody, door, clock, log, end) {
+    const { settings, inFlight, fuse, slots } = inherited;
+    for (let attempts = 0;; attempts += 1) {
+        let volume = null;
+        try {
+            volume = await ProtectedVolume.inherit(inherited, door);
+            const isKept = captureOf(volume, captureGroup, inFlight, log);
+            await volume.resume(inherited, isKept, custody, clock, log);
+            for (const descriptor of [inFlight, fuse, slots])
+                if (descriptor !== null)
+                    closeSync(descriptor);
+            log.warn({ volume: settings.name, device: volume.attachedAs }, 'serving what a predecessor served');
+            return volume;
+        }
+        catch (thrown) {
+            await volume?.close().catch(() => undefined);
+            const error = toAfterimageError(thrown);
+            if (error.code === 'NBD_GONE') {
+                log.error({ volume: settings.name, err: error }, 'the volume is attached anew');
+                custody.forgetVolume(settings.name);
+                for (const descriptor of [inFlight, fuse, slots])
+                    if (descriptor !== null)
+                        closeSync(descriptor);
+                return null;
+            }
+            if (attempts % LOG_EVERY === 0) {
+                log.fatal({ volume: settings.name, err: error }, 'a volume in use cannot be served yet: its I/O waits');
+            }
+            await clock.sleep(RETRY_MS, end);
+        }
+    }
+}
+/**
+ * True: with the table of what the predecessor was writing. Without it stream and backing may disagree from here on, and the
+ * stream ends.
+ */
+function captureOf(volume, captureGroup, inFlight, log) {
+    try {
+        volume.capture(captureGroup, inFlight);
+        if (inFlight !== null)
+            return true;
+    }
+    catch (thrown) {
+        if (inFlight === null)
+            throw thrown;
+        log.error({ volume: volume.config.name, err: toAfterimageError(thrown) }, 'what was being written is not known');
+        volume.capture(captureGroup);
+    }
+    captureGroup.closeStream();
+    return false;
+}
+//# sourceMappingURL=takeover.js.map

@@ -1,0 +1,2 @@
+export {};
+//# sourceMappingURL=daemons.js.map

@@ -1,0 +1,67 @@
+#!/usr/bin/env node
+/** The `afterimage` command, put together with the process that it runs in. Nothing is decided here. */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { createInterface } from 'node:readline/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { AfterimageError, EXIT } from '../proto/errors.js';
+import { stopSignals } from '../service/signals.js';
+import { run } from './command.js';
+import { daemons } from './daemon_modules.js';
+const COLUMNS_DEFAULT = 80;
+const signals = stopSignals();
+const drain = new AbortController();
+signals.drain.addEventListener('abort', () => drain.abort(signals.drain.reason));
+process.stdout.on('error', (error) => {
+    // `afterimage status --watch | head`: nobody reads any more, which is no failure.
+    if (error.code !== 'EPIPE')
+        process.exitCode = EXIT.failure;
+    drain.abort();
+});
+// Without a reader of its progress a recovery goes on.
+process.stderr.on('error', () => undefined);
+function output(stream) {
+    return {
+        write: (text) => void stream.write(text),
+        isTerminal: Boolean(stream.isTTY),
+        get columns() {
+            return stream.columns || COLUMNS_DEFAULT;
+        },
+    };
+}
+async function ask(question) {
+    const terminal = createInterface({ input: process.stdin, output: process.stderr });
+    try {
+        const answer = await terminal.question(`${question} [y/N] `, { signal: drain.signal });
+        return /^y(es)?$/i.test(answer.trim());
+    }
+    catch (cause) {
+        // Ctrl-C and Ctrl-D, which readline takes before they are signals; or a signal.
+        throw new AfterimageError('INTERRUPTED', 'the question was not answered', { cause });
+    }
+    finally {
+        terminal.close();
+    }
+}
+function packageVersion() {
+    // From dist/cli/.
+    const file = path.join(path.dirname(fileURLToPath(import.meta.url)), '../../package.json');
+    return JSON.parse(readFileSync(file, 'utf8')).version;
+}
+const surroundings = {
+    env: process.env,
+    cwd: process.cwd(),
+    stdout: output(process.stdout),
+    stderr: output(process.stderr),
+    ask: process.stdin.isTTY && process.stderr.isTTY ? ask : null,
+    stop: { drain: drain.signal, end: signals.end },
+    sleep: (ms, signal) => delay(ms, undefined, { signal }).catch(() => undefined),
+    now: Date.now,
+    daemons,
+    version: packageVersion(),
+};
+const status = await run(process.argv.slice(2), surroundings);
+process.exitCode ??= status;
+signals.dispose();
+//# sourceMappingURL=main.js.map

@@ -1,0 +1,99 @@
+/** Options that many verbs share, and the rule by which a value is found: flag > environment > file > default. */
+import path from 'node:path';
+import { InvalidArgumentError, Option } from 'commander';
+import { z } from 'zod';
+import { AfterimageError } from '../proto/errors.js';
+import { absolutePath, isName, loadConfig, parseLoopback, socketPath } from '../service/config.js';
+export const CONFIG_DIR = '/etc/afterimage';
+const RUN_DIR = '/run/afterimage';
+/** A verb that asks a daemon, under `parent`. */
+export function clientVerb(parent, name, description) {
+    return addClientOptions(parent.command(name).description(description));
+}
+export function addClientOptions(verb) {
+    return verb
+        .option('--control <path>', "the daemon's control socket (environment: AFTERIMAGE_CONTROL)")
+        .option('--config <file>', "the daemon's configuration, which names that socket (environment: AFTERIMAGE_CONFIG)")
+        .addOption(jsonOption());
+}
+export function jsonOption() {
+    return new Option('--json', 'write the result as JSON (docs/CLI.md)');
+}
+/** The examples at the end of --help: command lines and what they are for. */
+export function examples(command, lines) {
+    const text = lines.map(([line, purpose]) => `  # ${purpose}\n  ${line}`).join('\n');
+    return command.addHelpText('after', `\nExamples:\n${text}\n`);
+}
+/**
+ * The control socket of a daemon. Errors: CONFIG_MISSING and CONFIG_INVALID for a configuration that was named; the
+ * one in /etc is only looked at, since it need not be this user's to read.
+ */
+export async function controlSocket(daemon, options, { env, cwd }) {
+    const named = await namedControl(options, { env, cwd });
+    if (named !== null)
+        return named;
+    const runDir = env['AFTERIMAGE_RUN_DIR'] ?? '';
+    if (runDir !== '')
+        return path.resolve(cwd, runDir, `${daemon}.sock`);
+    const settings = await readSettings(path.join(CONFIG_DIR, `${daemon}.toml`)).catch((thrown) => {
+        if (thrown instanceof AfterimageError)
+            return {};
+        throw thrown;
+    });
+    return settings.control ?? path.join(settings.run_dir ?? RUN_DIR, `${daemon}.sock`);
+}
+/** The one control socket that flags or environment name, whichever daemon's it is; null without. */
+export async function namedControl(options, { env, cwd }) {
+    if (options.control !== undefined)
+        return path.resolve(cwd, options.control);
+    if (options.config !== undefined)
+        return controlIn(path.resolve(cwd, options.config));
+    const control = env['AFTERIMAGE_CONTROL'] ?? '';
+    if (control !== '')
+        return path.resolve(cwd, control);
+    const config = env['AFTERIMAGE_CONFIG'] ?? '';
+    return config === '' ? null : controlIn(path.resolve(cwd, config));
+}
+/** The configuration file of a daemon verb: flag, environment or the one in /etc. */
+export function configFile(daemon, flag, { env, cwd }) {
+    const named = flag ?? env['AFTERIMAGE_CONFIG'] ?? '';
+    return named === '' ? path.join(CONFIG_DIR, `${daemon}.toml`) : path.resolve(cwd, named);
+}
+const settingsOfBoth = z.object({
+    control: socketPath.optional(),
+    run_dir: absolutePath.optional(),
+    group: z.unknown().optional(),
+});
+function readSettings(file) {
+    return loadConfig(file, settingsOfBoth);
+}
+/** An agent's configuration has groups, a receiver's has none. */
+async function controlIn(file) {
+    const settings = await readSettings(file);
+    const daemon = settings.group === undefined ? 'receiver' : 'agent';
+    return settings.control ?? path.join(settings.run_dir ?? RUN_DIR, `${daemon}.sock`);
+}
+/** An argument that names a group or a volume. */
+export function nameArgument(text) {
+    if (!isName(text)) {
+        throw new InvalidArgumentError('A name has 1 to 64 letters, digits, ".", "_" or "-" and begins with none of ".-".');
+    }
+    return text;
+}
+/** `GROUP` or `GROUP/VOLUME`; volume "" is all of them. */
+export function subjectArgument(text) {
+    const [group = '', volume, ...rest] = text.split('/');
+    if (rest.length > 0)
+        throw new InvalidArgumentError('Expected GROUP or GROUP/VOLUME.');
+    return { group: nameArgument(group), volume: volume === undefined ? '' : nameArgument(volume) };
+}
+/** Loopback "HOST:PORT", as it is. Errors: ADDRESS_NOT_LOOPBACK. */
+export function addressArgument(text) {
+    const address = parseLoopback(text, 0);
+    if (address === null)
+        throw new InvalidArgumentError('Expected an address such as 127.0.0.1:10809.');
+    if (address === 'foreign')
+        throw new AfterimageError('ADDRESS_NOT_LOOPBACK', `${text} is not a loopback address`);
+    return text;
+}
+//# sourceMappingURL=option.js.map

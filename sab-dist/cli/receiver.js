@@ -1,0 +1,49 @@
+/** `afterimage receiver init|run|configcheck|fsck|scrub`: the daemon at the recovery site. */
+import path from 'node:path';
+import { AfterimageError } from '../proto/errors.js';
+import { addConfigcheck, addRun } from './daemon_verb.js';
+import { addFsck } from './fsck.js';
+import { jsonLine } from './json.js';
+import { configFile, examples, jsonOption } from './option.js';
+import { addScrub } from './scrub.js';
+import { printable } from './table.js';
+export function addReceiver(program, surroundings) {
+    const receiver = program
+        .command('receiver')
+        .description('the daemon at the recovery site')
+        .helpCommand(false);
+    const { daemons, stop, version } = surroundings;
+    addInit(receiver, surroundings);
+    const run = addRun(receiver, 'receiver', 'keep the journal of every agent that connects, until a signal', surroundings, (config, overrides) => daemons.runReceiver(config, overrides, stop, version));
+    examples(run, [
+        ['afterimage receiver run', 'with /etc/afterimage/receiver.toml'],
+        ['afterimage receiver run --config ./receiver.toml', 'with another'],
+    ]);
+    const check = addConfigcheck(receiver, 'receiver', surroundings, (config) => daemons.checkReceiver(config));
+    examples(check, [['afterimage receiver configcheck --config ./receiver.toml', 'before a restart']]);
+    addFsck(receiver, surroundings);
+    addScrub(receiver, surroundings);
+}
+function addInit(receiver, surroundings) {
+    const init = receiver
+        .command('init')
+        .description('make an empty store')
+        .option('--store <directory>', 'directory, new or empty; otherwise the one that the configuration names')
+        .option('--config <file>', 'configuration that names the store (environment: AFTERIMAGE_CONFIG)')
+        .addOption(jsonOption())
+        .action(async (options) => {
+        const { daemons, cwd, stdout, stop } = surroundings;
+        const directory = options.store === undefined
+            ? await daemons.storeOf(configFile('receiver', options.config, surroundings))
+            : path.resolve(cwd, options.store);
+        // Once begun it is done in an instant, and half a store would be in the way of the next attempt.
+        if (stop.drain.aborted)
+            throw new AfterimageError('INTERRUPTED', `no store was made in ${directory}`);
+        await daemons.initReceiver(directory);
+        stdout.write(options.json === true
+            ? jsonLine({ store: directory })
+            : `${printable(directory)} is an empty store\n`);
+    });
+    examples(init, [['afterimage receiver init --store /var/lib/afterimage/store', 'before the first run']]);
+}
+//# sourceMappingURL=receiver.js.map

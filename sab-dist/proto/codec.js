@@ -1,0 +1,46 @@
+/**
+ * The one way in and out of protobuf. protobufjs' own `encode` silently writes 0 for a bigint, so nothing else may
+ * call it: here u64 fields are bigint on both sides, bytes are Buffers, enums are their names, an absent message
+ * field is null, and every field is present.
+ */
+import { afterimage } from './gen/messages.js';
+import { AfterimageError } from './errors.js';
+const types = afterimage.v1;
+const toObjectOptions = { longs: BigInt, enums: String, bytes: Buffer, defaults: true, oneofs: true };
+const U64_MAX = 2n ** 64n - 1n;
+/** The codec of message `name` of package afterimage.v1. */
+export function codec(name) {
+    const type = types[name];
+    if (type === undefined)
+        throw new Error(`no such message: ${name}`);
+    return {
+        encode(value) {
+            assertUnsigned(value, name);
+            const bytes = type.encode(type.fromObject(value)).finish();
+            return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+        },
+        decode(bytes) {
+            try {
+                return type.toObject(type.decode(bytes), toObjectOptions);
+            }
+            catch (cause) {
+                throw new AfterimageError('MESSAGE_INVALID', `${name}: ${String(cause)}`, { cause });
+            }
+        },
+    };
+}
+/** A bigint outside u64 would wrap without a word. */
+function assertUnsigned(value, path) {
+    if (typeof value === 'bigint') {
+        if (value < 0n || value > U64_MAX)
+            throw new RangeError(`${path}: ${value} is not a u64`);
+    }
+    else if (Array.isArray(value)) {
+        value.forEach((item, index) => assertUnsigned(item, `${path}[${index}]`));
+    }
+    else if (value !== null && typeof value === 'object' && !(value instanceof Uint8Array)) {
+        for (const [key, item] of Object.entries(value))
+            assertUnsigned(item, `${path}.${key}`);
+    }
+}
+//# sourceMappingURL=codec.js.map

@@ -1,0 +1,103 @@
+/** Files and directories of a store that nothing in it refers to. */
+import { readdir } from 'node:fs/promises';
+import path from 'node:path';
+import { named } from '../../service/system_errors.js';
+import { fileFirstLsn } from '../store.js';
+import { finding, NOWHERE } from './finding.js';
+const OF_STORE = new Set([
+    'store.json',
+    'lock',
+    'groups',
+    'scratch',
+    'catalog.sqlite',
+    'catalog.sqlite-wal',
+    'catalog.sqlite-shm',
+    'reserve',
+]);
+const UNFINISHED = /\.tmp$/;
+const SEGMENT = /^\d{20}\.seg$/;
+const RUN = /^\d{20}\.run$/;
+const ASIDE = /^\d{20}\.(seg|run)\.unreadable$/;
+/** `catalog`: null where there is none, and its groups are not known. Errors: IO_ERROR, PERMISSION_DENIED. */
+export async function checkFiles(store, catalog) {
+    const findings = [];
+    for (const name of await list(store.directory)) {
+        if (OF_STORE.has(name))
+            continue;
+        findings.push(stray(NOWHERE, path.join(store.directory, name)));
+    }
+    if (catalog === null)
+        return findings;
+    const groups = path.join(store.directory, 'groups');
+    const known = new Map(catalog.members.groups().map((group) => [group.uuid, group]));
+    for (const uuid of await list(groups)) {
+        const group = known.get(uuid);
+        const directory = path.join(groups, uuid);
+        findings.push(...(group === undefined ? [unknown(directory, 'group')] : await checkGroup(catalog, group, directory)));
+    }
+    return findings;
+}
+async function checkGroup(catalog, group, directory) {
+    const findings = [];
+    const known = new Map(catalog.members.members(group.uuid).map((member) => [member.uuid, member]));
+    for (const uuid of await list(directory)) {
+        const member = known.get(uuid);
+        const below = path.join(directory, uuid);
+        if (member === undefined)
+            findings.push(unknown(below, 'member'));
+        else
+            findings.push(...(await checkMember(catalog, member, { group: group.name, host: member.host }, below)));
+    }
+    return findings;
+}
+async function checkMember(catalog, member, place, directory) {
+    const findings = [];
+    const journal = path.join(directory, 'journal');
+    const names = new Set(await list(journal));
+    const { droppedLsn } = catalog.windows.held(member.uuid);
+    for (const name of names) {
+        const file = path.join(journal, name);
+        const firstLsn = fileFirstLsn(name);
+        if (firstLsn !== null && firstLsn <= droppedLsn) {
+            findings.push(finding('LEFTOVER', place, file, 'retention has let it go: the bases have what it held'));
+            continue;
+        }
+        if (SEGMENT.test(name))
+            continue;
+        if (ASIDE.test(name))
+            findings.push(finding('SEGMENT_ASIDE', place, file, 'it was put aside'));
+        else if (!RUN.test(name))
+            findings.push(stray(place, file));
+        else if (!names.has(name.replace('.run', '.seg'))) {
+            findings.push(finding('RUN_ORPHAN', place, file, 'its segment is not there'));
+        }
+    }
+    const bases = path.join(directory, 'base');
+    const images = new Set(catalog.volumes.volumes(member.uuid).flatMap(({ uuid }) => [`${uuid}.img`, `${uuid}.sum`]));
+    for (const name of await list(bases)) {
+        if (!images.has(name))
+            findings.push(stray(place, path.join(bases, name)));
+    }
+    return findings;
+}
+/** What a crash may have left has its own suffix; all else is somebody's. */
+function stray(place, file) {
+    const code = UNFINISHED.test(file) ? 'LEFTOVER' : 'FILE_UNKNOWN';
+    return finding(code, place, file, code === 'LEFTOVER' ? 'it was never finished' : 'no part of the store');
+}
+function unknown(directory, what) {
+    return finding('MEMBER_UNKNOWN', NOWHERE, directory, `the catalog knows no such ${what}`);
+}
+/** Names in order; none where there is no such directory. */
+async function list(directory) {
+    try {
+        return (await named(readdir(directory), directory)).sort();
+    }
+    catch (thrown) {
+        const { code } = (thrown.cause ?? {});
+        if (code === 'ENOENT')
+            return [];
+        throw thrown;
+    }
+}
+//# sourceMappingURL=files_check.js.map

@@ -1,0 +1,160 @@
+import { higher } from '../proto/watermarks.js';
+import { AfterimageError } from '../proto/errors.js';
+import { formatTime } from '../proto/time.js';
+import { segmentInfo } from './journal/segment_row.js';
+import { NUMBER_MAX } from './session_limits.js';
+import { readHistory, spansOf } from './timeline.js';
+export class MemberPoints {
+    parts;
+    constructor(parts) {
+        this.parts = parts;
+    }
+    /** The newest durable ordered LSN. Errors: POINT_UNKNOWN when there is none. */
+    async latest(member) {
+        const span = this.spans(member).findLast(({ grade }) => grade === 'ordered');
+        if (span === undefined) {
+            throw new AfterimageError('POINT_UNKNOWN', `${member.host} has no ordered point yet`);
+        }
+        return this.position(member, span, span.lastLsn);
+    }
+    /** Errors: POINT_EXPIRED before the window, POINT_UNKNOWN for an LSN that was never received, or never used. */
+    async atLsn(member, lsn) {
+        const held = this.held(member);
+        if (lsn < held.oldestLsn)
+            throw expired(`LSN ${lsn} of ${member.host}`, held);
+        const spans = this.spans(member).filter(({ grade }) => grade !== 'gap');
+        const span = spans.find(({ firstLsn, lastLsn }) => firstLsn <= lsn && lsn <= lastLsn) ??
+            spans.find(({ firstLsn, lastLsn }) => lastLsn < firstLsn && lsn === lastLsn);
+        if (span === undefined) {
+            const last = spans.at(-1)?.lastLsn ?? 0n;
+            throw new AfterimageError('POINT_UNKNOWN', `LSN ${lsn} of ${member.host} is not in the journal, which reaches from ${spans[0]?.firstLsn ?? 0n} to ${last}`);
+        }
+        return this.position(member, span, lsn);
+    }
+    /**
+     * The last LSN with a time ≤ `timeNs`. Errors: POINT_EXPIRED before the window, POINT_UNKNOWN before the first record
+     * or after what is known to be covered, POINT_AMBIGUOUS.
+     */
+    async atTime(member, timeNs) {
+        const spans = this.spans(member);
+        const held = this.held(member);
+        const ranges = this.ranges(member, held);
+        const range = rangeAt(member, ranges, timeNs);
+        const holds = ({ beginNs, endNs }) => beginNs <= timeNs && (endNs === null || timeNs <= endNs);
+        const near = range === null ? spans : spans.filter((span) => overlaps(span, range));
+        const span = near.find((each) => each.grade === 'ordered' && holds(each)) ?? near.find(holds);
+        if (range !== null) {
+            const found = await this.lsnWithin(member, range, timeNs);
+            // Times are comparable within an era only: with the clock set back, the record says where it lies.
+            const own = span !== undefined && found <= span.lastLsn
+                ? span
+                : spans.find(({ firstLsn, lastLsn }) => firstLsn <= found && found <= lastLsn);
+            if (own === undefined)
+                throw outside(member, timeNs, spans, held);
+            // The era may go on in the next generation: what lies behind the end of this span was lost, or never captured.
+            const isBehind = own.endNs !== null && timeNs > own.endNs;
+            const later = isBehind ? spans.slice(spans.indexOf(own) + 1).find(holds) : undefined;
+            return this.position(member, later ?? own, found);
+        }
+        if (span === undefined)
+            throw outside(member, timeNs, spans, held);
+        // Behind the last record of an era: covered, lost, or a time that never was since the clock was set forward.
+        const isGap = span.grade === 'gap';
+        const before = ranges.findLast(({ firstLsn, endNs }) => endNs < timeNs && (isGap || firstLsn <= span.lastLsn));
+        const found = before === undefined ? 0n : await this.lsnWithin(member, before, timeNs);
+        return this.position(member, span, found);
+    }
+    /**
+     * `last`: the last LSN at the wanted instant; of the span, but where nothing of it was there yet. The position's time
+     * and, in a damaged span, the last LSN before it whose records are there.
+     */
+    async position(member, span, last) {
+        const { generation, grade, reason } = span;
+        // A gap has no numbers of its own: what came before it.
+        const wanted = grade === 'gap' ? last : higher(last, span.firstLsn - 1n);
+        const row = this.parts.catalog.segments.atOrBefore(member.uuid, wanted);
+        const isHeld = row !== null && wanted <= row.lastLsn;
+        const lsn = grade === 'damaged' && row !== null && !isHeld ? row.lastLsn : wanted;
+        const isRecord = row !== null && lsn >= row.firstLsn && lsn <= row.lastLsn;
+        const timeNs = isRecord ? await this.parts.native.timeAtLsn(this.info(member, row), lsn) : span.beginNs;
+        return { member, generation, lsn, timeNs, grade, reason };
+    }
+    async lsnWithin(member, range, timeNs) {
+        const { catalog, native } = this.parts;
+        const { firstLsn, lastLsn } = range;
+        const row = catalog.segments.startedBy(member.uuid, firstLsn, lastLsn, timeNs) ??
+            catalog.segments.atOrBefore(member.uuid, firstLsn);
+        if (row === null)
+            return firstLsn - 1n;
+        const segment = this.info(member, row);
+        if (row.firstEra === row.lastEra)
+            return native.lsnAtTime(segment, timeNs);
+        // Times rise within the era, not within the segment.
+        let low = (row.firstLsn > firstLsn ? row.firstLsn : firstLsn) - 1n;
+        let high = row.lastLsn < lastLsn ? row.lastLsn : lastLsn;
+        while (low < high) {
+            const middle = (low + high + 1n) / 2n;
+            if ((await native.timeAtLsn(segment, middle)) <= timeNs)
+                low = middle;
+            else
+                high = middle - 1n;
+        }
+        return low;
+    }
+    spans(member) {
+        return spansOf(readHistory(this.parts.catalog, member.uuid));
+    }
+    held(member) {
+        return this.parts.catalog.windows.held(member.uuid);
+    }
+    /** The eras, from the oldest point on. */
+    ranges(member, { oldestLsn, oldestTimeNs }) {
+        const { catalog } = this.parts;
+        const eras = catalog.eras.eras(member.uuid);
+        const last = catalog.segments.atOrBefore(member.uuid, NUMBER_MAX);
+        return eras.flatMap((era, index) => {
+            const next = eras[index + 1];
+            if (next !== undefined && next.firstLsn <= oldestLsn)
+                return [];
+            const isLast = next === undefined && last?.lastEra === era.era;
+            const isCut = era.firstLsn <= oldestLsn;
+            const beginNs = isCut ? oldestTimeNs : era.firstTimeNs;
+            return {
+                firstLsn: isCut ? oldestLsn + 1n : era.firstLsn,
+                lastLsn: next === undefined ? NUMBER_MAX : next.firstLsn - 1n,
+                beginNs,
+                endNs: higher(beginNs, next?.previousTimeNs ?? (isLast ? last.lastTimeNs : era.firstTimeNs)),
+            };
+        });
+    }
+    info(member, row) {
+        return segmentInfo(row, this.parts.store.segmentFile(member.group, member.uuid, row.firstLsn));
+    }
+}
+/** The era that had a record before `timeNs` and another one at or after it, or null. Errors: POINT_AMBIGUOUS. */
+function rangeAt(member, ranges, timeNs) {
+    const within = ranges.filter(({ beginNs, endNs }) => beginNs <= timeNs && timeNs <= endNs);
+    if (within.length > 1) {
+        throw new AfterimageError('POINT_AMBIGUOUS', `${formatTime(timeNs)} was ${within.length} times at ${member.host}: ` +
+            within.map(({ firstLsn }) => `once after LSN ${firstLsn}`).join(', '));
+    }
+    return within[0] ?? null;
+}
+function overlaps({ grade, firstLsn, lastLsn }, range) {
+    return grade !== 'gap' && firstLsn <= range.lastLsn && lastLsn >= range.firstLsn - 1n;
+}
+function expired(what, { oldestLsn, oldestTimeNs }) {
+    return new AfterimageError('POINT_EXPIRED', `${what} is older than what is held: the oldest point is LSN ${oldestLsn}, ${formatTime(oldestTimeNs)}`);
+}
+function outside(member, timeNs, spans, held) {
+    const begin = spans[0]?.beginNs;
+    if (held.oldestLsn > 0n && timeNs < held.oldestTimeNs) {
+        return expired(`${formatTime(timeNs)} at ${member.host}`, held);
+    }
+    const end = spans.at(-1)?.endNs;
+    const known = begin === undefined
+        ? 'nothing is known yet'
+        : `what is known reaches from ${formatTime(begin)} to ${end == null ? 'now' : formatTime(end)}`;
+    return new AfterimageError('POINT_UNKNOWN', `${formatTime(timeNs)} at ${member.host}: ${known}`);
+}
+//# sourceMappingURL=member_points.js.map

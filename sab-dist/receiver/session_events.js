@@ -1,0 +1,2 @@
+export {};
+//# sourceMappingURL=session_events.js.map

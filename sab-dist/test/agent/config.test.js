@@ -1,0 +1,76 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import t from 'tap';
+import { agentConfig, loadAgentConfig } from '../../agent/config.js';
+import { AfterimageError } from '../../proto/errors.js';
+import { parseConfig } from '../../service/config.js';
+const samples = path.resolve('test/agent/samples');
+t.test('a file that uses every key', async (t) => {
+    const config = await loadAgentConfig(path.join(samples, 'full.toml'));
+    t.strictSame(config, {
+        receiver: { host: '::1', port: 7443 },
+        stateDir: '/srv/afterimage/state',
+        runDir: '/run/afterimage-test',
+        control: '/run/afterimage-test/control.sock',
+        logLevel: 'debug',
+        groups: [
+            {
+                name: 'db',
+                ringBytes: 512n << 20n,
+                lingerUs: 5000,
+                volumes: [
+                    { name: 'data', backing: '/dev/vg0/data', cache: 'direct', attach: { kind: 'loop', threads: 8 } },
+                    {
+                        name: 'wal',
+                        backing: '/srv/images/wal.img',
+                        cache: 'buffered',
+                        attach: { kind: 'socket', address: { unix: '/run/afterimage-test/wal.sock' } },
+                    },
+                    { name: 'log', backing: '/dev/vg0/log', cache: 'buffered', attach: { kind: 'nbd' } },
+                ],
+            },
+            {
+                name: 'vm',
+                ringBytes: 256n << 20n,
+                lingerUs: 3000,
+                volumes: [
+                    {
+                        name: 'disk',
+                        backing: '/srv/images/disk.img',
+                        cache: 'buffered',
+                        attach: { kind: 'socket', address: { tcp: { host: '127.0.0.1', port: 10809 } } },
+                    },
+                ],
+            },
+        ],
+    });
+});
+t.test('a file that leaves everything to the defaults', async (t) => {
+    const config = await loadAgentConfig(path.join(samples, 'minimal.toml'));
+    t.equal(config.control, '/run/afterimage/agent.sock');
+    t.strictSame(config.receiver, { host: '127.0.0.1', port: 7443 });
+    t.strictSame(config.groups[0]?.volumes.map(({ attach }) => attach), [
+        { kind: 'loop', threads: 4 },
+        { kind: 'socket', address: { unix: '/run/afterimage/db-wal.sock' } },
+    ]);
+});
+const invalid = readdirSync(samples).filter((file) => file.startsWith('invalid-'));
+t.ok(invalid.length > 10, 'the invalid samples are there');
+for (const file of invalid) {
+    t.test(`${file} is refused with code and line`, (t) => {
+        const text = readFileSync(path.join(samples, file), 'utf8');
+        const [, code, line] = /^# expect: (\w+) line (\d+)/.exec(text) ?? [];
+        try {
+            parseConfig(text, file, agentConfig);
+            t.fail('it was accepted');
+        }
+        catch (thrown) {
+            t.ok(thrown instanceof AfterimageError);
+            const error = thrown;
+            t.equal(error.code, code);
+            t.match(error.message, new RegExp(`^${file}:${line}[:]`), error.message);
+        }
+        t.end();
+    });
+}
+//# sourceMappingURL=config.test.js.map

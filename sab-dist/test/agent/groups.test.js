@@ -1,0 +1,200 @@
+/** Several groups on one host, of which some cannot start. */
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
+import t, {} from 'tap';
+import { systemClock } from '../../agent/clock.js';
+import { AgentControl } from '../../agent/control.js';
+import { failedStatus } from '../../agent/group_status.js';
+import { ProtectionGroups } from '../../agent/groups.js';
+import { agentControlService } from '../../proto/control.js';
+import { AfterimageError } from '../../proto/errors.js';
+import { createLog } from '../../service/log.js';
+import { RpcClient } from '../../service/rpc.js';
+import { RunningAgent, scratchDirectory, socketVolume } from './running_agent.js';
+const configs = ['shop', 'mail'].map((name) => ({
+    name,
+    ringBytes: 8n << 20n,
+    lingerUs: 1000,
+    volumes: [],
+}));
+class CannedGroup {
+    config;
+    isConnected = true;
+    isClosed = false;
+    ended;
+    stopped;
+    constructor(config) {
+        this.config = config;
+        this.ended = new Promise((resolve) => (this.stopped = resolve));
+    }
+    status() {
+        if (this.isClosed)
+            throw new Error('the capture group is closed');
+        return { ...failedStatus(this.config, 'h', new AfterimageError('CLOSED', '')), state: 'protected' };
+    }
+    createCheckpoint = (name) => Promise.resolve({ name });
+    async stop() {
+        await this.ended;
+        this.isClosed = true;
+        return false;
+    }
+}
+/** Groups of which those named in `broken` do not start, on a clock whose pauses end when the test says so. */
+function scene(...broken) {
+    const lines = [];
+    const pauses = [];
+    const clock = {
+        ...systemClock,
+        sleep: (ms, signal) => new Promise((resolve, reject) => {
+            pauses.push({ ms, end: resolve });
+            signal.addEventListener('abort', () => reject(new Error('aborted')));
+        }),
+    };
+    const write = (line) => void lines.push(JSON.parse(line));
+    const drain = new AbortController();
+    const made = new Map();
+    const unstartable = new Set(broken);
+    /** Of groups whose start waits for the test. */
+    const held = new Map();
+    const groups = new ProtectionGroups(configs, async (config) => {
+        await held.get(config.name);
+        if (unstartable.has(config.name))
+            throw new AfterimageError('BACKING_MISSING', `${config.name} is away`);
+        const group = new CannedGroup(config);
+        made.set(config.name, group);
+        return group;
+    }, { host: 'h', clock, log: createLog('agent', 'info', { write }), drain: drain.signal, isServing: false });
+    const states = () => groups.status().map(({ name, state }) => [name, state]);
+    return { groups, lines, pauses, drain, made, held, unstartable, states };
+}
+async function until(is) {
+    while (!is())
+        await new Promise(setImmediate);
+}
+t.test('a group that cannot start takes no other down, shows why, and is tried again', async (t) => {
+    const here = scene('shop');
+    await here.groups.start();
+    t.strictSame(here.states(), [
+        ['shop', 'failed'],
+        ['mail', 'protected'],
+    ]);
+    t.match(here.groups.status()[0]?.detail, /^BACKING_MISSING: shop is away\. \w/);
+    t.match(here.lines[0], { level: 'error', group: 'shop' });
+    await t.rejects(here.groups.createCheckpoint('shop', 'now'), { code: 'BACKING_MISSING' });
+    await t.rejects(here.groups.createCheckpoint('none', 'now'), { code: 'GROUP_UNKNOWN' });
+    for (let count = 1; count <= 6; count += 1) {
+        await until(() => here.pauses.length === count);
+        if (count === 6)
+            here.unstartable.clear();
+        here.pauses[count - 1]?.end();
+    }
+    await until(() => here.states()[0]?.[1] === 'protected');
+    t.strictSame(here.pauses.map(({ ms }) => ms), [5_000, 10_000, 20_000, 40_000, 60_000, 60_000]);
+});
+t.test('when no group starts, neither does the agent', async (t) => {
+    const here = scene('shop', 'mail');
+    await t.rejects(here.groups.start(), { message: 'shop is away' });
+    await t.rejects(here.groups.ready, { message: 'shop is away' });
+    await here.groups.stop();
+});
+t.test('a group whose start takes long holds up no other, nor the end of the others', async (t) => {
+    // A disk that did not answer under the first group: the second was not served, and a signal did nothing for anybody.
+    const here = scene();
+    let answer;
+    here.held.set('shop', new Promise((resolve) => (answer = resolve)));
+    const started = here.groups.start();
+    await until(() => here.states().length > 0);
+    t.strictSame(here.states(), [['mail', 'protected']]);
+    here.drain.abort();
+    await started;
+    await here.groups.ready;
+    const stopped = here.groups.stop();
+    here.made.get('mail')?.stopped();
+    await until(() => here.states().length === 0);
+    t.match(here.lines.at(-1), { group: 'mail', msg: /^stopped/ });
+    answer();
+    await until(() => here.made.has('shop'));
+    here.made.get('shop')?.stopped();
+    await stopped;
+    t.match(here.lines.at(-1), { group: 'shop', msg: /^stopped/ }, 'what was started too late is stopped too');
+});
+t.test('a group is told of when it fails, whatever the others are waiting for', async (t) => {
+    const here = scene('mail');
+    let answer;
+    here.held.set('shop', new Promise((resolve) => (answer = resolve)));
+    const started = here.groups.start();
+    await until(() => here.lines.length > 0 && here.pauses.length === 1);
+    t.strictSame(here.states(), [['mail', 'failed']]);
+    t.match(here.lines[0], { level: 'error', group: 'mail' });
+    here.unstartable.clear();
+    here.pauses[0]?.end();
+    await until(() => here.states()[0]?.[1] === 'protected');
+    answer();
+    await started;
+});
+t.test('a group that has stopped is asked for nothing any more, though others still stop', async (t) => {
+    // Its capture group is closed: the status answered INTERNAL until the last group had stopped.
+    const here = scene();
+    await here.groups.start();
+    const stopped = here.groups.stop();
+    here.made.get('shop')?.stopped();
+    await until(() => here.lines.length > 0);
+    await new Promise(setImmediate);
+    t.strictSame(here.states(), [['mail', 'protected']]);
+    t.match(here.lines[0], { level: 'warn', group: 'shop' }, 'an end that costs a comparison is a warning');
+    here.made.get('mail')?.stopped();
+    await stopped;
+});
+t.test('a stop ends the attempts', async (t) => {
+    const here = scene('shop');
+    await here.groups.start();
+    const stopped = here.groups.stop();
+    here.made.get('mail')?.stopped();
+    await stopped;
+    t.equal(here.pauses.length, 1);
+});
+async function ask(socket) {
+    const client = await RpcClient.openControl(socket);
+    try {
+        return await client.callUnary(agentControlService.status, {}, { timeoutMs: 10_000 });
+    }
+    finally {
+        client.close();
+    }
+}
+t.test('an answer waits for the first attempts', async (t) => {
+    const here = scene('shop');
+    const head = { version: 'test', host: 'h', receiver: 'r' };
+    const control = new AgentControl(head, here.groups, systemClock, () => 1);
+    const socket = path.join(scratchDirectory(t), 'a.sock');
+    await control.listen(socket);
+    t.teardown(() => control.stop());
+    const answer = ask(socket);
+    setTimeout(() => void here.groups.start(), 100);
+    t.equal((await answer).groups.length, 2);
+});
+t.test('an agent serves what it can', async (t) => {
+    const directory = scratchDirectory(t);
+    const volume = socketVolume(directory);
+    writeFileSync(volume.backing, Buffer.alloc(1 << 20));
+    const missing = { ...socketVolume(directory, 'gone'), name: 'gone' };
+    const moreGroups = [{ name: 'broken', ringBytes: 8n << 20n, lingerUs: 1000, volumes: [missing] }];
+    const agent = await RunningAgent.start({ directory, receiverPort: 1, volumes: [volume], moreGroups });
+    t.teardown(() => agent.stopNow());
+    const [broken, db] = await agent.groups();
+    t.match(broken, { name: 'broken', state: 'failed', detail: /^BACKING_MISSING/ });
+    t.match(db?.volumes[0]?.device, /^unix:/);
+    await agent.stop();
+});
+t.test('a control socket that cannot be fails the agent before a volume is served', async (t) => {
+    const directory = scratchDirectory(t);
+    const volume = socketVolume(directory);
+    writeFileSync(volume.backing, Buffer.alloc(1 << 20));
+    writeFileSync(path.join(directory, 'file'), '');
+    const site = { directory, receiverPort: 1, volumes: [volume], control: path.join(directory, 'file') };
+    await t.rejects(RunningAgent.attempt(site), { code: 'LISTEN_FAILED' });
+    t.throws(() => writeFileSync(path.join(directory, 'state', 'db.json'), '', { flag: 'r+' }), {
+        code: 'ENOENT',
+    });
+});
+//# sourceMappingURL=groups.test.js.map

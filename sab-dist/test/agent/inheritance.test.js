@@ -1,0 +1,197 @@
+/** What an agent puts into the descriptor store, and what a successor makes of what it finds there. */
+import { closeSync, fstatSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import t, {} from 'tap';
+import { GroupCustody } from '../../agent/custody.js';
+import { sortInheritance } from '../../agent/inheritance.js';
+import * as native from '../../native/index.js';
+import { AfterimageError } from '../../proto/errors.js';
+import { createLog } from '../../service/log.js';
+const GROUP = {
+    name: 'shop',
+    uuid: Buffer.alloc(16, 1),
+    member: Buffer.alloc(16, 2),
+    ringBytes: 8n << 20n,
+    lingerUs: 3000,
+};
+const VOLUME = {
+    name: 'data',
+    number: 3,
+    uuid: Buffer.alloc(16, 4),
+    size: 2n ** 45n,
+    blockSize: 4096,
+    backing: '/dev/vg0/data',
+    stateDir: '/var/lib/afterimage/agent',
+    cache: 'buffered',
+};
+const THREADS = 4;
+const LOOP = { device: '/dev/loop3', link: '/dev/afterimage/shop/data', file: { device: 57n, inode: 2n } };
+/** What is kept of a loop device. */
+const loopOf = (server) => () => {
+    const { fuse, slots, ...session } = server.legacy();
+    const attachment = { kind: 'loop', threads: THREADS, ...LOOP, ...session };
+    return { attachment, descriptors: slots === null ? { fuse } : { fuse, slots } };
+};
+/** A store in memory, and descriptors of files that stand for those of a server. */
+function scene(t, door = {}) {
+    const directory = mkdtempSync(path.join(tmpdir(), 'afterimage-store-'));
+    t.teardown(() => rmSync(directory, { recursive: true }));
+    const file = path.join(directory, 'file');
+    writeFileSync(file, 'x');
+    const kept = [];
+    t.teardown(() => {
+        for (const { descriptor } of kept)
+            if (isOpen(descriptor))
+                closeSync(descriptor);
+    });
+    const held = openSync(file, 'r');
+    t.teardown(() => closeSync(held));
+    const opened = [];
+    const open = () => {
+        opened.push(openSync(file, 'r'));
+        return opened.at(-1);
+    };
+    const lines = [];
+    const log = createLog('agent', 'info', { write: (line) => void lines.push(line) });
+    const custody = new GroupCustody({
+        hasServiceManager: () => true,
+        awaitServiceManager: () => Promise.resolve(),
+        makeSealedMemory: native.makeSealedMemory,
+        storeDescriptor: (name, descriptor) => void kept.push({ name, descriptor: openSync(`/proc/self/fd/${descriptor}`, 'r') }),
+        forgetDescriptor: (name) => {
+            for (let i = kept.length - 1; i >= 0; i -= 1)
+                if (kept[i]?.name === name)
+                    kept.splice(i, 1);
+        },
+        ...door,
+    }, GROUP, log);
+    const server = {
+        legacy: () => ({
+            fuse: open(),
+            slots: open(),
+            mountPoint: '/run/afterimage/fuse/shop/data',
+            connection: 57,
+        }),
+        stop: () => Promise.resolve(),
+    };
+    const captured = { inFlightDescriptor: () => held };
+    return { custody, captured, server, kept, open, opened, lines };
+}
+function isOpen(descriptor) {
+    try {
+        fstatSync(descriptor);
+        return true;
+    }
+    catch {
+        return false;
+    }
+}
+t.test('what was kept of a volume is what a successor finds', async (t) => {
+    const { custody, captured, server, kept, opened, open } = scene(t);
+    custody.keepRing({ ringDescriptor: () => open() });
+    await custody.volume(VOLUME, captured).keep(loopOf(server));
+    for (const descriptor of opened.slice(1))
+        t.notOk(isOpen(descriptor), 'the store has its own');
+    const { groups, useless } = sortInheritance(kept);
+    t.same(useless, []);
+    t.equal(groups.length, 1);
+    t.same(groups[0]?.settings, GROUP);
+    t.type(groups[0]?.ring, 'number');
+    t.same(groups[0]?.volumes[0]?.settings, {
+        ...VOLUME,
+        attachment: {
+            kind: 'loop',
+            threads: THREADS,
+            ...LOOP,
+            mountPoint: '/run/afterimage/fuse/shop/data',
+            connection: 57,
+        },
+    });
+    for (const part of ['inFlight', 'fuse', 'slots'])
+        t.type(groups[0]?.volumes[0]?.[part], 'number');
+});
+t.test('a volume that was not kept whole had not been let in, and is forgotten', async (t) => {
+    for (const part of ['fuse', 'settings']) {
+        const { custody, captured, server, kept } = scene(t);
+        await custody.volume(VOLUME, captured).keep(loopOf(server));
+        const found = kept.filter(({ name }) => name !== `shop/data/${part}`);
+        const { groups, useless } = sortInheritance(found);
+        t.same(groups, []);
+        t.equal(useless.length, 3, `without ${part}`);
+        for (const { isWorthless } of useless)
+            t.ok(isWorthless);
+        for (const { descriptor } of found)
+            t.notOk(isOpen(descriptor), 'and closed');
+    }
+});
+t.test('settings that cannot be read: production waits for a version that can, and the store keeps them', async (t) => {
+    for (const [content, reason] of [
+        ['{"version":2}', /version/],
+        ['no JSON', /JSON/],
+        ['', /JSON/],
+        ['x'.repeat(100_000), /100000 bytes/],
+    ]) {
+        const { custody, captured, server, kept } = scene(t);
+        await custody.volume(VOLUME, captured).keep(loopOf(server));
+        const settings = kept.find(({ name }) => name === 'shop/data/settings');
+        if (settings === undefined)
+            throw new Error('there are settings');
+        closeSync(settings.descriptor);
+        settings.descriptor = native.makeSealedMemory('test', Buffer.from(content));
+        const { groups, useless } = sortInheritance(kept);
+        t.same(groups, []);
+        t.equal(useless.length, 4);
+        for (const one of useless)
+            t.match(one, { isWorthless: false, reason });
+    }
+});
+t.test('the settings of one volume under the name of another are not believed', async (t) => {
+    const { custody, captured, server, kept } = scene(t);
+    await custody.volume(VOLUME, captured).keep(loopOf(server));
+    for (const one of kept)
+        one.name = one.name.replace('data', 'logs');
+    t.match(sortInheritance(kept).useless[0]?.reason, /those of shop\/data/);
+});
+t.test('a volume behind a socket has no session of its own, and one whose table is lost is served all the same', async (t) => {
+    const { custody, captured, kept } = scene(t);
+    const address = { unix: '/run/afterimage/shop-data.sock' };
+    await custody
+        .volume(VOLUME, captured)
+        .keep(() => ({ attachment: { kind: 'socket', address }, descriptors: {} }));
+    const found = kept.filter(({ name }) => name !== 'shop/data/in-flight');
+    t.equal(found.length, kept.length - 1);
+    const { groups, useless } = sortInheritance(found);
+    t.same(useless, []);
+    t.same(groups[0]?.volumes[0]?.settings.attachment, { kind: 'socket', address });
+    t.match(groups[0]?.volumes[0], { inFlight: null, fuse: null, slots: null });
+});
+t.test('a volume that nobody uses any more is forgotten', async (t) => {
+    const { custody, captured, server, kept } = scene(t);
+    const volume = custody.volume(VOLUME, captured);
+    await volume.keep(loopOf(server));
+    volume.forget();
+    t.same(kept, []);
+});
+t.test('a store that fails keeps nobody from being served, and is told of', async (t) => {
+    const failing = () => {
+        throw new AfterimageError('NOTIFY_FAILED', 'the manager is gone');
+    };
+    const { custody, captured, server, opened, lines } = scene(t, {
+        storeDescriptor: failing,
+        forgetDescriptor: failing,
+    });
+    const volume = custody.volume(VOLUME, captured);
+    await volume.keep(loopOf(server));
+    volume.forget();
+    t.match(lines.join(''), /NOTIFY_FAILED/);
+    for (const descriptor of opened)
+        t.notOk(isOpen(descriptor));
+});
+t.test('without a service manager nothing is kept', async (t) => {
+    const { custody, captured, server, kept } = scene(t, { hasServiceManager: () => false });
+    await custody.volume(VOLUME, captured).keep(loopOf(server));
+    custody.keepRing({ ringDescriptor: () => 0 });
+    t.same(kept, []);
+});
+//# sourceMappingURL=inheritance.test.js.map

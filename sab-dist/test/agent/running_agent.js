@@ -1,0 +1,137 @@
+/** An agent inside the test's own process, with its own directories, and the shell commands that tests use on it. */
+import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { runAgent } from '../../agent/main.js';
+import { agentControlService } from '../../proto/control.js';
+import { createLog } from '../../service/log.js';
+import { RpcClient } from '../../service/rpc.js';
+const run = promisify(execFile);
+const CALL_MS_MAX = 35_000;
+/** Silent unless AFTERIMAGE_TEST_LOG names a level. */
+export function testLog() {
+    const level = process.env['AFTERIMAGE_TEST_LOG'];
+    return createLog('agent', level === undefined ? 'fatal' : level);
+}
+/** Under the system's own temporary directory: the path of a socket must be short. Gone after the test. */
+export function scratchDirectory(t) {
+    const directory = mkdtempSync(path.join(tmpdir(), 'afterimage-agent-'));
+    t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+    return directory;
+}
+export function configOf(site) {
+    const { directory, receiverPort, volumes, ringBytes = 8n << 20n, moreGroups = [] } = site;
+    const runDir = path.join(directory, 'run');
+    const control = site.control ?? path.join(runDir, 'agent.sock');
+    return {
+        receiver: { host: '127.0.0.1', port: receiverPort },
+        stateDir: path.join(directory, 'state'),
+        runDir,
+        control,
+        logLevel: 'fatal',
+        groups: [...moreGroups, { name: 'db', ringBytes, lingerUs: 1000, volumes }],
+    };
+}
+export function socketVolume(directory, name = 'data') {
+    const backing = path.join(directory, `${name}.img`);
+    const address = { unix: path.join(directory, 'run', `db-${name}.sock`) };
+    return { name, backing, cache: 'buffered', attach: { kind: 'socket', address } };
+}
+export class RunningAgent {
+    config;
+    drain = new AbortController();
+    end = new AbortController();
+    ended;
+    constructor(config) {
+        this.config = config;
+    }
+    /** Runs an agent that is expected to give up while starting. Errors: those of runAgent. */
+    static async attempt(site) {
+        const never = new AbortController().signal;
+        await runAgent(() => Promise.resolve(configOf(site)), { drain: never, end: never }, 'test', {
+            log: testLog(),
+        });
+    }
+    /** Resolves when its control socket answers. Errors: those of runAgent. */
+    static async start(site) {
+        const agent = new RunningAgent(configOf(site));
+        const signals = { drain: agent.drain.signal, end: agent.end.signal };
+        const linkDir = path.join(site.directory, 'links');
+        agent.ended = runAgent(() => Promise.resolve(agent.config), signals, 'test', { log: testLog(), linkDir });
+        let failure = null;
+        agent.ended.catch((error) => (failure = error));
+        for (;;) {
+            if (failure !== null)
+                throw failure;
+            try {
+                await agent.status();
+                return agent;
+            }
+            catch {
+                await sleep(20);
+            }
+        }
+    }
+    async groups() {
+        const { groups } = await this.call((client) => client.callUnary(agentControlService.status, {}, { timeoutMs: CALL_MS_MAX }));
+        return groups;
+    }
+    async status() {
+        const status = (await this.groups()).find(({ name }) => name === 'db');
+        if (status === undefined)
+            throw new Error('the agent has no such group');
+        return status;
+    }
+    checkpoint(name) {
+        return this.call((client) => client.callUnary(agentControlService.checkpointCreate, { group: 'db', name, pin: false }, { timeoutMs: CALL_MS_MAX }));
+    }
+    /** Waits until the status is so. */
+    async until(what, is, secondsMax = 30) {
+        const deadline = Date.now() + secondsMax * 1000;
+        for (;;) {
+            const status = await this.status();
+            if (is(status))
+                return status;
+            if (Date.now() > deadline) {
+                const shown = JSON.stringify(status, (_key, value) => typeof value === 'bigint' ? value.toString() : value);
+                throw new Error(`not ${what} after ${secondsMax} s: ${shown}`);
+            }
+            await sleep(20);
+        }
+    }
+    /** Protected, and all that was captured is durable. */
+    settled() {
+        return this.until('settled', (now) => now.state === 'protected' && now.durableLsn === now.capturedLsn);
+    }
+    /** As after the first signal. */
+    async stop() {
+        this.drain.abort();
+        await this.ended;
+    }
+    /** As after the second. */
+    async stopNow() {
+        this.drain.abort();
+        this.end.abort();
+        await this.ended;
+    }
+    async call(ask) {
+        const client = await RpcClient.openControl(this.config.control);
+        try {
+            return await ask(client);
+        }
+        finally {
+            client.close();
+        }
+    }
+}
+/** Runs qemu-io commands on an NBD export: "write -P 7 0 1M". Throws when one of them fails. */
+export async function qemuIo(socket, ...commands) {
+    const flags = commands.flatMap((command) => ['-c', command]);
+    const { stdout } = await run('qemu-io', ['-f', 'raw', ...flags, `nbd+unix:///data?socket=${socket}`]);
+    if (/failed|error/i.test(stdout))
+        throw new Error(stdout);
+}
+//# sourceMappingURL=running_agent.js.map

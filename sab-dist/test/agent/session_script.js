@@ -1,0 +1,97 @@
+/** An agent's session on a script: what happens to it, and what it said last. */
+import { AgentSession } from '../../agent/session.js';
+import { SESSION_LIMITS } from '../../agent/session_limits.js';
+export const IDENTITY = {
+    software: 'test',
+    group: Buffer.alloc(16, 1),
+    groupName: 'shop',
+    member: Buffer.alloc(16, 2),
+    host: 'db1',
+    instance: Buffer.alloc(16, 3),
+    volumes: [{ number: 0, uuid: Buffer.alloc(16, 4), name: 'data', size: 3n * 1024n * 1024n, blockSize: 512 }],
+};
+export const EMPTY = {
+    number: 0,
+    base: 'BASE_EMPTY',
+    syncOffset: 0n,
+    synced: false,
+    whole: false,
+};
+export const COMPLETE = {
+    number: 0,
+    base: 'BASE_COMPLETE',
+    syncOffset: 0n,
+    synced: false,
+    whole: false,
+};
+export const SYNCED = { ...COMPLETE, synced: true };
+export class Script {
+    session = new AgentSession({ ...SESSION_LIMITS, lsnReserve: 1000n });
+    actions = [];
+    #sequence = 0;
+    /** The actions that follow from `event`, also kept in `actions`. */
+    feed(event) {
+        this.actions = this.session.handle(event);
+        return this.actions;
+    }
+    /** The receiver speaks. */
+    hear(body) {
+        this.#sequence += 1;
+        return this.feed({ type: 'message', message: { ...body, sequence: this.#sequence - 1 } });
+    }
+    /** Up to the Hello. */
+    start(stored) {
+        this.feed({ type: 'started', stored, identity: IDENTITY, logs: [], inherited: null });
+        this.feed({ type: 'persisted' });
+        this.feed({ type: 'opened' });
+        this.connect();
+    }
+    connect() {
+        this.#sequence = 0;
+        this.feed({ type: 'connected', logs: [] });
+    }
+    lose() {
+        this.feed({ type: 'disconnected', code: 'SESSION_LOST', message: 'gone' });
+    }
+    welcome(generation, durableLsn, volume, ended = false) {
+        const hashKey = Buffer.alloc(32);
+        return this.hear({
+            welcome: { software: 'test', generation, durableLsn, link: 7, hashKey, volumes: [volume], ended },
+        });
+    }
+    /** From a Welcome that leads to a new generation to its frames. */
+    begin(generation, volume) {
+        this.feed({ type: 'persisted' });
+        this.hear({ generationAccepted: { generation, volumes: [volume] } });
+    }
+    /** A frame of these LSNs was pulled. */
+    frame(firstLsn, lastLsn, bytes = 1000) {
+        const { generation } = this.session;
+        return this.feed({ type: 'frameReady', frame: { generation, firstLsn, lastLsn, bytes }, logs: [] });
+    }
+    ack(durableLsn, receivedLsn = durableLsn) {
+        return this.hear({ ack: { durableLsn, receivedLsn } });
+    }
+    types() {
+        return this.actions.map(({ type }) => type);
+    }
+    /** The names of the messages among the actions. */
+    said() {
+        return this.actions.flatMap((action) => action.type === 'send' ? Object.keys(action.message).filter((key) => key !== 'sequence') : []);
+    }
+    get(type) {
+        return this.actions.find((action) => action.type === type);
+    }
+}
+export function ring(capturedLsn, streaming = true) {
+    return {
+        capturedLsn,
+        capturedTimeNs: 5n,
+        oldestTimeNs: 0n,
+        usedBytes: 0n,
+        bytes: 1000n,
+        era: 1,
+        streaming,
+    };
+}
+//# sourceMappingURL=session_script.js.map

@@ -1,0 +1,138 @@
+import { createHmac, randomBytes } from 'node:crypto';
+import t from 'tap';
+import { Sync } from '../../agent/sync.js';
+const KIB = 1024;
+const BLOCK = 64 * KIB;
+/** A volume in memory that notes what was republished, and says no a few times first. */
+class MemoryVolume {
+    bytes;
+    republished = [];
+    refusals = 0;
+    isClosed = false;
+    constructor(bytes) {
+        this.bytes = bytes;
+    }
+    read(offset, into) {
+        this.bytes.copy(into, 0, Number(offset), Number(offset) + into.length);
+        return Promise.resolve();
+    }
+    republish(offset, length) {
+        if (this.refusals > 0) {
+            this.refusals -= 1;
+            return Promise.resolve(null);
+        }
+        this.republished.push({ offset, length });
+        return Promise.resolve(this.isClosed ? 0n : 1n);
+    }
+}
+const codec = {
+    isZero: (bytes) => bytes.every((byte) => byte === 0),
+    compress: (bytes) => (bytes[0] === 0x11 ? Buffer.from('packed') : null),
+    crc32c: (bytes) => bytes.length,
+};
+const hashKey = randomBytes(32);
+function hashesOf(bytes) {
+    const blocks = [];
+    for (let at = 0; at < bytes.length; at += BLOCK) {
+        blocks.push(createHmac('sha256', hashKey)
+            .update(bytes.subarray(at, at + BLOCK))
+            .digest());
+    }
+    return Buffer.concat(blocks);
+}
+function makeSync(overrides = {}) {
+    const sleeps = [];
+    const clock = {
+        nowNs: () => 0n,
+        monotonicMs: () => 0,
+        random: () => 0,
+        sleep: (ms, signal) => {
+            if (signal.aborted)
+                return Promise.reject(new Error('aborted'));
+            sleeps.push(ms);
+            return Promise.resolve();
+        },
+    };
+    const stopping = overrides.stopping ?? new AbortController().signal;
+    return { sync: new Sync(codec, overrides.ringBusy ?? (() => false), clock, stopping), sleeps };
+}
+t.test('a volume that equals the receiver is not republished, whatever its last block is', async (t) => {
+    const bytes = randomBytes(3 * BLOCK + 512);
+    const volume = new MemoryVolume(bytes);
+    const { sync } = makeSync();
+    const range = { offset: 0n, length: bytes.length };
+    t.equal((await sync.compare(volume, range, { blockBytes: BLOCK, hashes: hashesOf(bytes), hashKey })).isOpen, true);
+    t.strictSame(volume.republished, []);
+});
+t.test('neighbouring blocks that differ are republished together, single ones alone', async (t) => {
+    const bytes = randomBytes(8 * BLOCK + 4096);
+    const theirs = Buffer.from(bytes);
+    for (const block of [0, 1, 4, 8])
+        theirs[block * BLOCK + 17] ^= 1;
+    const volume = new MemoryVolume(Buffer.concat([Buffer.alloc(BLOCK), bytes]));
+    const { sync } = makeSync();
+    const range = { offset: BigInt(BLOCK), length: bytes.length };
+    await sync.compare(volume, range, { blockBytes: BLOCK, hashes: hashesOf(theirs), hashKey });
+    t.strictSame(volume.republished, [
+        { offset: BigInt(BLOCK), length: 2 * BLOCK },
+        { offset: BigInt(5 * BLOCK), length: BLOCK },
+        { offset: BigInt(9 * BLOCK), length: 4096 },
+    ]);
+});
+t.test('no republished stretch is longer than a record', async (t) => {
+    const bytes = randomBytes(40 * BLOCK);
+    const volume = new MemoryVolume(bytes);
+    const hashes = Buffer.alloc(40 * 32);
+    await makeSync().sync.compare(volume, { offset: 0n, length: bytes.length }, { blockBytes: BLOCK, hashes, hashKey });
+    t.strictSame(volume.republished.map(({ length }) => length), [16 * BLOCK, 16 * BLOCK, 8 * BLOCK]);
+});
+t.test('a ring that is half full makes the resync wait and then go on', async (t) => {
+    const volume = new MemoryVolume(randomBytes(BLOCK));
+    volume.refusals = 3;
+    const { sync, sleeps } = makeSync();
+    const expected = { blockBytes: BLOCK, hashes: Buffer.alloc(32), hashKey };
+    t.equal((await sync.compare(volume, { offset: 0n, length: BLOCK }, expected)).isOpen, true);
+    t.equal(sleeps.length, 3);
+    t.equal(volume.republished.length, 1);
+});
+t.test('a stream that was closed ends the comparison at once', async (t) => {
+    const volume = new MemoryVolume(randomBytes(40 * BLOCK));
+    volume.isClosed = true;
+    const expected = { blockBytes: BLOCK, hashes: Buffer.alloc(40 * 32), hashKey };
+    t.equal((await makeSync().sync.compare(volume, { offset: 0n, length: 40 * BLOCK }, expected)).isOpen, false);
+    t.equal(volume.republished.length, 1);
+});
+t.test('an agent that stops does not wait for room in the ring', async (t) => {
+    const volume = new MemoryVolume(randomBytes(BLOCK));
+    volume.refusals = Infinity;
+    const { sync } = makeSync({ stopping: AbortSignal.abort() });
+    const expected = { blockBytes: BLOCK, hashes: Buffer.alloc(32), hashKey };
+    await t.rejects(sync.compare(volume, { offset: 0n, length: BLOCK }, expected), { code: 'INTERRUPTED' });
+});
+t.test('hashes of another number of blocks are refused', async (t) => {
+    const volume = new MemoryVolume(randomBytes(2 * BLOCK));
+    const expected = { blockBytes: BLOCK, hashes: Buffer.alloc(32), hashKey };
+    await t.rejects(makeSync().sync.compare(volume, { offset: 0n, length: 2 * BLOCK }, expected), {
+        code: 'MESSAGE_INVALID',
+    });
+});
+t.test('a piece that is zero has no bytes, one that does not compress travels as it is', async (t) => {
+    const { sync } = makeSync();
+    const zero = await sync.readPiece(new MemoryVolume(Buffer.alloc(BLOCK)), { offset: 0n, length: BLOCK });
+    t.equal(zero.data.length, 0);
+    const packed = await sync.readPiece(new MemoryVolume(Buffer.alloc(BLOCK, 0x11)), {
+        offset: 0n,
+        length: BLOCK,
+    });
+    t.strictSame([packed.compressed, packed.rawBytes, packed.data.toString()], [true, BLOCK, 'packed']);
+    const bytes = Buffer.alloc(BLOCK, 0x22);
+    const raw = await sync.readPiece(new MemoryVolume(bytes), { offset: 0n, length: BLOCK });
+    t.strictSame([raw.compressed, raw.data.equals(bytes)], [false, true]);
+});
+t.test('reading for an initial sync stands back while production fills the ring', async (t) => {
+    let asked = 0;
+    const { sync, sleeps } = makeSync({ ringBusy: () => (asked += 1) <= 2 });
+    await sync.readPiece(new MemoryVolume(Buffer.alloc(BLOCK)), { offset: 0n, length: BLOCK });
+    t.equal(sleeps.length, 2);
+});
+//# sourceMappingURL=sync.test.js.map

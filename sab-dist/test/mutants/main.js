@@ -1,0 +1,102 @@
+/**
+ * Mutation: each invariant is broken on purpose, and the tests that speak about it have to notice (mutant.ts). First the
+ * control: the same builds without sabotage must pass the same tests, and say how long those take.
+ * `scripts/mutants [--quick] [NAME…]`; --quick judges one mutant a day end to end, and all by the native tests.
+ */
+import path from 'node:path';
+import { addon, nativeTests, sabotages } from './addon.js';
+import { compiled } from './compiled.js';
+import { runNative, runScenario, secondsMax } from './judge.js';
+import { CONTROL, MUTANTS } from './mutant.js';
+/** Seconds of a control run: as long as a whole step may take. */
+const CONTROL_SECONDS_MAX = 600;
+const DIST = 'dist';
+function verdict(mutant, run, isOurs) {
+    if (run.ended === 'passed')
+        return { isCaught: false, by: 'SURVIVED' };
+    // Also of a run that did not end by itself: what failed before had failed.
+    const failure = run.failures.find(isOurs);
+    if (failure !== undefined)
+        return { isCaught: true, by: failure };
+    if (run.ended === 'crash' || run.ended === 'time-out')
+        return { isCaught: mutant.mayEnd === run.ended, by: `${run.ended} after ${run.seconds.toFixed(0)} s` };
+    const others = (run.failures.length > 0 ? run.failures.join('; ') : run.output).slice(-2000);
+    return { isCaught: false, by: `only other things failed: ${others}` };
+}
+/** Runs what must pass without sabotage; the seconds that it took. */
+function control(name, run) {
+    const leftOut = /# SKIP|not run:/.exec(run.output);
+    if (run.ended !== 'passed' || leftOut !== null)
+        throw new Error(`control: without sabotage this does not pass: ${name}\n${run.output.slice(-4000)}`);
+    console.log(`control  ${run.seconds.toFixed(1).padStart(6)} s  ${name}`);
+    return run.seconds;
+}
+const quick = process.argv.includes('--quick');
+const names = process.argv.slice(2).filter((word) => word !== '--quick');
+const chosen = MUTANTS.filter((mutant) => names.length === 0 || names.includes(mutant.name));
+if (chosen.length < names.length)
+    throw new Error(`mutants: ${MUTANTS.map((mutant) => mutant.name).join(', ')}`);
+const inSources = [...sabotages().keys()].sort().join(', ');
+if (inSources !==
+    MUTANTS.filter((mutant) => mutant.texts === undefined)
+        .map((mutant) => mutant.name)
+        .sort()
+        .join(', '))
+    throw new Error(`the sources know other sabotages than mutant.ts: ${inSources}`);
+const withNative = chosen.filter((mutant) => mutant.native.length > 0);
+const withScenario = chosen.filter((mutant) => mutant.scenario !== null);
+const ofToday = withScenario[Math.floor(Date.now() / 86_400_000) % Math.max(1, withScenario.length)];
+const endToEnd = quick ? withScenario.filter((mutant) => mutant === ofToday) : withScenario;
+const seconds = new Map();
+const healthyTests = withNative.length > 0 ? await nativeTests(CONTROL) : '';
+for (const name of new Set(chosen.flatMap((mutant) => mutant.native)))
+    seconds.set(name, control(name, await runNative(healthyTests, name, CONTROL_SECONDS_MAX)));
+if (endToEnd.length > 0) {
+    const healthy = { addon: await addon(CONTROL), dist: DIST };
+    for (const file of new Set(endToEnd.map((mutant) => mutant.scenario?.file ?? ''))) {
+        const run = await runScenario(healthy, file, CONTROL_SECONDS_MAX);
+        seconds.set(file, control(file, run));
+        for (const { name, scenario } of endToEnd) {
+            // An assertion that was given another name catches nothing any more.
+            if (scenario?.file === file && !run.passes.some((pass) => scenario.assertion.test(pass)))
+                throw new Error(`control: ${file} asserts nothing that ${name} waits for: ${scenario.assertion}`);
+        }
+    }
+}
+const missed = [];
+function report(mutant, judge, { isCaught, by }) {
+    console.log(`${mutant.breaks}  ${mutant.name.padEnd(25)} ${isCaught ? 'caught' : 'NOT CAUGHT'} by ${judge}: ${by}`);
+    if (!isCaught)
+        missed.push(mutant.name);
+    return isCaught;
+}
+function build({ name, texts }) {
+    if (texts !== undefined)
+        return { addon: path.resolve('build/Release/afterimage.node'), dist: compiled(name, texts) };
+    return addon(name).then((file) => ({ addon: file, dist: DIST }));
+}
+let caughtNatively = 0;
+let caughtEndToEnd = 0;
+for (const mutant of chosen) {
+    const tests = mutant.native.length > 0 ? await nativeTests(mutant.name) : '';
+    let isCaught = mutant.native.length > 0;
+    for (const name of mutant.native) {
+        const run = await runNative(tests, name, secondsMax(seconds.get(name) ?? 0));
+        isCaught =
+            report(mutant, 'test/native', verdict(mutant, run, () => true)) && isCaught;
+    }
+    if (isCaught)
+        caughtNatively += 1;
+    const { scenario } = mutant;
+    if (scenario === null || !endToEnd.includes(mutant))
+        continue;
+    const { file, assertion } = scenario;
+    const run = await runScenario(await build(mutant), file, secondsMax(seconds.get(file) ?? 0));
+    if (report(mutant, file, verdict(mutant, run, (name) => assertion.test(name))))
+        caughtEndToEnd += 1;
+}
+const left = withScenario.length - endToEnd.length;
+console.log(`mutants: ${caughtNatively} of ${withNative.length} caught by native tests, ` +
+    `${caughtEndToEnd} of ${endToEnd.length} end to end${left > 0 ? `, ${left} not judged end to end` : ''}`);
+process.exitCode = missed.length === 0 ? 0 : 1;
+//# sourceMappingURL=main.js.map

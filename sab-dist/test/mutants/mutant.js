@@ -1,0 +1,193 @@
+/** proof.test.ts: whichever promise it is that power loss breaks first. */
+const POWER_LOSS = {
+    file: 'power_loss/proof',
+    assertion: /^every state opens|^every point holds|\(R4\)$|\(R6\)$|^the agent knows|^checkpoints/,
+};
+/** prefix.test.ts: the verdict of the oracle or of the replay over one point, or the comparison of backing and latest. */
+const PREFIX = /, in \d+ sectors$|, says the replay$|is what the backing holds$/;
+export const MUTANTS = [
+    {
+        name: 'LSN_AFTER_ACK',
+        breaks: 'R1',
+        native: ['captured device: a write acknowledged before another was submitted has the lower LSN'],
+        scenario: { file: 'scenario/prefix', assertion: PREFIX },
+    },
+    {
+        name: 'PUBLISH_BEFORE_BACKING',
+        breaks: 'R2',
+        native: ['captured device: what is journaled is never ahead of the backing'],
+        scenario: null,
+    },
+    {
+        name: 'NO_EXTENT_LOCK',
+        breaks: 'R2',
+        native: [
+            'captured device: of two writes in flight over one range, backing and journal agree on the last',
+            'extent lock: random overlapping ranges are never held together',
+        ],
+        scenario: { file: 'scenario/prefix', assertion: PREFIX },
+    },
+    {
+        name: 'POINT_INCLUDES_NEXT',
+        breaks: 'R3',
+        native: [
+            'any point shows exactly the records up to it, with runs of all sealed segments',
+            'any point shows exactly the records up to it, when no run was built',
+        ],
+        scenario: { file: 'scenario/prefix', assertion: PREFIX },
+    },
+    {
+        name: 'FLUSH_IGNORED',
+        breaks: 'R4',
+        native: ['FLUSH and FUA reach the disk before they are answered'],
+        scenario: null,
+    },
+    {
+        name: 'ACK_BEFORE_DURABLE',
+        breaks: 'R4',
+        native: ['nothing is acknowledged before it was written and synced'],
+        scenario: POWER_LOSS,
+    },
+    {
+        name: 'DROP_RECORD',
+        breaks: 'R5',
+        native: ['capture group: every record captured comes out of the stream as it went in'],
+        scenario: { file: 'scenario/prefix', assertion: PREFIX },
+    },
+    {
+        name: 'TRACKING_SILENT',
+        breaks: 'R5',
+        native: [
+            'capture group: a full ring ends the stream at the last complete LSN and leaves production alone',
+        ],
+        scenario: {
+            file: 'scenario/outage',
+            assertion: /history is not captured|continuity could not be proven|the timeline shows the gap/,
+        },
+    },
+    {
+        name: 'ACCEPT_GAP',
+        breaks: 'R5',
+        native: ['a refused frame leaves every file as it was, and stops what is queued behind it'],
+        scenario: null,
+    },
+    {
+        name: 'BASE_NOT_VERIFIED',
+        breaks: 'R5',
+        native: [
+            'a block of a base that is not what was written is never given out, and all others are',
+            'a point shows what records wrote over a damaged block of its base, and nothing of the block',
+        ],
+        scenario: null,
+    },
+    {
+        name: 'SUMS_NOT_TAKEN',
+        breaks: 'R6',
+        native: ['wherever writing ends, each block is right or has no checksum'],
+        scenario: null,
+    },
+    {
+        name: 'GENERATION_DROPS_HISTORY',
+        breaks: 'R6',
+        native: ['a generation begins above everything before it or not at all, and takes nothing away'],
+        scenario: { file: 'scenario/outage', assertion: /takes nothing away \(R6\)$/ },
+    },
+    { name: 'SEGMENT_NAME_UNSYNCED', breaks: 'R4', native: [], scenario: POWER_LOSS },
+    {
+        name: 'CATALOG_NORMAL',
+        breaks: 'R4',
+        texts: [
+            { module: 'receiver/catalog/database.js', from: "'synchronous = FULL'", to: "'synchronous = NORMAL'" },
+            { module: 'receiver/catalog/database.js', from: 'SYNCHRONOUS_FULL = 2n', to: 'SYNCHRONOUS_FULL = 1n' },
+        ],
+        native: [],
+        scenario: POWER_LOSS,
+    },
+    {
+        name: 'BASE_UNSYNCED',
+        breaks: 'R3',
+        texts: [
+            {
+                module: 'receiver/base_images.js',
+                from: '(await this.device(file)).flush()',
+                to: 'this.device(file)',
+            },
+        ],
+        native: [],
+        scenario: POWER_LOSS,
+    },
+    {
+        name: 'MEMBER_NAME_UNSYNCED',
+        breaks: 'R4',
+        texts: [
+            {
+                module: 'receiver/store.js',
+                from: 'await syncDirectory(directory);',
+                to: 'await syncDirectory(memberDirectory);',
+            },
+        ],
+        native: [],
+        scenario: POWER_LOSS,
+    },
+    {
+        name: 'STATE_UNSYNCED',
+        breaks: 'R4',
+        texts: [
+            {
+                module: 'service/durable_file.js',
+                from: 'await handle.writeFile(text);\n        await handle.sync();',
+                to: 'await handle.writeFile(text);',
+            },
+        ],
+        native: [],
+        scenario: POWER_LOSS,
+    },
+    {
+        name: 'STATE_NAME_UNSYNCED',
+        breaks: 'R4',
+        texts: [
+            {
+                module: 'service/durable_file.js',
+                from: 'await syncDirectory(path.dirname(file));',
+                to: '',
+            },
+        ],
+        native: [],
+        scenario: POWER_LOSS,
+    },
+    {
+        name: 'MARK_AFTER_WRITE',
+        breaks: 'R8',
+        native: [
+            'captured device: an extent is marked on stable storage before its first write reaches the backing',
+        ],
+        scenario: null,
+    },
+    {
+        name: 'UNMARK_WITHOUT_FLUSH',
+        breaks: 'R8',
+        native: [
+            'dirty log cleaner: nothing is unmarked before a flush of the backing has succeeded',
+            'dirty log: in every state that a power loss can leave, what was not replicated or not flushed is marked',
+        ],
+        scenario: null,
+    },
+    {
+        name: 'ENTER_BEFORE_MARK',
+        breaks: 'R8',
+        native: [
+            'dirty log: writers that wait together are served by one sync',
+            'dirty log: many threads write and a cleaner unmarks, and whoever is inside has a durable mark',
+        ],
+        scenario: null,
+    },
+    {
+        name: 'ROLL_SKIPS_ZEROES',
+        breaks: 'R6',
+        native: ['roll-forward: a base moved over segments, step by step, changes no point behind them'],
+        scenario: null,
+    },
+];
+/** The name of what is built in the same way from the same files, without sabotage. */
+export const CONTROL = 'NONE';
+//# sourceMappingURL=mutant.js.map

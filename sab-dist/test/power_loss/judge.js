@@ -1,0 +1,282 @@
+/**
+ * Opens a state as a receiver and an agent open theirs after power loss, by the same modules, and says which promises are
+ * broken in it.
+ */
+import { open, readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { MemberState } from '../../agent/state.js';
+import * as native from '../../native/index.js';
+import { toAfterimageError } from '../../proto/errors.js';
+import { formatUuid } from '../../proto/uuid.js';
+import { segmentVolumes } from '../../receiver/journal/opening.js';
+import { Store } from '../../receiver/store.js';
+import { readHistory, spansOf } from '../../receiver/timeline.js';
+import { OpenedReceiver } from './opened_receiver.js';
+import { GROUP, STATE, STORE } from './recording.js';
+import { BLOCK_BYTES, hashOf } from './truth.js';
+import { Violations } from './verdict.js';
+/** Of a point, the blocks of the last so many records, and so many others of each volume, are compared. */
+const LAST_RECORDS = 24;
+const OTHER_BLOCKS = 24;
+/** Frames that are appended to a state. */
+const FRAMES_MAX = 3;
+/** Read at once. */
+const STRETCH_BLOCKS_MAX = 256;
+export class Judge {
+    truth;
+    member;
+    random;
+    constructor(truth, 
+    /** `group/member`, as paths and catalog have them. */
+    member, random) {
+        this.truth = truth;
+        this.member = member;
+        this.random = random;
+    }
+    /**
+     * `directory`: the state. `points`: how many are compared, beside the newest one, which is compared whole where there are
+     * others. `isMade`: the store was promised.
+     */
+    async judge(directory, promises, points, isMade) {
+        const verdict = { violations: new Violations(), points: 0, frames: 0 };
+        await this.judgeAgent(path.join(directory, STATE), promises, verdict);
+        let store;
+        try {
+            store = await Store.open(path.join(directory, STORE), native.lockFile);
+        }
+        catch (thrown) {
+            if (isMade)
+                verdict.violations.add('opens', `the store does not open: ${toAfterimageError(thrown).message}`);
+            return verdict;
+        }
+        let receiver = null;
+        try {
+            receiver = new OpenedReceiver(store, verdict.violations);
+            await receiver.open();
+            await this.judgeMembers(receiver, promises, points, verdict);
+        }
+        catch (thrown) {
+            verdict.violations.add('opens', `the receiver fails: ${thrown.stack ?? String(thrown)}`);
+        }
+        finally {
+            await receiver?.close();
+            store.close();
+        }
+        return verdict;
+    }
+    async judgeAgent(directory, promises, { violations }) {
+        try {
+            const { memory } = await MemberState.open(directory, GROUP, 'host', () => Buffer.alloc(16));
+            if (promises.epoch === 0n)
+                return;
+            const id = `${formatUuid(memory.group)}/${formatUuid(memory.member)}`;
+            if (id !== this.member)
+                violations.add('agent', `the agent has forgotten who it is: ${id}, not ${this.member}`);
+            const { epoch = 0n, lsnCeiling = 0n } = memory.stream ?? {};
+            if (epoch < promises.epoch) {
+                violations.add('agent', `the agent has shown itself with epoch ${promises.epoch} and remembers ${epoch}`);
+            }
+            if (lsnCeiling < promises.usedLsn) {
+                violations.add('agent', `the agent has used LSN ${promises.usedLsn} and remembers no more than ${lsnCeiling}`);
+            }
+        }
+        catch (thrown) {
+            violations.add('agent', `the agent's state does not open: ${toAfterimageError(thrown).message}`);
+        }
+    }
+    async judgeMembers(receiver, promises, points, verdict) {
+        const { violations } = verdict;
+        const { catalog } = receiver;
+        const uuid = this.member.slice(this.member.indexOf('/') + 1);
+        const row = catalog.members.member(uuid);
+        const member = receiver.members.get(uuid);
+        if (row === null || member === null) {
+            if (promises.durableLsn > 0n || promises.generation > 0n) {
+                violations.add('opens', `the member is not served: ${row === null ? 'unknown' : receiver.members.fault(uuid)}`);
+            }
+            return;
+        }
+        for (const { firstLsn, lastLsn, reason } of catalog.damage.damage(uuid)) {
+            violations.add('opens', `damage from LSN ${firstLsn} to ${lastLsn}: ${reason}`);
+        }
+        const { durableLsn } = member.journal;
+        if (durableLsn < promises.durableLsn) {
+            violations.add('R4', `LSN ${promises.durableLsn} was acknowledged, the journal ends at ${durableLsn}`);
+        }
+        const newest = catalog.generations.newest(uuid)?.generation ?? 0n;
+        if (newest < promises.generation) {
+            violations.add('R4', `generation ${promises.generation} was accepted, the newest one is ${newest}`);
+        }
+        for (const { number, name, baseState, syncOffset } of catalog.volumes.volumes(uuid)) {
+            const base = promises.bases.get(number);
+            // A generation that begins before a base is complete empties it.
+            if (base === undefined || base.generation !== newest || baseState === 'BASE_COMPLETE')
+                continue;
+            if (baseState === 'BASE_EMPTY' || syncOffset < base.offset) {
+                violations.add('R4', `the base of ${name} was there up to ${base.offset}, now ${baseState} ${syncOffset}`);
+            }
+        }
+        await this.judgeBases(receiver, row, newest, violations);
+        const spans = spansOf(readHistory(catalog, uuid));
+        this.judgeSpans(spans, promises, violations);
+        for (const [name, lsn] of promises.checkpoints) {
+            const kept = catalog.checkpoints.checkpoint(row.group, name);
+            if (kept?.lsn !== lsn)
+                violations.add('checkpoint', `checkpoint ${name} at LSN ${lsn} is not there`);
+        }
+        await this.judgePoints(receiver, spans, points, verdict);
+        if (violations.all.length > 0)
+            return;
+        await this.judgeIngest(receiver, member, verdict);
+    }
+    /** What the catalog says that a base holds, it holds: the initial sync writes each place once. No checksum is wrong. */
+    async judgeBases({ catalog, store }, { uuid, group }, newest, violations) {
+        for (const { number, name, uuid: volume, baseState, syncOffset, size } of catalog.volumes.volumes(uuid)) {
+            if (baseState !== 'BASE_EMPTY') {
+                const { badOffsets } = await native.scrubBase(store.baseFile(group, uuid, volume), size, 0n, size);
+                if (badOffsets.length > 0) {
+                    violations.add('R3', `blocks of the base of ${name} fail their checksums: ${badOffsets.slice(0, 5).join(', ')}`);
+                }
+            }
+            if (baseState !== 'BASE_SYNCING' || syncOffset === 0n || newest !== this.truth.baseGeneration)
+                continue;
+            const content = await readFile(store.baseFile(group, uuid, volume));
+            const isSame = this.truth
+                .base(number)
+                .subarray(0, Number(syncOffset))
+                .equals(content.subarray(0, Number(syncOffset)));
+            if (!isSame)
+                violations.add('R3', `the base of ${name} does not hold what it was sent below ${syncOffset}`);
+        }
+    }
+    /** R6: what was a point still is one. */
+    judgeSpans(spans, promises, violations) {
+        for (const [generation, { firstLsn, lastLsn }] of promises.ordered) {
+            if (lastLsn < firstLsn)
+                continue;
+            const isThere = spans.some((span) => span.grade === 'ordered' &&
+                span.generation === generation &&
+                span.firstLsn <= firstLsn &&
+                span.lastLsn >= lastLsn);
+            if (isThere)
+                continue;
+            const found = spans.map((span) => `${span.grade} ${span.generation}: ${span.firstLsn}-${span.lastLsn}`);
+            violations.add('R6', `LSN ${firstLsn} to ${lastLsn} of generation ${generation} were points, now there is ${found.join(', ')}`);
+        }
+    }
+    /** R3: a point holds what the independent replay says that it holds. */
+    async judgePoints(receiver, spans, count, verdict) {
+        const ordered = spans.filter(({ grade, firstLsn, lastLsn }) => grade === 'ordered' && lastLsn >= firstLsn);
+        const lsns = new Set(ordered.slice(-1).map(({ lastLsn }) => lastLsn));
+        for (let index = 0; index < count && ordered.length > 0; index += 1) {
+            const { firstLsn, lastLsn } = ordered[Math.floor(this.random() * ordered.length)];
+            const length = Number(lastLsn - firstLsn) + 1;
+            lsns.add(firstLsn + BigInt(Math.floor(this.random() * length)));
+        }
+        let isWhole = count > 0;
+        for (const lsn of lsns) {
+            verdict.points += 1;
+            await this.judgePoint(receiver, lsn, isWhole, verdict.violations);
+            isWhole = false;
+        }
+    }
+    async judgePoint({ points }, lsn, isWhole, violations) {
+        const resolved = await points.resolve(GROUP, `lsn:${lsn}`, false);
+        const touched = this.truth.lastTouched(lsn, LAST_RECORDS);
+        const held = points.volumes(resolved, [], 'the judge');
+        for (const point of held.volumes) {
+            const { volume } = point;
+            const blocks = new Set(touched.get(volume.number) ?? []);
+            const all = Number(volume.size) / BLOCK_BYTES;
+            for (let index = 0; index < (isWhole ? all : OTHER_BLOCKS); index += 1) {
+                blocks.add(isWhole ? index : Math.floor(this.random() * all));
+            }
+            const wrong = await this.wrongBlocks(volume.number, blocks, lsn, () => point.open());
+            if (wrong.length > 0) {
+                violations.add('R3', `lsn:${lsn}: ${wrong.length} of ${blocks.size} blocks of ${volume.name} are wrong: ` +
+                    `${wrong.slice(0, 5).join(', ')}`);
+            }
+        }
+        held.release();
+    }
+    async wrongBlocks(volume, blocks, lsn, open) {
+        const wrong = [];
+        const device = await open();
+        try {
+            for (const { first, count } of stretches(blocks)) {
+                const content = Buffer.alloc(count * BLOCK_BYTES);
+                await device.read(BigInt(first) * BigInt(BLOCK_BYTES), content);
+                for (let index = 0; index < count; index += 1) {
+                    const own = content.subarray(index * BLOCK_BYTES, (index + 1) * BLOCK_BYTES);
+                    if (hashOf(own) !== this.truth.hashAt(volume, first + index, lsn))
+                        wrong.push(first + index);
+                }
+            }
+        }
+        finally {
+            await device.close();
+        }
+        return wrong;
+    }
+    /** It takes the frames that came next, and what it then shows is right. */
+    async judgeIngest(receiver, { journal }, verdict) {
+        const { uuid } = journal.member;
+        let epoch = 0n;
+        let appended = 0n;
+        for (let count = 0; count < FRAMES_MAX; count += 1) {
+            const newest = receiver.catalog.generations.newest(uuid);
+            const place = this.truth.frames.get(journal.durableLsn + 1n);
+            if (place === undefined || newest === null || place.epoch < journal.member.epoch)
+                break;
+            // A frame of the next generation follows where its sender has begun that: here it would be another one.
+            if (place.generation !== newest.generation || newest.lastLsn !== null)
+                break;
+            if (place.epoch !== epoch)
+                journal.resume(place.epoch);
+            epoch = place.epoch;
+            if (journal.generation !== newest.generation) {
+                const volumes = segmentVolumes(receiver.catalog, uuid, newest.generation);
+                await journal.beginGeneration(place.epoch, newest.generation, newest.firstLsn, volumes);
+            }
+            const durable = await journal.append(await readPlace(place));
+            if (durable !== place.lastLsn) {
+                verdict.violations.add('ingest', `after the frame up to ${place.lastLsn} the journal ends at ${durable}`);
+            }
+            verdict.frames += 1;
+            appended = durable;
+        }
+        if (appended === 0n)
+            return;
+        receiver.members.refresh(uuid);
+        const spans = spansOf(readHistory(receiver.catalog, uuid));
+        if (!spans.some(({ grade, firstLsn, lastLsn }) => grade === 'ordered' && firstLsn <= appended && appended <= lastLsn))
+            return;
+        verdict.points += 1;
+        await this.judgePoint(receiver, appended, false, verdict.violations);
+    }
+}
+/** Neighbours together, at most STRETCH_BLOCKS_MAX of them. */
+function stretches(blocks) {
+    const found = [];
+    for (const block of [...blocks].sort((left, right) => left - right)) {
+        const last = found.at(-1);
+        if (last !== undefined && last.first + last.count === block && last.count < STRETCH_BLOCKS_MAX)
+            last.count += 1;
+        else
+            found.push({ first: block, count: 1 });
+    }
+    return found;
+}
+/** At a multiple of 8 in memory, as the journal wants it. */
+async function readPlace({ file, position, bytes }) {
+    const frame = Buffer.from(new ArrayBuffer(bytes));
+    const handle = await open(file, 'r');
+    try {
+        await handle.read(frame, 0, bytes, position);
+    }
+    finally {
+        await handle.close();
+    }
+    return frame;
+}
+//# sourceMappingURL=judge.js.map

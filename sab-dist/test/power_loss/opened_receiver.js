@@ -1,0 +1,58 @@
+import pino from 'pino';
+import * as native from '../../native/index.js';
+import { BaseAccess } from '../../receiver/base_access.js';
+import { BaseDamage } from '../../receiver/base_damage.js';
+import { Catalog } from '../../receiver/catalog/catalog.js';
+import { DamageWatch } from '../../receiver/journal/damage_watch.js';
+import { RunBuilds } from '../../receiver/journal/runs.js';
+import { Members } from '../../receiver/members.js';
+import { Points } from '../../receiver/points.js';
+const SEGMENT_BYTES = 4n << 20n;
+/** The receiver's parts as receiver/main.ts puts them together, without its servers. */
+export class OpenedReceiver {
+    store;
+    catalog;
+    members;
+    points;
+    runs;
+    watch;
+    baseDamage;
+    constructor(store, violations) {
+        this.store = store;
+        // Whatever a receiver says of an error after power loss, it should have no reason to.
+        const complain = (line) => {
+            const { err, msg } = JSON.parse(line);
+            violations.add('opens', `the receiver says: ${msg}${err === undefined ? '' : ` (${err.code ?? ''} ${err.message ?? ''})`}`);
+        };
+        const log = pino({ level: 'error' }, { write: complain });
+        this.catalog = Catalog.open(store.catalogFile);
+        const { catalog } = this;
+        const member = (uuid) => this.members.get(uuid);
+        const onBaseDamage = (file, offsets) => this.baseDamage.found(file, offsets);
+        this.watch = new DamageWatch({ catalog, store, native, member, onBaseDamage, log });
+        const watched = { ...native, ...this.watch.native };
+        this.runs = new RunBuilds({ catalog, store, log, buildRun: watched.buildRun });
+        const access = new BaseAccess();
+        const limits = { segmentBytes: SEGMENT_BYTES, headroomBytes: 0n };
+        const journals = { catalog, store, access, native: watched, runs: this.runs, log, ...limits };
+        this.members = new Members(journals, () => performance.now());
+        const nowNs = () => BigInt(Date.now()) * 1000000n;
+        this.points = new Points({ catalog, store, native: watched, journals: this.members, access, nowNs });
+        this.baseDamage = new BaseDamage({
+            ...{ catalog, store, access, log },
+            points: new Points({ catalog, store, native, journals: this.members, access, nowNs }),
+            journal: (uuid) => member(uuid)?.damaged ?? null,
+        });
+    }
+    open() {
+        return this.members.openAll();
+    }
+    async close() {
+        await this.runs.close();
+        await this.watch.idle();
+        await this.baseDamage.idle();
+        await this.members.close();
+        this.catalog.close();
+    }
+}
+//# sourceMappingURL=opened_receiver.js.map

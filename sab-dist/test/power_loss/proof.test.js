@@ -1,0 +1,50 @@
+/**
+ * R3, R4 and R6 under power loss, in short: a site is recorded under load, and states that its disk might have held are
+ * opened. `npm run power-loss` does more of it, and makes a state again.
+ */
+import t from 'tap';
+import { isRoot, skipUnless } from '../prerequisite.js';
+import { Scratch } from '../scenario/scratch.js';
+import { SEED } from '../scenario/seed.js';
+import { PROMISES } from './verdict.js';
+import { judgeTruth, prove } from './power_loss.js';
+import { record } from './recording.js';
+t.setTimeout(240_000);
+const ROUNDS = 3;
+const STATES = 1500;
+/** Of opening states. How many that are depends on the machine, and on nothing else. */
+const SECONDS_MAX = 30;
+const STATES_MIN = 50;
+const SAID = {
+    opens: 'every state opens, and nothing is missing',
+    R3: 'every point holds what the independent replay says (R3)',
+    R4: 'what was acknowledged is there (R4)',
+    R6: 'what was a point still is one (R6)',
+    checkpoint: 'checkpoints that were made are there',
+    ingest: 'the journal goes on from there',
+    agent: 'the agent knows who it is and which numbers it has used',
+    truth: 'in the end the journal is what the writers saw',
+};
+t.test(`after power loss at any moment (seed ${SEED})`, { skip: skipUnless(isRoot, 'root') }, async (t) => {
+    const scratch = await Scratch.create('power-loss');
+    t.teardown(() => scratch.clean());
+    const recording = await record(scratch, SEED, ROUNDS);
+    const violations = await judgeTruth(recording, SEED);
+    const summary = await prove(scratch, recording, {
+        seed: SEED,
+        states: STATES,
+        only: null,
+        secondsMax: SECONDS_MAX,
+        onFailure: (failure) => {
+            violations.push(...failure.violations);
+            t.comment(JSON.stringify(failure, null, 2));
+        },
+    });
+    t.comment(JSON.stringify(summary));
+    t.ok(summary.states >= STATES_MIN, `${summary.states} states were opened`);
+    for (const promise of PROMISES) {
+        const broken = violations.filter((violation) => violation.promise === promise);
+        t.same(broken.map(({ text }) => text).slice(0, 3), [], SAID[promise]);
+    }
+});
+//# sourceMappingURL=proof.test.js.map

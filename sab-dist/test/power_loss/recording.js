@@ -1,0 +1,206 @@
+/**
+ * A site whose receiver's store and agent's state lie in a directory that records every operation on them, while writers
+ * write, connections are cut, and daemons are killed and started again. What comes of it is the record, what was promised
+ * when, and the store as it was in the end.
+ */
+import Database from 'better-sqlite3';
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { FaultDirectory } from '../fault/fault_directory.js';
+import { command, ended } from '../scenario/command.js';
+import { readOperations } from '../scenario/oracle.js';
+import { pseudorandom } from '../scenario/seed.js';
+import { nbdUri, Site } from '../scenario/site.js';
+import { Relay } from './relay.js';
+export const GROUP = 'db';
+export const VOLUME_BYTES = 6 << 20;
+export const VOLUMES = ['one', 'two'];
+/** What is recorded lies below these names. */
+export const STORE = 'store';
+export const STATE = 'state';
+const WRITERS = 4;
+/** Of one writer between two operations, in the mean: the journal grows by some MiB a second. */
+const PAUSE_MS = 10;
+const ROUND_MS = 3500;
+const WRITER_SECONDS_MAX = 90;
+/** Until a fault has struck: what it strikes is done at least once a second. */
+const STRUCK_MS_MAX = 5000;
+/** A disk takes its time, microseconds: while one sync is under way, others write, and more waits for the next. */
+const SYNC_US = 1500;
+const SEGMENT_SYNC_US = 4000;
+/** The first sync has some 50 of these to make: it shall last for a while. */
+const BASE_WRITE_US = 80_000;
+const SYNC_MS = 1000;
+/** What the volumes hold before they are protected is written in this time. */
+const BEFORE_SECONDS = 1;
+const STAMP_WRITER = fileURLToPath(new URL('../../../test/scenario/stamp_writer.py', import.meta.url));
+const INCIDENTS = [
+    async ({ receiver }) => {
+        await receiver.kill();
+        await receiver.start();
+    },
+    async (site) => {
+        // Longer than the ring lasts: a new generation, and a resync through the journal.
+        await site.receiver.stop();
+        await site.waitFor('tracking', 60, ({ state }) => state === 'tracking');
+        await site.receiver.start();
+    },
+    faults({ op: 'sync', path: '*.seg', do: 'fail', times: 1 }),
+    async ({ receiver }) => {
+        await receiver.stop();
+        await receiver.start();
+    },
+    faults({ op: 'write', path: '*.seg', do: 'torn', bytes: 512, times: 1 }),
+    async ({ receiver }) => {
+        // Again before it has found its feet.
+        await receiver.kill();
+        await receiver.start();
+        await receiver.kill();
+        await receiver.start();
+    },
+    faults({ op: 'write', path: '*.seg', do: 'fail', errno: 'ENOSPC', times: 3 }),
+    faults({ op: 'sync', path: '*-wal', do: 'fail', times: 1 }),
+];
+/** The disk fails so; whoever writes to it has to notice, and the agent comes back. */
+function faults(rule) {
+    return async (_site, disk) => {
+        const id = await disk.add(rule);
+        for (const deadline = Date.now() + STRUCK_MS_MAX; Date.now() < deadline; await sleep(20)) {
+            const report = (await disk.report()).find((each) => each.id === id);
+            if ((report?.struck ?? 0) >= (rule.times ?? 1))
+                break;
+        }
+        await disk.clear(id);
+    };
+}
+export async function record(scratch, seed, rounds) {
+    const recorded = await FaultDirectory.start(scratch, 'disk');
+    await recorded.add({ op: 'sync', path: '*', do: 'delay', us: SYNC_US });
+    await recorded.add({ op: 'sync', path: '*.seg', do: 'delay', us: SEGMENT_SYNC_US - SYNC_US });
+    await recorded.add({ op: 'syncdir', path: '*', do: 'delay', us: SYNC_US });
+    const backing = (name) => scratch.path(`${name}.img`);
+    for (const name of VOLUMES)
+        await command('truncate', ['-s', String(VOLUME_BYTES), backing(name)]);
+    const written = await fill(scratch, seed, VOLUMES.map(backing));
+    let relay = null;
+    const site = await Site.create(scratch, {
+        group: GROUP,
+        volumes: VOLUMES.map((name) => ({ name, backing: backing(name), attach: 'socket' })),
+        ringBytes: '8MiB',
+        segmentBytes: '4MiB',
+        store: path.join(recorded.mount, STORE),
+        state: path.join(recorded.mount, STATE),
+        via: async (listen) => {
+            relay = await Relay.start(listen);
+            return relay.listen;
+        },
+    });
+    const between = relay;
+    if (between === null)
+        throw new Error('the agent has no way to the receiver');
+    scratch.defer('relay', () => between.stop());
+    const initNs = process.hrtime.bigint();
+    const random = pseudorandom(seed);
+    const slow = await recorded.add({ op: 'write', path: '*.img', do: 'delay', us: BASE_WRITE_US });
+    await site.start();
+    // While the first sync is under way: it begins anew, in another generation.
+    await site.agent.kill();
+    await site.agent.start();
+    // And it goes on where it was.
+    await sleep(random() * SYNC_MS);
+    between.cut();
+    await sleep(random() * SYNC_MS);
+    await site.receiver.kill();
+    await site.receiver.start();
+    await recorded.clear(slow);
+    await site.settled();
+    let first = written.reduce((max, { op }) => Math.max(max, op), 0) + 1;
+    for (let round = 0; round < rounds; round += 1) {
+        const log = scratch.path(`operations-${round}.jsonl`);
+        const group = await site.agentGroup();
+        const targets = VOLUMES.flatMap((_, index) => ['--target', nbdUri(group, index)]);
+        const run = ['--seed', String(seed + round), '--seconds', String(WRITER_SECONDS_MAX)];
+        const load = ['--writers', String(WRITERS), '--pause-ms', String(PAUSE_MS), '--first', String(first)];
+        const words = [STAMP_WRITER, ...targets, ...run, ...load, '--log', log];
+        const writers = spawn('/usr/bin/python3', words, { stdio: 'inherit' });
+        scratch.defer('writers', () => void writers.kill('SIGKILL'));
+        await sleep(random() * ROUND_MS);
+        await site.ask('checkpoint', 'create', GROUP, `round-${round}`);
+        between.cut();
+        await sleep(random() * ROUND_MS);
+        // Another seed begins elsewhere.
+        await INCIDENTS[(seed + round) % INCIDENTS.length]?.(site, recorded);
+        await sleep(random() * ROUND_MS);
+        writers.kill('SIGTERM');
+        const status = await ended(writers, WRITER_SECONDS_MAX);
+        if (status !== 0)
+            throw new Error(`the writers ended with ${status}`);
+        const done = await readOperations(log);
+        written.push(...done);
+        first = done.reduce((max, { op }) => Math.max(max, op), first) + 1;
+        await site.settled();
+        const exported = await site.ask('export', GROUP, '--at', 'latest');
+        await site.ask('export', 'close', exported.id);
+        // Killed without writers: a new generation, compared. Stopped in order: the same one goes on.
+        if (round % 2 === 0)
+            await site.agent.kill();
+        else
+            await site.agent.stop();
+        await site.agent.start();
+        await site.settled();
+    }
+    await site.agent.stop();
+    await site.receiver.stop();
+    await recorded.stop();
+    const store = path.join(recorded.backing, STORE);
+    return {
+        operations: await recorded.operations(),
+        operationLog: recorded.log,
+        promised: between.promised,
+        initNs,
+        written,
+        baseLsns: baseLsns(path.join(store, 'catalog.sqlite')),
+        memberDirectory: await memberDirectory(store),
+    };
+}
+function baseLsns(catalog) {
+    const database = new Database(catalog, { readonly: true });
+    database.defaultSafeIntegers(true);
+    const rows = database.prepare('SELECT number, base_lsn AS lsn FROM volumes');
+    const found = new Map(rows.all().map(({ number, lsn }) => [Number(number), lsn]));
+    database.close();
+    return found;
+}
+/** Writes to the volumes before anybody protects them: their bases are not to be empty. */
+async function fill(scratch, seed, files) {
+    const log = scratch.path('operations-before.jsonl');
+    const served = files.map((file, index) => ({ file, socket: scratch.path(`before-${index}.sock`) }));
+    const servers = served.map(({ file, socket }) => spawn('nbdkit', ['--foreground', '--unix', socket, 'file', file], { stdio: 'ignore' }));
+    try {
+        for (const { socket } of served)
+            while (!existsSync(socket))
+                await sleep(20);
+        const targets = served.flatMap(({ socket }) => ['--target', `nbd+unix:///?socket=${socket}`]);
+        const run = ['--seed', String(seed - 1), '--seconds', String(BEFORE_SECONDS), '--log', log];
+        await command('/usr/bin/python3', [STAMP_WRITER, ...targets, ...run]);
+    }
+    finally {
+        for (const server of servers)
+            server.kill('SIGTERM');
+        for (const server of servers)
+            await ended(server, 30);
+    }
+    return readOperations(log);
+}
+/** …/groups/<group>/<member>, of which this store has one. */
+export async function memberDirectory(store) {
+    const groups = path.join(store, 'groups');
+    const [group = ''] = await readdir(groups);
+    const [member = ''] = await readdir(path.join(groups, group));
+    return path.join(groups, group, member);
+}
+//# sourceMappingURL=recording.js.map

@@ -1,0 +1,120 @@
+/**
+ * What every block of every volume held after every record, told by the independent reader of the journal
+ * (test/replay/) from the journal as it was in the end, and never by what is judged.
+ */
+import { createHash } from 'node:crypto';
+import path from 'node:path';
+import { journalFileName, readJournal } from '../replay/journal.js';
+import { VolumeImage } from '../replay/volume_image.js';
+export const BLOCK_BYTES = 4096;
+export class Truth {
+    blocks = new Map();
+    /** By first LSN. */
+    frames = new Map();
+    /** The records that changed something, ascending. */
+    touched = [];
+    bases = new Map();
+    /** In which the bases were written that are there in the end. */
+    baseGeneration = 0n;
+    /** `directory`: of the member. By number of the volume: `sizes`, bytes, multiples of 4096, and `base_lsn`. */
+    static async read(directory, sizes, baseLsns) {
+        const truth = new Truth();
+        const images = new Map();
+        for await (const { header, frames } of readJournal(directory)) {
+            for (const { number, uuid } of header.volumes) {
+                const size = sizes.get(number);
+                if (size === undefined || images.has(number))
+                    continue;
+                const image = await VolumeImage.fromBase(path.join(directory, 'base', `${uuid}.img`), size);
+                images.set(number, image);
+                truth.bases.set(number, Buffer.from(image.content));
+                const all = Array.from({ length: size / BLOCK_BYTES }, (_, block) => ({
+                    lsns: [0n],
+                    hashes: [hashOf(blockOf(image.content, block))],
+                }));
+                truth.blocks.set(number, all);
+            }
+            const lastBase = [...baseLsns.values()].reduce((high, each) => (each > high ? each : high), 0n);
+            if (truth.baseGeneration === 0n && header.firstLsn > lastBase)
+                truth.baseGeneration = header.generation;
+            const file = path.join(directory, 'journal', journalFileName(header.firstLsn, '.seg'));
+            for (const frame of frames) {
+                const { firstLsn, lastLsn, generation, epoch, frameBytes } = frame.header;
+                truth.frames.set(firstLsn, {
+                    ...{ file, position: frame.position, bytes: frameBytes },
+                    ...{ generation, epoch, lastLsn },
+                });
+                const payload = frame.readPayload();
+                let lsn = firstLsn;
+                for (const record of frame.records) {
+                    const { volume } = record;
+                    const image = volume === null ? undefined : images.get(volume);
+                    if (image !== undefined && volume !== null && lsn > (baseLsns.get(volume) ?? 0n)) {
+                        image.apply(record, payload);
+                        truth.note(volume, image.content, lsn, record.offset, record.length);
+                    }
+                    lsn += 1n;
+                }
+            }
+        }
+        return truth;
+    }
+    /** The base image of a volume as it was in the end. */
+    base(volume) {
+        return this.bases.get(volume) ?? Buffer.alloc(0);
+    }
+    /** What the block holds after the record `lsn`. */
+    hashAt(volume, block, lsn) {
+        const history = this.blocks.get(volume)?.[block];
+        if (history === undefined)
+            throw new Error(`no block ${block} of volume ${volume}`);
+        const next = firstWhere(history.lsns.length, (index) => history.lsns[index] > lsn);
+        return history.hashes[next - 1] ?? '';
+    }
+    /** Blocks that the last `count` records up to `lsn` changed, by volume: what is most likely to be wrong. */
+    lastTouched(lsn, count) {
+        const blocks = new Map();
+        const end = firstWhere(this.touched.length, (index) => this.touched[index].lsn > lsn);
+        for (const { volume, firstBlock, lastBlock } of this.touched.slice(Math.max(0, end - count), end)) {
+            const own = blocks.get(volume) ?? new Set();
+            for (let block = firstBlock; block < lastBlock; block += 1)
+                own.add(block);
+            blocks.set(volume, own);
+        }
+        return blocks;
+    }
+    note(volume, content, lsn, offset, length) {
+        const histories = this.blocks.get(volume) ?? [];
+        if (length === 0)
+            return;
+        const firstBlock = Math.floor(offset / BLOCK_BYTES);
+        const lastBlock = Math.ceil((offset + length) / BLOCK_BYTES);
+        this.touched.push({ lsn, volume, firstBlock, lastBlock });
+        for (let block = firstBlock; block < lastBlock; block += 1) {
+            const history = histories[block];
+            if (history === undefined)
+                continue;
+            history.lsns.push(lsn);
+            history.hashes.push(hashOf(blockOf(content, block)));
+        }
+    }
+}
+/** The first index of [0, count) from which on `is` holds; count where it never does. */
+function firstWhere(count, is) {
+    let low = 0;
+    for (let high = count; low < high;) {
+        const middle = (low + high) >> 1;
+        if (is(middle))
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+function blockOf(content, block) {
+    return content.subarray(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES);
+}
+export function hashOf(block) {
+    return createHash('sha1').update(block).digest('base64');
+}
+//# sourceMappingURL=truth.js.map

@@ -1,0 +1,81 @@
+/** Blocks of a base that rot: they are never shown, and exactly the instants that need them are graded (R5). */
+import { randomBytes } from 'node:crypto';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import { baseFile, rot } from './base_rot.js';
+import { exportOf, grades, recovered, resync, synced, writeMore } from './synced_scene.js';
+const KIB = 1024;
+const BLOCK = 64 * KIB;
+/** The grades, once `claim` holds of them. */
+async function gradesOnce(scene, claim) {
+    for (const deadline = Date.now() + 20_000;; await sleep(20)) {
+        const found = await grades(scene);
+        if (claim(found))
+            return found;
+        if (Date.now() > deadline)
+            throw new Error(`it never came: ${found.join(', ')}`);
+    }
+}
+const isAnyDamaged = (found) => found.some((grade) => grade.startsWith('damaged'));
+t.test('a block that every point needs: nothing is ordered until the agent has compared', async (t) => {
+    const scene = await synced(t);
+    const { receiver, agent, stream } = scene;
+    await writeMore(scene, 10);
+    const last = agent.position().lsn;
+    // Zero all over when it was copied, and never written: a hole of the base that becomes data.
+    await rot(await baseFile(scene), 40 * BLOCK + 5);
+    const target = path.join(receiver.directory, 'out');
+    await t.rejects(receiver.recover({ point: 'latest', target }), {
+        code: 'BASE_CORRUPT',
+        message: /\.img, at byte/,
+    });
+    await stream.ended();
+    const found = await gradesOnce(scene, isAnyDamaged);
+    t.notMatch(found.join(), /ordered/);
+    t.equal(await resync(t, scene, last), 1, 'one block is sent again');
+    t.match((await grades(scene)).at(-1), new RegExp(`^ordered ${last + 1n}-`));
+    t.ok((await recovered(scene, 'latest')).equals(agent.present), 'repaired from the protected host');
+    await receiver.stop();
+    await receiver.run();
+    t.ok((await recovered(scene, 'latest')).equals(agent.present));
+});
+t.test('a block that was written over: only the points before that are damaged', async (t) => {
+    const scene = await synced(t);
+    const { agent, stream } = scene;
+    const [before = 0n] = (await writeMore(scene, 7)).slice(-1);
+    // In two halves: with the first alone the block is still needed.
+    const half = await agent.write(10 * BLOCK, randomBytes(BLOCK / 2));
+    const over = await agent.write(10 * BLOCK + BLOCK / 2, randomBytes(BLOCK / 2));
+    for (const frame of await agent.framesUpTo(over))
+        stream.ship(frame);
+    await stream.hearAck(over);
+    const last = (await writeMore(scene, 7)).at(-1) ?? 0n;
+    await rot(await baseFile(scene), 10 * BLOCK + 100);
+    t.ok((await recovered(scene, 'latest')).equals(agent.present), 'what does not need it is served');
+    t.notOk(isAnyDamaged(await grades(scene)), 'and nobody has met it');
+    await t.rejects(recovered(scene, `lsn:${before}`), { code: 'BASE_CORRUPT' });
+    const found = await gradesOnce(scene, isAnyDamaged);
+    t.match(found, [/^damaged/, new RegExp(`^damaged \\d+-${half}$`), new RegExp(`^ordered ${over}-${last}$`)]);
+    t.ok((await recovered(scene, `lsn:${over}`)).equals(agent.states.get(over) ?? Buffer.alloc(0)));
+    await t.rejects(recovered(scene, `lsn:${half}`), { code: 'POINT_GRADE' });
+    // The stream goes on: nothing of the present is in doubt.
+    await writeMore(scene, 1);
+    await t.rejects(scene.receiver.recover({ point: `lsn:${before}`, target: '/dev/null/x', force: true }));
+    t.same(await grades(scene).then((now) => now.slice(0, 2)), found.slice(0, 2), 'what is known is not found again');
+});
+t.test('what an open export finds is recorded too', async (t) => {
+    const scene = await synced(t);
+    const { receiver, stream } = scene;
+    await writeMore(scene, 3);
+    await rot(await baseFile(scene), 50 * BLOCK);
+    const info = await receiver.call('exportOpen', exportOf('latest'));
+    const uri = info.volumes[0]?.uri ?? '';
+    const { execFile } = await import('node:child_process');
+    const said = await new Promise((resolve) => execFile('nbdcopy', [uri, 'null:'], (_error, stdout, stderr) => resolve(stdout + stderr)));
+    t.match(said, /Input\/output error|Bad message/i);
+    await stream.ended();
+    await gradesOnce(scene, isAnyDamaged);
+    await receiver.call('exportClose', { id: info.id });
+});
+//# sourceMappingURL=base_damage.test.js.map

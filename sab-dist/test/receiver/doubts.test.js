@@ -1,0 +1,126 @@
+/** Whom the receiver believes that only a part of a volume is in doubt: as its catalog keeps it, over sessions and damage. */
+import { randomBytes } from 'node:crypto';
+import path from 'node:path';
+import t, {} from 'tap';
+import { formatUuid } from '../../proto/uuid.js';
+import { Catalog } from '../../receiver/catalog/catalog.js';
+import { recordDamage } from '../../receiver/journal/damage_record.js';
+import { SessionStore } from '../../receiver/session_store.js';
+import { createLog } from '../../service/log.js';
+const INFO = { number: 3, uuid: randomBytes(16), name: 'data', size: 1n << 30n, blockSize: 512 };
+const LOG = { volume: 3, id: 77n, sequence: 10n, basisLsn: 5n };
+const [FIRST, SECOND, THIRD] = [randomBytes(16), randomBytes(16), randomBytes(16)];
+const HELLO = {
+    protocol: 1,
+    software: 'test',
+    group: randomBytes(16),
+    groupName: 'db',
+    member: randomBytes(16),
+    host: 'host1',
+    instance: FIRST,
+    epoch: 1n,
+    generation: 0n,
+    durableLsn: 0n,
+    capturedLsn: 0n,
+    usedLsnMax: 0n,
+    continuous: false,
+    volumes: [INFO],
+    ancestors: [],
+    logs: [LOG],
+};
+const MEMBER = formatUuid(HELLO.member);
+const DURABLE = 100n;
+function scene(t) {
+    const catalog = Catalog.open(path.join(t.testdir(), 'catalog.sqlite'));
+    t.teardown(() => catalog.close());
+    const sessions = new SessionStore(catalog, () => 1n);
+    const hello = (change) => {
+        const whole = { ...HELLO, ...change };
+        if (!sessions.storeWriter(whole))
+            throw new Error('fenced');
+        sessions.helloLogs(MEMBER, whole, DURABLE);
+        return isWhole();
+    };
+    const isWhole = () => {
+        const [volume] = sessions.volumes(MEMBER, 1n, [INFO]);
+        if (volume === undefined)
+            throw new Error('there is a volume');
+        return volume.whole;
+    };
+    const sync = (whole) => sessions.markSynced(MEMBER, 1n, 3, { lsn: 50n, timeNs: 0n, isWhole: whole });
+    return { catalog, sessions, hello, isWhole, sync };
+}
+/** Once synced as a whole. */
+function synced(t) {
+    const here = scene(t);
+    t.equal(here.hello({}), true, 'a volume that is new here');
+    const volumes = [INFO];
+    here.sessions.beginGeneration(MEMBER, { generation: 1n, firstLsn: 1n, reason: 'NEW', volumes }, 0n);
+    here.sync(true);
+    t.equal(here.isWhole(), false);
+    return here;
+}
+t.test('a process that has the state of the one before it is believed', (t) => {
+    const { hello } = synced(t);
+    t.equal(hello({}), false, 'the same one');
+    t.equal(hello({ instance: SECOND, epoch: 2n, ancestors: [FIRST] }), false);
+    t.equal(hello({ instance: THIRD, epoch: 3n, ancestors: [randomBytes(16), SECOND, FIRST] }), false);
+    t.end();
+});
+t.test('when somebody else wrote in between, all of it is in doubt until all was compared', (t) => {
+    const { hello, sync } = synced(t);
+    // Both have the state of FIRST: one is a copy.
+    t.equal(hello({ instance: SECOND, epoch: 2n, ancestors: [FIRST] }), false);
+    t.equal(hello({ instance: THIRD, epoch: 3n, ancestors: [FIRST] }), true);
+    t.equal(hello({ instance: THIRD, epoch: 3n, ancestors: [FIRST] }), true, 'also after a reconnect');
+    sync(false);
+    t.equal(hello({ instance: THIRD, epoch: 3n, ancestors: [FIRST] }), true, 'and a partial sync');
+    sync(true);
+    t.equal(hello({ instance: THIRD, epoch: 3n, ancestors: [FIRST] }), false);
+    t.end();
+});
+t.test('a log that was set back, made anew, void, or that rests on what is not here', (t) => {
+    for (const [what, logs] of Object.entries({
+        'set back': [{ ...LOG, sequence: 11n }],
+        'made anew': [{ ...LOG, id: 78n, sequence: 99n }],
+        void: [{ ...LOG, id: 0n, sequence: 99n }],
+        missing: [],
+        'beyond the journal': [{ ...LOG, sequence: 99n, basisLsn: DURABLE + 1n }],
+    })) {
+        const { hello, sessions, isWhole } = synced(t);
+        sessions.heartbeatLogs(MEMBER, [{ ...LOG, sequence: 12n }]);
+        t.equal(isWhole(), false);
+        t.equal(hello({ logs }), true, what);
+    }
+    t.end();
+});
+t.test('damage puts all of it in doubt: what was unmarked may rest on the lost records', (t) => {
+    const { catalog, isWhole } = synced(t);
+    const log = createLog('receiver', 'fatal');
+    const hole = { firstLsn: 7n, lastLsn: 9n, reason: 'SEGMENT_CORRUPT' };
+    catalog.atomically(() => recordDamage({ catalog, log }, MEMBER, [hole], { lastLsn: 20n, lastTimeNs: 1n }));
+    t.equal(isWhole(), true);
+    t.end();
+});
+t.test('a log that becomes void, and an agent that doubts', (t) => {
+    const { sessions, isWhole, hello } = synced(t);
+    sessions.heartbeatLogs(MEMBER, [{ ...LOG, id: 0n }]);
+    t.equal(isWhole(), true);
+    const other = synced(t);
+    other.sessions.doubtVolume(MEMBER, 3);
+    t.equal(other.hello({}), true);
+    t.throws(() => hello({ logs: [{ ...LOG, sequence: 2n ** 63n }] }), { code: 'MESSAGE_INVALID' });
+    t.end();
+});
+t.test('a copy of the state from before the last frame is not believed, heartbeat or not', (t) => {
+    // A cloned host took over while the old one still streamed: its log lacked the marks of the last frames.
+    const { sessions, hello } = synced(t);
+    sessions.noteLogs(MEMBER, [{ ...LOG, sequence: 12n }]);
+    t.equal(hello({ instance: SECOND, epoch: 2n, ancestors: [FIRST] }), true);
+    const honest = synced(t);
+    honest.sessions.noteLogs(MEMBER, [{ ...LOG, sequence: 12n }]);
+    const logs = [{ ...LOG, sequence: 12n }];
+    t.equal(honest.hello({ instance: SECOND, epoch: 2n, ancestors: [FIRST], logs }), false);
+    t.end();
+});
+//# sourceMappingURL=doubts.test.js.map

@@ -1,0 +1,165 @@
+/** Retention while something else goes on: ingest, a resync, damage. */
+import { createHmac, randomBytes } from 'node:crypto';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import t from 'tap';
+import { RunningReceiver } from '../running_receiver.js';
+import { newIdentity, ScriptedStream } from '../scripted_agent.js';
+import { grades, join, journalDirectory, offsetOf, recovered, resync, SIZE, synced, } from '../synced_scene.js';
+import { answerCheckpoint, checkFiles, checkHistory, fill, isSettled, LONG, oldestLsn, pour, SHORT, UNTOUCHED, until, } from './scene.js';
+const KIB = 1024;
+const QUICK = { retentionMs: 20 };
+t.test('while it is written to', async (t) => {
+    const receiver = await RunningReceiver.start(t);
+    await receiver.stop();
+    await receiver.run(SHORT, QUICK);
+    const scene = await join(t, receiver, newIdentity(), 'host1', 'data');
+    let shortened = 0;
+    let oldest = await oldestLsn(scene);
+    for (let count = 0; count < 40 || (shortened < 3 && count < 200); count += 1) {
+        await pour(scene);
+        const now = await oldestLsn(scene);
+        if (now > oldest)
+            shortened += 1;
+        oldest = now;
+        const lsn = scene.agent.position().lsn;
+        if (count % 5 === 0)
+            t.ok((await recovered(scene, `lsn:${lsn}`)).equals(scene.agent.present));
+    }
+    t.ok(shortened >= 3, `shortened ${shortened} times meanwhile`);
+    await receiver.stop();
+    await checkFiles(t, scene);
+    await receiver.run(LONG);
+    await checkHistory(t, scene);
+});
+t.test('a resync under way: what it compares with, and the last ordered point, are held', async (t) => {
+    const scene = await synced(t);
+    const { receiver, agent } = scene;
+    const last = await fill(scene, 3);
+    scene.stream.close();
+    await receiver.stop();
+    await receiver.run(SHORT, QUICK);
+    const stream = new ScriptedStream(receiver.address);
+    t.teardown(() => stream.close());
+    agent.identity.epoch += 1n;
+    stream.say({ hello: agent.hello({ instance: randomBytes(16), generation: 1n, durableLsn: last }) });
+    const { hashKey } = await stream.hear('welcome');
+    agent.endStream();
+    await agent.end();
+    const firstLsn = last + 1n;
+    const before = agent.present;
+    const volumes = [agent.info];
+    stream.say({ generationBegin: { generation: 2n, firstLsn, reason: 'SEGMENT_CORRUPT', volumes } });
+    await stream.hear('generationAccepted');
+    agent.begin(2n, firstLsn);
+    const live = { ...scene, stream };
+    const isHeld = async (by) => by.test((await receiver.status()).groups[0]?.retentionHeldBy ?? '');
+    for (let count = 0; count < 8; count += 1)
+        await pour(live);
+    await until('it is held', () => isHeld(/^(the last ordered point|a generation that is not synced)$/));
+    await until('all before it has gone', () => isSettled(live));
+    t.ok((await oldestLsn(live)) <= last, 'the last ordered point is there');
+    t.ok((await recovered(live, `lsn:${last}`)).equals(before));
+    stream.say({ syncBegin: { volume: 0, kind: 'SYNC_RESYNC', offset: 0n, partial: false } });
+    const hash = async (id, offset) => {
+        const range = { offset: BigInt(offset), length: SIZE / 2, blockBytes: 64 * KIB };
+        stream.say({ hashRequest: { id, volume: 0, ...range } });
+        return (await stream.hear('hashReply')).hashes;
+    };
+    const wanted = (offset) => Buffer.concat(Array.from({ length: SIZE / 2 / (64 * KIB) }, (_, index) => {
+        const begin = offset + index * 64 * KIB;
+        return createHmac('sha256', hashKey)
+            .update(before.subarray(begin, begin + 64 * KIB))
+            .digest();
+    }));
+    t.ok((await hash(1, 0)).equals(wanted(0)));
+    for (let count = 0; count < 6; count += 1)
+        await pour(live);
+    t.ok((await hash(2, SIZE / 2)).equals(wanted(SIZE / 2)), 'compared with what was before the generation');
+    const fence = await agent.fence();
+    stream.say({ syncDone: { volume: 0, lsn: fence } });
+    await stream.hear('syncComplete');
+    for (let count = 0; count < 6; count += 1)
+        await pour(live);
+    await until('it goes on into the new generation', async () => (await oldestLsn(live)) > firstLsn);
+    stream.close();
+    await receiver.stop();
+    await receiver.run(LONG);
+    await checkHistory(t, live);
+});
+t.test('over damage: nothing behind it looks whole, and what was compared since is', async (t) => {
+    const scene = await synced(t);
+    const { receiver, agent } = scene;
+    await fill(scene, 2);
+    const hurt = await agent.write(UNTOUCHED, randomBytes(64 * KIB));
+    for (const frame of await agent.framesUpTo(hurt))
+        scene.stream.ship(frame);
+    const last = await fill(scene, 2);
+    scene.stream.close();
+    await receiver.stop();
+    await damageFrame(journalDirectory(scene), hurt);
+    await receiver.run(SHORT, QUICK);
+    await until('it was found', async () => (await grades(scene)).some((grade) => grade.startsWith('damaged')));
+    await until('the base was moved over it', () => isSettled(scene));
+    const oldest = await oldestLsn(scene);
+    t.ok(oldest >= hurt, `${oldest} is behind the damage at ${hurt}`);
+    const spans = await grades(scene);
+    t.notOk(spans.some((grade) => grade.startsWith('ordered')), spans.join(', '));
+    await t.rejects(recovered(scene, `lsn:${last}`), { code: 'POINT_GRADE' });
+    const different = await resync(t, scene, last);
+    t.ok(different > 0, `${different} blocks differed`);
+    await receiver.stop();
+    await receiver.run(LONG);
+    t.ok((await recovered(scene, 'latest')).equals(agent.present));
+    await checkHistory(t, scene);
+});
+/** In the frame that begins with the record `lsn`. */
+async function damageFrame(directory, lsn) {
+    const names = (await readdir(directory)).filter((name) => name.endsWith('.seg')).sort();
+    const name = names.filter((each) => BigInt(each.slice(0, 20)) <= lsn).at(-1) ?? '';
+    const file = path.join(directory, name);
+    const bytes = await readFile(file);
+    const at = offsetOf(bytes, lsn) + bytes.readUInt32LE(offsetOf(bytes, lsn) + 120) - 1000;
+    bytes.writeUInt8((bytes[at] ?? 0) ^ 1, at);
+    await writeFile(file, bytes);
+}
+t.test('a pinned checkpoint is held in every member of its group', async (t) => {
+    const receiver = await RunningReceiver.start(t);
+    const first = newIdentity();
+    const identities = [first, { ...newIdentity(), group: first.group }];
+    const scenes = [];
+    for (const [index, identity] of identities.entries()) {
+        scenes.push(await join(t, receiver, identity, `host${index}`, `data${index}`));
+    }
+    // The first one in the order of their names marks it.
+    scenes.sort((left, right) => left.agent.identity.member.compare(right.agent.identity.member));
+    const [marking, joining] = scenes;
+    await pour(joining);
+    await pour(marking);
+    const created = receiver.call('checkpointCreate', { group: 'db', name: 'golden', pin: true });
+    await answerCheckpoint(marking);
+    const { timeNs } = await created;
+    for (let count = 0; count < 12; count += 1)
+        for (const scene of scenes)
+            await pour(scene);
+    for (const { stream } of scenes)
+        stream.close();
+    await receiver.stop();
+    await receiver.run(SHORT, QUICK);
+    await until('both are held', async () => {
+        const { groups } = await receiver.status();
+        return groups.every(({ retentionHeldBy }) => retentionHeldBy === 'the pinned checkpoint golden');
+    });
+    const { lsn } = await receiver.call('point', { group: 'db', point: 'checkpoint:golden' });
+    t.ok(lsn > 0n);
+    const target = path.join(receiver.directory, 'both');
+    await receiver.recover({ volume: '', point: 'checkpoint:golden', target, force: false });
+    const images = await readdir(target);
+    t.same(images.sort(), ['data0.img', 'data1.img'], `as they were at ${timeNs}`);
+    await receiver.call('checkpointPin', { group: 'db', name: 'golden', pinned: false });
+    await until('both go on', async () => {
+        const { groups } = await receiver.status();
+        return groups.every(({ retentionHeldBy, oldestLsn }) => retentionHeldBy === '' && oldestLsn > 10n);
+    });
+});
+//# sourceMappingURL=situations.test.js.map

@@ -1,0 +1,247 @@
+/**
+ * An agent by script: real captured volumes, real frames, a real gRPC stream; what it says is the test's choice. It
+ * keeps every state that its volume went through, so that a recovery point can be compared with what was there.
+ */
+import { randomBytes } from 'node:crypto';
+import { Client, credentials } from '@grpc/grpc-js';
+import { writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import * as native from '../../native/index.js';
+import { MessageNumbers } from '../../proto/message_numbers.js';
+import { MESSAGE_BYTES_MAX, PROTOCOL_VERSION, replicationService, } from '../../proto/replication.js';
+/** Longest wait for a message, milliseconds: far beyond what any should take, so that a test ends. */
+const WAIT_MS = 30_000;
+const KIB = 1024;
+export function newIdentity() {
+    return { group: randomBytes(16), member: randomBytes(16), instance: randomBytes(16), epoch: 1n };
+}
+/** One stream. */
+export class ScriptedStream {
+    client;
+    stream;
+    numbers = new MessageNumbers();
+    inbox = [];
+    wake = () => undefined;
+    hasEnded = false;
+    constructor(address) {
+        this.client = new Client(address, credentials.createInsecure(), {
+            'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
+            'grpc.use_local_subchannel_pool': 1,
+        });
+        const { path: method, requestSerialize, responseDeserialize } = replicationService.session;
+        this.stream = this.client.makeBidiStreamRequest(method, requestSerialize, responseDeserialize);
+        this.stream.on('data', (message) => {
+            this.inbox.push(message);
+            this.wake();
+        });
+        const end = () => {
+            this.hasEnded = true;
+            this.wake();
+        };
+        this.stream.on('end', end);
+        this.stream.on('error', end);
+    }
+    say(body) {
+        this.stream.write({ ...body, sequence: this.numbers.next() });
+    }
+    /** `frame` is copied. */
+    ship(frame) {
+        this.numbers.frameSent();
+        const headroom = 64;
+        this.stream.write({ frame: { buffer: Buffer.concat([Buffer.alloc(headroom), frame]), headroom } });
+    }
+    /** The next message of a kind; those before it are dropped. */
+    async hear(kind) {
+        const deadline = Date.now() + WAIT_MS;
+        for (;;) {
+            for (let message = this.inbox.shift(); message !== undefined; message = this.inbox.shift()) {
+                if (kind in message)
+                    return message[kind];
+                if ('refused' in message)
+                    throw new Error(`refused: ${message.refused.code} ${message.refused.message}`);
+            }
+            if (this.hasEnded)
+                throw new Error(`the stream ended before a ${kind}`);
+            await this.news(deadline, kind);
+        }
+    }
+    async hearAck(lsn) {
+        while ((await this.hear('ack')).durableLsn < lsn)
+            ;
+    }
+    /** Resolves when the receiver has ended the stream. */
+    async ended() {
+        const deadline = Date.now() + WAIT_MS;
+        while (!this.hasEnded)
+            await this.news(deadline, 'end');
+    }
+    close() {
+        this.stream.cancel();
+        this.client.close();
+    }
+    async news(deadline, awaited) {
+        let timer;
+        await new Promise((resolve) => {
+            this.wake = resolve;
+            timer = setTimeout(resolve, Math.max(0, deadline - Date.now()));
+        });
+        clearTimeout(timer);
+        if (Date.now() >= deadline)
+            throw new Error(`no ${awaited} within ${WAIT_MS} ms`);
+    }
+}
+/** One protected volume and its group. */
+export class ScriptedAgent {
+    identity;
+    info;
+    group;
+    backing;
+    volume;
+    /** What the volume held after the record with that LSN. */
+    states = new Map();
+    frames = [];
+    content;
+    constructor(identity, info, group, backing, volume, content) {
+        this.identity = identity;
+        this.info = info;
+        this.group = group;
+        this.backing = backing;
+        this.volume = volume;
+        this.content = content;
+    }
+    static async create(directory, identity, size) {
+        const file = path.join(directory, `backing-${randomBytes(4).toString('hex')}`);
+        const content = randomBytes(size);
+        content.fill(0, size / 2, size / 2 + 1024 * KIB);
+        await writeFile(file, content);
+        const backing = await native.openFileDevice({
+            path: file,
+            cache: 'buffered',
+            readOnly: false,
+            exclusive: true,
+        });
+        const group = native.createCaptureGroup({
+            group: identity.group,
+            member: identity.member,
+            ringBytes: 64n * 1024n * 1024n,
+            lingerUs: 1000,
+            lastTimeNs: 0n,
+            era: 1,
+        });
+        const volume = group.addVolume(0, backing, null, null);
+        const info = {
+            number: 0,
+            uuid: randomBytes(16),
+            name: 'data',
+            size: BigInt(size),
+            blockSize: volume.blockSize,
+        };
+        return new ScriptedAgent(identity, info, group, backing, volume, content);
+    }
+    hello(change = {}) {
+        return {
+            protocol: PROTOCOL_VERSION,
+            software: 'test',
+            group: this.identity.group,
+            groupName: 'db',
+            member: this.identity.member,
+            host: 'host1',
+            instance: this.identity.instance,
+            epoch: this.identity.epoch,
+            generation: 0n,
+            durableLsn: 0n,
+            capturedLsn: 0n,
+            usedLsnMax: 0n,
+            continuous: false,
+            volumes: [this.info],
+            ancestors: [],
+            logs: [],
+            ...change,
+        };
+    }
+    /** Begins capturing; the receiver has accepted the generation. */
+    begin(generation, firstLsn) {
+        this.group.beginGeneration({ epoch: this.identity.epoch, generation, firstLsn, lsnCeiling: 1n << 40n });
+        this.group.startShipping(firstLsn - 1n, 0);
+    }
+    endStream() {
+        this.group.closeStream();
+    }
+    /** Writes to the volume and keeps the state; returns the LSN. */
+    async write(offset, bytes) {
+        await this.volume.write(BigInt(offset), bytes);
+        this.content = Buffer.from(this.content);
+        bytes.copy(this.content, offset);
+        const { lsn } = this.group.position();
+        this.states.set(lsn, this.content);
+        return lsn;
+    }
+    position() {
+        return this.group.position();
+    }
+    fence() {
+        return this.volume.fence();
+    }
+    /** Journals what is there, as a resync does. */
+    async republish(offset, length) {
+        const lsn = await this.volume.republish(BigInt(offset), length);
+        if (lsn === null || lsn === 0n)
+            throw new Error('nothing was republished');
+        this.states.set(lsn, this.content);
+        return lsn;
+    }
+    get present() {
+        return this.content;
+    }
+    /** The frames up to `lsn`, each once. */
+    async framesUpTo(lsn) {
+        const frames = [];
+        for (let last = 0n; last < lsn;) {
+            const next = await this.group.next();
+            if (next?.kind !== 'frame')
+                throw new Error('the stream ended');
+            frames.push(Buffer.from(next.buffer.subarray(next.headroom)));
+            last = next.lastLsn;
+            next.release();
+        }
+        return frames;
+    }
+    /** The generation's end, once all its frames were taken. */
+    async end() {
+        const next = await this.group.next();
+        if (next?.kind !== 'end')
+            throw new Error('the stream has not ended');
+        return next;
+    }
+    released(lsn) {
+        this.group.release(lsn);
+    }
+    /** The whole initial sync of the volume, with holes where it is zero. */
+    sendBase(stream) {
+        stream.say({ syncBegin: { volume: 0, kind: 'SYNC_INITIAL', offset: 0n, partial: false } });
+        const piece = 256 * KIB;
+        for (let offset = 0; offset < this.content.length; offset += piece) {
+            const raw = this.content.subarray(offset, offset + piece);
+            if (native.isZero(raw))
+                continue;
+            const packed = native.compress(raw);
+            const data = packed ?? raw;
+            stream.say({
+                syncData: {
+                    volume: 0,
+                    offset: BigInt(offset),
+                    rawBytes: raw.length,
+                    compressed: packed !== null,
+                    crc32c: native.crc32c(data),
+                    data,
+                },
+            });
+        }
+    }
+    async close() {
+        await this.group.close();
+        await this.volume.close();
+        await this.backing.close();
+    }
+}
+//# sourceMappingURL=scripted_agent.js.map

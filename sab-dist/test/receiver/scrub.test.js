@@ -1,0 +1,105 @@
+/** What has rotted is found before somebody needs it, while everything goes on. */
+import { randomBytes } from 'node:crypto';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import { baseFile, rot } from './base_rot.js';
+import { grades, journalDirectory, recovered, resync, synced, writeMore, } from './synced_scene.js';
+const KIB = 1024;
+async function scrub(scene, rateMax = 0n, signal) {
+    return scene.receiver.stream('scrub', { group: 'db', rateMax }, signal);
+}
+/** Large writes, so that there are sealed segments. Returns the last LSN. */
+async function fill({ agent, stream }, count) {
+    for (let index = 0; index < count; index += 1) {
+        await agent.write((index % 16) * 256 * KIB, randomBytes(256 * KIB));
+    }
+    const last = agent.position().lsn;
+    for (const frame of await agent.framesUpTo(last))
+        stream.ship(frame);
+    await stream.hearAck(last);
+    return last;
+}
+async function until(claim) {
+    for (const deadline = Date.now() + 20_000; !(await claim()); await sleep(20)) {
+        if (Date.now() > deadline)
+            throw new Error('it never came');
+    }
+}
+t.test('nothing is damaged, also while frames come in', async (t) => {
+    const scene = await synced(t);
+    await fill(scene, 20);
+    const [messages] = await Promise.all([scrub(scene), writeMore(scene, 40)]);
+    const last = messages.at(-1);
+    t.match(last, { group: 'db', host: 'host1', phase: 'done', damaged: 0n });
+    t.equal(last?.bytesDone, last?.bytesTotal);
+    t.ok((last?.bytesTotal ?? 0n) > 8000000n, 'journal and base');
+    t.ok(messages.length > 3);
+    const { scrubs } = await scene.receiver.status();
+    t.match(scrubs, [{ group: 'db', damaged: 0n, bytesTotal: 0n }]);
+    t.ok((scrubs[0]?.finishedNs ?? 0n) > 0n);
+    t.match((await grades(scene)).join(), /^syncing[^,]*,ordered[^,]*$/);
+});
+t.test('a sealed segment that no point has met since: its instants are graded, and made up for', async (t) => {
+    const scene = await synced(t);
+    // So many that the second segment is sealed, and not so many that all of it is written over, however frames fall.
+    const last = await fill(scene, 34);
+    const directory = journalDirectory(scene);
+    await until(async () => (await readdir(directory)).filter((name) => name.endsWith('.run')).length >= 2);
+    const names = (await readdir(directory)).filter((name) => name.endsWith('.seg')).sort();
+    const second = path.join(directory, names[1] ?? '');
+    const bytes = await readFile(second);
+    bytes.writeUInt8(bytes.readUInt8(2_000_000) ^ 1, 2_000_000);
+    await writeFile(second, bytes);
+    t.notMatch((await grades(scene)).join(), 'damaged');
+    const messages = await scrub(scene);
+    t.match(messages.at(-1), { phase: 'done', damaged: 1n });
+    await scene.stream.ended();
+    const found = await grades(scene);
+    t.match(found.join(), /ordered \d+-\d+,damaged/);
+    const lost = /damaged (\d+)-/.exec(found.join())?.[1] ?? '';
+    const before = BigInt(lost) - 1n;
+    t.ok((await recovered(scene, `lsn:${before}`)).equals(scene.agent.states.get(before) ?? Buffer.alloc(0)));
+    t.match((await scene.receiver.status()).scrubs, [{ damaged: 1n }]);
+    await resync(t, scene, last);
+    t.ok((await recovered(scene, 'latest')).equals(scene.agent.present));
+});
+t.test('a block of a base', async (t) => {
+    const scene = await synced(t);
+    await writeMore(scene, 3);
+    await rot(await baseFile(scene), 45 * 64 * KIB);
+    t.match((await scrub(scene)).at(-1), { phase: 'done', damaged: 1n });
+    t.match((await grades(scene)).join(), /damaged/);
+    t.notMatch((await grades(scene)).join(), /ordered/);
+});
+t.test('one at a time; whoever asked for it can stop it', async (t) => {
+    const scene = await synced(t);
+    await fill(scene, 4);
+    const stopping = new AbortController();
+    const first = scrub(scene, 1024n, stopping.signal);
+    const stopped = t.rejects(first, { code: 'INTERRUPTED' });
+    await until(async () => (await scene.receiver.status()).scrubs.some(({ bytesTotal }) => bytesTotal > 0n));
+    await t.rejects(scrub(scene), { code: 'SCRUB_BUSY' });
+    stopping.abort();
+    await stopped;
+    await until(async () => (await scene.receiver.status()).scrubs.every(({ bytesTotal }) => bytesTotal === 0n));
+    t.match((await scene.receiver.status()).scrubs, [{ finishedNs: 0n }], 'it does not count');
+    t.match((await scrub(scene)).at(-1), { phase: 'done' });
+    await t.rejects(scene.receiver.stream('scrub', { group: 'none', rateMax: 0n }), { code: 'GROUP_UNKNOWN' });
+});
+t.test('by itself, when it is due', async (t) => {
+    const scene = await synced(t);
+    await writeMore(scene, 3);
+    await rot(await baseFile(scene), 45 * 64 * KIB);
+    await scene.receiver.stop();
+    await scene.receiver.run('[scrub]\nevery = "1s"', { scrubLookMs: 20 });
+    await until(async () => (await scene.receiver.status()).scrubs.some(({ damaged, finishedNs, bytesTotal }) => damaged === 1n && finishedNs > 0n && bytesTotal === 0n));
+    t.match((await grades(scene)).join(), /damaged/);
+    await scene.receiver.stop();
+    await scene.receiver.run('[scrub]\nenabled = false\nevery = "1s"', { scrubLookMs: 20 });
+    const { scrubs } = await scene.receiver.status();
+    await sleep(1500);
+    t.same((await scene.receiver.status()).scrubs, scrubs);
+});
+//# sourceMappingURL=scrub.test.js.map

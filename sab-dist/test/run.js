@@ -1,0 +1,149 @@
+/**
+ * Runs the test steps one after the other, says how long each took and what it counted, and ends with one line
+ * `N passed, N failed`, and `N skipped` where a test was left out. As root none may be: what is missing fails, but for the
+ * kernels of test/vm, which nothing can install where the package sources do not have them.
+ * `node dist/test/run.js [--list] [NAME…]`.
+ */
+import { spawn } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import path from 'node:path';
+import { isRoot } from './prerequisite.js';
+import { demo, doctest, single, tap, total } from './step_count.js';
+function tapFiles(...directories) {
+    return directories.flatMap((directory) => {
+        const full = path.join('dist/test', directory);
+        const files = readdirSync(full, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.test.js'));
+        if (files.length === 0)
+            throw new Error(`${full} has no tests`); // tap without a file would run everything
+        return files.sort().map((file) => path.join(full, file));
+    });
+}
+function tapStep(name, minutesMax, directories, jobs) {
+    return {
+        name,
+        minutesMax,
+        command: 'npx',
+        args: [
+            '--no-install',
+            'tap',
+            '--reporter=tap',
+            '--disable-coverage',
+            '--allow-incomplete-coverage',
+            `--jobs=${jobs}`,
+            '--timeout=300',
+            ...tapFiles(...directories),
+        ],
+        count: tap,
+    };
+}
+function fuzzSteps() {
+    // The seed moves on with each day, so that CI walks through more than one night's worth of inputs.
+    const seed = String(Math.floor(Date.now() / 86_400_000));
+    return readdirSync('test/native/fuzz')
+        .filter((file) => file.endsWith('.cc'))
+        .map((file) => path.basename(file, '.cc'))
+        .map((name) => ({
+        name: `fuzz-${name}`,
+        minutesMax: 2,
+        command: `build/native-asan/fuzz-${name}`,
+        args: ['--seed', seed, '--seconds', '15'],
+        count: single,
+    }));
+}
+const steps = [
+    { name: 'lint', minutesMax: 6, command: 'scripts/lint', args: [], count: single },
+    { name: 'native', minutesMax: 8, command: 'scripts/test-native', args: ['plain'], count: doctest },
+    tapStep('unit', 8, ['proto', 'native-door', 'service', 'agent', 'receiver', 'cli', 'house', 'replay'], 2),
+    tapStep('sim', 5, ['sim'], 1),
+    { name: 'asan', minutesMax: 12, command: 'scripts/test-native', args: ['asan'], count: doctest },
+    ...fuzzSteps(),
+    { name: 'tsan', minutesMax: 12, command: 'scripts/test-native', args: ['tsan'], count: doctest },
+    tapStep('power-loss', 5, ['fault', 'power_loss'], 1),
+    // One at a time: scenarios attach devices and measure nothing, but each fills both cores.
+    tapStep('scenario', 14, ['scenario'], 1),
+    // Software emulation: one virtual machine a day, unless `npm run test:vm` wants all.
+    tapStep('vm', process.env['AFTERIMAGE_VM'] === 'all' ? 60 : 15, ['vm'], 1),
+    { name: 'demo', minutesMax: 8, command: 'node', args: ['dist/test/scenario/demo.js'], count: demo },
+    { name: 'mutants', minutesMax: 12, command: 'scripts/mutants', args: ['--quick'], count: single },
+    { name: 'bench', minutesMax: 6, command: 'node', args: ['dist/bench/main.js', '--quick'], count: single },
+];
+const INTERRUPTS = ['SIGINT', 'SIGTERM'];
+/** No further step is begun. */
+let interrupted = false;
+/** The whole process group, so that no child goes on. */
+function signalGroup({ pid }, signal) {
+    if (pid !== undefined)
+        process.kill(-pid, signal);
+}
+async function run(step) {
+    const begin = Date.now();
+    const child = spawn(step.command, step.args, {
+        stdio: ['ignore', 'pipe', 'inherit'],
+        detached: true,
+        env: isRoot ? { ...process.env, AFTERIMAGE_TEST_REQUIRE_ALL: '1' } : process.env,
+    });
+    let output = '';
+    child.stdout.setEncoding('utf8').on('data', (text) => {
+        output += text;
+        process.stdout.write(text);
+    });
+    let timedOut = false;
+    const timer = setTimeout(() => {
+        timedOut = true;
+        signalGroup(child, 'SIGKILL');
+    }, step.minutesMax * 60_000);
+    const interrupt = (signal) => {
+        interrupted = true;
+        signalGroup(child, signal);
+    };
+    for (const signal of INTERRUPTS)
+        process.on(signal, interrupt);
+    const status = await new Promise((resolve) => {
+        child.on('error', (error) => resolve(error.message));
+        child.on('close', (code, signal) => resolve(code ?? signal ?? 'unknown'));
+    });
+    clearTimeout(timer);
+    for (const signal of INTERRUPTS)
+        process.off(signal, interrupt);
+    const count = step.count(output) ?? { passed: 0, failed: 0, skipped: 0 };
+    if (status !== 0) {
+        console.error(`step ${step.name}: ${timedOut ? `stopped after ${step.minutesMax} minutes` : `ended with ${status}`}`);
+        if (step.count === single || step.count === demo)
+            count.passed = 0;
+        count.failed = Math.max(count.failed, 1);
+    }
+    else if (count.passed + count.failed === 0) {
+        console.error(`step ${step.name}: no test of it ran`);
+        count.failed = 1;
+    }
+    else if (count.failed > 0) {
+        console.error(`step ${step.name}: it ended well, but what it printed is a failure`);
+    }
+    return { name: step.name, seconds: (Date.now() - begin) / 1000, ...count };
+}
+const names = process.argv.slice(2);
+if (names.includes('--list')) {
+    for (const step of steps)
+        console.log(step.name);
+}
+else {
+    const unknown = names.filter((name) => !steps.some((step) => step.name === name));
+    if (unknown.length > 0)
+        throw new Error(`no such step: ${unknown.join(', ')}`);
+    const outcomes = [];
+    for (const step of steps) {
+        if (interrupted || (names.length > 0 && !names.includes(step.name)))
+            continue;
+        console.log(`\n=== ${step.name} ===`);
+        outcomes.push(await run(step));
+    }
+    const columns = ['passed', 'failed', 'skipped'];
+    console.log(`\n${'step'.padEnd(15)} ${columns.map((key) => key.padStart(7)).join(' ')}  seconds`);
+    for (const outcome of outcomes) {
+        const counts = columns.map((key) => String(outcome[key]).padStart(7)).join(' ');
+        console.log(`${outcome.name.padEnd(15)} ${counts}  ${outcome.seconds.toFixed(1).padStart(7)}`);
+    }
+    console.log(total(outcomes));
+    process.exitCode = outcomes.every(({ failed }) => failed === 0) ? 0 : 1;
+}
+//# sourceMappingURL=run.js.map

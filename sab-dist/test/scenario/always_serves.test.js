@@ -1,0 +1,147 @@
+/**
+ * Whatever is wrong where a killed agent is followed by the next, production goes on (DESIGN, "It always serves"): a typo in
+ * the configuration, a state that cannot be read, memory of another layout, an agent that dies each time it starts. And
+ * when it is put right, so is the protection.
+ */
+import { spawn } from 'node:child_process';
+import { closeSync, openSync, readdirSync, readlinkSync, writeSync } from 'node:fs';
+import { readFile, rename, writeFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t, {} from 'tap';
+import { FaultDirectory } from '../fault/fault_directory.js';
+import { command, ended } from './command.js';
+import { Scratch } from './scratch.js';
+import { Site } from './site.js';
+t.setTimeout(600_000);
+const GROUP = 'serves';
+const BYTES = 32 << 20;
+/** agent/short_lives.ts, SHORT_MAX: the next one is the last that is trusted with more than serving. */
+const DEATHS = 31;
+/** A protected loop volume, and production that is asked again and again whether it still works. */
+async function production(t, name, hasFaultyState = false) {
+    const scratch = await Scratch.create(name);
+    t.teardown(() => scratch.clean());
+    const faults = hasFaultyState ? await FaultDirectory.start(scratch, 'faults') : null;
+    const backing = scratch.path('volume.img');
+    await command('truncate', ['-s', String(BYTES), backing]);
+    const volumes = [{ name: 'disk', backing, attach: 'loop' }];
+    const state = faults === null ? {} : { state: `${faults.mount}/state` };
+    const site = await Site.create(scratch, { group: GROUP, volumes, supervised: true, ...state });
+    await site.start();
+    const before = await site.settled();
+    const device = before.volumes[0]?.device ?? '';
+    /** Writes with verification: fails where a write or a read does, or where something else is read back. */
+    const works = async () => {
+        const flags = [
+            '--rw=randwrite',
+            '--bs=4k',
+            '--iodepth=8',
+            '--ioengine=libaio',
+            '--direct=1',
+            '--io_size=4m',
+        ];
+        const fio = spawn('fio', ['--name=p', `--filename=${device}`, ...flags, '--size=32m', '--verify=crc32c'], {
+            stdio: 'ignore',
+        });
+        scratch.defer('fio', () => void fio.kill('SIGKILL'));
+        return (await ended(fio, 60)) === 0;
+    };
+    /** Kills the agent, and returns when another one runs. */
+    const kill = async () => {
+        const pid = site.agent.supervisedPid();
+        if (pid === null)
+            return;
+        process.kill(pid, 'SIGKILL');
+        while ([null, pid].includes(site.agent.supervisedPid()))
+            await sleep(10);
+    };
+    const sameAgain = async () => {
+        const group = await site.settled();
+        const recovered = await site.recovered('disk', 'latest');
+        t.ok(recovered.equals(await readFile(backing)), 'the latest point is what the backing holds');
+        return group;
+    };
+    return { scratch, site, before, works, kill, sameAgain, faults };
+}
+/** Changes 4 bytes of a memfd that the supervisor keeps. */
+function damage(supervisor, name, offset) {
+    const directory = `/proc/${supervisor}/fd`;
+    const found = readdirSync(directory).filter((fd) => readlinkSync(`${directory}/${fd}`).includes(`memfd:${name}`));
+    if (found.length !== 1)
+        throw new Error(`${found.length} descriptors of ${name}`);
+    const descriptor = openSync(`${directory}/${found[0]}`, 'r+');
+    writeSync(descriptor, Buffer.alloc(4, 0xee), 0, 4, offset);
+    closeSync(descriptor);
+}
+t.test('a typo in the configuration', async (t) => {
+    const { scratch, site, before, works, kill, sameAgain } = await production(t, 'typo');
+    const file = scratch.path('agent.toml');
+    const right = await readFile(file, 'utf8');
+    await writeFile(file, right.replace('[[group]]', '[[gruop]]'));
+    await kill();
+    t.ok(await works(), 'production goes on');
+    t.match(await site.agent.tail(), /CONFIG_INVALID/);
+    await writeFile(file, right);
+    await site.agent.answers();
+    t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
+});
+t.test('a state that cannot be read', async (t) => {
+    const { scratch, site, before, works, kill, sameAgain } = await production(t, 'state');
+    const file = scratch.path('state', `${GROUP}.json`);
+    await rename(file, `${file}.away`);
+    await writeFile(file, '{"version":1,');
+    await kill();
+    t.ok(await works(), 'production goes on');
+    await site.waitFor('told of', 30, ({ detail }) => detail.includes('STATE_INVALID'));
+    await rename(`${file}.away`, file);
+    t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
+});
+// Torture found it: a start that could not store its epoch never ended, so that the group was neither tried again nor stopped.
+t.test('a state directory without space', async (t) => {
+    const { site, before, works, kill, sameAgain, faults } = await production(t, 'state-full', true);
+    for (const op of ['write', 'create'])
+        await faults?.add({ op, path: '*', do: 'fail', errno: 'ENOSPC' });
+    await kill();
+    t.ok(await works(), 'production goes on');
+    await site.waitFor('told of', 30, ({ detail }) => detail.includes('DISK_FULL'));
+    await faults?.clear();
+    t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
+});
+t.test('a ring of another layout', async (t) => {
+    const { site, before, works, kill, sameAgain } = await production(t, 'ring');
+    damage(site.agent.pid, 'afterimage-ring', 8);
+    await kill();
+    t.ok(await works(), 'production goes on');
+    const after = await sameAgain();
+    t.ok(BigInt(after.generation) > BigInt(before.generation), 'the stream is another one');
+    t.match(await site.agent.tail(), /RING_LAYOUT/);
+});
+t.test('request slots of another layout', async (t) => {
+    const { site, before, works, kill, sameAgain } = await production(t, 'slots');
+    damage(site.agent.pid, 'afterimage-slots', 8);
+    const working = works();
+    await sleep(300);
+    await kill();
+    t.ok(await working, 'production goes on, since this kernel sends again what nobody answered');
+    t.equal((await sameAgain()).generation, before.generation);
+    t.match(await site.agent.tail(), /SLOTS_LAYOUT/);
+});
+t.test('an agent that dies whenever it starts', async (t) => {
+    const { scratch, site, works, kill, sameAgain } = await production(t, 'loop');
+    const told = async (what) => (await readFile(scratch.path('agent.log'), 'utf8')).match(what)?.length ?? 0;
+    const working = works();
+    for (let death = 1; death <= DEATHS; death += 1) {
+        await kill();
+        while ((await told(/serving what a predecessor served/g)) < death)
+            await sleep(20);
+    }
+    for (let waits = 0; waits < 100 && (await told(/only serves/g)) === 0; waits += 1)
+        await sleep(50);
+    t.equal(await told(/only serves/g), 1, 'the last one does nothing but serve');
+    t.ok(await working, 'production goes on meanwhile');
+    t.ok(await works(), 'and then');
+    site.agent.signal('SIGUSR2');
+    await site.agent.answers();
+    await sameAgain();
+});
+//# sourceMappingURL=always_serves.test.js.map

@@ -1,0 +1,56 @@
+/** The disk of the store is full: ingest is refused, production goes on, and protection returns by itself. */
+import { mkdir, readFile } from 'node:fs/promises';
+import t from 'tap';
+import { command } from './command.js';
+import { Scratch } from './scratch.js';
+import { nbdUri, Site } from './site.js';
+t.setTimeout(600_000);
+const GROUP = 'full';
+const BYTES = 32 << 20;
+t.test('a store without space: ingest is refused, production goes on, and protection returns by itself', async (t) => {
+    const scratch = await Scratch.create('full');
+    t.teardown(() => scratch.clean());
+    const backing = scratch.path('volume.img');
+    await command('truncate', ['-s', String(BYTES), backing]);
+    const disk = scratch.path('disk');
+    await mkdir(disk);
+    await command('mount', ['-t', 'tmpfs', '-o', 'size=48m', 'tmpfs', disk]);
+    scratch.defer('small disk', () => command('umount', [disk]));
+    const site = await Site.create(scratch, {
+        group: GROUP,
+        volumes: [{ name: 'disk', backing, attach: 'socket' }],
+        ringBytes: '256MiB',
+        segmentBytes: '4MiB',
+        store: `${disk}/store`,
+    });
+    await site.start();
+    const ready = await site.settled();
+    const uri = nbdUri(ready);
+    await command('qemu-io', ['-f', 'raw', '-c', 'write -P 0x11 1M 4M', '-c', 'flush', uri]);
+    const { durableLsn } = await site.settled();
+    const before = await readFile(backing);
+    await command('fio', [
+        '--name=fill',
+        '--ioengine=nbd',
+        `--uri=${uri}`,
+        '--rw=randwrite',
+        '--bs=64k',
+        '--iodepth=4',
+        '--io_size=96M',
+        `--size=${BYTES}`,
+        '--refill_buffers',
+        '--randseed=5',
+    ]);
+    // The ring takes all of it at once: the disk is full a little later.
+    const full = await site.waitFor('told that the store is full', 60, (group) => JSON.stringify(group).includes('JOURNAL_FULL'));
+    t.ok(BigInt(full.durableLsn) >= BigInt(durableLsn), 'what was acknowledged before stays');
+    t.equal(full.generation, ready.generation, 'the ring holds what the store cannot');
+    await command('mount', ['-o', 'remount,size=512m', disk]);
+    const again = await site.settled(120);
+    t.equal(again.generation, ready.generation, 'with room again, the stream goes on by itself');
+    const production = await readFile(backing);
+    t.notOk(production.equals(before));
+    t.ok((await site.recovered('disk', 'latest')).equals(production), 'the latest point is what production holds');
+    t.ok((await site.recovered('disk', `lsn:${durableLsn}`)).equals(before), 'the point before is what it was');
+});
+//# sourceMappingURL=full_store.test.js.map

@@ -1,0 +1,226 @@
+/** A PostgreSQL cluster of the system's own packages, run as user postgres (it refuses root). */
+import { spawn } from 'node:child_process';
+import { existsSync, readdirSync } from 'node:fs';
+import { chmod, chown, mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { command, ended } from './command.js';
+/** The newest installed server's programs. */
+function binaries() {
+    const root = '/usr/lib/postgresql';
+    const version = readdirSync(root)
+        .map(Number)
+        .filter((number) => number > 0)
+        .sort((a, b) => b - a)[0];
+    if (version === undefined)
+        throw new Error('PostgreSQL is not installed');
+    return path.join(root, String(version), 'bin');
+}
+async function postgresIds() {
+    const id = async (flag) => Number((await command('id', [flag, 'postgres'])).stdout);
+    return { uid: await id('-u'), gid: await id('-g') };
+}
+/** Both pgbench and the server cut theirs down to a microsecond. */
+const CLOCK_UNIT_NS = 1000n;
+/** A transaction's name in the ledger. */
+export function rowOf(client, sequence) {
+    return `${client}:${sequence}`;
+}
+export class Cluster {
+    data;
+    sockets;
+    ids;
+    bin = binaries();
+    constructor(data, sockets, ids) {
+        this.data = data;
+        this.sockets = sockets;
+        this.ids = ids;
+    }
+    /** `data` need not exist yet; `sockets` is a directory outside of the protected volume. */
+    static async at(data, sockets) {
+        const ids = await postgresIds();
+        await mkdir(sockets, { recursive: true });
+        await chown(sockets, ids.uid, ids.gid);
+        return new Cluster(data, sockets, ids);
+    }
+    async initialize() {
+        await mkdir(this.data, { mode: 0o700 });
+        await chown(this.data, this.ids.uid, this.ids.gid);
+        await this.as(['initdb', '-D', this.data, '-A', 'trust', '--data-checksums'], 120);
+        const settings = [
+            "listen_addresses = ''",
+            `unix_socket_directories = '${this.sockets}'`,
+            'shared_buffers = 64MB',
+        ];
+        await writeFile(path.join(this.data, 'postgresql.auto.conf'), `${settings.join('\n')}\n`);
+    }
+    /**
+     * Removes the lock file that a copy of a running cluster carries: the process that it names lives, or lived, on this
+     * same machine.
+     */
+    async unlock() {
+        await rm(path.join(this.data, 'postmaster.pid'), { force: true });
+    }
+    /** Starts it; `sockets` overrides what a recovered configuration says. */
+    async start() {
+        const log = path.join(this.sockets, 'postgres.log');
+        const options = `-c unix_socket_directories='${this.sockets}'`;
+        await this.as(['pg_ctl', '-D', this.data, '-w', '-t', '120', '-l', log, '-o', options, 'start'], 130).catch(async (error) => {
+            throw new Error(`${String(error)}\n${(await readFile(log, 'utf8').catch(() => '')).slice(-4000)}`);
+        });
+    }
+    /** Ends it without a checkpoint: what is on the volume stays as it is. Nothing happens when it does not run. */
+    async stop() {
+        if (!existsSync(path.join(this.data, 'postmaster.pid')))
+            return;
+        await this.as(['pg_ctl', '-D', this.data, '-w', '-t', '60', '-m', 'immediate', 'stop'], 70);
+    }
+    /** Runs SQL; unaligned output, one line a row. */
+    async sql(text, database = 'postgres') {
+        const result = await this.as(['psql', '-h', this.sockets, '-d', database, '-v', 'ON_ERROR_STOP=1', '-qAt', '-c', text], 300);
+        return result.stdout.trim();
+    }
+    async program(name, args, secondsMax = 300) {
+        return (await this.as([name, '-h', this.sockets, ...args], secondsMax)).stdout;
+    }
+    /** Makes pgbench's tables, and `ledger`, where each transaction of load() leaves (client, sequence) and its begin. */
+    async prepare(scale) {
+        await this.program('pgbench', ['-i', '-s', String(scale), '-q', 'postgres'], 600);
+        await this.sql('CREATE TABLE ledger (client int, sequence int, begun timestamptz NOT NULL DEFAULT CURRENT_TIMESTAMP, ' +
+            'PRIMARY KEY (client, sequence))');
+    }
+    /** The transactions that are there, each with its begin, ns. */
+    async ledger() {
+        const rows = await this.sql("SELECT client || ':' || sequence, (extract(epoch FROM begun) * 1000000)::bigint FROM ledger");
+        const lines = rows.split('\n').filter((line) => line !== '');
+        return new Map(lines.map((line) => {
+            const [row = '', begunUs = ''] = line.split('|');
+            return [row, BigInt(begunUs) * 1000n];
+        }));
+    }
+    /** pgbench under way, each transaction logged below `directory`. */
+    async load(directory, clients, seconds, scale) {
+        await mkdir(directory, { recursive: true });
+        await chown(directory, this.ids.uid, this.ids.gid);
+        await chmod(directory, 0o700);
+        const script = path.join(directory, 'transaction.sql');
+        await writeFile(script, [
+            '\\set n :n + 1',
+            '\\set aid random(1, 100000 * :scale)',
+            '\\set delta random(-5000, 5000)',
+            'BEGIN;',
+            'UPDATE pgbench_accounts SET abalance = abalance + :delta WHERE aid = :aid;',
+            'INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (1, 1, :aid, :delta, CURRENT_TIMESTAMP);',
+            'INSERT INTO ledger (client, sequence) VALUES (:client_id, :n);',
+            'COMMIT;',
+            '',
+        ].join('\n'));
+        const args = [
+            '-h',
+            this.sockets,
+            '-n',
+            '-M',
+            'prepared',
+            '-c',
+            String(clients),
+            '-j',
+            '1',
+            '-T',
+            String(seconds),
+        ];
+        const child = spawn(path.join(this.bin, 'pgbench'), [
+            ...args,
+            '-D',
+            // Its log numbers the transactions of a client from 1.
+            'n=0',
+            '-D',
+            `scale=${scale}`,
+            '-f',
+            script,
+            '-l',
+            '--log-prefix',
+            path.join(directory, 'commits'),
+            'postgres',
+        ], {
+            ...this.ids,
+            detached: true,
+            cwd: directory,
+            stdio: ['ignore', 'ignore', 'ignore'],
+            env: { PATH: '/usr/bin:/bin' },
+        });
+        return new Load(child, directory, seconds);
+    }
+    as(words, secondsMax) {
+        const [program, ...args] = words;
+        if (program === undefined)
+            throw new Error('no program');
+        const found = path.join(this.bin, program);
+        return command('setpriv', ['--reuid=postgres', '--regid=postgres', '--clear-groups', found, ...args], {
+            secondsMax,
+            cwd: '/',
+        });
+    }
+}
+export class Load {
+    child;
+    directory;
+    seconds;
+    constructor(child, directory, seconds) {
+        this.child = child;
+        this.directory = directory;
+        this.seconds = seconds;
+    }
+    /** Waits for its end (or ends it) and reads every commit that the server acknowledged, in its own time. */
+    async finish(stopNow = false) {
+        // On SIGINT pgbench would drop its buffered log; on the loss of its server it ends by itself and writes it.
+        if (stopNow)
+            this.child.kill('SIGKILL');
+        await ended(this.child, this.seconds + 60);
+        const commits = [];
+        for (const file of await readdir(this.directory)) {
+            if (!file.startsWith('commits.'))
+                continue;
+            for (const line of (await readFile(path.join(this.directory, file), 'utf8')).split('\n')) {
+                // client_id transaction_no time (its latency, µs) script_no time_epoch time_us
+                const [client, sequence, latency, , epoch, us] = line.split(' ');
+                if (us === undefined || !/^\d+$/.test(latency ?? ''))
+                    continue;
+                commits.push({
+                    client: Number(client),
+                    sequence: Number(sequence),
+                    latencyNs: BigInt(latency ?? 0) * 1000n,
+                    timeNs: BigInt(epoch ?? 0) * 1000000000n + BigInt(us) * 1000n,
+                });
+            }
+        }
+        return commits;
+    }
+}
+/**
+ * When each commit was acknowledged at the latest. What pgbench logs is too early in two ways (pgbench.c):
+ *
+ *  - It counts from its start, where it reads the time of day and then its other clock (epoch_shift). If it had to wait
+ *    in between, and on a busy machine that is milliseconds, everything that it logs is too early by as much. A server
+ *    has the begin of a transaction after its client: the least difference between what both say is a bound.
+ *  - In a stretch of work without waiting it reads its clock once (advanceConnectionState()). Where no answer of a
+ *    whole transaction had to be waited for, that was at its beginning, which is told by a latency of 0. When that one
+ *    was acknowledged, nobody knows.
+ */
+export function acknowledgedBy(logged, ledger) {
+    const tooEarlyNs = logged.reduce((least, { client, sequence, timeNs, latencyNs }) => {
+        const begunNs = ledger.get(rowOf(client, sequence));
+        if (begunNs === undefined)
+            return least;
+        const differenceNs = begunNs - (timeNs - latencyNs);
+        return least === null || differenceNs < least ? differenceNs : least;
+    }, null);
+    if (tooEarlyNs === null)
+        throw new Error('the ledger has none of the transactions that were logged');
+    return logged
+        .filter(({ latencyNs }) => latencyNs > 0n)
+        .map(({ client, sequence, timeNs }) => ({
+        client,
+        sequence,
+        timeNs: timeNs + tooEarlyNs + CLOCK_UNIT_NS,
+    }));
+}
+//# sourceMappingURL=postgres.js.map

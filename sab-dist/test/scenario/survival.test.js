@@ -1,0 +1,173 @@
+/**
+ * The agent of a loop volume dies again and again, is replaced, or hangs (R7), under fio that reads back what it has
+ * written and under PostgreSQL: no I/O error, nothing lost, one generation from the first write to the last, no resync.
+ */
+import { spawn } from 'node:child_process';
+import { mkdir, readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t, {} from 'tap';
+import { command, ended } from './command.js';
+import { acknowledgedBy, Cluster, rowOf } from './postgres.js';
+import { Scratch } from './scratch.js';
+import { pseudorandom, SEED } from './seed.js';
+import { Site } from './site.js';
+t.setTimeout(600_000);
+const GROUP = 'survival';
+const BYTES = 64 << 20;
+/** How often an agent is ended; how long JavaScript hangs. */
+const STRIKES = Number(process.env['AFTERIMAGE_STRIKES'] ?? 6);
+const HANG_SECONDS = Number(process.env['AFTERIMAGE_SECONDS'] ?? 8);
+const PAUSE_MS_MAX = 1500;
+/** A supervised site with one volume, protected. */
+async function protectedSite(t, name, makeBacking, attach = 'loop') {
+    const scratch = await Scratch.create(name);
+    t.teardown(() => scratch.clean());
+    const backing = scratch.path('volume.img');
+    await makeBacking(backing);
+    const volumes = [{ name: 'disk', backing, attach }];
+    const site = await Site.create(scratch, { group: GROUP, volumes, supervised: true });
+    await site.start();
+    const before = await site.settled();
+    const device = before.volumes[0]?.device ?? '';
+    t.match(device, attach === 'loop' ? /^\/dev\/loop\d+$/ : /^unix:/);
+    return { scratch, site, before, device, backing };
+}
+const sparse = (file) => command('truncate', ['-s', String(BYTES), file]);
+/** fio's random writes, each read back; no more than a busy machine ships, since a full ring would be a gap. */
+function fioUnderWay(scratch, device, seconds) {
+    const report = scratch.path('fio.json');
+    const load = ['--rw=randwrite', '--bs=4k', '--iodepth=16', '--ioengine=libaio', '--direct=1'];
+    const verify = ['--verify=crc32c', '--verify_backlog=512', '--verify_fatal=1', `--randseed=${SEED}`];
+    const run = [`--size=${BYTES}`, '--time_based', `--runtime=${seconds}`, '--rate_iops=3000'];
+    const output = ['--output-format=json', `--output=${report}`];
+    const words = ['--name=survival', `--filename=${device}`, ...load, ...verify, ...run, ...output];
+    const fio = spawn('fio', words, { stdio: 'ignore' });
+    scratch.defer('fio', () => void fio.kill('SIGKILL'));
+    return async (t) => {
+        t.equal(await ended(fio, seconds + 60), 0, 'fio read back what it had written');
+        const { jobs } = JSON.parse(await readFile(report, 'utf8'));
+        t.equal(jobs[0]?.error, 0, 'without an I/O error');
+        return { writes: jobs[0]?.write.total_ios ?? 0, pauseMs: (jobs[0]?.write.clat_ns.max ?? 0) / 1e6 };
+    };
+}
+/** Ends the agent that runs, if one does. */
+function strike(site, struck, signal) {
+    const pid = site.agent.supervisedPid();
+    if (pid === null)
+        return;
+    struck.add(pid);
+    process.kill(pid, signal);
+}
+async function assertWhole(t, site, before) {
+    const group = await site.settled();
+    if (group.generation !== before.generation)
+        t.comment(await site.agent.tail());
+    t.equal(group.generation, before.generation, 'the same stream goes on: no gap, no resync');
+    const { spans } = await site.ask('timeline', GROUP);
+    const grades = spans.map(({ grade }) => grade).filter((grade) => grade !== 'syncing');
+    t.same(grades, ['ordered'], 'one ordered stretch');
+}
+async function assertSame(t, site, backing) {
+    const latest = await site.recovered('disk', 'latest');
+    t.ok(latest.equals(await readFile(backing)), 'the latest point is what the backing holds');
+}
+t.test(`an agent that dies or is replaced again and again is not noticed (seed ${SEED})`, async (t) => {
+    const { scratch, site, before, device, backing } = await protectedSite(t, 'survival', sparse);
+    const random = pseudorandom(SEED);
+    const end = fioUnderWay(scratch, device, Math.ceil((STRIKES * PAUSE_MS_MAX) / 1000) + 2);
+    const struck = new Set();
+    for (let strikes = 0; strikes < STRIKES; strikes += 1) {
+        await sleep(300 + random() * (PAUSE_MS_MAX - 300));
+        strike(site, struck, strikes % 3 === 2 ? 'SIGUSR2' : 'SIGKILL');
+    }
+    const { writes, pauseMs } = await end(t);
+    t.comment(`${struck.size} agents ended; ${writes} writes; longest pause ${pauseMs.toFixed(0)} ms`);
+    t.ok(struck.size >= STRIKES / 2, 'most strikes found an agent');
+    await assertWhole(t, site, before);
+    await assertSame(t, site, backing);
+});
+t.test(`PostgreSQL goes on over agents that are killed (seed ${SEED})`, async (t) => {
+    const { scratch, site, before, device } = await protectedSite(t, 'survival-pg', async (file) => {
+        await command('truncate', ['-s', String(512 << 20), file]);
+        await command('mkfs.ext4', ['-q', '-F', file]);
+    });
+    const mount = scratch.path('mnt');
+    await mkdir(mount);
+    await command('mount', [device, mount]);
+    scratch.defer('mount', () => command('umount', [mount]));
+    const cluster = await Cluster.at(`${mount}/pg`, scratch.path('production'));
+    await cluster.initialize();
+    await cluster.start();
+    scratch.defer('PostgreSQL', () => cluster.stop());
+    await cluster.prepare(1);
+    const random = pseudorandom(SEED);
+    const load = await cluster.load(scratch.path('load'), 4, STRIKES * 1.5, 1);
+    scratch.defer('pgbench', () => load.finish(true));
+    const struck = new Set();
+    for (let strikes = 0; strikes < STRIKES; strikes += 1) {
+        await sleep(300 + random() * 900);
+        strike(site, struck, 'SIGKILL');
+    }
+    const logged = await load.finish();
+    const rows = await cluster.ledger();
+    const commits = acknowledgedBy(logged, rows);
+    const slowestUs = logged.reduce((most, { latencyNs }) => (latencyNs > most ? latencyNs : most), 0n) / 1000n;
+    t.comment(`${struck.size} agents killed; ${commits.length} commits, the slowest after ${slowestUs} µs`);
+    t.ok(commits.length > 100, 'it worked');
+    t.same(commits.filter(({ client, sequence }) => !rows.has(rowOf(client, sequence))), [], 'every commit that was acknowledged is there');
+    await cluster.program('pg_amcheck', ['--install-missing', '--heapallindexed', '--all', '--jobs=2']);
+    await assertWhole(t, site, before);
+});
+t.test(`a QEMU disk that connects again goes on over killed agents (seed ${SEED})`, async (t) => {
+    const { scratch, site, before, device, backing } = await protectedSite(t, 'survival-nbd', sparse, 'socket');
+    const random = pseudorandom(SEED);
+    const disk = `driver=nbd,server.type=unix,server.path=${device.slice('unix:'.length)},export=disk,reconnect-delay=60`;
+    // Stopped and flushed in between, and striding through the volume, so that it lasts and is read from everywhere.
+    const load = [
+        '-w',
+        '-c',
+        String(STRIKES * 6000),
+        '-d',
+        '16',
+        '-s',
+        '8k',
+        '-S',
+        '104k',
+        '--flush-interval=64',
+    ];
+    const qemu = spawn('qemu-img', ['bench', ...load, '--image-opts', disk], { stdio: 'ignore' });
+    scratch.defer('qemu-img', () => void qemu.kill('SIGKILL'));
+    const struck = new Set();
+    for (let strikes = 0; strikes < STRIKES && qemu.exitCode === null; strikes += 1) {
+        await sleep(300 + random() * 900);
+        strike(site, struck, 'SIGKILL');
+    }
+    t.equal(await ended(qemu, 240), 0, 'without an I/O error');
+    t.ok(struck.size >= STRIKES / 2, `${struck.size} agents were killed meanwhile`);
+    await assertWhole(t, site, before);
+    await assertSame(t, site, backing);
+});
+t.test('JavaScript that hangs costs history at worst, never production', async (t) => {
+    const { scratch, site, before, device, backing } = await protectedSite(t, 'hang', sparse);
+    const end = fioUnderWay(scratch, device, HANG_SECONDS + 2);
+    await hang(site.agent.supervisedPid() ?? 0, HANG_SECONDS);
+    const { writes, pauseMs } = await end(t);
+    t.comment(`${writes} writes; longest pause ${pauseMs.toFixed(0)} ms`);
+    t.ok(pauseMs < (HANG_SECONDS * 1000) / 2, 'nobody waited for JavaScript');
+    const after = await site.settled();
+    t.ok(BigInt(after.capturedLsn) > BigInt(before.capturedLsn));
+    await assertSame(t, site, backing);
+});
+/** Keeps the JavaScript of a process busy, through Node's own debugger. */
+async function hang(pid, seconds) {
+    const code = `const until = Date.now() + ${seconds * 1000}; while (Date.now() < until);`;
+    const inspector = spawn(process.execPath, ['inspect', '-p', String(pid)], {
+        stdio: ['pipe', 'pipe', 'ignore'],
+    });
+    await sleep(1_000);
+    inspector.stdin.write(`exec ${JSON.stringify(`setImmediate(() => { ${code} }); 'hanging'`)}\n`);
+    await sleep(1_000);
+    inspector.stdin.write('.exit\n');
+    await ended(inspector, 20);
+}
+//# sourceMappingURL=survival.test.js.map

@@ -1,0 +1,442 @@
+/** An agent daemon, thin: it feeds the session machine and carries out its actions on the model host. */
+import { strict as assert } from 'node:assert';
+import { AgentSession } from '../../agent/session.js';
+import { checkAgentMarks } from './mark_checks.js';
+import { ModelCapture } from './model_capture.js';
+import { ModelDirtyLogs } from './model_dirty_log.js';
+import { BLOCK_BYTES } from './model_host.js';
+import { contentHashes } from './model_store.js';
+const TICK_MS = 1000;
+const WRITE_MS_MAX = 40;
+/** Between two steps of the unmarking of a volume. */
+const CLEAN_MS_MAX = 300;
+/** How long production goes on after a stop was asked for. */
+const USE_MS_MAX = 10_000;
+export class AgentNode {
+    host;
+    process;
+    around;
+    session;
+    #capture = null;
+    #endpoint = null;
+    #isServing = false;
+    #shippingTurn = 0;
+    /** What was sent on this connection, or where it began; null while nothing is shipped. */
+    #shippedLsn = null;
+    #isQuiet = false;
+    #isStopping = false;
+    #isFenced = false;
+    #unsynced = new Set();
+    #logs;
+    constructor(host, process, around) {
+        this.host = host;
+        this.process = process;
+        this.around = around;
+        this.session = new AgentSession(around.limits);
+        this.#logs = new ModelDirtyLogs(around.directory.logs);
+    }
+    get isAlive() {
+        return this.process.isAlive;
+    }
+    get isFenced() {
+        return this.#isFenced;
+    }
+    get isSettled() {
+        const { state, marks } = this.session;
+        return (state === 'protected' &&
+            !this.#isStopping &&
+            this.#capture?.isStreaming === true &&
+            marks.durable === this.#capture.lastLsn &&
+            this.host.inFlight.size === 0);
+    }
+    start() {
+        const { directory, identity } = this.around;
+        this.#feed({
+            type: 'started',
+            stored: directory.stored,
+            identity,
+            logs: this.#logs.positions(),
+            inherited: null,
+        });
+        this.#tick();
+    }
+    /** No more writes; what is in flight ends. */
+    calm() {
+        this.#isQuiet = true;
+    }
+    stop() {
+        this.#isStopping = true;
+        this.#feed({ type: 'stopRequested' });
+    }
+    expireStop() {
+        if (this.process.isAlive)
+            this.#feed({ type: 'stopExpired' });
+    }
+    askForCheckpoint(requestId, name) {
+        this.#feed({ type: 'checkpointRequested', requestId, name });
+    }
+    crash() {
+        this.process.end();
+        this.host.crash();
+        this.#endpoint?.close();
+    }
+    losePower() {
+        this.crash();
+        this.around.onFault(this.host.losePower() > 0 ? 'writesLost' : 'nothingLost');
+    }
+    #feed(event, frame = null, piece = []) {
+        for (const action of this.session.handle(event)) {
+            if (this.process.isAlive)
+                this.#carryOut(action, frame, piece);
+        }
+        if (!this.process.isAlive)
+            return;
+        const model = { captured: this.#capture?.lastLsn ?? null, shipped: this.#shippedLsn };
+        checkAgentMarks(this.session.marks, model, this.around.reached);
+    }
+    /** Answers after a while. */
+    #later(delayMsMax, answer) {
+        this.process.after(this.around.random.int(0, delayMsMax), () => {
+            const event = answer();
+            if (event !== null)
+                this.#feed(event);
+        });
+    }
+    #tick() {
+        this.process.after(TICK_MS, () => {
+            if (this.#capture !== null) {
+                const logs = this.#logs.positions();
+                this.#feed({ type: 'tick', nowNs: BigInt(this.around.scheduler.nowMs), ring: this.#ring(), logs });
+            }
+            this.#tick();
+        });
+    }
+    #carryOut(action, frame, piece) {
+        const { random, directory, corruption, onFault } = this.around;
+        switch (action.type) {
+            case 'persist':
+                return this.#persist(action.state);
+            case 'open':
+                return this.#open(action);
+            case 'connect':
+                return this.#connect(action.attempt);
+            case 'disconnect':
+                return this.#endpoint?.close();
+            case 'send':
+                assert(!('frame' in action.message), 'frames are sent by sendFrame');
+                if ('heartbeat' in action.message)
+                    this.#assertHonest(action.message.heartbeat.state);
+                if ('goodbye' in action.message && this.#endpoint !== null)
+                    this.#endpoint.isListening = false;
+                this.#endpoint?.send({ message: action.message });
+                return;
+            case 'startShipping':
+                this.#shippedLsn = action.durableLsn;
+                return this.#startShipping(action.durableLsn, action.link);
+            case 'stopShipping':
+                this.#shippedLsn = null;
+                return this.#group.stopShipping();
+            case 'pull':
+                return this.#group.next((delivery) => this.#pulled(delivery));
+            case 'sendFrame': {
+                assert(frame !== null, 'sendFrame belongs to a frame');
+                this.#shippedLsn = frame.header.lastLsn;
+                const isCorrupt = random.chance(corruption());
+                if (isCorrupt)
+                    onFault('frameCorrupt');
+                return this.#sendBulk({ frame: { ...frame, isCorrupt } }, frame.header.bytes);
+            }
+            case 'dropFrame':
+            case 'dropPiece':
+                return;
+            case 'release':
+                return this.#group.release(action.lsn);
+            case 'raiseCeiling':
+                return this.#group.raiseCeiling(action.lsn);
+            case 'beginGeneration':
+                assert(directory.stored?.generation === action.start.generation, 'a generation is stored before it is used');
+                assert(directory.stored.lsnCeiling >= action.start.lsnCeiling, 'LSNs are reserved before they are used');
+                return this.#group.beginGeneration(action.start);
+            case 'abandonStream':
+                this.#shippedLsn = null;
+                this.#group.closeStream(action.reason);
+                return this.#startShipping(this.#group.lastLsn, 0);
+            case 'readPiece':
+                return this.#readPiece(action);
+            case 'sendPiece': {
+                const data = Buffer.alloc(piece.length * 4);
+                piece.forEach((value, index) => data.writeInt32LE(value, index * 4));
+                const { sequence, volume, offset } = action;
+                const rawBytes = piece.length * BLOCK_BYTES;
+                const syncData = { volume, offset, rawBytes, compressed: false, crc32c: 0, data };
+                return this.#sendBulk({ message: { sequence, syncData } }, data.length);
+            }
+            case 'readExtents':
+                return this.#later(10, () => this.#readExtents(action.turn, action.volume));
+            case 'volumeSynced':
+                return this.#logs.setSynced(action.volume, action.generation);
+            case 'compare':
+                return this.#later(10, () => this.#compare(action));
+            case 'fence':
+                return this.#fence(action.turn);
+            case 'readPosition': {
+                const { requestId, name } = action;
+                return this.#later(5, () => {
+                    const lsn = this.#group.isStreaming ? this.#group.lastLsn : null;
+                    return { type: 'positionRead', requestId, name, lsn, timeNs: BigInt(this.around.scheduler.nowMs) };
+                });
+            }
+            case 'checkpointResult':
+                return this.around.onCheckpoint(action.requestId, action.code);
+            case 'quiesce':
+                // Whoever has the volume mounted may go on with it for long.
+                this.process.after(random.chance(0.5) ? 0 : random.int(1, USE_MS_MAX), () => {
+                    this.#isServing = false;
+                    this.#quiesce();
+                });
+                return;
+            case 'fail':
+                this.#isFenced ||= action.final && action.code === 'FENCED';
+                this.around.onFail(action.code, action.message);
+                return;
+            case 'interrupted':
+                assert(!this.#group.isStreaming || action.code !== 'RING_FULL', 'a full ring has ended its stream');
+                return;
+            case 'stopped':
+                assert(!action.clean || this.host.inFlight.size === 0, 'a clean stop comes after the last write');
+                this.crash();
+                return this.around.onStopped(action.clean);
+        }
+    }
+    get #group() {
+        assert(this.#capture !== null, 'the capture group is open');
+        return this.#capture;
+    }
+    #persist(state) {
+        const { random, failure, directory, onFault } = this.around;
+        this.process.inOrder('persist', random.int(0, 15), () => {
+            // The first one has no remedy but another start: the daemon does not even begin.
+            if (this.#capture !== null && random.chance(failure())) {
+                onFault('persistFailure');
+                return this.#feed({ type: 'persistFailed', code: 'IO_ERROR', message: 'no space left' });
+            }
+            directory.stored = state;
+            this.#feed({ type: 'persisted' });
+        });
+    }
+    #open({ resume }) {
+        assert(this.around.directory.stored?.clean === false, 'production is let in while the state says clean');
+        const { random, ringBytes, onFault } = this.around;
+        this.#capture = new ModelCapture(this.host, ringBytes, random, onFault);
+        this.host.capture = this.#capture;
+        this.host.logs = this.#logs;
+        for (const { number } of this.host.volumes)
+            this.#clean(number);
+        if (resume !== null) {
+            onFault('resumed');
+            this.#capture.beginGeneration(resume);
+        }
+        this.#isServing = true;
+        this.#serve();
+        this.#feed({ type: 'opened' });
+    }
+    /** Production: bursts and pauses. */
+    #serve() {
+        const { random } = this.around;
+        const pause = random.chance(0.02) ? random.int(200, 2000) : random.int(1, WRITE_MS_MAX);
+        this.process.after(pause, () => {
+            if (!this.#isServing)
+                return;
+            if (!this.#isQuiet)
+                this.host.write(this.process);
+            this.#serve();
+        });
+    }
+    #connect(attempt) {
+        const { random, dial } = this.around;
+        const delayMs = attempt === 0 ? 0 : random.int(0, Math.min(10_000, 100 * 2 ** attempt));
+        this.process.after(delayMs, () => {
+            const endpoint = dial();
+            this.#endpoint = endpoint;
+            const lost = () => {
+                if (!this.process.isAlive || this.#endpoint !== endpoint)
+                    return;
+                this.#endpoint = null;
+                this.#feed({ type: 'disconnected', code: 'SESSION_LOST', message: 'gone' });
+            };
+            if (endpoint === null)
+                return lost();
+            endpoint.onMessage = (message) => {
+                if (!this.process.isAlive)
+                    return;
+                this.#observe(message);
+                this.#feed({ type: 'message', message });
+            };
+            endpoint.onClosed = lost;
+            this.#feed({ type: 'connected', logs: this.#logs.positions() });
+        });
+    }
+    /** What the receiver says is synced, read beside the session. */
+    #observe(message) {
+        const volumes = 'welcome' in message
+            ? message.welcome.volumes
+            : 'generationAccepted' in message
+                ? message.generationAccepted.volumes
+                : null;
+        if (volumes !== null)
+            this.#unsynced = new Set(volumes.filter((one) => !one.synced).map((one) => one.number));
+        else if ('syncComplete' in message)
+            this.#unsynced.delete(message.syncComplete.volume);
+    }
+    #assertHonest(state) {
+        assert(state !== 'protected' || this.#unsynced.size === 0, 'it says protected while a volume is not synced');
+    }
+    #sendBulk(item, bytes) {
+        const endpoint = this.#endpoint;
+        endpoint?.send(item, () => {
+            if (this.process.isAlive && this.#endpoint === endpoint)
+                this.#feed({ type: 'sent', bytes });
+        });
+    }
+    #startShipping(durableLsn, link) {
+        this.#shippingTurn += 1;
+        this.#group.startShipping(durableLsn, link);
+    }
+    #pulled(delivery) {
+        const turn = this.#shippingTurn;
+        // As a promise would: not within the call that caused it.
+        this.process.after(0, () => {
+            if ('frame' in delivery && turn !== this.#shippingTurn) {
+                this.#group.next((next) => this.#pulled(next)); // framed for an earlier start: the real shipper drops it too
+            }
+            else if ('frame' in delivery) {
+                const { generation, firstLsn, lastLsn, bytes } = delivery.frame.header;
+                const frame = { generation, firstLsn, lastLsn, bytes };
+                this.#feed({ type: 'frameReady', frame, logs: this.#logs.positions() }, delivery.frame);
+            }
+            else {
+                this.#feed({ type: 'streamEnded', ...delivery.end, timeNs: BigInt(this.around.scheduler.nowMs) });
+            }
+        });
+    }
+    #readPiece({ turn, volume, offset, length }) {
+        const { random, failure, onFault } = this.around;
+        this.process.after(random.int(0, 10), () => {
+            if (random.chance(failure())) {
+                onFault('syncReadFailure');
+                return this.#feed({ type: 'syncFailed', turn, code: 'IO_ERROR', message: 'bad sector' });
+            }
+            const piece = this.host.read(volume, Number(offset) / BLOCK_BYTES, length / BLOCK_BYTES);
+            const wireBytes = piece.every((value) => value === 0) ? 0 : piece.length * 4;
+            // Read now, answered later: production goes on in between.
+            this.process.after(random.int(0, 10), () => this.#feed({ type: 'pieceRead', turn, wireBytes, rawBytes: length }, null, piece));
+        });
+    }
+    #compare(action) {
+        const { turn, volume, offset, length, blockBytes, hashes, purpose } = action;
+        if (!this.#isServing)
+            return null; // quiesced: nothing may be captured any more
+        const first = Number(offset) / BLOCK_BYTES;
+        const own = contentHashes(this.host.read(volume, first, length / BLOCK_BYTES), blockBytes);
+        const sectors = blockBytes / BLOCK_BYTES;
+        const differing = [];
+        for (let index = 0; index * 32 < own.length; index += 1) {
+            const range = [index * 32, index * 32 + 32];
+            if (own.subarray(...range).equals(hashes.subarray(...range)))
+                continue;
+            const count = Math.min(sectors, length / BLOCK_BYTES - index * sectors);
+            const block = first + index * sectors;
+            differing.push({ offset: BigInt(block * BLOCK_BYTES), length: count * BLOCK_BYTES });
+        }
+        const compared = { type: 'compared', turn, streamClosed: false, differing };
+        if (purpose === 'find')
+            return compared;
+        if (purpose === 'probe') {
+            if (differing.length === 0 || this.#logs.isMarked(volume, first))
+                return { ...compared, differing: [] };
+            this.around.onFault('probeDiffers');
+            return compared;
+        }
+        for (const { offset: begin, length: bytes } of differing) {
+            const [block, count] = [Number(begin) / BLOCK_BYTES, bytes / BLOCK_BYTES];
+            const isLocked = this.host.isLocked(volume, block, count);
+            const lsn = isLocked
+                ? null
+                : this.#group.republish(volume, block, this.host.read(volume, block, count));
+            if (lsn === 0n)
+                return { ...compared, streamClosed: true };
+            if (lsn === null) {
+                // What was republished before is published again.
+                this.#later(20, () => this.#compare(action));
+                return null;
+            }
+        }
+        return compared;
+    }
+    #readExtents(turn, volume) {
+        const info = this.host.volumes.find(({ number }) => number === volume);
+        if (info === undefined)
+            throw new Error(`no volume ${volume}`);
+        const extents = this.#logs.extents(volume, info.size);
+        this.around.onFault(extents.bytes < info.size ? 'partialResync' : 'partialResyncOfAll');
+        return { type: 'extentsRead', turn, extents };
+    }
+    /** Unmarks a volume's extents round by round: native/capture/dirty_log_cleaner.h. */
+    #clean(volume) {
+        const { random } = this.around;
+        const after = (step) => this.process.after(random.int(1, CLEAN_MS_MAX), step);
+        after(() => {
+            const { generation, isStreaming } = this.#group;
+            if (!isStreaming || this.#logs.syncedGeneration(volume) !== generation)
+                return this.#clean(volume);
+            this.#logs.cut(volume);
+            const lsn = this.#group.lastLsn;
+            after(() => {
+                this.host.flush();
+                const unmark = () => {
+                    const group = this.#group;
+                    if (!group.isStreaming || group.generation !== generation)
+                        return this.#clean(volume);
+                    if (group.confirmedLsn < lsn)
+                        return after(unmark);
+                    if (this.#logs.unmark(volume, lsn) > 0)
+                        this.around.onFault('unmarked');
+                    this.#clean(volume);
+                };
+                after(unmark);
+            });
+        });
+    }
+    #fence(turn) {
+        const waited = [...this.host.inFlight];
+        const poll = () => this.process.after(1, () => {
+            if (waited.some((change) => this.host.inFlight.has(change)))
+                return poll();
+            const group = this.#group;
+            this.#feed({ type: 'fenced', turn, lsn: group.isStreaming ? group.lastLsn : null });
+        });
+        poll();
+    }
+    #quiesce() {
+        this.process.after(1, () => {
+            if (this.host.inFlight.size > 0)
+                this.#quiesce();
+            else
+                this.#feed({ type: 'quiesced', ring: this.#ring() });
+        });
+    }
+    #ring() {
+        const group = this.#group;
+        const capturedTimeNs = BigInt(this.around.scheduler.nowMs);
+        return {
+            capturedLsn: group.lastLsn,
+            capturedTimeNs,
+            oldestTimeNs: 0n,
+            usedBytes: BigInt(group.usedBytes),
+            bytes: BigInt(this.around.ringBytes),
+            era: 1,
+            streaming: group.isStreaming,
+        };
+    }
+}
+//# sourceMappingURL=agent_node.js.map

@@ -1,0 +1,411 @@
+/**
+ * One seeded history: a protected host, a receiver, the network between them, and everything that can go wrong with
+ * them, in an order that the seed decides. Then everything comes to rest and is judged (oracle.ts).
+ */
+import { strict as assert } from 'node:assert';
+import { AgentNode } from './agent_node.js';
+import { faultPlan } from './fault_plan.js';
+import { BLOCK_BYTES, ModelHost } from './model_host.js';
+import { copyLogs, newLogs } from './model_dirty_log.js';
+import { ModelStore } from './model_store.js';
+import { Reached } from './mark_checks.js';
+import { Endpoint } from './network.js';
+import { assertKept, orderedSpans, verifyPoints, verifyReplica } from './oracle.js';
+import { Random } from './random.js';
+import { ReceiverNode } from './receiver_node.js';
+import { Process, Scheduler } from './scheduler.js';
+const AGENT_LIMITS = {
+    unsentBytesMax: 4096,
+    unackedBytesMax: 12_288,
+    lsnReserve: 64n,
+    pieceBytes: 4096,
+    syncWindowBytes: 16_384,
+    blockBytes: 2048,
+    fineBlockBytes: 512,
+    hashRequestsMax: 2,
+    checkpointsMax: 3,
+    silenceTicksMax: 10,
+    refusalsMax: 3,
+};
+const RECEIVER_LIMITS = {
+    baseSyncBytes: 4096,
+    appendBytesMax: 24_576,
+    hashRequestsMax: 2,
+    hashBytesMax: 4096,
+    hashBlockBytesMin: 512,
+    pieceBytesMax: 4096,
+    piecesMax: 8,
+    checkpointsMax: 3,
+};
+const VOLUME_BLOCKS = [96, 61];
+const SETTLE_MS_MAX = 400_000;
+const DISK_MS = 20;
+const SLOW_DISK_MS = 900;
+const LINK_MS = 20;
+const SLOW_LINK_MS = 1500;
+const FAULTS_OF_A_PEER = [
+    'SESSION_ORDER',
+    'MESSAGE_INVALID',
+    'WATERMARK_INVALID',
+    'FRAME_FENCED',
+    'FRAME_GENERATION',
+    'FRAME_REPEATED',
+    'FRAME_GAP',
+    'FRAME_LINK',
+    'JOURNAL_OVERLOAD',
+    'VOLUME_MISMATCH',
+];
+export class History {
+    #random;
+    #plan;
+    #scheduler = new Scheduler();
+    #store = new ModelStore();
+    #counts = new Map();
+    #sites = [];
+    #volumes;
+    #identity;
+    #receiver = null;
+    #links = [];
+    #isCut = false;
+    #diskMs = DISK_MS;
+    #linkMs = LINK_MS;
+    #isOver = false;
+    #stamp = 0;
+    #requests = 0;
+    #copy = null;
+    #promised = [];
+    #reached = new Reached();
+    /** Of the last session that found fault with its peer. */
+    #blamed = null;
+    /** By request: how many of each host's changes a checkpoint must at least show. Only these hosts may answer it. */
+    #asked = new Map();
+    /** Requests whose asker was told that the checkpoint is kept. */
+    #kept = new Set();
+    constructor(seed) {
+        const random = new Random(seed);
+        this.#random = random;
+        this.#plan = faultPlan(random);
+        this.#identity = { group: random.bytes(16), member: random.bytes(16) };
+        this.#volumes = VOLUME_BLOCKS.map((blocks, number) => ({
+            number,
+            uuid: random.bytes(16),
+            name: `volume${number}`,
+            size: BigInt(blocks * BLOCK_BYTES),
+            blockSize: BLOCK_BYTES,
+        }));
+    }
+    /** Errors: AssertionErrors, by whoever was the first to see that something is wrong. */
+    run() {
+        const content = VOLUME_BLOCKS.map((blocks) => Array.from({ length: blocks }, () => (this.#random.chance(0.5) ? 0 : this.#nextStamp())));
+        this.#addSite(content, { stored: null, logs: newLogs(this.#volumes, this.#random) });
+        this.#startReceiver();
+        this.#trouble();
+        this.#scheduler.run(this.#plan.durationMs);
+        const host = this.#settle();
+        const points = verifyPoints(this.#store);
+        assertKept(this.#store, this.#promised);
+        verifyReplica(this.#store, host);
+        this.#verifyCheckpoints();
+        const records = this.#store.generations.reduce((sum, generation) => sum + generation.records.length, 0);
+        this.#count('generations', this.#store.generations.length);
+        return { counts: this.#counts, points, records };
+    }
+    #count(kind, by = 1) {
+        this.#counts.set(kind, (this.#counts.get(kind) ?? 0) + by);
+    }
+    #nextStamp() {
+        this.#stamp += 1;
+        return this.#stamp;
+    }
+    // --- the cast ---
+    #addSite(content, directory) {
+        const host = new ModelHost(this.#volumes, content, this.#random, () => this.#nextStamp(), (lsn) => this.#reached.raise('captured', lsn));
+        const site = { host, directory, agent: null, backup: null, wasSetBack: false };
+        this.#sites.push(site);
+        this.#startAgent(site);
+    }
+    #startAgent(site) {
+        const random = this.#random;
+        site.agent = new AgentNode(site.host, new Process(this.#scheduler), {
+            scheduler: this.#scheduler,
+            random,
+            limits: AGENT_LIMITS,
+            ringBytes: this.#plan.ringBytes,
+            directory: site.directory,
+            reached: this.#reached,
+            identity: {
+                ...this.#identity,
+                software: 'simulator',
+                groupName: 'group',
+                host: 'host',
+                instance: random.bytes(16),
+                volumes: this.#volumes,
+            },
+            dial: () => this.#dial(),
+            failure: () => this.#rate(this.#plan.agentFailure),
+            corruption: () => this.#rate(this.#plan.corruption),
+            onFault: (kind) => {
+                this.#count(kind);
+                // The worst instant for a checkpoint: the stream is closed, and the session has not heard of it.
+                if (kind === 'RING_FULL')
+                    this.#scheduler.after(random.int(1, 50), () => this.#askForCheckpoint(site));
+            },
+            onCheckpoint: (requestId, code) => this.#answered(requestId, code),
+            onFail: (code, message) => this.#blame(code, message),
+            onStopped: (clean) => {
+                this.#count(clean ? 'cleanStop' : 'uncleanStop');
+                site.agent = null;
+                this.#scheduler.after(random.int(10, 3000), () => this.#restartAgent(site));
+            },
+        });
+        site.agent.start();
+        if (this.#isOver)
+            site.agent.calm();
+    }
+    #restartAgent(site) {
+        if (site.agent === null && !(this.#isOver && site !== this.#sites[0]))
+            this.#startAgent(site);
+    }
+    #startReceiver() {
+        this.#receiver = new ReceiverNode(new Process(this.#scheduler), {
+            random: this.#random,
+            limits: RECEIVER_LIMITS,
+            store: this.#store,
+            reached: this.#reached,
+            diskMs: () => this.#diskMs,
+            failure: () => this.#rate(this.#plan.storeFailure),
+            onFault: (kind) => this.#count(kind),
+            onCheckpoint: (requestId, code) => {
+                this.#answered(requestId, code);
+                if (code === '')
+                    this.#count('checkpointKeptForReceiver');
+            },
+            onClose: (code, message) => this.#blame(code, message),
+        });
+    }
+    /** Two honest machines on a network that keeps its messages in order never find fault with each other. */
+    #blame(code, message) {
+        this.#count(code);
+        this.#blamed = code;
+        const { lose, repeat, reorder } = this.#plan.network;
+        const isHonest = lose + repeat + reorder === 0;
+        assert(!isHonest || !FAULTS_OF_A_PEER.includes(code), `an honest peer was refused: ${code}, ${message}`);
+    }
+    /** What comes out of order is refused with a code that says so, at once. */
+    #outOfOrder(deliver) {
+        this.#blamed = null;
+        deliver();
+        const code = this.#blamed;
+        assert(code !== null && FAULTS_OF_A_PEER.includes(code), `a message out of its order was answered by ${code ?? 'nothing'}`);
+        this.#count('disorderRefused');
+    }
+    #answered(requestId, code) {
+        this.#count(code === '' ? 'checkpointKept' : 'checkpointRefused');
+        if (code === '')
+            this.#kept.add(requestId);
+    }
+    #dial() {
+        if (this.#receiver === null || this.#isCut)
+            return null;
+        const onFault = (kind) => this.#count(kind);
+        const delayMs = () => this.#linkMs;
+        const outOfOrder = (deliver) => this.#outOfOrder(deliver);
+        const faults = this.#isOver ? { lose: 0, repeat: 0, reorder: 0 } : this.#plan.network;
+        const near = new Endpoint(this.#scheduler, this.#random, faults, delayMs, onFault, outOfOrder);
+        const far = new Endpoint(this.#scheduler, this.#random, faults, delayMs, onFault, outOfOrder);
+        Endpoint.connect(near, far);
+        this.#receiver.accept(far);
+        this.#links = [...this.#links.slice(-4), near];
+        return near;
+    }
+    #rate(rate) {
+        return this.#isOver ? 0 : rate;
+    }
+    // --- trouble ---
+    #trouble() {
+        const { everyMs, kinds } = this.#plan;
+        this.#scheduler.after(this.#random.int(1, everyMs * 2), () => {
+            if (this.#isOver)
+                return;
+            const kind = this.#random.pick(kinds);
+            if (this.#cause(kind))
+                this.#count(kind);
+            this.#promise();
+            this.#trouble();
+        });
+    }
+    /** False when there is nobody whom it could happen to. */
+    #cause(kind) {
+        const random = this.#random;
+        const site = random.pick(this.#sites);
+        switch (kind) {
+            case 'connectionLost':
+                this.#links.at(-1)?.close();
+                return this.#links.length > 0;
+            case 'outage':
+                this.#links.at(-1)?.close();
+                return this.#during((isOn) => (this.#isCut = isOn));
+            case 'slowDisk':
+                return this.#during((isOn) => (this.#diskMs = isOn ? SLOW_DISK_MS : DISK_MS));
+            case 'slowLink':
+                return this.#during((isOn) => (this.#linkMs = isOn ? SLOW_LINK_MS : LINK_MS));
+            case 'agentCrash':
+                if (site.agent === null)
+                    return false;
+                site.agent.crash();
+                site.agent = null;
+                this.#scheduler.after(random.int(10, 3000), () => this.#restartAgent(site));
+                return true;
+            case 'powerLoss':
+                if (site.agent === null)
+                    return false;
+                site.agent.losePower();
+                site.agent = null;
+                this.#scheduler.after(random.int(10, 3000), () => this.#restartAgent(site));
+                return true;
+            case 'logsRestored': {
+                // The dirty logs as they were some time ago, under a backing as it is.
+                const before = site.backup;
+                site.backup = copyLogs(site.directory.logs);
+                if (before === null || site.agent === null || site.wasSetBack)
+                    return false;
+                if (!this.#isToldOfMore(site.directory.logs, before))
+                    return false;
+                site.agent.crash();
+                site.agent = null;
+                site.directory.logs = before;
+                site.wasSetBack = true; // its sequences come again with other marks: a second time nobody could tell
+                this.#scheduler.after(random.int(10, 3000), () => this.#restartAgent(site));
+                return true;
+            }
+            case 'agentStop': {
+                const { agent } = site;
+                if (agent === null)
+                    return false;
+                agent.stop();
+                this.#scheduler.after(random.int(500, 8000), () => agent.expireStop());
+                return true;
+            }
+            case 'receiverCrash':
+                return this.#stopReceiver(() => undefined);
+            case 'receiverRestored': {
+                const copy = this.#copy;
+                this.#copy = this.#store.copy();
+                if (copy === null)
+                    return false;
+                return this.#stopReceiver(() => {
+                    this.#store.restore(copy);
+                    this.#promised = [];
+                    this.#kept = new Set(this.#store.checkpoints.map(({ requestId }) => requestId));
+                });
+            }
+            case 'agentCloned': {
+                if (this.#sites.length > 2)
+                    return false;
+                const content = site.host.backings.map((blocks) => [...blocks]);
+                const { stored, logs } = site.directory;
+                this.#addSite(content, { stored, logs: copyLogs(logs) });
+                return true;
+            }
+            case 'checkpoint':
+                return this.#askForCheckpoint(site);
+        }
+    }
+    /**
+     * Whether the receiver was told of a later state of each log that has changed since `before`. If not, nobody but the
+     * backing itself could tell (docs/PROTOCOL.md): that is no promise.
+     */
+    #isToldOfMore(now, before) {
+        return before.every(({ sequence }, volume) => {
+            const told = this.#store.volumes[volume]?.log.sequence ?? 0n;
+            return now[volume]?.sequence === sequence || told > sequence;
+        });
+    }
+    #askForCheckpoint({ agent, host }) {
+        if (this.#isOver)
+            return false;
+        this.#requests += 1;
+        const requestId = `request ${this.#requests}`;
+        const name = `point-${this.#requests}`;
+        if (this.#random.chance(0.3)) {
+            // The receiver asks whichever agent is connected.
+            const counts = this.#sites.map((site) => [site.host, site.host.changes.length]);
+            this.#asked.set(requestId, { name, counts: new Map(counts) });
+            this.#receiver?.askForCheckpoint(requestId, name);
+        }
+        else if (agent?.isAlive === true) {
+            this.#asked.set(requestId, { name, counts: new Map([[host, host.changes.length]]) });
+            agent.askForCheckpoint(requestId, name);
+        }
+        return true;
+    }
+    #during(set) {
+        set(true);
+        this.#scheduler.after(this.#random.int(500, 6000), () => set(false));
+        return true;
+    }
+    #stopReceiver(meanwhile) {
+        if (this.#receiver === null)
+            return false;
+        this.#receiver.crash();
+        this.#receiver = null;
+        meanwhile();
+        if (this.#random.chance(0.2))
+            verifyPoints(this.#store);
+        this.#scheduler.after(this.#random.int(10, 4000), () => this.#startReceiver());
+        return true;
+    }
+    #promise() {
+        assertKept(this.#store, this.#promised);
+        this.#promised = orderedSpans(this.#store);
+    }
+    // --- rest ---
+    /** No more faults, one writer, no more writes: all of it must reach the receiver. */
+    #settle() {
+        this.#isOver = true;
+        this.#isCut = false;
+        this.#diskMs = DISK_MS;
+        this.#linkMs = LINK_MS;
+        for (const link of this.#links)
+            link.close(); // with them goes what they still might lose
+        const winner = this.#random.pick(this.#sites);
+        for (const site of this.#sites)
+            if (site !== winner)
+                site.agent?.crash();
+        this.#sites.splice(0, this.#sites.length, winner);
+        winner.agent?.calm();
+        const untilMs = this.#scheduler.nowMs + SETTLE_MS_MAX;
+        const isSettled = () => winner.agent?.isSettled === true && this.#receiver?.isReady === true;
+        while (this.#scheduler.nowMs < untilMs && !isSettled()) {
+            // An operator starts the one that shall go on until it is let in.
+            if (winner.agent?.isFenced === true) {
+                winner.agent.crash();
+                winner.agent = null;
+                this.#restartAgent(winner);
+            }
+            this.#scheduler.run(this.#scheduler.nowMs + 500, isSettled);
+        }
+        const { agent } = winner;
+        const { marks, sync, isStreaming } = agent?.session ?? { marks: {}, sync: {}, isStreaming: false };
+        const seen = { isStreaming, ...marks, ...sync, fenced: agent?.isFenced };
+        assert(isSettled(), `it did not come to rest: ${JSON.stringify(seen, (_, v) => (typeof v === 'bigint' ? v.toString() : v))}`);
+        return winner.host;
+    }
+    #verifyCheckpoints() {
+        const spans = orderedSpans(this.#store);
+        const records = new Map(this.#store.generations.flatMap((each) => each.records.map((record) => [record.lsn, record])));
+        const kept = new Set(this.#store.checkpoints.map(({ requestId }) => requestId));
+        for (const requestId of this.#kept)
+            assert(kept.has(requestId), `${requestId} was told to be kept`);
+        for (const { requestId, name, lsn } of this.#store.checkpoints) {
+            const isOrdered = spans.some(({ fromLsn, toLsn }) => lsn >= fromLsn && lsn <= toLsn);
+            assert(isOrdered, `checkpoint ${name} at ${lsn} is not ordered`);
+            const asked = this.#asked.get(requestId);
+            const record = records.get(lsn);
+            const count = record === undefined ? undefined : asked?.counts.get(record.host);
+            assert(asked?.name === name, `checkpoint ${name} is not the one that was asked for`);
+            assert(record !== undefined && count !== undefined && record.historyCount >= count, `checkpoint ${name} at ${lsn} lacks what was written before it was asked for`);
+        }
+    }
+}
+//# sourceMappingURL=history.js.map

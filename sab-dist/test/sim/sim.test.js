@@ -1,0 +1,60 @@
+/** A thousand seeded histories. Another range, or one failing seed again: see main.ts. */
+import t from 'tap';
+import { simulate } from './simulation.js';
+const SEEDS = 1000;
+t.test('a thousand histories of faults keep every promise', (t) => {
+    const summary = simulate({
+        seed: 1,
+        seeds: SEEDS,
+        secondsMax: 0,
+        nowMs: () => performance.now(),
+        onFailure: (seed, error) => t.fail(`seed ${seed}: ${error.message}`),
+    });
+    t.equal(summary.seeds, SEEDS);
+    t.same(summary.failed, []);
+    t.ok(summary.points > 10 * SEEDS, 'ordered points were compared with the hosts');
+    // A fault that never happens is not survived.
+    for (const kind of [
+        'agentCloned',
+        'agentCrash',
+        'checkpointKept',
+        'checkpointKeptForReceiver',
+        'cleanStop',
+        'connectionLost',
+        'disorderRefused',
+        'FENCED',
+        'frameCorrupt',
+        'journalFull',
+        'LSN_CEILING',
+        'messageHeldBack',
+        'messageLost',
+        'messageReordered',
+        'messageRepeated',
+        'outage',
+        'persistFailure',
+        'receiverCrash',
+        'receiverRestored',
+        'resumed',
+        'RING_FULL',
+        'slowDisk',
+        'slowLink',
+        'storeFailure',
+        'syncReadFailure',
+        'uncleanStop',
+    ]) {
+        t.ok((summary.counts[kind] ?? 0) > 0, `${kind} came up`);
+    }
+    t.end();
+});
+t.test('a seed replays its history', (t) => {
+    const run = () => simulate({
+        seed: 7,
+        seeds: 3,
+        secondsMax: 0,
+        nowMs: () => 0,
+        onFailure: (seed, error) => t.fail(`seed ${seed}: ${error.message}`),
+    }).counts;
+    t.same(run(), run());
+    t.end();
+});
+//# sourceMappingURL=sim.test.js.map

@@ -1,0 +1,230 @@
+/**
+ * The faults of a round. Each strikes, waits until it has been seen to, and is over when its promise resolves: with true
+ * when it really struck.
+ */
+import { readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { command } from '../scenario/command.js';
+import { measuredResync } from './resync.js';
+import { STORE_BYTES } from './world.js';
+const SEEN_MS_MAX = 4_000;
+/** An agent that starts comes to its state directory by then. */
+const STRUCK_MS_MAX = 8_000;
+const SUCCESSOR_MS_MAX = 20_000;
+const TRACKING_SECONDS_MAX = 30;
+const POLL_MS = 10;
+export class Striker {
+    world;
+    load;
+    random;
+    /** Of the resyncs that could be measured. */
+    resyncs = [];
+    constructor(world, load, random) {
+        this.world = world;
+        this.load = load;
+        this.random = random;
+    }
+    strike(kind) {
+        const { world } = this;
+        const { site, proxy } = world;
+        switch (kind) {
+            case 'agent-killed':
+                return this.killAgent();
+            case 'receiver-killed':
+                return this.receiverAway(() => site.receiver.kill());
+            case 'receiver-restarted':
+                return this.receiverAway(async () => void (await site.receiver.stop()));
+            case 'both-killed':
+                return this.receiverAway(async () => void (await Promise.all([site.receiver.kill(), this.killAgent()])));
+            case 'agent-replaced':
+                return this.endAgent('SIGUSR2');
+            case 'agent-stopped':
+                return this.freeze(site.agent.supervisedPid(), this.between(100, 700));
+            case 'receiver-stopped':
+                return this.freeze(site.receiver.pid, this.between(200, 2000));
+            case 'link-cut':
+                return this.cut();
+            case 'link-delayed':
+                return this.heldUp(() => (proxy.delayMs = this.between(20, 300)));
+            case 'link-throttled':
+                return this.heldUp(() => (proxy.bytesPerSecond = this.between(512, 6000) * 1024));
+            case 'link-stalled':
+                return this.heldUp(() => (proxy.isStalled = true));
+            case 'ring-full':
+                return this.fillRing();
+            case 'host-lost':
+                return this.loseHost();
+            case 'store-full':
+                return this.fillStore(world.storeDisk ?? '');
+            case 'store-no-space':
+                return this.noSpace(world.storeFaults, this.between(300, 1500));
+            case 'store-write-fails':
+                return this.fail(world.storeFaults, this.rule('write', '*', { do: 'fail', errno: 'EIO' }));
+            case 'store-write-torn':
+                return this.fail(world.storeFaults, this.rule('write', '*.seg', { do: 'torn', errno: 'EIO', bytes: 512 }));
+            case 'store-write-short':
+                return this.fail(world.storeFaults, this.rule('write', '*.seg', { do: 'short', bytes: 4096 }));
+            case 'store-sync-fails':
+                return this.fail(world.storeFaults, this.rule('sync', '*', { do: 'fail', errno: 'EIO' }));
+            case 'state-full':
+                return this.noSpace(world.stateFaults, this.between(300, 1000), () => this.killAgent());
+            case 'state-write-fails':
+                return this.fail(world.stateFaults, { op: 'write', path: '*', do: 'fail', errno: 'EIO', times: this.between(1, 3) }, () => this.endAgent('SIGUSR2'));
+            case 'backing-write-fails':
+                return this.fail(world.backingFaults, this.rule('write', '*.img', { do: 'fail', errno: 'EIO' }));
+            case 'backing-sync-fails':
+                return this.fail(world.backingFaults, this.rule('sync', '*.img', { do: 'fail', errno: 'EIO' }));
+        }
+    }
+    /** A whole number of [from, to). */
+    between(from, to) {
+        return from + Math.floor(this.random() * (to - from));
+    }
+    async seen(is, msMax = SEEN_MS_MAX) {
+        for (const deadline = Date.now() + msMax; Date.now() < deadline; await sleep(POLL_MS))
+            if (await is())
+                return true;
+        return false;
+    }
+    /** Once, or again while its successor takes over. */
+    async killAgent() {
+        const hasStruck = await this.endAgent('SIGKILL');
+        if (this.random() >= 0.3)
+            return hasStruck;
+        await sleep(this.between(0, 400));
+        return (await this.endAgent('SIGKILL')) && hasStruck;
+    }
+    async endAgent(signal) {
+        const { agent } = this.world.site;
+        const pid = agent.supervisedPid();
+        if (pid === null)
+            return false;
+        process.kill(pid, signal);
+        return this.seen(() => {
+            const now = agent.supervisedPid();
+            return now !== null && now !== pid;
+        }, SUCCESSOR_MS_MAX);
+    }
+    async receiverAway(end) {
+        const { receiver } = this.world.site;
+        const { pid } = receiver;
+        await end();
+        await sleep(this.between(0, 1200));
+        await receiver.start();
+        return receiver.pid !== pid;
+    }
+    async freeze(pid, ms) {
+        if (pid === null)
+            return false;
+        process.kill(pid, 'SIGSTOP');
+        try {
+            await sleep(ms);
+            return / T /.test(await readFile(`/proc/${pid}/stat`, 'utf8'));
+        }
+        finally {
+            process.kill(pid, 'SIGCONT');
+        }
+    }
+    async cut() {
+        let busy = 0;
+        for (let cuts = this.between(1, 4); cuts > 0; cuts -= 1) {
+            const isStruck = await this.seen(() => {
+                const now = this.world.proxy.cut();
+                busy += now;
+                return now > 0;
+            });
+            if (!isStruck)
+                break;
+            await sleep(this.between(20, 600));
+        }
+        return busy > 0;
+    }
+    async heldUp(begin) {
+        const { proxy } = this.world;
+        const before = proxy.heldUp;
+        begin();
+        await sleep(this.between(400, 2200));
+        const wasStalled = proxy.isStalled;
+        proxy.heal();
+        return wasStalled ? this.seen(() => proxy.heldUp > before) : proxy.heldUp > before;
+    }
+    /** The receiver is away until history is not captured any more; by turns production goes on meanwhile, or waits. */
+    async fillRing() {
+        const { site, control, proxy } = this.world;
+        await site.receiver.kill();
+        await control.waitFor('tracking', TRACKING_SECONDS_MAX, ({ state }) => state === 'tracking');
+        if (this.random() < 0.5) {
+            await site.receiver.start();
+            return true;
+        }
+        await this.load.stop();
+        proxy.isStalled = true;
+        await site.receiver.start();
+        const resync = await measuredResync(this.world, async () => {
+            proxy.heal();
+            proxy.cut();
+        });
+        this.resyncs.push(resync);
+        this.load.start(await control.agentGroup());
+        return true;
+    }
+    /** Agent and supervisor are gone, and with them what they kept; what the receiver did not have was in the ring. */
+    async loseHost() {
+        const { site, control, proxy } = this.world;
+        proxy.isStalled = true;
+        await sleep(this.between(50, 500));
+        const pid = site.agent.supervisedPid();
+        const dying = site.agent.kill();
+        if (pid !== null)
+            process.kill(pid, 'SIGKILL');
+        await dying;
+        await this.load.stop();
+        proxy.cut();
+        proxy.heal();
+        this.resyncs.push(await measuredResync(this.world, () => site.agent.start()));
+        this.load.start(await control.agentGroup());
+        return true;
+    }
+    async fillStore(disk) {
+        const { control } = this.world;
+        const used = await command('du', ['-s', '-B1', disk]);
+        const bytes = Number(used.stdout.split('\t')[0]) + this.between(4096, 1 << 20);
+        await command('mount', ['-o', `remount,size=${bytes}`, disk]);
+        try {
+            return await this.seen(async () => {
+                const group = await control.agentGroup().catch(() => null);
+                return group?.detail.includes('JOURNAL_FULL') === true;
+            });
+        }
+        finally {
+            await command('mount', ['-o', `remount,size=${STORE_BYTES}`, disk]);
+        }
+    }
+    async noSpace(directory, ms, meanwhile = () => sleep(0)) {
+        if (directory === null)
+            return false;
+        for (const op of ['write', 'create', 'fallocate', 'truncate', 'mkdir'])
+            await directory.add({ op, path: '*', do: 'fail', errno: 'ENOSPC' });
+        await Promise.all([sleep(ms), meanwhile()]);
+        await this.seen(async () => (await directory.report()).some(({ struck }) => struck > 0), STRUCK_MS_MAX);
+        return this.over(directory);
+    }
+    async fail(directory, rule, meanwhile = () => sleep(0)) {
+        if (directory === null)
+            return false;
+        await directory.add(rule);
+        await meanwhile();
+        const isOver = async () => (await directory.report()).some(({ struck }) => struck === rule.times);
+        await this.seen(isOver, STRUCK_MS_MAX);
+        return this.over(directory);
+    }
+    rule(op, path, effect) {
+        return { op, path, ...effect, after: this.between(0, 20), times: this.between(1, 4) };
+    }
+    async over(directory) {
+        const hasStruck = (await directory.report()).some(({ struck }) => struck > 0);
+        await directory.clear();
+        return hasStruck;
+    }
+}
+//# sourceMappingURL=strike.js.map

@@ -1,0 +1,93 @@
+/**
+ * A virtual machine under software emulation that boots a stock kernel and runs one program of this machine's: see init.sh
+ * for what it finds there. No network, no disk of its own, nothing stays. Times inside mean nothing.
+ */
+import { spawn } from 'node:child_process';
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { command, ended } from '../scenario/command.js';
+const QEMU = 'qemu-system-x86_64';
+const BUSYBOX = '/bin/busybox';
+/** What the machine says, to be watched while it runs, and of the last one afterwards. */
+const CONSOLE = path.resolve('build/vm/console.log');
+const MEMORY_MIB = 2048;
+/** What reaching the root file system takes; the kernel loads the rest from there when it is asked for. */
+const BOOT_MODULES = ['virtio_pci', '9pnet_virtio', '9p', 'overlay'];
+const DIRECTORIES = ['bin', 'proc', 'dev', 'lower', 'layer', 'root'];
+const STATUS = /^guest: status (\d+)$/m;
+/** The programs without which there is no virtual machine, that are not installed here. */
+export function missingPrograms() {
+    const directories = (process.env['PATH'] ?? '').split(path.delimiter);
+    const isThere = (name) => directories.some((one) => existsSync(path.join(one, name)));
+    return [QEMU, 'busybox', 'depmod'].filter((name) => !isThere(name));
+}
+/** Runs `words` in the current directory, as root. */
+export async function runInGuest(kernel, words, secondsMax) {
+    const directory = await mkdtemp(path.join(os.tmpdir(), 'afterimage-vm-'));
+    try {
+        const initramfs = await packInitramfs(kernel, words, directory);
+        const machine = ['-M', 'q35', '-cpu', 'max', '-accel', 'tcg,thread=multi', '-smp', '2'];
+        const bare = ['-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-nic', 'none'];
+        const share = 'local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap';
+        const devices = ['-virtfs', share, '-device', 'virtio-rng-pci', '-serial', `file:${CONSOLE}`];
+        const append = 'console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off random.trust_cpu=on';
+        const boot = ['-kernel', kernel.image, '-initrd', initramfs, '-append', append];
+        const args = [...machine, '-m', String(MEMORY_MIB), ...bare, ...devices, ...boot];
+        await ended(spawn(QEMU, args, { stdio: ['ignore', 'inherit', 'inherit'] }), secondsMax);
+        const console = (await readFile(CONSOLE, 'utf8')).replaceAll('\r', '');
+        const status = STATUS.exec(console)?.[1];
+        return { status: status === undefined ? null : Number(status), console };
+    }
+    finally {
+        await rm(directory, { recursive: true, force: true });
+    }
+}
+async function packInitramfs(kernel, words, directory) {
+    const root = path.join(directory, 'root');
+    for (const name of DIRECTORIES)
+        await mkdir(path.join(root, name), { recursive: true });
+    await copyFile(BUSYBOX, path.join(root, 'bin/busybox'));
+    await copyFile('test/vm/init.sh', path.join(root, 'init'));
+    await writeFile(path.join(root, 'settings'), `KERNEL_LIB=${quote(kernel.lib)}\n`);
+    await writeFile(path.join(root, 'command'), guestCommand(words));
+    const modules = path.join('lib/modules', kernel.release);
+    const dependencies = await readFile(path.join(kernel.lib, 'modules', kernel.release, 'modules.dep'), 'utf8');
+    for (const file of filesOf(BOOT_MODULES, dependencies)) {
+        await mkdir(path.join(root, modules, path.dirname(file)), { recursive: true });
+        await copyFile(path.join(kernel.lib, 'modules', kernel.release, file), path.join(root, modules, file));
+    }
+    for (const name of ['modules.dep', 'modules.alias', 'modules.softdep'])
+        await copyFile(path.join(kernel.lib, 'modules', kernel.release, name), path.join(root, modules, name));
+    const archive = path.join(directory, 'initramfs');
+    const pack = 'find . | "$1" cpio -o -H newc >"$2"';
+    await command('sh', ['-c', pack, 'sh', BUSYBOX, archive], { cwd: root });
+    return archive;
+}
+/** The module files that `names` need, in the words of modules.dep: "FILE: DEPENDENCY…". */
+function filesOf(names, dependencies) {
+    const files = new Set();
+    for (const line of dependencies.split('\n')) {
+        const [file, needs] = line.split(':');
+        if (file === undefined || needs === undefined)
+            continue;
+        if (!names.includes(path.basename(file).replace(/\.ko.*$/, '')))
+            continue;
+        for (const one of [file, ...needs.split(' ')])
+            if (one !== '')
+                files.add(one);
+    }
+    return files;
+}
+function guestCommand(words) {
+    const { PATH: programs = '', HOME: home = '/root' } = process.env;
+    return [
+        `export PATH=${quote(programs)} HOME=${quote(home)} TMPDIR=/run LC_ALL=C`,
+        `cd ${quote(process.cwd())}`,
+        `exec ${words.map(quote).join(' ')}`,
+        '',
+    ].join('\n');
+}
+const quote = (word) => `'${word.replaceAll("'", `'\\''`)}'`;
+//# sourceMappingURL=machine.js.map

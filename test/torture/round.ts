@@ -16,6 +16,8 @@ const WRITES_MIN = 10_000;
 const OVERLAPPING_MIN = 0.25;
 const SETTLED_SECONDS_MAX = 60;
 const DATABASE_POINTS = 3;
+/** That a round tells of: what is broken shows at most points. */
+const VIOLATIONS_MAX = 20;
 /** An fsck is made of every so many rounds, and where files were hurt. */
 const FSCK_EVERY = 3;
 /** After a fault, what production waited is put down to it. */
@@ -61,7 +63,9 @@ export async function runRound(
     violations: [],
     kept: null,
   };
-  const report = (promise: string, text: string): void => void outcome.violations.push({ promise, text });
+  const report = (promise: string, text: string): void => {
+    if (outcome.violations.length < VIOLATIONS_MAX) outcome.violations.push({ promise, text });
+  };
   const failed = (what: string) => (thrown: unknown) =>
     report(what, thrown instanceof Error ? thrown.message : String(thrown));
   const scratch = await Scratch.create('torture');

@@ -176,9 +176,10 @@ export class Striker {
     await this.load.stop();
     proxy.isStalled = true;
     await site.receiver.start();
-    const resync = await measuredResync(this.world, async () => {
+    const resync = await measuredResync(this.world, () => {
       proxy.heal();
       proxy.cut();
+      return Promise.resolve();
     });
     this.resyncs.push(resync);
     this.load.start(await control.agentGroup());

@@ -1,2 +1,0 @@
-export {};
-//# sourceMappingURL=attachment.js.map

@@ -1,2 +1,0 @@
-export {};
-//# sourceMappingURL=daemons.js.map

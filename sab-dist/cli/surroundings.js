@@ -1,2 +1,0 @@
-export {};
-//# sourceMappingURL=surroundings.js.map

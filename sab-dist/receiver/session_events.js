@@ -1,2 +1,0 @@
-export {};
-//# sourceMappingURL=session_events.js.map

@@ -67,7 +67,9 @@ const FAULTS_MAX = 4;
 const DATABASE_EVERY = 8;
 const SMALL_RING = '8MiB';
 /** More than a round writes while its receiver is away. */
-const LARGE_RING = '256MiB';
+const LARGE_RING = '512MiB';
+/** With a database, which writes as fast as it can. */
+const HUGE_RING = '1GiB';
 
 /** The seed of round `round`, 0, 1, …: it alone makes the round again. */
 export function roundSeed(seed: number, round: number): number {
@@ -92,7 +94,7 @@ export function planRound(seed: number, round: number): RoundPlan {
     store: needs.store ?? (chance(0.6) ? 'small' : 'faulty'),
     hasFaultyState: needs.hasFaultyState ?? chance(0.3),
     hasFaultyBacking: needs.hasFaultyBacking ?? (volumes === 'loop' && chance(0.2)),
-    ringBytes: needs.hasSmallRing ? SMALL_RING : LARGE_RING,
+    ringBytes: needs.hasSmallRing ? SMALL_RING : isDatabase ? HUGE_RING : LARGE_RING,
     isHistoryShort: chance(0.25),
   } as const;
   const fits = (kind: FaultKind): boolean => {

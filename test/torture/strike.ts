@@ -2,7 +2,7 @@
  * The faults of a round. Each strikes, waits until it has been seen to, and is over when its promise resolves: with true
  * when it really struck.
  */
-import { readFile } from 'node:fs/promises';
+import { readFile, statfs } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FaultDirectory, FaultRule } from '../fault/fault_directory.js';
 import { command } from '../scenario/command.js';
@@ -205,9 +205,14 @@ export class Striker {
 
   private async fillStore(disk: string): Promise<boolean> {
     const { control } = this.world;
-    const used = await command('du', ['-s', '-B1', disk]);
-    const bytes = Number(used.stdout.split('\t')[0]) + this.between(4096, 1 << 20);
-    await command('mount', ['-o', `remount,size=${bytes}`, disk]);
+    const isSmall = await this.seen(async () => {
+      const { blocks, bfree, bsize } = await statfs(disk);
+      const bytes = (blocks - bfree) * bsize + this.between(64 << 10, 1 << 20);
+      // It refuses where more than that has been taken meanwhile.
+      const options = { accept: [32] };
+      return (await command('mount', ['-o', `remount,size=${bytes}`, disk], options)).status === 0;
+    });
+    if (!isSmall) return false;
     try {
       return await this.seen(async () => {
         const group = await control.agentGroup().catch(() => null);

@@ -181,7 +181,8 @@ class Round {
   }
 
   private async judgeDatabase({ control }: World, database: Database): Promise<void> {
-    const judged = await database.judge(control, DATABASE, DATABASE_POINTS, this.random);
+    const { mayBreak } = this.plan;
+    const judged = await database.judge(control, DATABASE, DATABASE_POINTS, mayBreak, this.random);
     this.outcome.commits = judged.commits;
     for (const text of judged.violations) this.report('R3', `database: ${text}`);
   }

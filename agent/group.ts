@@ -83,6 +83,8 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   private isQuiescent = false;
   private readonly givenBack: Promise<void>;
   private onGivenBack!: () => void;
+  /** The epoch of a session is on its way to stable storage. */
+  private isOpening = false;
   private readonly startedNs: bigint;
 
   private constructor(
@@ -237,13 +239,19 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
       for (const volume of this.volumes) volumes[volume.config.name] = await volume.remember(stream.clean);
       await this.state.update({ stream, volumes });
     } catch (thrown) {
-      // Without an epoch there is no start. Later it costs history only.
-      if (this.captureGroup === null) this.onServed(toAfterimageError(thrown));
-      throw thrown;
+      if (this.isOpening) this.unopened(thrown);
+      throw thrown; // a later one costs history only
     }
   }
 
+  /** Without an epoch there is no session: the start is over, or another session begins later. */
+  private unopened(thrown: unknown): void {
+    if (this.deliveries === null) this.onServed(toAfterimageError(thrown));
+    else this.member.fail(thrown);
+  }
+
   capture(action: OpenAction): CapturedVolumes {
+    this.isOpening = false;
     const { resume, goesOn } = action;
     const group = this.captureGroup ?? this.createCaptureGroup(action);
     for (const volume of this.volumes) if (!volume.isCaptured) volume.capture(group);
@@ -326,6 +334,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     const stored = stream === null ? null : { ...stream, clean: stream.clean && isUntouched };
     await new Promise<void>((resolve, reject) => {
       this.onServed = (error) => (error === null ? resolve() : reject(error));
+      this.isOpening = true;
       const event = { stored, identity: this.identity(), logs: this.logs(), inherited: this.inherited() };
       this.member.start({ type: 'started', ...event }, this.link);
     });
@@ -388,6 +397,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     const { stream } = this.state.memory;
     const stored = stream === null ? null : { ...stream, clean: false };
     const begun = { stored, identity: this.identity(), logs: this.logs(), inherited: null };
+    this.isOpening = true;
     this.present.start({ type: 'started', ...begun }, this.link);
   }
 

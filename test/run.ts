@@ -87,6 +87,13 @@ const steps: Step[] = [
   tapStep('power-loss', 5, tapFiles('fault', 'power_loss'), 1),
   // One at a time: scenarios attach devices and measure nothing, but each fills both cores.
   tapStep('scenario', process.env['AFTERIMAGE_SCENARIO'] === 'all' ? 40 : 15, scenarioFiles(), 1),
+  {
+    name: 'torture',
+    minutesMax: 6,
+    command: 'node',
+    args: ['dist/test/torture/main.js', '--seed', String(DAY), '--seconds', '90'],
+    count: single,
+  },
   // Software emulation: one virtual machine a day, unless `npm run test:vm` wants all.
   tapStep('vm', process.env['AFTERIMAGE_VM'] === 'all' ? 90 : 15, tapFiles('vm'), 1),
   { name: 'demo', minutesMax: 8, command: 'node', args: ['dist/test/scenario/demo.js'], count: demo },

@@ -8,6 +8,7 @@ import { closeSync, openSync, readdirSync, readlinkSync, writeSync } from 'node:
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
+import { FaultDirectory } from '../fault/fault_directory.js';
 import { command, ended } from './command.js';
 import { Scratch } from './scratch.js';
 import { Site, type GroupReport } from './site.js';
@@ -20,13 +21,15 @@ const BYTES = 32 << 20;
 const DEATHS = 31;
 
 /** A protected loop volume, and production that is asked again and again whether it still works. */
-async function production(t: Test, name: string) {
+async function production(t: Test, name: string, hasFaultyState = false) {
   const scratch = await Scratch.create(name);
   t.teardown(() => scratch.clean());
+  const faults = hasFaultyState ? await FaultDirectory.start(scratch, 'faults') : null;
   const backing = scratch.path('volume.img');
   await command('truncate', ['-s', String(BYTES), backing]);
   const volumes = [{ name: 'disk', backing, attach: 'loop' as const }];
-  const site = await Site.create(scratch, { group: GROUP, volumes, supervised: true });
+  const state = faults === null ? {} : { state: `${faults.mount}/state` };
+  const site = await Site.create(scratch, { group: GROUP, volumes, supervised: true, ...state });
   await site.start();
   const before = await site.settled();
   const device = before.volumes[0]?.device ?? '';
@@ -63,7 +66,7 @@ async function production(t: Test, name: string) {
     t.ok(recovered.equals(await readFile(backing)), 'the latest point is what the backing holds');
     return group;
   };
-  return { scratch, site, before, works, kill, sameAgain };
+  return { scratch, site, before, works, kill, sameAgain, faults };
 }
 
 /** Changes 4 bytes of a memfd that the supervisor keeps. */
@@ -100,6 +103,18 @@ t.test('a state that cannot be read', async (t) => {
   t.ok(await works(), 'production goes on');
   await site.waitFor('told of', 30, ({ detail }) => detail.includes('STATE_INVALID'));
   await rename(`${file}.away`, file);
+  t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
+});
+
+// Torture found it: a start that could not store its epoch never ended, so that the group was neither tried again nor stopped.
+t.test('a state directory without space', async (t) => {
+  const { site, before, works, kill, sameAgain, faults } = await production(t, 'state-full', true);
+  for (const op of ['write', 'create'] as const)
+    await faults?.add({ op, path: '*', do: 'fail', errno: 'ENOSPC' });
+  await kill();
+  t.ok(await works(), 'production goes on');
+  await site.waitFor('told of', 30, ({ detail }) => detail.includes('DISK_FULL'));
+  await faults?.clear();
   t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
 });
 

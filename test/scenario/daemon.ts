@@ -1,14 +1,18 @@
 /** An Afterimage daemon as a process of its own, as a user would run it. */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { agentControlService, receiverControlService } from '../../proto/control.js';
+import { RpcClient } from '../../service/rpc.js';
 import { ended } from './command.js';
 
 /** The `afterimage` command of this build. */
 export const CLI = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
+
+const ANSWER_MS_MAX = 5_000;
 
 export interface DaemonOptions {
   name: 'agent' | 'receiver';
@@ -64,19 +68,29 @@ export class Daemon {
 
   /** Waits until its control socket answers. */
   async answers(secondsMax = 30): Promise<void> {
-    const { name, control } = this.options;
+    const { name } = this.options;
     const deadline = Date.now() + secondsMax * 1000;
     for (;;) {
       if (!this.running) throw new Error(`the ${name} ended while starting:\n${await this.tail()}`);
-      // A process that asks takes much longer to start than a look.
-      if (existsSync(control)) {
-        const words = [CLI, 'status', '--control', control, '--json'];
-        const status = spawn(process.execPath, words, { stdio: 'ignore' });
-        if ((await ended(status, secondsMax)) === 0) return;
-      }
+      if (await this.isAnswering()) return;
       if (Date.now() > deadline)
         throw new Error(`the ${name} did not answer in ${secondsMax} s:\n${await this.tail()}`);
       await sleep(50);
+    }
+  }
+
+  private async isAnswering(): Promise<boolean> {
+    const { name, control } = this.options;
+    const { status } = name === 'agent' ? agentControlService : receiverControlService;
+    let client: RpcClient | null = null;
+    try {
+      client = await RpcClient.openControl(control);
+      await client.callUnary<object, object>(status as never, {}, { timeoutMs: ANSWER_MS_MAX });
+      return true;
+    } catch {
+      return false;
+    } finally {
+      client?.close();
     }
   }
 

@@ -15,7 +15,10 @@
 import { readFile } from 'node:fs/promises';
 
 const SECTOR = 512;
-const MAGIC = 0x504d4154534f4741n;
+/** Words of 32 bits: magic, volume, sector and operation are two each, and the operation's are the last two too. */
+const WORDS = SECTOR / 4;
+const MAGIC_LOW = 0x534f4741;
+const MAGIC_HIGH = 0x504d4154;
 
 export interface Operation {
   op: number;
@@ -24,7 +27,10 @@ export interface Operation {
   offset: number;
   length: number;
   submitNs: bigint;
+  /** When it was answered. */
   ackNs: bigint;
+  /** Answered with an error: it may have been done, in whole, in part or not at all, and by then nothing more happens. */
+  isFailed?: boolean;
 }
 
 export async function readOperations(log: string): Promise<Operation[]> {
@@ -50,32 +56,38 @@ export interface Verdict {
 }
 
 const VIOLATIONS_SHOWN = 10;
-type Candidate = Pick<Operation, 'op' | 'submitNs' | 'ackNs'>;
-const NEVER: Candidate = { op: 0, submitNs: 0n, ackNs: 0n };
+/** Of the operations on a sector: its beginning, and whatever stands there that is not theirs. */
+const NEVER = -1;
+const UNKNOWN = -2;
+
+/** Nanoseconds since the first submission, which a number holds exactly for a hundred days. */
+type Since = number;
 
 export class Oracle {
-  private readonly byOperation = new Map<number, Operation>();
-  /** bySector[volume][sector]: operations that changed it, in order of submission. */
-  private readonly bySector: (Operation[] | undefined)[][];
+  /** In order of submission; what is called an operation from here on is its index in that order. */
+  private readonly operations: readonly Operation[];
+  private readonly submit: Float64Array;
+  private readonly answer: Float64Array;
+  private readonly beginNs: bigint;
+  private readonly byNumber = new Map<number, number>();
+  private readonly sectors: readonly SectorHistory[];
 
   constructor(operations: readonly Operation[], volumeBytes: readonly number[]) {
-    this.bySector = volumeBytes.map((bytes) => new Array<Operation[] | undefined>(bytes / SECTOR));
-    for (const operation of [...operations].sort((a, b) => (a.submitNs < b.submitNs ? -1 : 1))) {
-      this.byOperation.set(operation.op, operation);
-      const sectors = this.bySector[operation.volume];
-      if (sectors === undefined) throw new Error(`operation on volume ${operation.volume}`);
-      const first = operation.offset / SECTOR;
-      for (let sector = first; sector < first + operation.length / SECTOR; sector += 1) {
-        (sectors[sector] ??= []).push(operation);
-      }
-    }
+    this.operations = [...operations].sort((a, b) =>
+      a.submitNs < b.submitNs ? -1 : Number(a.submitNs > b.submitNs),
+    );
+    this.beginNs = this.operations[0]?.submitNs ?? 0n;
+    this.submit = Float64Array.from(this.operations, ({ submitNs }) => this.since(submitNs));
+    this.answer = Float64Array.from(this.operations, ({ ackNs }) => this.since(ackNs));
+    this.operations.forEach(({ op }, index) => this.byNumber.set(op, index));
+    this.sectors = volumeBytes.map((bytes, volume) => new SectorHistory(this.operations, volume, bytes));
   }
 
   /** How many operations overlapped another one on that volume while both were in flight: R2 is tested by these. */
   overlapsInFlight(volume: number): number {
     let count = 0;
     const open: Operation[] = [];
-    for (const operation of this.byOperation.values()) {
+    for (const operation of this.operations) {
       if (operation.length === 0 || operation.volume !== volume) continue;
       for (let i = open.length - 1; i >= 0; i -= 1) {
         if ((open[i] as Operation).ackNs < operation.submitNs) open.splice(i, 1);
@@ -93,20 +105,18 @@ export class Oracle {
     const report = (text: string): void => {
       if (violations.length < VIOLATIONS_SHOWN) violations.push(text);
     };
-    let visibleNs = 0n;
+    let visible = 0;
     let sectorsWritten = 0;
     const carried = images.map((image, volume) => {
-      const sectors = new Array<Operation | null>(image.length / SECTOR).fill(null);
-      for (let sector = 0; sector < sectors.length; sector += 1) {
-        const operation = this.carriedBy(image, volume, sector, report);
-        if (operation === null) continue;
-        sectors[sector] = operation;
+      const sectors = this.carriedBy(image, volume, report);
+      for (const operation of sectors) {
+        if (operation < 0) continue;
         sectorsWritten += 1;
-        if (operation.submitNs > visibleNs) visibleNs = operation.submitNs;
+        visible = Math.max(visible, this.submit[operation] as number);
       }
       return sectors;
     });
-    let until = timeNs ?? visibleNs;
+    let until = timeNs === null ? visible : this.since(timeNs);
     if (timeNs === null) {
       for (let next = this.raised(carried, until); next > until; next = this.raised(carried, until))
         until = next;
@@ -114,86 +124,131 @@ export class Oracle {
     carried.forEach((sectors, volume) => {
       sectors.forEach((operation, sector) => this.judgeSector(volume, sector, operation, until, report));
     });
-    return { violations, sectorsWritten, visibleNs: until };
+    return { violations, sectorsWritten, visibleNs: this.beginNs + BigInt(until) };
+  }
+
+  private since(ns: bigint): Since {
+    return Number(ns - this.beginNs);
   }
 
   /** The least T from `until` on that trims leave possible, for every sector of zeroes that is unexplained so far. */
-  private raised(carried: readonly (readonly (Operation | null)[])[], until: bigint): bigint {
+  private raised(carried: readonly Int32Array[], until: Since): Since {
     let raised = until;
     carried.forEach((sectors, volume) => {
       sectors.forEach((operation, sector) => {
-        if (operation !== null) return;
-        const all = this.bySector[volume]?.[sector] ?? [];
-        if (lostFrom(all, zeroedBy(all, until), until) === undefined) return;
-        const later = zeroedBy(all, null).find(({ submitNs }) => submitNs > until);
-        if (later !== undefined && later.submitNs > raised) raised = later.submitNs;
+        if (operation !== NEVER) return;
+        const all = this.sectors[volume]?.of(sector) ?? [];
+        if (this.lostFrom(all, this.zeroedBy(all, until), until) === NEVER) return;
+        const later = all.find(
+          (o) => (this.submit[o] as number) > until && this.operations[o]?.kind !== 'write',
+        );
+        if (later !== undefined) raised = Math.max(raised, this.submit[later] as number);
       });
     });
     return raised;
   }
 
-  /** The write whose stamp the sector carries; null for a sector of zeroes. */
-  private carriedBy(
-    image: Buffer,
-    volume: number,
-    sector: number,
-    report: (text: string) => void,
-  ): Operation | null {
-    const at = sector * SECTOR;
-    const magic = image.readBigUInt64LE(at);
-    if (magic !== MAGIC) {
-      if (image.subarray(at, at + SECTOR).some((byte) => byte !== 0)) {
-        report(`volume ${volume} sector ${sector}: neither a stamp nor zeroes`);
+  /** By sector, the write whose stamp it carries; NEVER for a sector of zeroes. */
+  private carriedBy(image: Buffer, volume: number, report: (text: string) => void): Int32Array {
+    const isAligned = image.byteOffset % 4 === 0;
+    const bytes = isAligned ? image : new Uint8Array(image);
+    const words = new Uint32Array(bytes.buffer, bytes.byteOffset, image.length / 4);
+    const carried = new Int32Array(image.length / SECTOR);
+    for (let sector = 0; sector < carried.length; sector += 1) {
+      const at = sector * WORDS;
+      carried[sector] = UNKNOWN;
+      if (words[at] !== MAGIC_LOW || words[at + 1] !== MAGIC_HIGH) {
+        if (isZero(words, at)) carried[sector] = NEVER;
+        else report(`volume ${volume} sector ${sector}: neither a stamp nor zeroes`);
+        continue;
       }
-      return null;
+      const number = words[at + 6] as number;
+      const operation = this.byNumber.get(number);
+      const isOwn = words[at + 2] === volume && words[at + 4] === sector;
+      if (operation === undefined || !isOwn || (words[at + 3] as number) + (words[at + 5] as number) > 0)
+        report(`volume ${volume} sector ${sector}: the stamp of another place, or of nobody`);
+      else if (words[at + WORDS - 2] !== number)
+        report(`volume ${volume} sector ${sector}: begins as operation ${number} and ends as another`);
+      else carried[sector] = operation;
     }
-    const stamp = { volume: image.readBigUInt64LE(at + 8), sector: image.readBigUInt64LE(at + 16) };
-    const operation = this.byOperation.get(Number(image.readBigUInt64LE(at + 24)));
-    if (operation === undefined || stamp.volume !== BigInt(volume) || stamp.sector !== BigInt(sector)) {
-      report(`volume ${volume} sector ${sector}: the stamp of another place, or of nobody`);
-      return null;
-    }
-    return operation;
+    return carried;
   }
 
   private judgeSector(
     volume: number,
     sector: number,
-    carried: Operation | null,
-    until: bigint,
+    carried: number,
+    until: Since,
     report: (text: string) => void,
   ): void {
-    const all = this.bySector[volume]?.[sector] ?? [];
+    if (carried === UNKNOWN) return; // told already
     const where = `volume ${volume} sector ${sector}`;
-    if (carried !== null && carried.submitNs > until) {
-      report(
-        `${where}: operation ${carried.op} was submitted ${carried.submitNs - until} ns after the point`,
-      );
+    const number = this.operations[carried]?.op ?? 'zeroes';
+    const early = (this.submit[carried] ?? 0) - until;
+    if (early > 0) report(`${where}: operation ${number} was submitted ${early} ns after the point`);
+    const all = this.sectors[volume]?.of(sector) ?? [];
+    const lost = this.lostFrom(all, carried === NEVER ? this.zeroedBy(all, until) : carried, until);
+    if (lost === NEVER) return;
+    const { kind, op } = this.operations[lost] as Operation;
+    report(`${where}: carries ${number}, but ${kind} ${op} was acknowledged before the point`);
+  }
+
+  /** Of whose zeroes a sector may carry, the one that was answered last: the beginning, or a trim submitted by then. */
+  private zeroedBy(all: ArrayLike<number>, until: Since): number {
+    let last = NEVER;
+    for (let i = 0; i < all.length && (this.submit[all[i] as number] as number) <= until; i += 1) {
+      const each = all[i] as number;
+      if (this.operations[each]?.kind === 'write') continue;
+      if (last === NEVER || (this.answer[each] as number) > (this.answer[last] as number)) last = each;
     }
-    const lost = lostFrom(all, carried === null ? zeroedBy(all, until) : [carried], until);
-    if (lost !== undefined) {
-      report(
-        `${where}: carries ${carried?.op ?? 'zeroes'}, but ${lost.kind} ${lost.op} was acknowledged before the point`,
-      );
+    return last;
+  }
+
+  /** An operation that was acknowledged before `until`, and had to overwrite `carried`; NEVER: there is none. */
+  private lostFrom(all: ArrayLike<number>, carried: number, until: Since): number {
+    const behind = carried === NEVER ? -Infinity : (this.answer[carried] as number);
+    for (let i = all.length - 1; i >= 0 && (this.submit[all[i] as number] as number) > behind; i -= 1) {
+      const each = all[i] as number;
+      if ((this.answer[each] as number) < until && this.operations[each]?.isFailed !== true) return each;
     }
+    return NEVER;
   }
 }
 
-/** Whose zeroes a sector may carry: the beginning's, or any trim's or zero's that had been submitted. */
-function zeroedBy(all: readonly Operation[], until: bigint | null): Candidate[] {
-  return [NEVER, ...all.filter((o) => o.kind !== 'write' && (until === null || o.submitNs <= until))];
+/** The operations that changed each sector of one volume, in order of submission. */
+class SectorHistory {
+  /** Of sector s are those in [begins[s], begins[s + 1]) of `operations`. */
+  private readonly begins: Uint32Array;
+  private readonly operations: Uint32Array;
+
+  constructor(operations: readonly Operation[], volume: number, bytes: number) {
+    const sectors = bytes / SECTOR;
+    const ends = new Uint32Array(sectors + 1);
+    const each = (visit: (sector: number, operation: number) => void): void =>
+      operations.forEach((operation, index) => {
+        if (operation.volume !== volume) return;
+        const first = operation.offset / SECTOR;
+        for (let i = 0; i < operation.length / SECTOR; i += 1) visit(first + i, index);
+      });
+    each((sector) => {
+      ends[sector + 1] = (ends[sector + 1] as number) + 1;
+    });
+    for (let i = 1; i <= sectors; i += 1) ends[i] = (ends[i] as number) + (ends[i - 1] as number);
+    this.begins = ends.slice();
+    this.operations = new Uint32Array(ends[sectors] as number);
+    each((sector, operation) => {
+      const at = ends[sector] as number;
+      this.operations[at] = operation;
+      ends[sector] = at + 1;
+    });
+  }
+
+  of(sector: number): Uint32Array {
+    return this.operations.subarray(this.begins[sector], this.begins[sector + 1]);
+  }
 }
 
-/** An operation that was acknowledged before `until`, and had to overwrite the last of the candidates; all are so. */
-function lostFrom(
-  all: readonly Operation[],
-  candidates: readonly Candidate[],
-  until: bigint,
-): Operation | undefined {
-  let lost: Operation | undefined;
-  for (const { ackNs } of candidates) {
-    lost = all.find((o) => o.ackNs < until && o.submitNs > ackNs);
-    if (lost === undefined) return undefined;
-  }
-  return lost;
+function isZero(words: Uint32Array, begin: number): boolean {
+  for (let at = begin; at < begin + WORDS; at += 1) if (words[at] !== 0) return false;
+  return true;
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """Concurrent writers over the volumes of one group, through libnbd or a block device: other people's clients.
 
-Every sector of 512 bytes that is written carries who wrote it: magic, volume, sector, operation. Each operation is one
+Every sector of 512 bytes that is written carries who wrote it: magic, volume, sector, operation, and the operation
+again in its last eight bytes. Each operation is one
 JSON line: {"op", "volume", "kind", "offset", "length", "submitNs", "ackNs"} with CLOCK_REALTIME in nanoseconds, taken
 just before the request is submitted and just after it was acknowledged. SIGTERM ends it early, in order. Several writers share each volume, each on a
 connection of its own, and a share of the operations is aimed at what another writer has in flight.
@@ -105,7 +106,8 @@ class Operations:
 def payload(volume, operation, offset, length):
     """Stamped sectors. The filler differs in every operation and compresses to about half."""
     rng = random.Random(operation)
-    filler = rng.randbytes(240) + bytes(SECTOR - 240 - STAMP.size)
+    end = operation.to_bytes(8, "little")
+    filler = rng.randbytes(240) + bytes(SECTOR - 240 - STAMP.size - len(end)) + end
     first = offset // SECTOR
     return b"".join(
         STAMP.pack(MAGIC, volume, first + i, operation) + filler for i in range(length // SECTOR)

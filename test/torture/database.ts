@@ -1,0 +1,141 @@
+/** PostgreSQL on a protected volume: every commit that it acknowledged before a point is there at that point. */
+import { mkdir } from 'node:fs/promises';
+import { AfterimageError } from '../../proto/errors.js';
+import { formatTime } from '../../proto/time.js';
+import { command } from '../scenario/command.js';
+import { acknowledgedBy, Cluster, rowOf, type Load } from '../scenario/postgres.js';
+import type { Scratch } from '../scenario/scratch.js';
+import type { SiteControl } from './site_control.js';
+
+const BYTES = 256 << 20;
+const SCALE = 1;
+const CLIENTS = 4;
+const SECONDS_MAX = 120;
+
+/** A file system with a database in it, made once. */
+export class DatabaseImage {
+  private constructor(private readonly file: string) {}
+
+  static async make(scratch: Scratch): Promise<DatabaseImage> {
+    const file = scratch.path('database-image');
+    await command('truncate', ['-s', String(BYTES), file]);
+    await command('mkfs.ext4', ['-q', '-F', file]);
+    const mount = scratch.path('database-mount');
+    await mkdir(mount);
+    await command('mount', ['-o', 'loop', file, mount]);
+    try {
+      const cluster = await Cluster.at(`${mount}/pg`, scratch.path('database-sockets'));
+      await cluster.initialize();
+      await cluster.start();
+      try {
+        await cluster.prepare(SCALE);
+        await cluster.sql('CHECKPOINT');
+      } finally {
+        await cluster.stop();
+      }
+    } finally {
+      await command('umount', [mount]);
+    }
+    return new DatabaseImage(file);
+  }
+
+  async copyTo(file: string): Promise<void> {
+    await command('cp', ['--sparse=always', this.file, file]);
+  }
+}
+
+/** At work on its device. */
+export class Database {
+  private constructor(
+    private readonly scratch: Scratch,
+    private readonly cluster: Cluster,
+    private readonly load: Load,
+    private readonly mount: string,
+  ) {}
+
+  static async start(scratch: Scratch, device: string): Promise<Database> {
+    const mount = scratch.path('mnt');
+    await mkdir(mount);
+    await command('mount', [device, mount]);
+    scratch.defer('mount', () => command('umount', [mount], { accept: [32] }));
+    const cluster = await Cluster.at(`${mount}/pg`, scratch.path('production'));
+    await cluster.unlock();
+    await cluster.start();
+    scratch.defer('PostgreSQL', () => cluster.stop());
+    const load = await cluster.load(scratch.path('load'), CLIENTS, SECONDS_MAX, SCALE);
+    scratch.defer('pgbench', () => load.finish(true));
+    return new Database(scratch, cluster, load, mount);
+  }
+
+  /**
+   * Ends the work by the death of its server, as pgbench writes its log then, and unmounts; judges `points` instants of it.
+   * `mayBreak`: some of them may lie in a gap.
+   */
+  async judge(
+    control: SiteControl,
+    volume: string,
+    points: number,
+    mayBreak: boolean,
+    random: () => number,
+  ): Promise<{ commits: number; violations: string[] }> {
+    const rows = await this.ended();
+    const commits = acknowledgedBy(rows.logged, rows.ledger);
+    const violations: string[] = [];
+    for (const { client, sequence } of commits)
+      if (!rows.ledger.has(rowOf(client, sequence)))
+        violations.push(`production lost ${rowOf(client, sequence)}`);
+    for (let i = 0; i < points && commits.length > 0; i += 1) {
+      const timeNs = commits[Math.floor(random() * commits.length)]?.timeNs ?? 0n;
+      const promised = commits.filter((commit) => commit.timeNs <= timeNs);
+      const point = formatTime(timeNs);
+      const there = await this.ledgerAt(control, volume, point, i).catch((thrown: unknown) => {
+        if (mayBreak && thrown instanceof AfterimageError && thrown.code === 'POINT_GRADE') return null;
+        throw thrown;
+      });
+      if (there === null) continue;
+      const missing = promised.filter(({ client, sequence }) => !there.has(rowOf(client, sequence)));
+      if (missing.length > 0)
+        violations.push(`${point}: ${missing.length} of ${promised.length} commits are missing`);
+    }
+    return { commits: commits.length, violations };
+  }
+
+  private async ended() {
+    await this.cluster.stop();
+    const logged = await this.load.finish();
+    await this.cluster.unlock();
+    await this.cluster.start();
+    const ledger = await this.cluster.ledger();
+    await this.cluster.stop();
+    await command('umount', [this.mount]);
+    return { logged, ledger };
+  }
+
+  private async ledgerAt(
+    control: SiteControl,
+    volume: string,
+    point: string,
+    index: number,
+  ): Promise<Map<string, bigint>> {
+    const opened = await control.open(volume, point);
+    try {
+      const mount = this.scratch.path(`rewound-${index}`);
+      await mkdir(mount);
+      await command('mount', [opened.volumes[0]?.device ?? '', mount]);
+      try {
+        const cluster = await Cluster.at(`${mount}/pg`, this.scratch.path(`recovered-${index}`));
+        await cluster.unlock();
+        await cluster.start();
+        try {
+          return await cluster.ledger();
+        } finally {
+          await cluster.stop();
+        }
+      } finally {
+        await command('umount', [mount]);
+      }
+    } finally {
+      await control.close(opened);
+    }
+  }
+}

@@ -1,0 +1,102 @@
+/**
+ * Torture: `npm run torture -- [--seed N] [--seconds S] [--rounds N] [--round K] [--json]`. Round after round until S
+ * seconds are over or N rounds are done: real daemons under load, faults, then every promise is checked (round.ts). With
+ * --round only that round of the seed, which is made again in the same way. Progress goes to standard error; the last
+ * line is a summary. A violation names seed and round; what is left of its round is kept. Exit status: 0, or 1 with any.
+ */
+import os from 'node:os';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { command } from '../scenario/command.js';
+import { Scratch } from '../scenario/scratch.js';
+import { DatabaseImage } from './database.js';
+import { FAULTS, planRound, type FaultKind } from './plan.js';
+import { runRound, type RoundOutcome } from './round.js';
+import { buildStampWriter } from './stamp_writer.js';
+
+const { values } = parseArgs({
+  options: {
+    seed: { type: 'string', default: String(Math.floor(Date.now() / 86_400_000)) },
+    seconds: { type: 'string', default: '3600' },
+    rounds: { type: 'string', default: '1000000' },
+    round: { type: 'string' },
+    json: { type: 'boolean', default: false },
+  },
+});
+/** Rounds of which what is left is kept. */
+const KEPT_MAX = 5;
+const seed = Number(values.seed);
+const secondsMax = Number(values.seconds);
+const only = values.round === undefined ? null : Number(values.round);
+const say = (text: string): void => console.error(`torture: ${text}`);
+
+const summary = {
+  seed,
+  commit: (await command('git', ['rev-parse', 'HEAD'], { accept: [128] })).stdout.trim(),
+  rounds: 0,
+  faults: Object.fromEntries(Object.keys(FAULTS).map((kind) => [kind, 0])) as Record<FaultKind, number>,
+  violations: [] as { seed: number; round: number; promise: string; text: string }[],
+  writes: 0,
+  commits: 0,
+  points: 0,
+  longestPauseMs: 0,
+  pauseMsMax: {} as Partial<Record<FaultKind, number>>,
+  bytesDiffering: 0,
+  bytesResynced: 0,
+  seconds: 0,
+};
+
+function add(round: number, outcome: RoundOutcome): void {
+  summary.rounds += 1;
+  for (const { kind, hasStruck, pauseMs } of outcome.faults) {
+    if (!hasStruck) continue;
+    summary.faults[kind] += 1;
+    summary.pauseMsMax[kind] = Math.round(Math.max(summary.pauseMsMax[kind] ?? 0, pauseMs));
+  }
+  summary.violations.push(...outcome.violations.map((violation) => ({ seed, round, ...violation })));
+  for (const key of ['writes', 'commits', 'points', 'bytesDiffering', 'bytesResynced'] as const)
+    summary[key] += outcome[key];
+  summary.longestPauseMs = Math.round(Math.max(summary.longestPauseMs, outcome.pauseMs));
+}
+
+function tell(round: number, seconds: number, outcome: RoundOutcome): void {
+  const { faults, writes, points, pauseMs, violations, kept } = outcome;
+  const kinds = faults.map(({ kind, hasStruck }) => (hasStruck ? kind : `(${kind})`)).join(', ');
+  say(
+    `round ${round}: ${seconds.toFixed(1)} s, ${writes} writes, ${points} points, ` +
+      `longest pause ${pauseMs.toFixed(0)} ms: ${kinds}`,
+  );
+  if (violations.length === 0) return;
+  for (const { promise, text } of violations) say(`seed ${seed}, round ${round}: ${promise}: ${text}`);
+  say(`  npm run torture -- --seed ${seed} --round ${round}${kept === null ? '' : `; kept in ${kept}`}`);
+}
+
+await buildStampWriter();
+const begin = performance.now();
+const secondsSince = (from: number): number => (performance.now() - from) / 1000;
+const scratch = await Scratch.create('torture-run');
+try {
+  let database: DatabaseImage | null = null;
+  let keptRounds = 0;
+  for (let round = only ?? 0; summary.rounds < Number(values.rounds); round += 1) {
+    if (secondsSince(begin) > secondsMax) break;
+    const plan = planRound(seed, round);
+    if (plan.volumes === 'database') database ??= await DatabaseImage.make(scratch);
+    const keep = path.join(os.tmpdir(), `torture-kept-${seed}-${round}`);
+    const roundBegin = performance.now();
+    say(
+      `round ${round}: ${plan.volumes}, store ${plan.store}, ring ${plan.ringBytes}: ${plan.faults.join(', ')}`,
+    );
+    const outcome = await runRound(plan, round, { database, keep: keptRounds < KEPT_MAX ? keep : null });
+    if (outcome.kept !== null) keptRounds += 1;
+    add(round, outcome);
+    tell(round, secondsSince(roundBegin), outcome);
+    if (only !== null) break;
+  }
+} finally {
+  await scratch.clean();
+}
+summary.seconds = Math.round(secondsSince(begin));
+const { violations, ...figures } = summary;
+console.log(JSON.stringify(values.json ? summary : { ...figures, violations: violations.length }));
+process.exitCode = violations.length === 0 ? 0 : 1;

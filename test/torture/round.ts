@@ -1,0 +1,218 @@
+/** One round of torture: real daemons, writers, faults one after the other; then every promise is checked. */
+import { cp, mkdir, readFile, readdir } from 'node:fs/promises';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Scratch } from '../scenario/scratch.js';
+import { pseudorandom } from '../scenario/seed.js';
+import { afterimage } from '../scenario/site.js';
+import { Database, type DatabaseImage } from './database.js';
+import { Load } from './load.js';
+import { FAULTS, type FaultKind, type RoundPlan } from './plan.js';
+import { PointJudge, takeSample, type Sample } from './points.js';
+import { Striker } from './strike.js';
+import { DATABASE, makeWorld, type World } from './world.js';
+
+const WRITES_MIN = 10_000;
+const OVERLAPPING_MIN = 0.25;
+const SETTLED_SECONDS_MAX = 60;
+const DATABASE_POINTS = 3;
+/** That a round tells of: what is broken shows at most points. */
+const VIOLATIONS_MAX = 20;
+/** An fsck is made of every so many rounds, and where files were hurt. */
+const FSCK_EVERY = 3;
+/** After a fault, what production waited is put down to it. */
+const PAUSE_MS = 1000;
+
+export interface Violation {
+  promise: string;
+  text: string;
+}
+interface Struck {
+  kind: FaultKind;
+  beginNs: bigint;
+  endNs: bigint;
+  hasStruck: boolean;
+  pauseMs: number;
+}
+export interface RoundOutcome {
+  faults: { kind: FaultKind; hasStruck: boolean; pauseMs: number }[];
+  writes: number;
+  commits: number;
+  points: number;
+  pauseMs: number;
+  bytesDiffering: number;
+  bytesResynced: number;
+  violations: Violation[];
+  /** Where what is left of a round with violations was put. */
+  kept: string | null;
+}
+
+export interface RoundOptions {
+  database: DatabaseImage | null;
+  /** Directory that what is left of a round goes to if it has violations; null: it is not kept. */
+  keep: string | null;
+}
+
+export async function runRound(
+  plan: RoundPlan,
+  round: number,
+  { database, keep }: RoundOptions,
+): Promise<RoundOutcome> {
+  const outcome: RoundOutcome = {
+    ...{ faults: [], writes: 0, commits: 0, points: 0, pauseMs: 0, bytesDiffering: 0, bytesResynced: 0 },
+    violations: [],
+    kept: null,
+  };
+  const report = (promise: string, text: string): void => {
+    if (outcome.violations.length < VIOLATIONS_MAX) outcome.violations.push({ promise, text });
+  };
+  const failed = (what: string) => (thrown: unknown) =>
+    report(what, thrown instanceof Error ? thrown.message : String(thrown));
+  const scratch = await Scratch.create('torture');
+  const image = plan.volumes === 'database' ? database : null;
+  const run = new Round(scratch, plan, round, image, outcome, report);
+  await run.run().catch(failed('run'));
+  run.count();
+  if (outcome.violations.length > 0 && keep !== null) {
+    await keepFiles(scratch, keep).catch(failed('keep'));
+    outcome.kept = keep;
+  }
+  await scratch.clean().catch(failed('clean'));
+  return outcome;
+}
+
+async function keepFiles(scratch: Scratch, directory: string): Promise<void> {
+  await mkdir(directory, { recursive: true });
+  for (const name of await readdir(scratch.directory)) {
+    // What is mounted from the daemons themselves cannot be read when they are gone; their sockets cannot be copied.
+    if (name === 'run' || name === 'mnt' || name.endsWith('.operations')) continue;
+    await cp(scratch.path(name), path.join(directory, name), { recursive: true }).catch(() => undefined);
+  }
+}
+
+class Round {
+  private readonly random: () => number;
+  private readonly struck: Struck[] = [];
+  private readonly samples: Sample[] = [];
+  private readonly around: bigint[] = [];
+
+  constructor(
+    private readonly scratch: Scratch,
+    private readonly plan: RoundPlan,
+    private readonly round: number,
+    private readonly image: DatabaseImage | null,
+    private readonly outcome: RoundOutcome,
+    private readonly report: (promise: string, text: string) => void,
+  ) {
+    this.random = pseudorandom(plan.seed);
+  }
+
+  async run(): Promise<void> {
+    const { plan, outcome } = this;
+    const world = await makeWorld(this.scratch, plan, this.image);
+    // The agent finds its receiver when that is there.
+    await Promise.all([world.site.receiver.start(), world.site.agent.start()]);
+    const ready = await world.control.settled(SETTLED_SECONDS_MAX);
+    const device = ready.volumes.find(({ name }) => name === DATABASE)?.device;
+    const database = device === undefined ? null : await Database.start(this.scratch, device);
+    const load = new Load(world, plan.seed % 2 ** 20);
+    load.start(ready);
+    await load.reaches(300);
+    const striker = new Striker(world, load, this.random);
+    await this.strikeAll(world, striker);
+    await load.reaches(WRITES_MIN);
+    await load.stop();
+    outcome.writes = load.writes;
+    for (const { bytesDiffering, bytesResynced, violation } of striker.resyncs) {
+      outcome.bytesDiffering += bytesDiffering;
+      outcome.bytesResynced += bytesResynced;
+      if (violation !== null) this.report('R8', violation);
+    }
+    this.judgeProduction(load);
+    let settled = await world.control.settled(SETTLED_SECONDS_MAX);
+    if (database !== null) {
+      await this.judgeDatabase(world, database);
+      settled = await world.control.settled(SETTLED_SECONDS_MAX); // it was unmounted
+    }
+    if (!plan.mayBreak) await this.judgeContinuity(world, ready.generation, settled.generation);
+    const judge = new PointJudge(world, load.operations, this.random, this.report);
+    const overlapping = judge.overlapping();
+    if (overlapping < OVERLAPPING_MIN) this.report('load', `only ${overlapping} overlapped in flight`);
+    await judge.judge(this.samples, this.around);
+    outcome.points = judge.count;
+    await this.judgeEquality(world);
+    await this.stop(world);
+  }
+
+  /** What struck, also in a round that did not come to its end. */
+  count(): void {
+    this.outcome.faults = this.struck.map(({ kind, hasStruck, pauseMs }) => ({ kind, hasStruck, pauseMs }));
+  }
+
+  private async strikeAll(world: World, striker: Striker): Promise<void> {
+    for (const kind of this.plan.faults) {
+      await sleep(100 + this.random() * 300);
+      const sample = await takeSample(world);
+      if (sample !== null) this.samples.push(sample);
+      const beginNs = nowNs();
+      const hasStruck = await striker.strike(kind).catch((thrown: unknown) => {
+        const text = thrown instanceof Error ? thrown.message : String(thrown);
+        throw new Error(`${kind}: ${text}`, { cause: thrown });
+      });
+      this.struck.push({ kind, beginNs, endNs: nowNs(), hasStruck, pauseMs: 0 });
+      const after = await world.control.agentGroup().catch(() => null);
+      if (after !== null) this.around.push(after.durableLsn, after.capturedLsn);
+    }
+  }
+
+  /** R7, and how long it waited. */
+  private judgeProduction({ operations }: Load): void {
+    const failed = operations.filter(({ isFailed }) => isFailed === true);
+    if (failed.length > 0 && !this.plan.mayFail)
+      this.report('R7', `${failed.length} operations failed, the first with errno ${failed[0]?.errno}`);
+    const pauseMs = (from: bigint, to: bigint): number =>
+      operations.reduce((longest, { submitNs, ackNs }) => {
+        if (ackNs < from || submitNs > to) return longest;
+        return Math.max(longest, Number(ackNs - submitNs) / 1e6);
+      }, 0);
+    this.outcome.pauseMs = pauseMs(0n, 1n << 63n);
+    for (const strike of this.struck)
+      strike.pauseMs = pauseMs(strike.beginNs, strike.endNs + BigInt(PAUSE_MS) * 1_000_000n);
+  }
+
+  private async judgeDatabase({ control }: World, database: Database): Promise<void> {
+    const { mayBreak } = this.plan;
+    const judged = await database.judge(control, DATABASE, DATABASE_POINTS, mayBreak, this.random);
+    this.outcome.commits = judged.commits;
+    for (const text of judged.violations) this.report('R3', `database: ${text}`);
+  }
+
+  /** No gap and no resync, whatever died. */
+  private async judgeContinuity({ control }: World, before: bigint, after: bigint): Promise<void> {
+    if (before !== after) this.report('R8', `generation ${after}, which was ${before}`);
+    const grades = (await control.timeline())
+      .map(({ grade }) => grade)
+      .filter((grade) => grade !== 'syncing');
+    if (grades.join() !== 'ordered') this.report('R5', `one ordered stretch was to be had: ${grades.join()}`);
+  }
+
+  private async judgeEquality({ control, stamped }: World): Promise<void> {
+    const names = stamped.map(({ name }) => name);
+    const latest = await control.recovered(names, 'latest');
+    for (const [index, { name, backing }] of stamped.entries())
+      if (!(latest[index] as Buffer).equals(await readFile(backing)))
+        this.report('R2', `${name}: the latest point is not what the backing holds`);
+  }
+
+  /** Both end in order; then the store is looked at by itself. */
+  private async stop({ site }: World): Promise<void> {
+    for (const daemon of [site.agent, site.receiver]) await daemon.end();
+    const isHurt = this.plan.faults.some((kind) => 'store' in FAULTS[kind]);
+    if (this.round % FSCK_EVERY !== 0 && !isHurt) return;
+    const { status, stdout } = await afterimage(['receiver', 'fsck', site.store, '--json'], ANY);
+    if (status !== 0) this.report('R6', `fsck ends with ${status}: ${stdout.slice(0, 2000)}`);
+  }
+}
+
+const ANY = Array.from({ length: 256 }, (_, status) => status);
+const nowNs = (): bigint => BigInt(Date.now()) * 1_000_000n;

@@ -1,0 +1,285 @@
+// stamp-writer: many writers at once over the volumes of one group, fast enough to fill a round of torture.
+//
+//   stamp-writer --log FILE --seed N --writers N --rate WRITES_A_SECOND --first OPERATION TARGET…
+//
+// Every sector of 512 bytes that is written carries who wrote it, as in test/scenario/stamp_writer.py: magic,
+// volume, sector, operation, then a filler, and the operation again in its last eight bytes. About half of
+// the operations are aimed at what another writer has in flight. Runs until SIGTERM; says on standard output,
+// a line each, how many writes were answered, and that of the whole group. An operation that fails is noted,
+// and work goes on.
+//
+// The log is written at the end, 48 bytes an operation, little-endian: operation u64, submitted u64 and
+// answered u64 (CLOCK_REALTIME, ns: just before and just after), offset u64, length u32, volume u16, kind u8
+// (0 write, 1 trim, 2 zero, 3 flush), zero u8, errno u32, zero u32.
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <random>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "target.h"
+
+namespace afterimage::torture {
+namespace {
+
+constexpr uint64_t kSectorBytes = 512;
+constexpr uint64_t kMagic = 0x504D4154534F4741;
+constexpr size_t kWriteBytesMax = 1u << 20;
+constexpr size_t kPageBytes = 4096;
+constexpr unsigned kWritersMax = 64;
+/// Writers that keep time with each other, so that what one has in flight can be aimed at.
+constexpr unsigned kAtOnce = 4;
+/// Of a sector; the rest compresses to nothing.
+constexpr size_t kFillerBytes = 240;
+
+enum class Kind : uint8_t { kWrite = 0, kTrim = 1, kZero = 2, kFlush = 3 };
+
+struct Record {
+  uint64_t operation = 0;
+  uint64_t submit_ns = 0;
+  uint64_t answer_ns = 0;
+  uint64_t offset = 0;
+  uint32_t length = 0;
+  uint16_t volume = 0;
+  Kind kind{};
+  uint8_t reserved = 0;
+  uint32_t error = 0;
+  uint32_t reserved_too = 0;
+};
+static_assert(sizeof(Record) == 48, "read by stamp_writer.ts");
+
+struct Extent {
+  size_t volume = 0;
+  uint64_t offset = 0;
+  uint64_t length = 0;
+};
+
+struct Options {
+  std::string log{};
+  uint64_t seed = 0;
+  unsigned writers = 16;
+  double rate = 3000;
+  uint64_t first = 1;
+  std::vector<std::string> targets{};
+};
+
+std::atomic<bool> stop{false};
+
+uint64_t now_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+/// What all writers share.
+struct Load {
+  explicit Load(const Options& options) : next_operation(options.first) {}
+
+  std::atomic<uint64_t> next_operation;
+  std::atomic<uint64_t> writes{0};
+  std::mutex mutex{};
+  std::array<std::optional<Extent>, kWritersMax> in_flight{};  // under `mutex`
+};
+
+class Writer {
+ public:
+  Writer(unsigned number, const Options& options, Load* load)
+      : number_(number),
+        options_(options),
+        load_(load),
+        random_(options.seed * 1000 + number),
+        buffer_(static_cast<std::byte*>(std::aligned_alloc(kPageBytes, kWriteBytesMax)), &std::free) {
+    for (const std::string& name : options.targets) targets_.push_back(Target::open(name));
+  }
+
+  void run() {
+    using Clock = std::chrono::steady_clock;
+    const auto pause = std::chrono::duration_cast<Clock::duration>(
+        std::chrono::duration<double>(options_.writers / options_.rate));
+    for (auto next = Clock::now() + pause * (number_ / kAtOnce * kAtOnce) / options_.writers; !stop;
+         next += pause) {
+      // After an outage nobody makes up for what was not written.
+      next = std::max(next, Clock::now() - pause * 8);
+      std::this_thread::sleep_until(next);
+      if (one() != 0) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+  }
+
+  const std::vector<Record>& records() const { return records_; }
+
+ private:
+  uint64_t below(uint64_t bound) { return random_() % bound; }
+  bool chance(unsigned percent) { return below(100) < percent; }
+
+  /// 512 B to 1 MiB, mostly small, as block traffic is.
+  uint64_t length() {
+    if (below(1000) < 12) return kSectorBytes << (7 + below(5));
+    static constexpr std::array<unsigned, 11> kShifts{0, 0, 1, 2, 3, 3, 3, 3, 4, 5, 6};
+    return kSectorBytes << kShifts[below(kShifts.size())];
+  }
+
+  Extent aim() {
+    Extent extent{.volume = below(targets_.size()), .length = length()};
+    const uint64_t size = targets_[extent.volume]->size();
+    std::vector<Extent> others;
+    if (chance(75)) {
+      const std::lock_guard lock(load_->mutex);
+      for (unsigned i = 0; i < options_.writers; ++i)
+        if (i != number_ && load_->in_flight[i] && load_->in_flight[i]->volume == extent.volume)
+          others.push_back(*load_->in_flight[i]);
+    }
+    int64_t sector = 0;
+    if (!others.empty()) {
+      const Extent& other = others[below(others.size())];
+      const uint64_t span = (other.length + extent.length) / kSectorBytes;
+      sector = static_cast<int64_t>((other.offset + 1) / kSectorBytes + below(std::max<uint64_t>(span, 1))) -
+               static_cast<int64_t>(extent.length / kSectorBytes);
+    } else {
+      // A hot spot, as every database has.
+      sector = static_cast<int64_t>(chance(30) ? below(2048) : below(size / kSectorBytes));
+    }
+    const auto last = static_cast<int64_t>((size - extent.length) / kSectorBytes);
+    extent.offset = static_cast<uint64_t>(std::clamp<int64_t>(sector, 0, last)) * kSectorBytes;
+    return extent;
+  }
+
+  /// Stamped sectors. The filler differs in every operation and compresses to about half.
+  void fill(const Extent& extent, uint64_t operation) {
+    std::array<uint64_t, kFillerBytes / 8> filler{};
+    std::mt19937_64 random(operation);
+    for (uint64_t& word : filler) word = random();
+    for (uint64_t at = 0; at < extent.length; at += kSectorBytes) {
+      std::byte* const sector = buffer_.get() + at;
+      const std::array<uint64_t, 4> stamp{kMagic, extent.volume, (extent.offset + at) / kSectorBytes,
+                                          operation};
+      std::memset(sector, 0, kSectorBytes);
+      std::memcpy(sector, stamp.data(), sizeof stamp);
+      std::memcpy(sector + sizeof stamp, filler.data(), sizeof filler);
+      std::memcpy(sector + kSectorBytes - sizeof operation, &operation, sizeof operation);
+    }
+  }
+
+  Errno one() {
+    const Extent extent = aim();
+    const uint64_t dice = below(100);
+    const Kind kind = dice < 88   ? Kind::kWrite
+                      : dice < 92 ? Kind::kTrim
+                      : dice < 96 ? Kind::kZero
+                                  : Kind::kFlush;
+    const bool is_fua = chance(5);
+    Record record{.operation = load_->next_operation.fetch_add(1),
+                  .offset = kind == Kind::kFlush ? 0 : extent.offset,
+                  .length = kind == Kind::kFlush ? 0 : static_cast<uint32_t>(extent.length),
+                  .volume = static_cast<uint16_t>(extent.volume),
+                  .kind = kind};
+    if (kind == Kind::kWrite) fill(extent, record.operation);
+    if (kind != Kind::kFlush) fly(extent);
+    record.submit_ns = now_ns();
+    record.error = static_cast<uint32_t>(carry_out(kind, extent, is_fua));
+    record.answer_ns = now_ns();
+    fly(std::nullopt);
+    records_.push_back(record);
+    if (kind == Kind::kWrite && record.error == 0) ++load_->writes;
+    return static_cast<Errno>(record.error);
+  }
+
+  Errno carry_out(Kind kind, const Extent& extent, bool is_fua) {
+    Target& target = *targets_[extent.volume];
+    switch (kind) {
+      case Kind::kWrite:
+        return target.write({buffer_.get(), extent.length}, extent.offset, is_fua);
+      case Kind::kTrim:
+        return target.trim(extent.offset, extent.length);
+      case Kind::kZero:
+        return target.zero(extent.offset, extent.length);
+      case Kind::kFlush:
+        return target.flush();
+    }
+    std::abort();
+  }
+
+  void fly(std::optional<Extent> extent) {
+    const std::lock_guard lock(load_->mutex);
+    load_->in_flight[number_] = extent;
+  }
+
+  const unsigned number_;
+  const Options& options_;
+  Load* const load_;
+  std::mt19937_64 random_;
+  std::vector<std::unique_ptr<Target>> targets_{};
+  std::unique_ptr<std::byte, decltype(&std::free)> buffer_;
+  std::vector<Record> records_{};
+};
+
+int run(const Options& options) {
+  Load load(options);
+  std::vector<std::unique_ptr<Writer>> writers;
+  for (unsigned i = 0; i < options.writers; ++i)
+    writers.push_back(std::make_unique<Writer>(i, options, &load));
+  std::vector<std::thread> threads;
+  for (auto& writer : writers) threads.emplace_back([&writer] { writer->run(); });
+  while (!stop) {
+    std::printf("%llu\n", static_cast<unsigned long long>(load.writes.load()));
+    std::fflush(stdout);
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  for (auto& thread : threads) thread.join();
+  FILE* const log = std::fopen(options.log.c_str(), "wb");
+  bool is_written = log != nullptr;
+  for (const auto& writer : writers)
+    is_written = is_written && std::fwrite(writer->records().data(), sizeof(Record), writer->records().size(),
+                                           log) == writer->records().size();
+  if (!is_written || std::fclose(log) != 0) {
+    std::perror("stamp-writer: the log");
+    return 1;
+  }
+  return 0;
+}
+
+Options parse(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    if (!word.starts_with("--")) {
+      options.targets.emplace_back(word);
+      continue;
+    }
+    if (++i == argc) break;
+    if (word == "--log") options.log = argv[i];
+    if (word == "--seed") options.seed = std::strtoull(argv[i], nullptr, 10);
+    if (word == "--writers") options.writers = static_cast<unsigned>(std::strtoul(argv[i], nullptr, 10));
+    if (word == "--rate") options.rate = std::strtod(argv[i], nullptr);
+    if (word == "--first") options.first = std::strtoull(argv[i], nullptr, 10);
+  }
+  if (options.log.empty() || options.targets.empty() || options.writers == 0 ||
+      options.writers > kWritersMax || !(options.rate > 0)) {
+    std::fprintf(stderr, "stamp-writer: see the head of stamp_writer.cc\n");
+    std::exit(2);
+  }
+  return options;
+}
+
+}  // namespace
+}  // namespace afterimage::torture
+
+int main(int argc, char** argv) {
+  std::signal(SIGTERM, [](int) { afterimage::torture::stop = true; });
+  std::signal(SIGPIPE, SIG_IGN);
+  return afterimage::torture::run(afterimage::torture::parse(argc, argv));
+}

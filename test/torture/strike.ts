@@ -1,0 +1,266 @@
+/**
+ * The faults of a round. Each strikes, waits until it has been seen to, and is over when its promise resolves: with true
+ * when it really struck.
+ */
+import { readFile, statfs } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { FaultDirectory, FaultRule } from '../fault/fault_directory.js';
+import { command } from '../scenario/command.js';
+import type { Load } from './load.js';
+import type { FaultKind } from './plan.js';
+import { measuredResync, type Resync } from './resync.js';
+import { STORE_BYTES, type World } from './world.js';
+
+const SEEN_MS_MAX = 4_000;
+/** An agent that starts comes to its state directory by then. */
+const STRUCK_MS_MAX = 8_000;
+const SUCCESSOR_MS_MAX = 20_000;
+const TRACKING_SECONDS_MAX = 30;
+const POLL_MS = 10;
+
+export class Striker {
+  /** Of the resyncs that could be measured. */
+  readonly resyncs: Resync[] = [];
+
+  constructor(
+    private readonly world: World,
+    private readonly load: Load,
+    private readonly random: () => number,
+  ) {}
+
+  strike(kind: FaultKind): Promise<boolean> {
+    const { world } = this;
+    const { site, proxy } = world;
+    switch (kind) {
+      case 'agent-killed':
+        return this.killAgent();
+      case 'receiver-killed':
+        return this.receiverAway(() => site.receiver.kill());
+      case 'receiver-restarted':
+        return this.receiverAway(async () => void (await site.receiver.stop()));
+      case 'both-killed':
+        return this.receiverAway(
+          async () => void (await Promise.all([site.receiver.kill(), this.killAgent()])),
+        );
+      case 'agent-replaced':
+        return this.endAgent('SIGUSR2');
+      case 'agent-stopped':
+        return this.freeze(site.agent.supervisedPid(), this.between(100, 700));
+      case 'receiver-stopped':
+        return this.freeze(site.receiver.pid, this.between(200, 2000));
+      case 'link-cut':
+        return this.cut();
+      case 'link-delayed':
+        return this.heldUp(() => (proxy.delayMs = this.between(20, 300)));
+      case 'link-throttled':
+        return this.heldUp(() => (proxy.bytesPerSecond = this.between(512, 6000) * 1024));
+      case 'link-stalled':
+        return this.heldUp(() => (proxy.isStalled = true));
+      case 'ring-full':
+        return this.fillRing();
+      case 'host-lost':
+        return this.loseHost();
+      case 'store-full':
+        return this.fillStore(world.storeDisk ?? '');
+      case 'store-no-space':
+        return this.noSpace(world.storeFaults, this.between(300, 1500));
+      case 'store-write-fails':
+        return this.fail(world.storeFaults, this.rule('write', '*', { do: 'fail', errno: 'EIO' }));
+      case 'store-write-torn':
+        return this.fail(
+          world.storeFaults,
+          this.rule('write', '*.seg', { do: 'torn', errno: 'EIO', bytes: 512 }),
+        );
+      case 'store-write-short':
+        return this.fail(world.storeFaults, this.rule('write', '*.seg', { do: 'short', bytes: 4096 }));
+      case 'store-sync-fails':
+        return this.fail(world.storeFaults, this.rule('sync', '*', { do: 'fail', errno: 'EIO' }));
+      case 'state-full':
+        return this.noSpace(world.stateFaults, this.between(300, 1000), () => this.killAgent());
+      case 'state-write-fails':
+        return this.fail(
+          world.stateFaults,
+          { op: 'write', path: '*', do: 'fail', errno: 'EIO', times: this.between(1, 3) },
+          () => this.endAgent('SIGUSR2'),
+        );
+      case 'backing-write-fails':
+        return this.fail(world.backingFaults, this.rule('write', '*.img', { do: 'fail', errno: 'EIO' }));
+      case 'backing-sync-fails':
+        return this.fail(world.backingFaults, this.rule('sync', '*.img', { do: 'fail', errno: 'EIO' }));
+    }
+  }
+
+  /** A whole number of [from, to). */
+  private between(from: number, to: number): number {
+    return from + Math.floor(this.random() * (to - from));
+  }
+
+  private async seen(is: () => Promise<boolean> | boolean, msMax = SEEN_MS_MAX): Promise<boolean> {
+    for (const deadline = Date.now() + msMax; Date.now() < deadline; await sleep(POLL_MS))
+      if (await is()) return true;
+    return false;
+  }
+
+  /** Once, or again while its successor takes over. */
+  private async killAgent(): Promise<boolean> {
+    const hasStruck = await this.endAgent('SIGKILL');
+    if (this.random() >= 0.3) return hasStruck;
+    await sleep(this.between(0, 400));
+    return (await this.endAgent('SIGKILL')) && hasStruck;
+  }
+
+  private async endAgent(signal: NodeJS.Signals): Promise<boolean> {
+    const { agent } = this.world.site;
+    const pid = agent.supervisedPid();
+    if (pid === null) return false;
+    process.kill(pid, signal);
+    return this.seen(() => {
+      const now = agent.supervisedPid();
+      return now !== null && now !== pid;
+    }, SUCCESSOR_MS_MAX);
+  }
+
+  private async receiverAway(end: () => Promise<void>): Promise<boolean> {
+    const { receiver } = this.world.site;
+    const { pid } = receiver;
+    await end();
+    await sleep(this.between(0, 1200));
+    await receiver.start();
+    return receiver.pid !== pid;
+  }
+
+  private async freeze(pid: number | null, ms: number): Promise<boolean> {
+    if (pid === null) return false;
+    process.kill(pid, 'SIGSTOP');
+    try {
+      await sleep(ms);
+      return / T /.test(await readFile(`/proc/${pid}/stat`, 'utf8'));
+    } finally {
+      process.kill(pid, 'SIGCONT');
+    }
+  }
+
+  private async cut(): Promise<boolean> {
+    let busy = 0;
+    for (let cuts = this.between(1, 4); cuts > 0; cuts -= 1) {
+      const isStruck = await this.seen(() => {
+        const now = this.world.proxy.cut();
+        busy += now;
+        return now > 0;
+      });
+      if (!isStruck) break;
+      await sleep(this.between(20, 600));
+    }
+    return busy > 0;
+  }
+
+  private async heldUp(begin: () => unknown): Promise<boolean> {
+    const { proxy } = this.world;
+    const before = proxy.heldUp;
+    begin();
+    await sleep(this.between(400, 2200));
+    const wasStalled = proxy.isStalled;
+    proxy.heal();
+    return wasStalled ? this.seen(() => proxy.heldUp > before) : proxy.heldUp > before;
+  }
+
+  /** The receiver is away until history is not captured any more; by turns production goes on meanwhile, or waits. */
+  private async fillRing(): Promise<boolean> {
+    const { site, control, proxy } = this.world;
+    await site.receiver.kill();
+    await control.waitFor('tracking', TRACKING_SECONDS_MAX, ({ state }) => state === 'tracking');
+    if (this.random() < 0.5) {
+      await site.receiver.start();
+      return true;
+    }
+    await this.load.stop();
+    proxy.isStalled = true;
+    await site.receiver.start();
+    const resync = await measuredResync(this.world, () => {
+      proxy.heal();
+      proxy.cut();
+      return Promise.resolve();
+    });
+    this.resyncs.push(resync);
+    this.load.start(await control.agentGroup());
+    return true;
+  }
+
+  /** Agent and supervisor are gone, and with them what they kept; what the receiver did not have was in the ring. */
+  private async loseHost(): Promise<boolean> {
+    const { site, control, proxy } = this.world;
+    proxy.isStalled = true;
+    await sleep(this.between(50, 500));
+    const pid = site.agent.supervisedPid();
+    const dying = site.agent.kill();
+    if (pid !== null) process.kill(pid, 'SIGKILL');
+    await dying;
+    await this.load.stop();
+    proxy.cut();
+    proxy.heal();
+    this.resyncs.push(await measuredResync(this.world, () => site.agent.start()));
+    this.load.start(await control.agentGroup());
+    return true;
+  }
+
+  private async fillStore(disk: string): Promise<boolean> {
+    const { control } = this.world;
+    const isSmall = await this.seen(async () => {
+      const { blocks, bfree, bsize } = await statfs(disk);
+      const bytes = (blocks - bfree) * bsize + this.between(64 << 10, 1 << 20);
+      // It refuses where more than that has been taken meanwhile.
+      const options = { accept: [32] };
+      return (await command('mount', ['-o', `remount,size=${bytes}`, disk], options)).status === 0;
+    });
+    if (!isSmall) return false;
+    try {
+      return await this.seen(async () => {
+        const group = await control.agentGroup().catch(() => null);
+        return group?.detail.includes('JOURNAL_FULL') === true;
+      });
+    } finally {
+      await command('mount', ['-o', `remount,size=${STORE_BYTES}`, disk]);
+    }
+  }
+
+  private async noSpace(
+    directory: FaultDirectory | null,
+    ms: number,
+    meanwhile: () => Promise<unknown> = () => sleep(0),
+  ): Promise<boolean> {
+    if (directory === null) return false;
+    for (const op of ['write', 'create', 'fallocate', 'truncate', 'mkdir'] as const)
+      await directory.add({ op, path: '*', do: 'fail', errno: 'ENOSPC' });
+    await Promise.all([sleep(ms), meanwhile()]);
+    await this.seen(async () => (await directory.report()).some(({ struck }) => struck > 0), STRUCK_MS_MAX);
+    return this.over(directory);
+  }
+
+  private async fail(
+    directory: FaultDirectory | null,
+    rule: FaultRule,
+    meanwhile: () => Promise<unknown> = () => sleep(0),
+  ): Promise<boolean> {
+    if (directory === null) return false;
+    await directory.add(rule);
+    await meanwhile();
+    const isOver = async (): Promise<boolean> =>
+      (await directory.report()).some(({ struck }) => struck === rule.times);
+    await this.seen(isOver, STRUCK_MS_MAX);
+    return this.over(directory);
+  }
+
+  private rule(
+    op: FaultRule['op'],
+    path: string,
+    effect: Pick<FaultRule, 'do' | 'errno' | 'bytes'>,
+  ): FaultRule {
+    return { op, path, ...effect, after: this.between(0, 20), times: this.between(1, 4) };
+  }
+
+  private async over(directory: FaultDirectory): Promise<boolean> {
+    const hasStruck = (await directory.report()).some(({ struck }) => struck > 0);
+    await directory.clear();
+    return hasStruck;
+  }
+}

@@ -45,6 +45,8 @@ export type Feed = (event: AgentEvent, bulk: Bulk) => void;
 
 export interface CapturedVolumes {
   group: native.CaptureGroup;
+  /** Bytes per second that a sync may read; null: no bound. */
+  syncRateMax: bigint | null;
   /** Of the group; they outlive this session. */
   deliveries: Deliveries;
   /** By number. */
@@ -74,7 +76,7 @@ export class CaptureWork {
     clock: Clock,
     failed: (error: unknown) => void,
   ) {
-    const { group, deliveries } = captured;
+    const { group, deliveries, syncRateMax } = captured;
     const source: FrameSource = {
       next: () => deliveries.next(),
       startShipping: (durableLsn, link) => group.startShipping(durableLsn, link),
@@ -92,7 +94,7 @@ export class CaptureWork {
       const { ringUsedBytes, ringBytes } = group.stats();
       return ringUsedBytes * 2n > ringBytes;
     };
-    this.sync = new Sync(codec, isRingBusy, clock, this.stoppingSync.signal);
+    this.sync = new Sync(codec, isRingBusy, syncRateMax, clock, this.stoppingSync.signal);
   }
 
   get stats(): native.CaptureStats {

@@ -20,6 +20,9 @@ import type { ErrorCode } from '../proto/errors.js';
 /** native/capture/capture_ring.h, kRingBytesMin: less could not hold two frames and a record. */
 export const RING_BYTES_MIN = 8n << 20n;
 const RING_BYTES_MAX = 64n << 30n;
+/** Bytes per second. */
+const RATE_MIN = 1n << 20n;
+const RATE_MAX = 1n << 40n;
 const LINGER_NS_MIN = 100_000n;
 const LINGER_NS_MAX = 1_000_000_000n;
 export const FUSE_THREADS_MAX = 16;
@@ -44,6 +47,8 @@ export interface GroupConfig {
   name: string;
   ringBytes: bigint;
   lingerUs: number;
+  /** Bytes per second that an initial sync or a resync may read; null: no bound. */
+  resyncRateMax: bigint | null;
   volumes: VolumeConfig[];
 }
 export interface AgentConfig {
@@ -70,6 +75,7 @@ const group = z.strictObject({
   name,
   ring_bytes: byteSize(RING_BYTES_MIN, RING_BYTES_MAX).prefault('256MiB'),
   frame_linger: duration(LINGER_NS_MIN, LINGER_NS_MAX).prefault('3ms'),
+  resync_rate_max: byteSize(RATE_MIN, RATE_MAX).optional(),
   volume: z.array(volume).min(1, { error: 'expected at least one [[group.volume]]' }),
 });
 
@@ -169,6 +175,7 @@ function fromFile(config: FileConfig): AgentConfig {
       name: one.name,
       ringBytes: one.ring_bytes,
       lingerUs: Number(one.frame_linger / 1_000n),
+      resyncRateMax: one.resync_rate_max ?? null,
       volumes: one.volume.map((each) => ({
         name: each.name,
         backing: each.backing,

@@ -201,7 +201,8 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     this.captureGroup = group;
     this.deliveries ??= new Deliveries(group);
     const volumes = this.volumes.map((each) => [each.info.number, each] as const);
-    return { group, deliveries: this.deliveries, volumes: new Map(volumes) };
+    const syncRateMax = this.config.resyncRateMax;
+    return { group, syncRateMax, deliveries: this.deliveries, volumes: new Map(volumes) };
   }
 
   private createCaptureGroup({ lastTimeNs, era, resume }: OpenAction): native.CaptureGroup {

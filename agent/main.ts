@@ -193,6 +193,12 @@ function forgotten(config: AgentConfig, taken: ReadonlyMap<string, TakenGroup>, 
         { group: name },
         'the configuration does not name the group any more: it goes on until a stop',
       );
-      return { name, ringBytes, lingerUs, volumes: volumes.map((volume) => volume.config) };
+      return {
+        name,
+        ringBytes,
+        lingerUs,
+        resyncRateMax: null,
+        volumes: volumes.map((volume) => volume.config),
+      };
     });
 }

@@ -20,6 +20,7 @@ t.test('a file that uses every key', async (t) => {
         name: 'db',
         ringBytes: 512n << 20n,
         lingerUs: 5000,
+        resyncRateMax: 100n << 20n,
         volumes: [
           { name: 'data', backing: '/dev/vg0/data', cache: 'direct', attach: { kind: 'loop', threads: 8 } },
           {
@@ -35,6 +36,7 @@ t.test('a file that uses every key', async (t) => {
         name: 'vm',
         ringBytes: 256n << 20n,
         lingerUs: 3000,
+        resyncRateMax: null,
         volumes: [
           {
             name: 'disk',

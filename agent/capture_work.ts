@@ -91,8 +91,8 @@ export class CaptureWork {
       failed,
     });
     const isRingBusy = (): boolean => {
-      const { ringUsedBytes, ringBytes } = group.stats();
-      return ringUsedBytes * 2n > ringBytes;
+      const { ringUsedBytes, ringBytes, spoolUsedBytes } = group.stats();
+      return spoolUsedBytes > 0n || ringUsedBytes * 2n > ringBytes;
     };
     this.sync = new Sync(codec, isRingBusy, syncRateMax, clock, this.stoppingSync.signal);
   }
@@ -102,9 +102,9 @@ export class CaptureWork {
   }
 
   ring(): RingView {
-    const { streaming, capturedLsn, capturedTimeNs, oldestTimeNs, ringUsedBytes, ringBytes, era } =
+    const { streaming, endReason, capturedLsn, capturedTimeNs, oldestTimeNs, ringUsedBytes, ringBytes, era } =
       this.stats;
-    const ring = { streaming, capturedLsn, capturedTimeNs, oldestTimeNs, era };
+    const ring = { streaming, endReason, capturedLsn, capturedTimeNs, oldestTimeNs, era };
     return { ...ring, usedBytes: ringUsedBytes, bytes: ringBytes };
   }
 
@@ -180,7 +180,11 @@ export class CaptureWork {
     this.own(volume.device.flush().then(tell, tell));
   }
 
-  private pulled(delivery: native.CapturedFrame | native.CapturedEnd): void {
+  private pulled(delivery: native.CapturedDelivery): void {
+    if (delivery.kind === 'loss') {
+      const { code, message } = delivery;
+      return this.feed({ type: 'streamLost', code, message }, null);
+    }
     if (delivery.kind === 'end') {
       const { generation, lastLsn, reason } = delivery;
       const timeNs = this.stats.capturedTimeNs;

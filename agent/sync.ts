@@ -39,7 +39,7 @@ export class Sync {
   private readonly pace: Pace;
 
   /**
-   * `isRingBusy`: more than half of the ring is in use. `rateMax`: bytes per second that are read of backings, and so the
+   * `isRingBusy`: more than half of the ring is in use, or some of the spool. `rateMax`: bytes per second that are read of backings, and so the
    * most that is sent; null: no bound.
    */
   constructor(

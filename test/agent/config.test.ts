@@ -20,6 +20,7 @@ t.test('a file that uses every key', async (t) => {
         name: 'db',
         ringBytes: 512n << 20n,
         lingerUs: 5000,
+        spool: { directory: '/srv/spool', bytesMax: 10n << 30n },
         resyncRateMax: 100n << 20n,
         volumes: [
           { name: 'data', backing: '/dev/vg0/data', cache: 'direct', attach: { kind: 'loop', threads: 8 } },
@@ -36,6 +37,7 @@ t.test('a file that uses every key', async (t) => {
         name: 'vm',
         ringBytes: 256n << 20n,
         lingerUs: 3000,
+        spool: null,
         resyncRateMax: null,
         volumes: [
           {

@@ -17,6 +17,7 @@ const configs = ['shop', 'mail'].map((name): GroupConfig => ({
   name,
   ringBytes: 8n << 20n,
   lingerUs: 1000,
+  spool: null,
   resyncRateMax: null,
   volumes: [],
 }));
@@ -196,7 +197,14 @@ t.test('an agent serves what it can', async (t: Test) => {
   writeFileSync(volume.backing, Buffer.alloc(1 << 20));
   const missing = { ...socketVolume(directory, 'gone'), name: 'gone' };
   const moreGroups = [
-    { name: 'broken', ringBytes: 8n << 20n, lingerUs: 1000, resyncRateMax: null, volumes: [missing] },
+    {
+      name: 'broken',
+      ringBytes: 8n << 20n,
+      lingerUs: 1000,
+      spool: null,
+      resyncRateMax: null,
+      volumes: [missing],
+    },
   ];
   const agent = await RunningAgent.start({ directory, receiverPort: 1, volumes: [volume], moreGroups });
   t.teardown(() => agent.stopNow());

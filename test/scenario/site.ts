@@ -17,6 +17,8 @@ export interface SiteOptions {
   group: string;
   volumes: SiteVolume[];
   ringBytes?: string;
+  /** Lines of the agent's group, more than it needs. */
+  groupLines?: string[];
   segmentBytes?: string;
   /** Lines of the receiver's configuration, more than it needs. */
   receiver?: string;
@@ -56,6 +58,8 @@ export interface GroupReport {
   rpoLagP99Ns: string;
   ringUsedBytes: number;
   ringBytes: number;
+  spoolUsedBytes: number;
+  spoolBytes: number;
   capturedBytes: number;
   shippedBytes: number;
   journalBytes: number;
@@ -179,6 +183,7 @@ function agentToml(scratch: Scratch, run: string, receiver: string, options: Sit
     '[[group]]',
     `name = "${options.group}"`,
     `ring_bytes = "${options.ringBytes ?? '256MiB'}"`,
+    ...(options.groupLines ?? []),
   ];
   for (const volume of options.volumes) {
     lines.push('[[group.volume]]', `name = "${volume.name}"`, `backing = "${volume.backing}"`);

@@ -2,7 +2,9 @@
  * The device or file that really holds a volume's bytes: opened so that nobody writes behind the agent. Whether somebody
  * wrote while no agent held it: backing_fingerprint.ts.
  */
+import { existsSync } from 'node:fs';
 import { realpath } from 'node:fs/promises';
+import path from 'node:path';
 import { AfterimageError } from '../proto/errors.js';
 import { loopDevicesOver } from '../service/loop_devices.js';
 import type * as native from '../native/index.js';
@@ -27,8 +29,8 @@ export async function openBacking(
   stateDir: string,
   openFileDevice: OpenFileDevice,
 ): Promise<native.BlockDevice> {
-  await refuseHoldingState(config.backing, stateDir);
-  if (config.mapped !== null) await refuseHoldingState(config.mapped, stateDir);
+  await refuseHolding(config.backing, stateDir);
+  if (config.mapped !== null) await refuseHolding(config.mapped, stateDir);
   await refuseUnderLoop(config.backing);
   const device = await openFileDevice({
     path: config.backing,
@@ -55,11 +57,16 @@ export async function openBacking(
   return device;
 }
 
-/** A write to the state, in the path of a write to the volume that holds it, would wait for itself. */
-async function refuseHoldingState(backing: string, stateDir: string): Promise<void> {
-  const [{ rdev }, { dev }] = await Promise.all([statOf(backing), statOf(stateDir)]);
+/**
+ * A write to `directory`, state or spool, in the path of a write to the volume that holds it, would wait for itself. Of a
+ * directory that is not there yet, where it will be. Errors: BACKING_ON_ITSELF, BACKING_MISSING, PERMISSION_DENIED.
+ */
+export async function refuseHolding(backing: string, directory: string): Promise<void> {
+  let there = directory;
+  while (there !== path.dirname(there) && !existsSync(there)) there = path.dirname(there);
+  const [{ rdev }, { dev }] = await Promise.all([statOf(backing), statOf(there)]);
   if (rdev !== 0n && rdev === dev) {
-    throw new AfterimageError('BACKING_ON_ITSELF', `${stateDir} lies on ${backing}`);
+    throw new AfterimageError('BACKING_ON_ITSELF', `${directory} lies on ${backing}`);
   }
 }
 

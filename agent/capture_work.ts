@@ -45,6 +45,8 @@ export type Feed = (event: AgentEvent, bulk: Bulk) => void;
 
 export interface CapturedVolumes {
   group: native.CaptureGroup;
+  /** Bytes per second that a sync may read; null: no bound. */
+  syncRateMax: bigint | null;
   /** Of the group; they outlive this session. */
   deliveries: Deliveries;
   /** By number. */
@@ -74,7 +76,7 @@ export class CaptureWork {
     clock: Clock,
     failed: (error: unknown) => void,
   ) {
-    const { group, deliveries } = captured;
+    const { group, deliveries, syncRateMax } = captured;
     const source: FrameSource = {
       next: () => deliveries.next(),
       startShipping: (durableLsn, link) => group.startShipping(durableLsn, link),
@@ -89,10 +91,10 @@ export class CaptureWork {
       failed,
     });
     const isRingBusy = (): boolean => {
-      const { ringUsedBytes, ringBytes } = group.stats();
-      return ringUsedBytes * 2n > ringBytes;
+      const { ringUsedBytes, ringBytes, spoolUsedBytes } = group.stats();
+      return spoolUsedBytes > 0n || ringUsedBytes * 2n > ringBytes;
     };
-    this.sync = new Sync(codec, isRingBusy, clock, this.stoppingSync.signal);
+    this.sync = new Sync(codec, isRingBusy, syncRateMax, clock, this.stoppingSync.signal);
   }
 
   get stats(): native.CaptureStats {
@@ -100,9 +102,9 @@ export class CaptureWork {
   }
 
   ring(): RingView {
-    const { streaming, capturedLsn, capturedTimeNs, oldestTimeNs, ringUsedBytes, ringBytes, era } =
+    const { streaming, endReason, capturedLsn, capturedTimeNs, oldestTimeNs, ringUsedBytes, ringBytes, era } =
       this.stats;
-    const ring = { streaming, capturedLsn, capturedTimeNs, oldestTimeNs, era };
+    const ring = { streaming, endReason, capturedLsn, capturedTimeNs, oldestTimeNs, era };
     return { ...ring, usedBytes: ringUsedBytes, bytes: ringBytes };
   }
 
@@ -187,7 +189,11 @@ export class CaptureWork {
     this.own(volume.device.flush().then(tell, tell));
   }
 
-  private pulled(delivery: native.CapturedFrame | native.CapturedEnd): void {
+  private pulled(delivery: native.CapturedDelivery): void {
+    if (delivery.kind === 'loss') {
+      const { code, message } = delivery;
+      return this.feed({ type: 'streamLost', code, message }, null);
+    }
     if (delivery.kind === 'end') {
       const { generation, lastLsn, reason } = delivery;
       const timeNs = this.stats.capturedTimeNs;

@@ -21,6 +21,12 @@ import { MAPPED_NAME_BYTES_MAX, MAPPER_DIR, mappedBacking } from './mapped_devic
 /** native/capture/capture_ring.h, kRingBytesMin: less could not hold two frames and a record. */
 export const RING_BYTES_MIN = 8n << 20n;
 const RING_BYTES_MAX = 64n << 30n;
+/** native/capture/spooler.h, kSpoolBytesMin. */
+const SPOOL_BYTES_MIN = 16n << 20n;
+const SPOOL_BYTES_MAX = 64n << 40n;
+/** Bytes per second. */
+const RATE_MIN = 1n << 20n;
+const RATE_MAX = 1n << 40n;
 const LINGER_NS_MIN = 100_000n;
 const LINGER_NS_MAX = 1_000_000_000n;
 export const FUSE_THREADS_MAX = 16;
@@ -43,10 +49,19 @@ export interface VolumeConfig {
   cache: 'buffered' | 'direct';
   attach: AttachConfig;
 }
+/** Where what the ring has no room for goes: a directory for all groups, and how much of it one may take. */
+export interface SpoolConfig {
+  directory: string;
+  bytesMax: bigint;
+}
 export interface GroupConfig {
   name: string;
   ringBytes: bigint;
   lingerUs: number;
+  /** Null: none. */
+  spool: SpoolConfig | null;
+  /** Bytes per second that an initial sync or a resync may read; null: no bound. */
+  resyncRateMax: bigint | null;
   volumes: VolumeConfig[];
 }
 export interface AgentConfig {
@@ -82,6 +97,8 @@ const group = z.strictObject({
   name,
   ring_bytes: byteSize(RING_BYTES_MIN, RING_BYTES_MAX).prefault('256MiB'),
   frame_linger: duration(LINGER_NS_MIN, LINGER_NS_MAX).prefault('3ms'),
+  spool_bytes_max: byteSize(SPOOL_BYTES_MIN, SPOOL_BYTES_MAX).optional(),
+  resync_rate_max: byteSize(RATE_MIN, RATE_MAX).optional(),
   volume: z.array(volume).min(1, { error: 'expected at least one [[group.volume]]' }),
 });
 
@@ -89,6 +106,7 @@ const file = z
   .strictObject({
     receiver: loopbackAddress.prefault('127.0.0.1:7443'),
     state_dir: absolutePath.default('/var/lib/afterimage/agent'),
+    spool_dir: absolutePath.optional(),
     run_dir: absolutePath.default('/run/afterimage'),
     control: socketPath.optional(),
     log_level: logLevel.default('info'),
@@ -178,6 +196,7 @@ function checkAttach(
 }
 
 function fromFile(config: FileConfig): AgentConfig {
+  const spoolDir = config.spool_dir ?? path.join(config.state_dir, 'spool');
   return {
     receiver: config.receiver,
     stateDir: config.state_dir,
@@ -188,6 +207,9 @@ function fromFile(config: FileConfig): AgentConfig {
       name: one.name,
       ringBytes: one.ring_bytes,
       lingerUs: Number(one.frame_linger / 1_000n),
+      spool:
+        one.spool_bytes_max === undefined ? null : { directory: spoolDir, bytesMax: one.spool_bytes_max },
+      resyncRateMax: one.resync_rate_max ?? null,
       volumes: one.volume.map((each) => ({
         name: each.name,
         backing: backingOf(each),

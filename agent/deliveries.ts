@@ -2,9 +2,9 @@
  * What a capture group delivers, to one taker after the other. The group takes one call at a time, and a call that waits
  * outlives the session that made it: the next session takes it over.
  */
-import type { CapturedEnd, CapturedFrame, CaptureGroup } from '../native/index.js';
+import type { CapturedDelivery, CaptureGroup } from '../native/index.js';
 
-type Delivery = CapturedFrame | CapturedEnd | null;
+type Delivery = CapturedDelivery | null;
 
 interface Taker {
   resolve(delivery: Delivery): void;

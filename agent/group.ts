@@ -3,7 +3,9 @@
  * stops them so that nothing is in doubt afterwards.
  */
 import { randomBytes } from 'node:crypto';
+import path from 'node:path';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
+import { formatUuid } from '../proto/uuid.js';
 import type {
   CheckpointInfo,
   GroupStatus,
@@ -14,6 +16,7 @@ import type { DirtyLogPosition } from '../proto/replication.js';
 import type { Log } from '../service/log.js';
 import type { LoopbackAddress } from '../service/config.js';
 import type * as native from '../native/index.js';
+import { refuseHolding } from './backing.js';
 import type { CapturedVolumes } from './capture_work.js';
 import type { Clock } from './clock.js';
 import type { GroupConfig } from './config.js';
@@ -30,7 +33,8 @@ import { AgentSession } from './session.js';
 import { Serving } from './serving.js';
 import type { InheritedStream, MemberIdentity, StoredState } from './session_events.js';
 import { StopPatience } from './stop_patience.js';
-import { MemberState, type VolumeMemory } from './state.js';
+import { SpoolReport } from './spool_report.js';
+import { MemberState, type MemberMemory, type VolumeMemory } from './state.js';
 import type { PieceCodec } from './sync.js';
 import { inheritedStream, type TakenGroup } from './takeover.js';
 import { VERIFY_RATE_DEFAULT } from './verification.js';
@@ -51,6 +55,8 @@ export interface GroupSurroundings {
   door: VolumeDoor & PieceCodec & StoreDoor & Pick<typeof native, 'createCaptureGroup'>;
   receiver: LoopbackAddress;
   stateDir: string;
+  /** Of all groups; null: none has a spool. */
+  spoolDir: string | null;
   places: Places;
   host: string;
   software: string;
@@ -73,6 +79,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   private onStopped!: (clean: boolean) => void;
   private deliveries: Deliveries | null = null;
   private readonly serving: Serving;
+  private readonly spoolReport: SpoolReport;
   private readonly stopping = new AbortController();
   private restartMs = RESTART_MS_MIN;
   private sessionBegunMs: number;
@@ -98,6 +105,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     const { clock, log, places } = around;
     this.captureGroup = taken?.captureGroup ?? null;
     this.serving = new Serving(custody, volumes, places, clock, log);
+    this.spoolReport = new SpoolReport(log);
     this.ended = new Promise((resolve) => (this.onStopped = resolve));
     this.givenBack = new Promise((resolve) => (this.onGivenBack = resolve));
     this.startedNs = clock.nowNs();
@@ -261,7 +269,8 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     this.captureGroup = group;
     this.deliveries ??= new Deliveries(group);
     const volumes = this.volumes.map((each) => [each.info.number, each] as const);
-    return { group, deliveries: this.deliveries, volumes: new Map(volumes) };
+    const syncRateMax = this.config.resyncRateMax;
+    return { group, syncRateMax, deliveries: this.deliveries, volumes: new Map(volumes) };
   }
 
   private createCaptureGroup({ lastTimeNs, era, resume }: OpenAction): native.CaptureGroup {
@@ -274,6 +283,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
       lingerUs,
       lastTimeNs,
       era,
+      spool: spoolOf(this.config, this.state.memory),
     });
     this.custody.keepRing(group);
     if (resume !== null) group.beginGeneration(resume);
@@ -287,6 +297,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   ticked(): void {
     const { clock, log } = this.around;
     for (const volume of this.volumes) volume.tellErrors(log, clock.monotonicMs());
+    if (this.captureGroup !== null) this.spoolReport.tell(this.captureGroup.stats());
   }
 
   served(error: AfterimageError | null): void {
@@ -439,12 +450,21 @@ function refuseOtherMember({ settings }: TakenGroup, { memory }: MemberState): v
 }
 
 function custodyOf(
-  { name, ringBytes, lingerUs }: GroupConfig,
+  config: GroupConfig,
   { memory }: MemberState,
   { door, log }: GroupSurroundings,
 ): GroupCustody {
+  const { name, ringBytes, lingerUs } = config;
   const { group: uuid, member } = memory;
-  return new GroupCustody(door, { name, uuid, member, ringBytes, lingerUs }, log);
+  const spool = spoolOf(config, memory);
+  return new GroupCustody(door, { name, uuid, member, ringBytes, lingerUs, spool }, log);
+}
+
+/** A directory of the member's own: nobody else's files are to be found there. */
+function spoolOf({ spool }: GroupConfig, { group, member }: MemberMemory): native.SpoolOptions | null {
+  if (spool === null) return null;
+  const { directory, bytesMax } = spool;
+  return { directory: path.join(directory, formatUuid(group), formatUuid(member)), bytesMax };
 }
 
 /** Takes all backings, or none. Those that are served already are there, also where the configuration forgot them. */
@@ -452,7 +472,7 @@ async function openVolumes(
   config: GroupConfig,
   state: MemberState,
   taken: readonly ProtectedVolume[],
-  { stateDir, door, log }: GroupSurroundings,
+  { stateDir, spoolDir, door, log }: GroupSurroundings,
 ): Promise<ProtectedVolume[]> {
   const remembered = state.memory.volumes;
   const volumes: ProtectedVolume[] = [];
@@ -464,6 +484,10 @@ async function openVolumes(
       const identity = memory ?? { number: nextNumber++, uuid: randomBytes(UUID_BYTES) };
       if (identity.number >= VOLUME_NUMBERS) {
         throw new AfterimageError('VOLUME_LIMIT', `${config.name} has had ${VOLUME_NUMBERS} volumes already`);
+      }
+      if (spoolDir !== null) {
+        for (const device of one.mapped === null ? [one.backing] : [one.backing, one.mapped])
+          await refuseHolding(device, spoolDir);
       }
       volumes.push(await ProtectedVolume.open(one, identity, memory, stateDir, door));
     }

@@ -7,6 +7,7 @@ import type { LagHistogram } from './lag.js';
 import { formatUuid } from '../proto/uuid.js';
 import type { Member } from './member.js';
 import type * as native from '../native/index.js';
+import { spoolDetail } from './spool_report.js';
 import type { MemberMemory } from './state.js';
 import type { ProtectedVolume } from './volume.js';
 
@@ -37,6 +38,7 @@ export function groupStatus(source: StatusSource): GroupStatus {
     state: isWhole ? protection : 'failed',
     detail: [
       stopDetail(member, volumes) ?? (protection === 'protected' ? '' : member.report.detail),
+      stats === null ? '' : spoolDetail(stats),
       ...volumes.flatMap(volumeDetails),
     ]
       .filter((text) => text !== '')
@@ -50,6 +52,8 @@ export function groupStatus(source: StatusSource): GroupStatus {
     rpoLagP99Ns: lag.lastMinute(0.99),
     ringUsedBytes: stats?.ringUsedBytes ?? 0n,
     ringBytes: stats?.ringBytes ?? 0n,
+    spoolUsedBytes: stats?.spoolUsedBytes ?? 0n,
+    spoolBytes: stats?.spoolBytes ?? 0n,
     capturedBytes: stats?.rawBytes ?? 0n,
     shippedBytes: capture?.shipper.shippedBytes ?? 0n,
     journalBytes: 0n,
@@ -100,6 +104,8 @@ export function failedStatus(config: GroupConfig, host: string, error: Afterimag
     rpoLagP99Ns: 0n,
     ringUsedBytes: 0n,
     ringBytes: 0n,
+    spoolUsedBytes: 0n,
+    spoolBytes: 0n,
     capturedBytes: 0n,
     shippedBytes: 0n,
     journalBytes: 0n,

@@ -1,11 +1,11 @@
 /** Why a stream ended although nobody had asked for it, told as soon as it can be known, and once. */
-import type { AgentAction, RingView } from './session_events.js';
-
-/** The largest record, and room to spare: with less of the ring free, the next record may not have found any. */
-const RECORD_BYTES_MAX = 2n << 20n;
+import type { AgentAction } from './session_events.js';
 
 const REASONS: Readonly<Record<string, string>> = {
   RING_FULL: 'the ring is full',
+  SPOOL_FULL: 'ring and spool are full',
+  SPOOL_IO: 'the ring is full, and the spool fails',
+  SPOOL_CORRUPT: 'what was spooled cannot be read',
   LSN_CEILING: 'the LSNs that are reserved in the state are used up',
   BACKING_FAILED: 'a backing failed, and what it holds is not known',
 };
@@ -25,12 +25,11 @@ export class Interruption {
   }
 
   /**
-   * The native group has closed the stream of `generation`. Its end, which has the reason, is pulled after all that the
-   * ring holds: not before the receiver is back.
+   * The native group has closed the stream of `generation`. Its end is pulled after all that ring and spool hold: not
+   * before the receiver is back.
    */
-  seen(generation: bigint, ring: RingView, lsnCeiling: bigint): void {
+  seen(generation: bigint, reason: string): void {
     if (this.#told?.generation === generation) return;
-    if (ring.capturedLsn >= lsnCeiling) this.ended(generation, 'LSN_CEILING');
-    else if (ring.bytes - ring.usedBytes < RECORD_BYTES_MAX) this.ended(generation, 'RING_FULL');
+    if (reason !== 'CLOSED') this.ended(generation, reason);
   }
 }

@@ -141,6 +141,7 @@ async function serve(
     door: native,
     receiver: config.receiver,
     stateDir: config.stateDir,
+    spoolDir: config.groups.find(({ spool }) => spool !== null)?.spool?.directory ?? null,
     places: { runDir: config.runDir, linkDir: overrides.linkDir ?? LINK_DIR },
     host: head.host,
     software: `afterimage ${version}`,
@@ -193,6 +194,13 @@ function forgotten(config: AgentConfig, taken: ReadonlyMap<string, TakenGroup>, 
         { group: name },
         'the configuration does not name the group any more: it goes on until a stop',
       );
-      return { name, ringBytes, lingerUs, volumes: volumes.map((volume) => volume.config) };
+      return {
+        name,
+        ringBytes,
+        lingerUs,
+        spool: null,
+        resyncRateMax: null,
+        volumes: volumes.map((volume) => volume.config),
+      };
     });
 }

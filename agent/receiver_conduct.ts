@@ -1,4 +1,7 @@
-/** What an agent's session remembers of how the receiver behaves: whether it answers, and what it refuses. */
+/**
+ * What an agent's session remembers of how the receiver behaves: whether it answers, and what it refuses or cannot be
+ * given.
+ */
 import type { Refused } from '../proto/replication.js';
 import type { SessionLimits } from './session_limits.js';
 
@@ -47,8 +50,13 @@ export class ReceiverConduct {
     }
     if (!retryable) this.#attempt = Math.max(this.#attempt, ATTEMPT_OF_REFUSAL);
   }
-  /** The code with which the same records were refused again and again; null: they were not. */
-  get stubbornRefusal(): string | null {
+  /** The next records cannot be sent: no more than if they were refused. */
+  lost(code: string): void {
+    this.#refusals = this.limits.refusalsMax;
+    this.#refusalCode = code;
+  }
+  /** Why the stream does not go on: the code with which the same records were refused again and again, or lost; or null. */
+  get endOfStream(): string | null {
     return this.#refusals >= this.limits.refusalsMax ? this.#refusalCode : null;
   }
   /** A second has passed. True when the receiver owes a word (`isOwed`) for too long. */

@@ -14,6 +14,8 @@ const groupSchema = z.strictObject({
   member: uuid,
   ringBytes: decimal,
   lingerUs: z.int().min(0),
+  /** Of the member alone. Before there were spools, settings said nothing of them. */
+  spool: z.strictObject({ directory: z.string(), bytesMax: decimal }).nullable().default(null),
 });
 const loopSchema = z.strictObject({
   kind: z.literal('loop'),

@@ -189,6 +189,10 @@ export class AgentSession {
         return;
       case 'streamEnded':
         return this.#streamEnded(event);
+      case 'streamLost':
+        this.#shipment.streamLost();
+        this.#conduct.lost(event.code);
+        return this.#leave(event.code, event.message);
       case 'sent':
         if (this.#isConnected) this.#shipment.window.sent(event.bytes);
         return this.#syncs.advance();
@@ -494,7 +498,7 @@ export class AgentSession {
     this.#change.peer = welcome;
     this.#helloLogs = null;
     const { stream, marks, shippedLsnMax } = this.#shipment;
-    const stubborn = stream.state === 'none' ? null : this.#conduct.stubbornRefusal;
+    const stubborn = stream.state === 'none' ? null : this.#conduct.endOfStream;
     const reason = stubborn ?? endOfContinuity(stream, marks.durable, shippedLsnMax, welcome);
     if (reason === null) return this.#ship(welcome.durableLsn, welcome.link, welcome.volumes);
     this.#change.reason = reason;
@@ -562,9 +566,9 @@ export class AgentSession {
   }
 
   #ringSeen(ring: RingView): void {
-    const { stream, usedLsnMax } = this.#shipment;
+    const { stream } = this.#shipment;
     if (stream.state !== 'live') return;
-    if (!ring.streaming) this.#interruption.seen(stream.generation, ring, usedLsnMax);
+    if (!ring.streaming) this.#interruption.seen(stream.generation, ring.endReason);
     this.#shipment.captured(ring.capturedLsn);
     this.#store.note({ timeNs: higher(this.#store.state.timeNs, ring.capturedTimeNs), era: ring.era });
   }

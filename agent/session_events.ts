@@ -69,6 +69,8 @@ export interface RingView {
   era: number;
   /** False once the stream was closed: what production writes now is not captured. */
   streaming: boolean;
+  /** Why the last stream has ended; of no meaning while `streaming`. */
+  endReason: string;
 }
 
 /** A sealed frame, without its bytes. */
@@ -126,6 +128,8 @@ export type AgentEvent =
   /** Answers `pull`. `logs`: where they stand now, with the marks of all records of the frame. */
   | { type: 'frameReady'; frame: FrameSummary; logs: DirtyLogPosition[] }
   /** Answers `pull`: the generation has ended and all of it was pulled. `timeNs`: of its last record. */
+  /** Answers `pull`: what was captured next cannot be read any more. */
+  | { type: 'streamLost'; code: string; message: string }
   | { type: 'streamEnded'; generation: bigint; lastLsn: bigint; reason: string; timeNs: bigint }
   /** The transport took over what `sendFrame` or `sendPiece` gave it (the callback of write()), on this connection. */
   | { type: 'sent'; bytes: number }

@@ -133,6 +133,11 @@ export class Shipment {
     }
   }
 
+  /** It cannot be pulled to its end: whoever hears of this gives it up. */
+  streamLost(): void {
+    this.#isPulling = false;
+  }
+
   /** Null, or how the receiver contradicts itself. */
   ack({ durableLsn, receivedLsn }: Ack): string | null {
     const marks = this.marks;

@@ -3,7 +3,7 @@
  * back as soon as the transport has its bytes. How many may be under way is the session's decision (session.ts): not
  * pulling is the backpressure, and the ring, not this process's heap, holds what the receiver is not ready for.
  */
-import type { CapturedEnd, CapturedFrame, CaptureGroup } from '../native/index.js';
+import type { CapturedDelivery, CapturedEnd, CapturedFrame, CaptureGroup } from '../native/index.js';
 import type { AgentMessage } from '../proto/replication.js';
 import type { Clock } from './clock.js';
 import type { LagHistogram } from './lag.js';
@@ -17,7 +17,7 @@ export type FrameSource = Pick<
 /** Where the answers go. */
 export interface ShipperListener {
   /** Answers pull(). */
-  pulled(delivery: CapturedFrame | CapturedEnd): void;
+  pulled(delivery: CapturedDelivery): void;
   /** The transport has taken `bytes`. Not called for what was lost with a connection. */
   sent(bytes: number): void;
   /** The capture group contradicts the session: a defect. */
@@ -169,14 +169,14 @@ export class Shipper {
     }
   }
 
-  private deliver(delivery: CapturedFrame | CapturedEnd): void {
+  private deliver(delivery: CapturedDelivery): void {
     if (this.restart === null && this.isWanted) return this.answer(delivery);
-    // Of a framing, or a stream, that is no more; an end comes again in the place where it belongs.
+    // Of a framing, or a stream, that is no more; an end or a loss comes again in the place where it belongs.
     if (delivery.kind === 'frame') delivery.release();
     this.proceed();
   }
 
-  private answer(delivery: CapturedFrame | CapturedEnd): void {
+  private answer(delivery: CapturedDelivery): void {
     this.isWanted = false;
     if (delivery.kind === 'frame') this.takenLsn = delivery.lastLsn;
     this.listener.pulled(delivery);

@@ -6,6 +6,7 @@
 import type * as native from '../native/index.js';
 import { AfterimageError } from '../proto/errors.js';
 import { HASH_BYTES } from '../proto/replication.js';
+import { Pace } from '../service/pace.js';
 import type { Clock } from './clock.js';
 import type { Range } from './session_events.js';
 
@@ -35,17 +36,30 @@ export interface RangeHashes {
 }
 
 export class Sync {
-  /** `isRingBusy`: more than half of the ring is in use. */
+  private readonly pace: Pace;
+
+  /**
+   * `isRingBusy`: more than half of the ring is in use, or some of the spool. `rateMax`: bytes per second that are read of backings, and so the
+   * most that is sent; null: no bound.
+   */
   constructor(
     private readonly codec: PieceCodec,
     private readonly isRingBusy: () => boolean,
+    rateMax: bigint | null,
     private readonly clock: Clock,
     private readonly stopping: AbortSignal,
-  ) {}
+  ) {
+    this.pace = new Pace(rateMax, {
+      nowMs: () => clock.monotonicMs(),
+      sleep: (ms) => this.standBack(ms),
+      signal: stopping,
+    });
+  }
 
   /** Errors: IO_ERROR, INTERRUPTED. */
   async readPiece(volume: SyncVolume, { offset, length }: Range): Promise<Piece> {
     while (this.isRingBusy()) await this.standBack();
+    await this.pace.spent(BigInt(length));
     const raw = Buffer.allocUnsafe(length);
     await volume.read(offset, raw);
     if (this.codec.isZero(raw)) {
@@ -73,8 +87,12 @@ export class Sync {
     return { isOpen: true, differing };
   }
 
-  /** The stretches of blocks in which the volume is not what the receiver holds. Errors: IO_ERROR, MESSAGE_INVALID. */
+  /**
+   * The stretches of blocks in which the volume is not what the receiver holds. Errors: IO_ERROR, INTERRUPTED,
+   * MESSAGE_INVALID.
+   */
   async differing(volume: SyncVolume, range: Range, expected: RangeHashes): Promise<Range[]> {
+    await this.pace.spent(BigInt(range.length));
     const bytes = Buffer.allocUnsafe(range.length);
     await volume.read(range.offset, bytes);
     return differingBlocks(bytes, range, expected);
@@ -82,6 +100,7 @@ export class Sync {
 
   /** Journals the range as it is: the record's LSN, 0n when the stream is closed. Errors: IO_ERROR, INTERRUPTED. */
   async republish(volume: SyncVolume, offset: bigint, length: number): Promise<bigint> {
+    await this.pace.spent(BigInt(length));
     for (;;) {
       const lsn = await volume.republish(offset, length);
       if (lsn !== null) return lsn;
@@ -90,9 +109,9 @@ export class Sync {
   }
 
   /** Errors: INTERRUPTED. */
-  private async standBack(): Promise<void> {
+  private async standBack(ms = STAND_BACK_MS): Promise<void> {
     try {
-      await this.clock.sleep(STAND_BACK_MS, this.stopping);
+      await this.clock.sleep(ms, this.stopping);
     } catch (cause) {
       throw new AfterimageError('INTERRUPTED', 'the agent stops', { cause });
     }

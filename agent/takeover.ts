@@ -75,8 +75,8 @@ function openRing(
   door: TakeoverDoor,
   log: Log,
 ): Pick<TakenGroup, 'captureGroup' | 'isContinued'> {
-  const { uuid: group, member, ringBytes, lingerUs } = settings;
-  const options = { group, member, ringBytes, lingerUs, lastTimeNs: 0n, era: 1 };
+  const { uuid: group, member, ringBytes, lingerUs, spool } = settings;
+  const options = { group, member, ringBytes, lingerUs, spool, lastTimeNs: 0n, era: 1 };
   try {
     if (ring !== null && !isRingSuspect)
       return { captureGroup: door.adoptCaptureGroup(options, ring), isContinued: true };

@@ -126,7 +126,12 @@ function groupsTable(
   paint: Paint,
 ): string {
   if (groups.length === 0) return 'no groups\n';
-  const notes = groups.flatMap(({ name, detail, retentionHeldBy }) => [
+  const notes = groups.flatMap(({ name, detail, retentionHeldBy, spoolUsedBytes, spoolBytes }) => [
+    ...(spoolUsedBytes === 0n
+      ? []
+      : [
+          `${name}: ${formatShare(spoolUsedBytes, spoolBytes)} of the spool, ${formatBytes(spoolBytes)}, in use`,
+        ]),
     ...(detail === '' ? [] : [`${name}: ${detail}`]),
     ...(retentionHeldBy === '' ? [] : [`${name}: older history is not let go of: ${retentionHeldBy}`]),
   ]);

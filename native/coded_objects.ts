@@ -6,8 +6,7 @@ import { coded, codedSync } from './coded.js';
 import type {
   Appended,
   BlockDevice,
-  CapturedEnd,
-  CapturedFrame,
+  CapturedDelivery,
   CapturedVolume,
   CaptureGroup,
   CaptureStats,
@@ -144,7 +143,7 @@ export class CodedCaptureGroup implements CaptureGroup {
   stopShipping(): void {
     codedSync(() => this.addon.stopShipping());
   }
-  async next(): Promise<CapturedFrame | CapturedEnd | null> {
+  async next(): Promise<CapturedDelivery | null> {
     const delivery = await coded(() => this.addon.next());
     if (delivery?.kind === 'frame') {
       const release = delivery.release;

@@ -54,6 +54,14 @@ export interface CaptureGroupOptions {
   lingerUs: number;
   lastTimeNs: bigint;
   era: number;
+  /** Null: none. */
+  spool: SpoolOptions | null;
+}
+/** native/capture/spooler.h */
+export interface SpoolOptions {
+  /** Of the member alone; made when it is needed. */
+  directory: string;
+  bytesMax: bigint;
 }
 export interface GenerationStart {
   epoch: bigint;
@@ -83,6 +91,13 @@ export interface CapturedEnd {
   lastLsn: bigint;
   reason: string;
 }
+/** What was spooled cannot be read: nothing follows, and the stream has to be abandoned. */
+export interface CapturedLoss {
+  kind: 'loss';
+  code: string;
+  message: string;
+}
+export type CapturedDelivery = CapturedFrame | CapturedEnd | CapturedLoss;
 export interface CaptureStats {
   streaming: boolean;
   generation: bigint;
@@ -93,6 +108,16 @@ export interface CaptureStats {
   oldestTimeNs: bigint;
   ringUsedBytes: bigint;
   ringBytes: bigint;
+  spoolUsedBytes: bigint;
+  /** 0n: there is none. */
+  spoolBytes: bigint;
+  /** SPOOL_FULL or SPOOL_IO: nothing can be spooled now, for the reason that spoolMessage has; "": nothing is in the way. */
+  spoolFault: string;
+  spoolMessage: string;
+  /** Files in the spool's directory that are not its own, and stay. */
+  spoolForeign: string;
+  /** Of the stream that has ended last; "": none has since one began. */
+  endReason: string;
   records: bigint;
   rawBytes: bigint;
   untrackedRecords: bigint;
@@ -194,8 +219,8 @@ export interface CaptureGroup {
   raiseCeiling(lsn: bigint): void;
   startShipping(durableLsn: bigint, link: number): void;
   stopShipping(): void;
-  /** The next frame, or the generation's end; null once close() was called. One call at a time. */
-  next(): Promise<CapturedFrame | CapturedEnd | null>;
+  /** The next frame, the generation's end, or that there is no way to get there; null once close() was called. One call at a time. */
+  next(): Promise<CapturedDelivery | null>;
   release(durableLsn: bigint): void;
   position(): StreamPosition;
   stats(): CaptureStats;

@@ -48,6 +48,9 @@ export interface GroupStatus {
   rpoLagP99Ns: bigint;
   ringUsedBytes: bigint;
   ringBytes: bigint;
+  /** 0n bytes: there is none. */
+  spoolUsedBytes: bigint;
+  spoolBytes: bigint;
   capturedBytes: bigint;
   shippedBytes: bigint;
   journalBytes: bigint;

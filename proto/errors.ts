@@ -170,6 +170,26 @@ export const ERRORS = {
     true,
     'The receiver could not keep up. A resync runs by itself; look at link and receiver.',
   ),
+  SPOOL_FULL: entry(
+    EXIT.failure,
+    true,
+    'Give it more room (spool_bytes_max, or the file system of spool_dir), or bring the receiver back. What follows is tracked, and a resync runs by itself.',
+  ),
+  SPOOL_IO: entry(
+    EXIT.failure,
+    true,
+    'Look at the disk and the permissions of spool_dir. It is tried again; until then the ring alone holds what the receiver has not.',
+  ),
+  SPOOL_CORRUPT: entry(
+    EXIT.failure,
+    false,
+    'Look at the disk of spool_dir, and for whoever removes files there. What was spooled and not sent is lost as history; a resync makes up for it.',
+  ),
+  SPOOL_FOREIGN: entry(
+    EXIT.failure,
+    false,
+    'Take the files away, if nobody needs them: another member or another program has put them there. They are not read, and nothing is lost.',
+  ),
   LSN_CEILING: entry(
     EXIT.failure,
     true,

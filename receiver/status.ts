@@ -78,6 +78,8 @@ function memberStatus(
     rpoLagP99Ns: 0n,
     ringUsedBytes: heartbeat?.ringUsedBytes ?? 0n,
     ringBytes: heartbeat?.ringBytes ?? 0n,
+    spoolUsedBytes: 0n,
+    spoolBytes: 0n,
     capturedBytes: 0n,
     shippedBytes: 0n,
     journalBytes: totals.bytes,

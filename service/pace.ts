@@ -1,8 +1,10 @@
 /** Keeps a background reader to a rate: whoever has read something says so, and waits as long as it has to. */
 
-const MS_PER_SECOND = 1000n;
+const MS_PER_SECOND = 1000;
 /** A pause is told to have ended by its signal this often at least. */
 const PAUSE_MS_MAX = 1000;
+/** What was not read for so long, and no longer, may be made up for. */
+const CREDIT_MS_MAX = 1000;
 
 export interface PaceParts {
   /** Milliseconds of a clock that only goes forward. */
@@ -13,27 +15,26 @@ export interface PaceParts {
 }
 
 export class Pace {
-  private readonly beganMs: number;
-  private bytes = 0n;
+  /** When what was read until now should have been. */
+  private dueMs: number;
 
   /** `rate`: bytes per second, null: as fast as it goes. */
   constructor(
     private readonly rate: bigint | null,
     private readonly parts: PaceParts,
   ) {
-    this.beganMs = parts.nowMs();
+    this.dueMs = parts.nowMs();
   }
 
   async spent(bytes: bigint): Promise<void> {
-    this.bytes += bytes;
     if (this.rate === null) return;
-    const dueMs = this.beganMs + Number((this.bytes * MS_PER_SECOND) / this.rate);
-    for (let leftMs = this.left(dueMs); leftMs > 0 && !this.parts.signal.aborted; leftMs = this.left(dueMs)) {
-      await this.parts.sleep(Math.min(leftMs, PAUSE_MS_MAX));
+    const { nowMs, sleep, signal } = this.parts;
+    const dueMs = Math.max(this.dueMs, nowMs() - CREDIT_MS_MAX);
+    this.dueMs = dueMs + (Number(bytes) * MS_PER_SECOND) / Number(this.rate);
+    for (;;) {
+      const leftMs = this.dueMs - nowMs();
+      if (leftMs <= 0 || signal.aborted) return;
+      await sleep(Math.min(leftMs, PAUSE_MS_MAX));
     }
-  }
-
-  private left(dueMs: number): number {
-    return dueMs - this.parts.nowMs();
   }
 }

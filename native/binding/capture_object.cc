@@ -59,6 +59,11 @@ CaptureGroup::Options options_of(const Napi::Object& object) {
   options.linger_us = get_u32(object, "lingerUs");
   options.last_time_ns = get_u64(object, "lastTimeNs");
   options.era = get_u32(object, "era");
+  const Napi::Value spool = object.Get("spool");
+  if (!spool.IsNull()) {
+    options.spool.directory = get_string(spool.As<Napi::Object>(), "directory");
+    options.spool.bytes_max = get_u64(spool.As<Napi::Object>(), "bytesMax");
+  }
   return options;
 }
 
@@ -223,6 +228,12 @@ Napi::Value CaptureObject::delivery(Napi::Env env, CaptureGroup::Delivery& deliv
     object.Set("reason", end->reason);
     return object;
   }
+  if (const auto* loss = std::get_if<CaptureGroup::StreamLoss>(&delivery)) {
+    object.Set("kind", "loss");
+    object.Set("code", loss->code);
+    object.Set("message", loss->message);
+    return object;
+  }
   const auto& frame = std::get<CaptureGroup::Frame>(delivery);
   const FrameHeader& header = frame.header;
   object.Set("kind", "frame");
@@ -272,6 +283,12 @@ Napi::Value CaptureObject::stats(const Napi::CallbackInfo& info) {
   object.Set("oldestTimeNs", big(env, stats.oldest_time_ns));
   object.Set("ringUsedBytes", big(env, stats.ring_used_bytes));
   object.Set("ringBytes", big(env, stats.ring_bytes));
+  object.Set("spoolUsedBytes", big(env, stats.spool_used_bytes));
+  object.Set("spoolBytes", big(env, stats.spool_bytes));
+  object.Set("spoolFault", stats.spool.fault == nullptr ? "" : stats.spool.fault);
+  object.Set("spoolMessage", stats.spool.message);
+  object.Set("spoolForeign", stats.spool.foreign);
+  object.Set("endReason", stats.end_reason);
   object.Set("records", big(env, stats.records));
   object.Set("rawBytes", big(env, stats.raw_bytes));
   object.Set("untrackedRecords", big(env, stats.untracked_records));

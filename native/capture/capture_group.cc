@@ -25,12 +25,25 @@ bool modifies(const Record& record) {
 }
 
 /// Why a stream ended, as its ring keeps it; 0 means that it has not.
-constexpr std::array<const char*, 5> kEndReasons{"", "RING_FULL", "LSN_CEILING", "BACKING_FAILED", "CLOSED"};
+constexpr std::array<const char*, 7> kEndReasons{"",       "RING_FULL",  "LSN_CEILING", "BACKING_FAILED",
+                                                 "CLOSED", "SPOOL_FULL", "SPOOL_IO"};
+constexpr uint32_t kClosed = 4;
 
 uint32_t number_of(const char* reason) {
   for (uint32_t i = 1; i < kEndReasons.size(); ++i)
     if (std::strcmp(reason, kEndReasons[i]) == 0) return i;
-  return kEndReasons.size() - 1;
+  return kClosed;
+}
+
+SpoolOwner owner_of(const CaptureGroup::Options& options, const CaptureRing& ring) {
+  return {options.group, options.member, ring.id()};
+}
+
+/// Without a spool there is nothing to be looked at, and nothing that a ring may have in it.
+Result<SpoolSurvey> survey_of(const CaptureGroup::Options& options, const CaptureRing& ring) {
+  if (options.spool.bytes_max == 0) return Error{"SPOOL_CORRUPT", "there is no spool any more"};
+  return survey_spool(options.spool.directory, owner_of(options, ring), ring.spooled_position(),
+                      ring.release_position());
 }
 
 Error invalid_watermark(uint64_t lsn, const char* what, uint64_t bound) {
@@ -43,12 +56,14 @@ Result<std::unique_ptr<CaptureGroup>> CaptureGroup::create(const Options& option
   auto ring = CaptureRing::create(options.ring_bytes);
   if (!ring.ok()) return ring.error();
   const EraClock clock(options.clock, options.last_time_ns, options.era);
-  std::unique_ptr<CaptureGroup> group(new CaptureGroup(options, std::move(*ring), clock));
+  const auto survey = survey_of(options, **ring);
+  std::unique_ptr<CaptureGroup> group(new CaptureGroup(options, std::move(*ring), clock, survey));
   RingStream stream;
   stream.group = options.group;
   stream.member = options.member;
   group->ring_->set_stream(stream);
   group->remember();
+  if (group->spooler_) group->spooler_->begin();
   return group;
 }
 
@@ -61,32 +76,48 @@ Result<std::unique_ptr<CaptureGroup>> CaptureGroup::adopt(const Options& options
   const std::optional<int64_t> offset_ns =
       stream.era_offset_ns == 0 ? std::nullopt : std::optional(stream.era_offset_ns);
   const EraClock clock(options.clock, stream.time_ns, stream.era, offset_ns);
-  std::unique_ptr<CaptureGroup> group(new CaptureGroup(options, std::move(*ring), clock));
-  if (const Outcome inherited = group->inherit(); !inherited.ok()) return inherited.error();
+  const auto survey = survey_of(options, **ring);
+  if (!survey.ok() && (*ring)->spooled_position() < (*ring)->release_position()) return survey.error();
+  std::unique_ptr<CaptureGroup> group(new CaptureGroup(options, std::move(*ring), clock, survey));
+  const Outcome inherited = group->inherit(survey.ok() ? survey->files : std::vector<SpooledFile>{});
+  if (!inherited.ok()) return inherited.error();
+  if (group->spooler_) group->spooler_->begin();
   return group;
 }
 
-CaptureGroup::CaptureGroup(const Options& options, std::unique_ptr<CaptureRing> ring, EraClock clock)
+CaptureGroup::CaptureGroup(const Options& options, std::unique_ptr<CaptureRing> ring, EraClock clock,
+                           const Result<SpoolSurvey>& survey)
     : ring_(std::move(ring)),
-      pump_(std::make_unique<FramePump>(ring_.get(), options)),
+      backlog_(
+          std::make_unique<Backlog>(ring_.get(), survey.ok() ? survey->files : std::vector<SpooledFile>{})),
+      spooler_(
+          options.spool.bytes_max == 0
+              ? nullptr
+              : std::make_unique<Spooler>(backlog_.get(), owner_of(options, *ring_), options.spool, survey)),
+      pump_(std::make_unique<FramePump>(backlog_.get(), owner_of(options, *ring_), options)),
       clock_(std::move(clock)),
       captured_time_ns_(clock_.last_ns()) {}
 
 /// Where the predecessor was: what its ring says, and its last record, which is newer than that.
-Outcome CaptureGroup::inherit() {
+Outcome CaptureGroup::inherit(const std::vector<SpooledFile>& spooled) {
   const RingStream stream = ring_->stream();
   const RingRecord* last = nullptr;
   const RingRecord* first = nullptr;
   uint64_t position = ring_->release_position();
-  // What was confirmed and still lies in the ring: the predecessor was about to release it.
   for (const RingRecord* record; (record = ring_->at(position)) != nullptr; last = record) {
     position += record->total_bytes;
-    if (record->lsn <= stream.released_lsn) ring_->release(position);
     if (first == nullptr) first = record;
   }
+  // The spooler takes from a ring that is crowded: something always follows.
+  if (!spooled.empty() && (first == nullptr || first->lsn != spooled.back().last_lsn + 1 ||
+                           first->generation != spooled.back().generation))
+    return Error{"SPOOL_CORRUPT",
+                 "the records of an inherited capture ring do not follow those of its spool"};
   if (stream.end >= kEndReasons.size() || (first != nullptr && first->generation != stream.generation) ||
       (first != nullptr && first->lsn < stream.first_lsn))
     return Error{"RING_LAYOUT", "an inherited capture ring: its records are not those of its stream"};
+  // What was confirmed and is still there: the predecessor was about to let go of it.
+  backlog_->release(stream.released_lsn);
   generation_ = {0, stream.generation, stream.first_lsn, stream.lsn_ceiling};
   captured_lsn_ = std::max(stream.released_lsn, stream.first_lsn - (stream.generation != 0));
   if (last != nullptr) captured_lsn_ = std::max(captured_lsn_, last->lsn);
@@ -147,9 +178,12 @@ CaptureGroup::Publication CaptureGroup::publish(const Record& record, const std:
     }
   }
   const Publication publication{slot->lsn, slot->time_ns};
+  // The ring may be gone as soon as the last of its records is published.
+  const bool is_crowded = spooler_ && backlog_->is_ring_crowded();
   if (payload_bytes > 0) std::memcpy(slot->payload(), payload, payload_bytes);
   CaptureRing::publish(slot);
   pump_->record_published();
+  if (spooler_) spooler_->record_reserved(is_crowded);
   return publication;
 }
 
@@ -174,7 +208,7 @@ RingRecord* CaptureGroup::give_number(const Record& record, uint32_t payload_byt
 #ifdef AFTERIMAGE_SABOTAGE_TRACKING_SILENT
     return nullptr;  // breaks R5: the write is lost, and the stream goes on as if there had been none
 #endif
-    begin_tracking("RING_FULL");
+    begin_tracking(full_reason());
     return nullptr;
   }
   captured_lsn_ = head.lsn;
@@ -182,6 +216,12 @@ RingRecord* CaptureGroup::give_number(const Record& record, uint32_t payload_byt
   ++records_;
   raw_bytes_ += payload_bytes;
   return slot;
+}
+
+/// What the spooler could not take from the ring, or not in time.
+const char* CaptureGroup::full_reason() const {
+  const char* const fault = spooler_ ? spooler_->fault() : nullptr;
+  return fault != nullptr ? fault : "RING_FULL";
 }
 
 void CaptureGroup::close_stream(const char* reason) {
@@ -220,7 +260,7 @@ CaptureGroup::Mode CaptureGroup::mode() const {
 
 bool CaptureGroup::is_crowded() const {
   const std::lock_guard lock(sequence_);
-  return ring_ && ring_->used() > ring_->capacity() / 2;
+  return ring_ && backlog_->is_crowded();
 }
 
 // --- control thread ---
@@ -234,7 +274,7 @@ Outcome CaptureGroup::begin_generation(const Generation& next) {
   if (!end_delivered_) return invalid("the end of the stream before it was not delivered");
   if (next.generation <= generation_.generation) return invalid("generations rise");
   if (next.first_lsn <= captured_lsn_) return invalid("its first LSN was used before");
-  const bool nothing_kept = ring_->used() == 0;
+  const bool nothing_kept = ring_->used() == 0 && backlog_->extent().spooled_bytes == 0;
   if (next.first_lsn - 1 != captured_lsn_) lsn_gaps_[captured_lsn_] = next.first_lsn;
   generation_ = next;
   captured_lsn_ = next.first_lsn - 1;
@@ -267,30 +307,13 @@ void CaptureGroup::abandon_stream() {
   pump_->stop();
   close_stream("CLOSED");
   pump_->forget_stream_ends();
-  forget_records();
+  backlog_->forget();
+  if (spooler_) spooler_->files_dropped();
   const std::lock_guard lock(sequence_);
   end_delivered_ = true;
   lsn_gaps_.clear();
   shipped_lsn_ = shipped_lsn_max_ = released_lsn_ = resend_floor_lsn_ = captured_lsn_;
   remember();
-}
-
-/// Nothing is reserved any more; what was is complete as soon as its writer has copied it.
-void CaptureGroup::forget_records() {
-  while (ring_->used() > 0) {
-    if (const RingRecord* const record = ring_->at(ring_->release_position())) {
-      ring_->release(ring_->release_position() + record->total_bytes);
-    } else {
-      std::this_thread::sleep_for(std::chrono::microseconds(50));
-    }
-  }
-}
-
-uint64_t CaptureGroup::position_after(uint64_t lsn) const {
-  uint64_t position = ring_->release_position();
-  for (const RingRecord* record; (record = ring_->at(position)) != nullptr && record->lsn <= lsn;)
-    position += record->total_bytes;
-  return position;
 }
 
 /// Who has everything up to the last LSN of a generation has everything below the first of the next.
@@ -307,7 +330,7 @@ Outcome CaptureGroup::start_shipping(uint64_t durable_lsn, uint32_t link) {
     return invalid_watermark(durable_lsn, " is before one that the receiver had confirmed, ",
                              resend_floor_lsn_);
   }
-  pump_->start(position_after(durable_lsn), link);
+  pump_->start(backlog_->position_after(durable_lsn), durable_lsn, link);
   shipped_lsn_ = past_gaps(durable_lsn);
   return Nothing{};
 }
@@ -323,8 +346,8 @@ std::optional<CaptureGroup::Delivery> CaptureGroup::next() {
     AFTERIMAGE_ASSERT(frame->header.last_lsn <= captured_lsn_, "shipped ≤ captured");
     shipped_lsn_ = past_gaps(frame->header.last_lsn);
     shipped_lsn_max_ = std::max(shipped_lsn_max_, shipped_lsn_);
-  } else if (std::get<StreamEnd>(*delivery).generation == generation_.generation) {
-    end_delivered_ = true;
+  } else if (const StreamEnd* const end = std::get_if<StreamEnd>(&*delivery)) {
+    if (end->generation == generation_.generation) end_delivered_ = true;
   }
   return delivery;
 }
@@ -343,7 +366,7 @@ Outcome CaptureGroup::release(uint64_t durable_lsn) {
     remember();  // first: a successor releases what is said to be released
   }
   confirmed_lsn_ = durable_lsn;
-  ring_->release(position_after(durable_lsn));
+  if (backlog_->release(durable_lsn) && spooler_) spooler_->files_dropped();
   std::erase_if(lsn_gaps_, [&](const auto& gap) { return gap.second <= durable_lsn; });
   return Nothing{};
 }
@@ -352,9 +375,15 @@ CaptureGroup::Stats CaptureGroup::stats() const {
   Stats stats;
   stats.released_lsn = released_lsn_;
   stats.ring_bytes = ring_->capacity();
-  const RingRecord* const oldest = ring_->at(ring_->release_position());
+  const Backlog::Extent extent = backlog_->extent();
+  stats.spool_used_bytes = extent.spooled_bytes;
+  if (spooler_) {
+    stats.spool_bytes = spooler_->bytes_max();
+    stats.spool = spooler_->state();
+  }
   const std::lock_guard lock(sequence_);
   stats.ring_used_bytes = ring_->used();
+  if (end_reason_ != nullptr) stats.end_reason = end_reason_;
   stats.mode = mode_;
   stats.generation = generation_.generation;
   stats.lsn_ceiling = generation_.lsn_ceiling;
@@ -362,7 +391,7 @@ CaptureGroup::Stats CaptureGroup::stats() const {
   stats.captured_time_ns = captured_time_ns_;
   // One that is still being copied was given its time just now.
   if (stats.ring_used_bytes > 0)
-    stats.oldest_time_ns = oldest != nullptr ? oldest->time_ns : captured_time_ns_;
+    stats.oldest_time_ns = extent.oldest_time_ns != 0 ? extent.oldest_time_ns : captured_time_ns_;
   stats.records = records_;
   stats.raw_bytes = raw_bytes_;
   stats.untracked_records = untracked_records_;
@@ -378,7 +407,9 @@ void CaptureGroup::close() {
   close_stream("CLOSED");
   pump_->end();
   if (!ring_) return;
-  forget_records();
+  if (spooler_) spooler_->end();
+  backlog_->forget();
+  if (spooler_) spooler_->remove_files();
   const std::lock_guard lock(sequence_);
   ring_.reset();
 }

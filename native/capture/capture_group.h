@@ -10,6 +10,9 @@
 //               last complete LSN; next() still delivers everything up to it and then one StreamEnd.
 //   kStreaming  every record is published. Entered by begin_generation() only.
 //
+// A ring that is more than half full overflows into spool files, where there is a spool: see Backlog,
+// Spooler.
+//
 // Threads: publish(), close_stream(), position(), mode() and is_crowded() from any thread; they take the
 // sequence mutex for a few hundred nanoseconds and never wait for the pump, the network or JavaScript.
 // Everything else from one control thread. `on_ready` is called from the pump thread. Ownership: owns the
@@ -26,8 +29,10 @@
 #include <optional>
 #include <variant>
 
+#include "capture/backlog.h"
 #include "capture/capture_ring.h"
 #include "capture/era_clock.h"
+#include "capture/spooler.h"
 #include "journal/frame.h"
 
 namespace afterimage {
@@ -48,6 +53,7 @@ class CaptureGroup {
     uint64_t last_time_ns = 0;  // times given continue above this (persisted by the agent)
     uint32_t era = 1;
     EraClock::Source clock = read_clock;  // the hook for tests of clock steps
+    Spooler::Options spool{};             // bytes_max 0: none
   };
   struct Generation {
     uint64_t epoch = 0;
@@ -67,9 +73,15 @@ class CaptureGroup {
   struct StreamEnd {
     uint64_t generation = 0;
     uint64_t last_lsn = 0;  // the last complete LSN of the generation; everything up to it was delivered
-    const char* reason = nullptr;  // "RING_FULL", "LSN_CEILING", "BACKING_FAILED", "CLOSED"
+    const char* reason = nullptr;  // one of kEndReasons
   };
-  using Delivery = std::variant<Frame, StreamEnd>;
+  /// What was spooled cannot be read: nothing more is delivered until start_shipping(), which will only get
+  /// here again. The stream has to be abandoned.
+  struct StreamLoss {
+    const char* code = nullptr;  // SPOOL_CORRUPT, SPOOL_IO
+    std::string message;
+  };
+  using Delivery = std::variant<Frame, StreamEnd, StreamLoss>;
   struct Stats {
     Mode mode = Mode::kTracking;
     uint64_t generation = 0;
@@ -80,18 +92,23 @@ class CaptureGroup {
     uint64_t oldest_time_ns = 0;    // time of the oldest record not yet released; 0 if there is none
     uint64_t ring_used_bytes = 0;
     uint64_t ring_bytes = 0;
+    uint64_t spool_used_bytes = 0;
+    uint64_t spool_bytes = 0;  // 0: there is none
+    Spooler::State spool;
+    const char* end_reason = "";     // why the stream of the last generation has ended
     uint64_t records = 0;            // since the start, all volumes
     uint64_t raw_bytes = 0;          // payload captured since the start
     uint64_t untracked_records = 0;  // modifications while kTracking
     uint32_t era = 0;
   };
 
-  /// Errors: RING_UNAVAILABLE.
+  /// What an earlier process has spooled is removed. Errors: RING_UNAVAILABLE.
   static Result<std::unique_ptr<CaptureGroup>> create(const Options& options);
   /// Goes on with the ring of a predecessor, all of whose threads must have ended: production may be let in
   /// at once, and is captured if it was before. Nothing is shipped before resume_generation(). The ring's own
   /// size, time and era count, not those of the options. Errors: RING_LAYOUT (of another version or member,
-  /// or damaged: the stream cannot go on), RING_UNAVAILABLE.
+  /// or damaged: the stream cannot go on), SPOOL_CORRUPT, SPOOL_IO (likewise, of what it had spooled),
+  /// RING_UNAVAILABLE.
   static Result<std::unique_ptr<CaptureGroup>> adopt(const Options& options, Fd ring);
   ~CaptureGroup();  // as close(); no device may use the group any more
 
@@ -117,7 +134,8 @@ class CaptureGroup {
     uint64_t confirmed_lsn = 0;
   };
   Standing standing() const;
-  /// The ring is more than half full: what can wait should leave the rest to production.
+  /// The ring is more than half full, or has overflowed into the spool: what can wait should leave the rest
+  /// to production.
   bool is_crowded() const;
 
   // --- control thread ---
@@ -153,22 +171,24 @@ class CaptureGroup {
   /// What the frames' bytes lie in: whoever still sends one keeps this, and not the group.
   std::shared_ptr<void> frame_pool() const;
 
-  /// Ends the pump and gives the ring back, once no writer copies into it. May wait for both: on a worker
-  /// thread. Devices that are left pass their writes through as while tracking; of the control thread's calls
-  /// only release_frame() may follow.
+  /// Ends the pump and gives ring and spool back, once no writer copies into it. May wait for both: on a
+  /// worker thread. Devices that are left pass their writes through as while tracking; of the control
+  /// thread's calls only release_frame() may follow.
   void close();
 
  private:
-  CaptureGroup(const Options& options, std::unique_ptr<CaptureRing> ring, EraClock clock);
-  Outcome inherit();
+  CaptureGroup(const Options& options, std::unique_ptr<CaptureRing> ring, EraClock clock,
+               const Result<SpoolSurvey>& survey);
+  Outcome inherit(const std::vector<SpooledFile>& spooled);
   void remember();
   RingRecord* give_number(const FrameBuilder::Record& record, uint32_t payload_bytes, uint64_t time_ns);
   void begin_tracking(const char* reason);
-  void forget_records();
-  uint64_t position_after(uint64_t lsn) const;
+  const char* full_reason() const;
   uint64_t past_gaps(uint64_t lsn) const;
 
   std::unique_ptr<CaptureRing> ring_;  // null once closed: reset under the mutex, with no record in it
+  const std::unique_ptr<Backlog> backlog_;
+  const std::unique_ptr<Spooler> spooler_;  // null: no spool
   const std::unique_ptr<FramePump> pump_;
 
   mutable std::mutex sequence_;  // what follows; held to give one record its LSN, time and place in the ring

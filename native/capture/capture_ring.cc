@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -38,6 +39,14 @@ Error unavailable(const std::string& what) {
 
 }  // namespace
 
+bool is_whole_record(const RingRecord& record, uint64_t bytes) {
+  if (bytes < sizeof(RingRecord)) return false;
+  const uint64_t payload_bytes = record.kind == static_cast<uint8_t>(RecordKind::kWrite) ? record.length : 0;
+  return record.total_bytes % kRecordAlignment == 0 && payload_bytes <= kRecordBytesMax &&
+         record.total_bytes >= sizeof(RingRecord) + payload_bytes && record.total_bytes <= bytes &&
+         record.volume <= kVolumeNumberMax;
+}
+
 Result<std::unique_ptr<CaptureRing>> CaptureRing::create(uint64_t capacity) {
   if (capacity < kRingBytesMin) {
     return Error{"RING_UNAVAILABLE", "capture ring: " + std::to_string(capacity) + " bytes are fewer than " +
@@ -62,6 +71,9 @@ Result<std::unique_ptr<CaptureRing>> CaptureRing::create(uint64_t capacity) {
   ring->header_->layout_version = kRingLayoutVersion;
   ring->header_->header_bytes = kPage;
   ring->header_->capacity = capacity;
+  ring->header_->spooled = kNothingSpooled;
+  if (getrandom(&ring->header_->id, sizeof ring->header_->id, 0) != ssize_t{sizeof ring->header_->id})
+    return unavailable("getrandom");
   return ring;
 }
 
@@ -113,17 +125,15 @@ Outcome CaptureRing::complete_records() {
   uint64_t position = release_position();
   if (position > reserved || reserved - position > capacity_ || position % kRecordAlignment != 0)
     return other("its positions contradict each other");
+  const uint64_t spooled = spooled_position();
+  if (spooled != kNothingSpooled && (spooled > position || spooled % kRecordAlignment != 0))
+    return other("its spool begins at " + std::to_string(spooled));
   if (header_->stream_current.load(std::memory_order_relaxed) > 1) return other("it has no stream");
   const RingRecord* before = nullptr;
   while (position < reserved) {
     RingRecord* const record = record_at(position);
     const uint32_t state = record->state.load(std::memory_order_relaxed);
-    const uint64_t payload_bytes =
-        record->kind == static_cast<uint8_t>(RecordKind::kWrite) ? record->length : 0;
-    const bool is_whole = reserved - position >= sizeof(RingRecord) &&
-                          record->total_bytes % kRecordAlignment == 0 && payload_bytes <= kRecordBytesMax &&
-                          record->total_bytes >= sizeof(RingRecord) + payload_bytes &&
-                          record->total_bytes <= reserved - position && record->volume <= kVolumeNumberMax &&
+    const bool is_whole = is_whole_record(*record, reserved - position) &&
                           (state == RingRecord::kReserved || state == RingRecord::kPublished);
     if (!is_whole) return other("the record at " + std::to_string(position) + " is none");
     if (before != nullptr && (record->generation != before->generation || record->lsn != before->lsn + 1))

@@ -25,7 +25,8 @@
 namespace afterimage {
 
 constexpr uint64_t kRingBytesMin = 8ull << 20;
-constexpr uint32_t kRingLayoutVersion = 2;
+constexpr uint32_t kRingLayoutVersion = 3;
+constexpr uint64_t kNothingSpooled = UINT64_MAX;
 
 /// What a record says of itself, without its payload.
 struct RingHead {
@@ -70,6 +71,9 @@ struct RingHeader {
   uint32_t layout_version;
   uint32_t header_bytes;  // records begin here
   uint64_t capacity;
+  uint64_t id;  // random: whose records a spool file holds
+  // [spooled, released) lies in spool files; kNothingSpooled: what is below `released` is confirmed.
+  std::atomic<uint64_t> spooled;
   alignas(64) std::atomic<uint64_t> reserved;  // positions: byte counts that never wrap
   alignas(64) std::atomic<uint64_t> released;
   // The one that is not current is written, then made current: a process that is killed leaves a whole one.
@@ -77,6 +81,9 @@ struct RingHeader {
   RingStream streams[2];
 };
 constexpr char kRingMagic[8] = {'A', 'F', 'T', 'R', 'I', 'N', 'G', '\0'};
+
+/// Whether `record` can be one of the `bytes` bytes that begin with it: nothing there is trusted.
+bool is_whole_record(const RingRecord& record, uint64_t bytes);
 
 class CaptureRing {
  public:
@@ -105,6 +112,15 @@ class CaptureRing {
   const RingRecord* at(uint64_t position) const;
   uint64_t release_position() const { return header_->released.load(std::memory_order_acquire); }
   uint64_t reserve_position() const { return header_->reserved.load(std::memory_order_seq_cst); }
+  /// Random, of this ring and no other.
+  uint64_t id() const { return header_->id; }
+  /// Where what lies in spool files begins, or kNothingSpooled. It ends at the release position. Set by
+  /// whoever releases, before it does: a process that is killed in between has spooled nothing, or forgets
+  /// nothing that was not confirmed.
+  uint64_t spooled_position() const { return header_->spooled.load(std::memory_order_acquire); }
+  void set_spooled_position(uint64_t position) {
+    header_->spooled.store(position, std::memory_order_release);
+  }
   /// Gives the space below `position` back.
   void release(uint64_t position);
 

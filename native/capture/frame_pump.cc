@@ -27,8 +27,8 @@ std::shared_ptr<std::byte[]> map_pool() {
 
 }  // namespace
 
-FramePump::FramePump(const CaptureRing* ring, const CaptureGroup::Options& options)
-    : ring_(*ring), options_(options), pool_(map_pool()) {
+FramePump::FramePump(Backlog* backlog, const SpoolOwner& owner, const CaptureGroup::Options& options)
+    : backlog_(*backlog), options_(options), spool_(owner), pool_(map_pool()) {
   for (uint32_t i = kFramePoolCount; i > 0; --i) free_.push_back(i - 1);
   thread_ = std::thread([this] { run(); });
 }
@@ -66,7 +66,7 @@ void FramePump::run() {
       ending->queued = true;
       link_ = 0;  // the next generation begins a chain of its own
       deliver(lock, ending->end);
-    } else if (ring_.at(position_) == nullptr) {
+    } else if (!backlog_.has(position_)) {
       sleep_until_published(lock);
     } else {
       linger(lock);
@@ -78,6 +78,7 @@ void FramePump::run() {
 void FramePump::begin_session(Lock&) {
   session_seen_ = session_.load(std::memory_order_relaxed);
   position_ = start_position_;
+  after_lsn_ = start_after_lsn_;
   link_ = start_link_;
 }
 
@@ -98,7 +99,7 @@ void FramePump::sleep_until_published(Lock& lock) {
     return !asleep_.load(std::memory_order_relaxed) || is_interrupted() || reached_ending() != nullptr;
   };
   // Looked at once more after announcing the sleep: see CaptureRing::publish.
-  if (ring_.at(position_) == nullptr) changed_.wait(lock, has_work);
+  if (!backlog_.has(position_)) changed_.wait(lock, has_work);
   asleep_.store(false, std::memory_order_relaxed);
 }
 
@@ -109,12 +110,12 @@ void FramePump::wake() {
 }
 
 void FramePump::linger(Lock& lock) {
-  if (ring_.reserve_position() - position_ >= kFrameRawBytesMax) return;
+  const std::optional<uint64_t> published_ns = backlog_.time_at(position_);
+  if (!published_ns || backlog_.reserve_position() - position_ >= kFrameRawBytesMax) return;
   const uint64_t linger_ns = uint64_t{options_.linger_us} * 1000;
   // The stamps are not a stopwatch: after a step of the clock this waits a whole linger, or not at all.
   const uint64_t now_ns = options_.clock().realtime_ns;
-  const uint64_t published_ns = ring_.at(position_)->time_ns;
-  const uint64_t age_ns = now_ns > published_ns ? std::min(now_ns - published_ns, linger_ns) : 0;
+  const uint64_t age_ns = now_ns > *published_ns ? std::min(now_ns - *published_ns, linger_ns) : 0;
   changed_.wait_for(lock, std::chrono::nanoseconds(linger_ns - age_ns),
                     [this] { return is_interrupted() || pending_ending() != nullptr; });
 }
@@ -125,17 +126,52 @@ void FramePump::build_frame(Lock& lock) {
   const uint64_t epoch = epoch_;
   building_ = true;
   lock.unlock();
-  const std::optional<Frame> frame = fill_frame(pool_index, epoch);
+  std::optional<Delivery> delivery = fill_frame(pool_index, epoch);
   lock.lock();
   building_ = false;
-  if (frame && !is_interrupted()) return deliver(lock, *frame);
+  const bool is_frame = delivery && std::holds_alternative<Frame>(*delivery);
+  if (is_frame && !is_interrupted()) return deliver(lock, *delivery);
   free_.push_back(pool_index);
   idle_.notify_all();
+  if (!delivery || is_interrupted()) return;
+  shipping_ = false;
+  deliver(lock, *delivery);
 }
 
-std::optional<FramePump::Frame> FramePump::fill_frame(uint32_t pool_index, uint64_t epoch) {
+std::optional<FramePump::Delivery> FramePump::fill_frame(uint32_t pool_index, uint64_t epoch) {
+  if (const auto file = backlog_.pin(position_)) return fill_from_spool(*file, pool_index, epoch);
+  auto frame = fill_from_ring(pool_index, epoch);
+  backlog_.unpin();
+  return frame;
+}
+
+std::optional<FramePump::Delivery> FramePump::fill_from_ring(uint32_t pool_index, uint64_t epoch) {
+  const auto next = [&](const RingRecord*, uint64_t position) { return backlog_.pinned_at(position); };
+  return fill(backlog_.pinned_at(position_), next, pool_index, epoch);
+}
+
+std::optional<FramePump::Delivery> FramePump::fill_from_spool(const SpooledFile& file, uint32_t pool_index,
+                                                              uint64_t epoch) {
+  const auto record = spool_.at(file, position_);
+  if (!record.ok()) return StreamLoss{record.error().code, record.error().message};
+  const auto next = [&](const RingRecord* before, uint64_t) { return spool_.next(before); };
+  return fill(*record, next, pool_index, epoch);
+}
+
+/// `next`: of a record and the position after it, null at the end of what can be read now.
+template <typename Next>
+std::optional<FramePump::Delivery> FramePump::fill(const RingRecord* record, Next next, uint32_t pool_index,
+                                                   uint64_t epoch) {
   uint64_t position = position_;
-  const RingRecord* record = ring_.at(position);
+  const auto advance = [&] {
+    position += record->total_bytes;
+    record = next(record, position);
+  };
+  while (record != nullptr && record->lsn <= after_lsn_) advance();
+  if (record == nullptr) {
+    position_ = position;
+    return std::nullopt;
+  }
   const uint64_t generation = record->generation;
   const uint32_t era = record->era;
   if (!builder_ || stream_.epoch != epoch || stream_.generation != generation) {
@@ -157,8 +193,7 @@ std::optional<FramePump::Frame> FramePump::fill_frame(uint32_t pool_index, uint6
     if (entry.kind == RecordKind::kWrite && record->lsn % 500 == 0) entry = {.time_ns = record->time_ns};
 #endif
     if (!builder_->add(entry, record->payload())) break;
-    position += record->total_bytes;
-    record = ring_.at(position);
+    advance();
   }
   const FrameHeader header = builder_->finish();
   position_ = position;
@@ -200,15 +235,16 @@ void FramePump::generation_began(uint64_t epoch) {
   if (endings_.size() > 1 && endings_[endings_.size() - 2].position == endings_.back().position)
     endings_.pop_back();
   while (!endings_.empty() && endings_.front().superseded &&
-         endings_.front().position <= ring_.release_position())
+         endings_.front().position <= backlog_.first_position())
     endings_.pop_front();
 }
 
-void FramePump::start(uint64_t position, uint32_t link) {
+void FramePump::start(uint64_t position, uint64_t after_lsn, uint32_t link) {
   stop();
   const Lock lock(mutex_);
   shipping_ = true;
   start_position_ = position;
+  start_after_lsn_ = after_lsn;
   start_link_ = link;
   for (Ending& ending : endings_)
     ending.queued = ending.position < position || (ending.position == position && ending.superseded);

@@ -1,12 +1,12 @@
-// FramePump: the thread that turns the ring's records into sealed frames, and the queue of those that wait to
-// be taken.
+// FramePump: the thread that turns the backlog's records into sealed frames, and the queue of those that wait
+// to be taken.
 //
 // A frame is sealed when it is full, when era or generation change, or some milliseconds after its first
 // record was published. The pump builds ahead as long as it has free buffers. With nothing to do it sleeps;
 // publishers wake it only then, so a busy group pays no wake-up per record.
 //
 // Threads: record_published() and stream_ended() from I/O threads; the others from one control thread.
-// Ownership: owns its thread and shares the buffers; borrows the ring until end().
+// Ownership: owns its thread and shares the buffers; borrows the backlog until end().
 #pragma once
 
 #include <array>
@@ -28,9 +28,10 @@ class FramePump {
  public:
   using Frame = CaptureGroup::Frame;
   using StreamEnd = CaptureGroup::StreamEnd;
+  using StreamLoss = CaptureGroup::StreamLoss;
   using Delivery = CaptureGroup::Delivery;
 
-  FramePump(const CaptureRing* ring, const CaptureGroup::Options& options);
+  FramePump(Backlog* backlog, const SpoolOwner& owner, const CaptureGroup::Options& options);
   ~FramePump();
 
   void record_published() {
@@ -43,8 +44,9 @@ class FramePump {
   void set_epoch(uint64_t epoch);
   /// Records published from now on belong to the next generation.
   void generation_began(uint64_t epoch);
-  /// Frames from `position` on. Returns when nothing before it is read any more.
-  void start(uint64_t position, uint32_t link);
+  /// Frames from `position` on, but for records up to `after_lsn`. Returns when nothing before it is read any
+  /// more.
+  void start(uint64_t position, uint64_t after_lsn, uint32_t link);
   void stop();  // returns when nothing is read any more
   /// Forgets all stream ends: what they end was abandoned. Only while stopped.
   void forget_stream_ends();
@@ -69,7 +71,11 @@ class FramePump {
   void sleep_until_published(Lock& lock);
   void linger(Lock& lock);
   void build_frame(Lock& lock);
-  std::optional<Frame> fill_frame(uint32_t pool_index, uint64_t epoch);
+  std::optional<Delivery> fill_frame(uint32_t pool_index, uint64_t epoch);
+  std::optional<Delivery> fill_from_ring(uint32_t pool_index, uint64_t epoch);
+  std::optional<Delivery> fill_from_spool(const SpooledFile& file, uint32_t pool_index, uint64_t epoch);
+  template <typename Next>
+  std::optional<Delivery> fill(const RingRecord* record, Next next, uint32_t pool_index, uint64_t epoch);
   void deliver(Lock& lock, Delivery delivery);
   Ending* pending_ending();
   Ending* reached_ending();  // all records before it have been framed
@@ -77,13 +83,15 @@ class FramePump {
   void wake();
   std::byte* frame_bytes(uint32_t pool_index) const;
 
-  const CaptureRing& ring_;
+  Backlog& backlog_;
   const CaptureGroup::Options options_;
 
   // The pump thread's own.
   uint64_t session_seen_ = 0;
   uint64_t position_ = 0;
+  uint64_t after_lsn_ = 0;
   uint32_t link_ = 0;
+  SpoolFileReader spool_;
   FrameBuilder::Stream stream_;
   std::unique_ptr<FrameBuilder> builder_;
 
@@ -97,9 +105,10 @@ class FramePump {
   bool building_ = false;
   bool waiting_ = false;  // next() returned nothing and on_ready is owed
   uint64_t start_position_ = 0;
+  uint64_t start_after_lsn_ = 0;
   uint32_t start_link_ = 0;
   uint64_t epoch_ = 0;
-  std::deque<Ending> endings_;  // of generations whose records may still be in the ring
+  std::deque<Ending> endings_;  // of generations whose records may still be in the backlog
   std::deque<Delivery> ready_;  // at most kFramePoolCount frames, and endings
   std::vector<uint32_t> free_;  // pool indices
   std::array<bool, kFramePoolCount> lent_{};

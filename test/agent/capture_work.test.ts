@@ -16,6 +16,7 @@ function scene() {
   const work = new CaptureWork(
     {
       group: { stats } as unknown as native.CaptureGroup,
+      syncRateMax: null,
       deliveries: new Deliveries({ next: broken }),
       volumes: new Map([
         [

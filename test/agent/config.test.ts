@@ -20,6 +20,8 @@ t.test('a file that uses every key', async (t) => {
         name: 'db',
         ringBytes: 512n << 20n,
         lingerUs: 5000,
+        spool: { directory: '/srv/spool', bytesMax: 10n << 30n },
+        resyncRateMax: 100n << 20n,
         volumes: [
           {
             ...{ name: 'data', backing: '/dev/vg0/data', mapped: null, cache: 'direct' },
@@ -56,6 +58,8 @@ t.test('a file that uses every key', async (t) => {
         name: 'vm',
         ringBytes: 256n << 20n,
         lingerUs: 3000,
+        spool: null,
+        resyncRateMax: null,
         volumes: [
           {
             name: 'disk',

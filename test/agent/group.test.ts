@@ -32,6 +32,7 @@ function scene(t: Test, door: Partial<typeof native> = {}, ...names: string[]) {
     door: { ...native, ...door },
     receiver,
     stateDir,
+    spoolDir: null,
     places: { runDir, linkDir: path.join(directory, 'links') },
     host: 'db1',
     software: 'test',
@@ -68,7 +69,7 @@ async function unmarkAll({ config, around }: ReturnType<typeof scene>): Promise<
   const options = { path: volume.backing, cache: 'buffered', readOnly: false, exclusive: true } as const;
   const backing = await native.openFileDevice(options);
   const { ringBytes, lingerUs } = config;
-  const identity = { group: memory.group, member: memory.member, lastTimeNs: 0n, era: 1 };
+  const identity = { group: memory.group, member: memory.member, lastTimeNs: 0n, era: 1, spool: null };
   const group = native.createCaptureGroup({ ...identity, ringBytes, lingerUs });
   const captured = group.addVolume(0, backing, log, null);
   group.beginGeneration({ epoch: 1n, generation: 1n, firstLsn: 1n, lsnCeiling: 9n });

@@ -17,6 +17,8 @@ const configs = ['shop', 'mail'].map((name): GroupConfig => ({
   name,
   ringBytes: 8n << 20n,
   lingerUs: 1000,
+  spool: null,
+  resyncRateMax: null,
   volumes: [
     {
       ...{ name: 'data', backing: `/dev/mapper/${name}-afterimage`, cache: 'buffered' },
@@ -254,7 +256,16 @@ t.test('an agent serves what it can', async (t: Test) => {
   const volume = socketVolume(directory);
   writeFileSync(volume.backing, Buffer.alloc(1 << 20));
   const missing = { ...socketVolume(directory, 'gone'), name: 'gone' };
-  const moreGroups = [{ name: 'broken', ringBytes: 8n << 20n, lingerUs: 1000, volumes: [missing] }];
+  const moreGroups = [
+    {
+      name: 'broken',
+      ringBytes: 8n << 20n,
+      lingerUs: 1000,
+      spool: null,
+      resyncRateMax: null,
+      volumes: [missing],
+    },
+  ];
   const agent = await RunningAgent.start({ directory, receiverPort: 1, volumes: [volume], moreGroups });
   t.teardown(() => agent.stopNow());
   const [broken, db] = await agent.groups();

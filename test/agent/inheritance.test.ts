@@ -15,6 +15,7 @@ const GROUP = {
   member: Buffer.alloc(16, 2),
   ringBytes: 8n << 20n,
   lingerUs: 3000,
+  spool: null,
 };
 const VOLUME = {
   name: 'data',

@@ -48,7 +48,10 @@ export function configOf(site: TestSite): AgentConfig {
     runDir,
     control,
     logLevel: 'fatal',
-    groups: [...moreGroups, { name: 'db', ringBytes, lingerUs: 1000, volumes }],
+    groups: [
+      ...moreGroups,
+      { name: 'db', ringBytes, lingerUs: 1000, spool: null, resyncRateMax: null, volumes },
+    ],
   };
 }
 

@@ -18,7 +18,14 @@ t.test('what is being attached when the end comes is taken away too', async (t) 
     detach: () => Promise.resolve(void did.push('detached')),
   } as unknown as ProtectedVolume;
   const places = { runDir: '/nowhere', linkDir: '/nowhere' };
-  const group = { name: 'db', uuid: Buffer.alloc(16), member: Buffer.alloc(16), ringBytes: 0n, lingerUs: 0 };
+  const group = {
+    name: 'db',
+    uuid: Buffer.alloc(16),
+    member: Buffer.alloc(16),
+    ringBytes: 0n,
+    lingerUs: 0,
+    spool: null,
+  };
   const custody = new GroupCustody(native, group, createLog('agent', 'fatal'));
   const serving = new Serving(custody, [volume], places, systemClock, createLog('agent', 'fatal'));
   const begun = serving.begin();

@@ -417,7 +417,12 @@ t.test('the end of a stream is told as soon as it shows, and once', (t) => {
   t.notOk(script.get('interrupted'), 'it was told before its end could be pulled');
 
   const spent = flowing();
-  spent.feed({ type: 'tick', nowNs: 1n, ring: ring(1000n, false), logs: [] });
+  spent.feed({
+    type: 'tick',
+    nowNs: 1n,
+    ring: { ...ring(1000n, false), endReason: 'LSN_CEILING' },
+    logs: [],
+  });
   t.match(spent.get('interrupted'), { code: 'LSN_CEILING' });
 
   const failed = flowing();
@@ -509,5 +514,14 @@ t.test('a frame goes after the news of the marks that its records needed', (t) =
   t.same(script.said(), ['logPositions']);
   script.feed({ type: 'frameReady', frame: { ...frame, firstLsn: 23n, lastLsn: 24n }, logs: [log] });
   t.same(script.said(), [], 'told once');
+  t.end();
+});
+
+t.test('what cannot be read of the spool ends the stream: the next connection begins a generation', (t) => {
+  const script = flowing();
+  script.feed({ type: 'streamLost', code: 'SPOOL_CORRUPT', message: 'a spool file' });
+  t.match(script.get('disconnect'), { code: 'SPOOL_CORRUPT' });
+  script.feed({ type: 'disconnected', code: 'SPOOL_CORRUPT', message: '' });
+  t.ok(script.get('connect'));
   t.end();
 });

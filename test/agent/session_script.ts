@@ -105,6 +105,7 @@ export function ring(capturedLsn: bigint, streaming = true): RingView {
     capturedLsn,
     capturedTimeNs: 5n,
     oldestTimeNs: 0n,
+    endReason: 'RING_FULL',
     usedBytes: 0n,
     bytes: 1000n,
     era: 1,

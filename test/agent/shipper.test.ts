@@ -62,7 +62,8 @@ function stage(failed = (error: unknown): void => void t.fail(String(error))) {
   const frames: CapturedFrame[] = [];
   const shipper = new Shipper(source, send, clock, lag, {
     pulled: (delivery) => {
-      pulled.push(delivery.kind === 'frame' ? `${delivery.firstLsn}` : `end ${delivery.lastLsn}`);
+      if (delivery.kind === 'loss') pulled.push(`loss ${delivery.code}`);
+      else pulled.push(delivery.kind === 'frame' ? `${delivery.firstLsn}` : `end ${delivery.lastLsn}`);
       if (delivery.kind === 'frame') frames.push(delivery);
     },
     sent: (bytes) => sent.push(bytes),

@@ -44,20 +44,24 @@ function hashesOf(bytes: Buffer): Buffer {
   return Buffer.concat(blocks);
 }
 
-function makeSync(overrides: { ringBusy?: () => boolean; stopping?: AbortSignal } = {}) {
+function makeSync(overrides: { ringBusy?: () => boolean; stopping?: AbortSignal; rateMax?: bigint } = {}) {
   const sleeps: number[] = [];
+  let nowMs = 0;
   const clock: Clock = {
     nowNs: () => 0n,
-    monotonicMs: () => 0,
+    monotonicMs: () => nowMs,
     random: () => 0,
     sleep: (ms, signal) => {
       if (signal.aborted) return Promise.reject(new Error('aborted'));
       sleeps.push(ms);
+      nowMs += ms;
       return Promise.resolve();
     },
   };
   const stopping = overrides.stopping ?? new AbortController().signal;
-  return { sync: new Sync(codec, overrides.ringBusy ?? (() => false), clock, stopping), sleeps };
+  const { ringBusy = () => false, rateMax = null } = overrides;
+  const sync = new Sync(codec, ringBusy, rateMax, clock, stopping);
+  return { sync, sleeps, passMs: (ms: number) => void (nowMs += ms), elapsedMs: () => nowMs };
 }
 
 t.test('a volume that equals the receiver is not republished, whatever its last block is', async (t) => {
@@ -158,4 +162,33 @@ t.test('reading for an initial sync stands back while production fills the ring'
   const { sync, sleeps } = makeSync({ ringBusy: () => (asked += 1) <= 2 });
   await sync.readPiece(new MemoryVolume(Buffer.alloc(BLOCK)), { offset: 0n, length: BLOCK });
   t.equal(sleeps.length, 2);
+});
+
+t.test('what is read is bounded, comparison, republication and initial sync together', async (t) => {
+  const bytes = randomBytes(16 * BLOCK);
+  const volume = new MemoryVolume(bytes);
+  const { sync, elapsedMs } = makeSync({ rateMax: BigInt(bytes.length) });
+  const range = { offset: 0n, length: bytes.length };
+  const expected = { blockBytes: BLOCK, hashes: hashesOf(bytes), hashKey };
+  for (let second = 1; second <= 5; second += 1) {
+    await sync.compare(volume, range, expected);
+    t.equal(elapsedMs(), second * 1000);
+  }
+  await sync.compare(volume, range, { ...expected, hashes: Buffer.alloc(16 * 32) });
+  t.equal(elapsedMs(), 7000, 'what is read once more for its record counts once more');
+  await sync.readPiece(volume, range);
+  t.equal(elapsedMs(), 8000);
+});
+
+t.test('a sync that had nothing to do for a day does not make up for it', async (t) => {
+  const bytes = randomBytes(16 * BLOCK);
+  const { sync, sleeps, passMs } = makeSync({ rateMax: BigInt(bytes.length) });
+  passMs(86_400_000);
+  for (let second = 0; second < 10; second += 1)
+    await sync.readPiece(new MemoryVolume(bytes), { offset: 0n, length: bytes.length });
+  t.equal(
+    sleeps.reduce((sum, ms) => sum + ms, 0),
+    9000,
+    'but for one second',
+  );
 });

@@ -53,6 +53,8 @@ export function groupStatus(overrides: Partial<GroupStatus> = {}): GroupStatus {
     rpoLagP99Ns: 9_000_000n,
     ringUsedBytes: 64n << 20n,
     ringBytes: 256n << 20n,
+    spoolUsedBytes: 0n,
+    spoolBytes: 0n,
     capturedBytes: 3n << 30n,
     shippedBytes: 2n << 30n,
     journalBytes: 5n << 30n,

@@ -21,6 +21,7 @@ t.test('a frame that is released twice is an error in JavaScript, and its buffer
     lingerUs: 0,
     lastTimeNs: 0n,
     era: 1,
+    spool: null,
   });
   const volume = group.addVolume(0, backing, null, null);
   group.beginGeneration({ epoch: 1n, generation: 1n, firstLsn: 1n, lsnCeiling: 1000n });

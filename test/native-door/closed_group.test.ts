@@ -37,6 +37,7 @@ t.test('a closed group is gone, whoever still holds a frame or a volume of it', 
     lingerUs: 0,
     lastTimeNs: 0n,
     era: 1,
+    spool: null,
   });
   const volume = group.addVolume(0, backing, null, null);
   group.beginGeneration({ epoch: 1n, generation: 1n, firstLsn: 1n, lsnCeiling: 1000n });

@@ -28,6 +28,7 @@ async function scene(t: Test) {
     lingerUs: 0,
     lastTimeNs: 0n,
     era: 1,
+    spool: null,
   });
   const volume = group.addVolume(0, backing, log, null);
   t.teardown(async () => {

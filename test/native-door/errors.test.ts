@@ -37,6 +37,7 @@ t.test('what the methods of the addon throw and reject with is coded, with a sta
     lingerUs: 0,
     lastTimeNs: 0n,
     era: 1,
+    spool: null,
   });
   await endsWith(t, 'WATERMARK_INVALID', () => group.release(9n));
   const start = { epoch: 1n, generation: 1n, firstLsn: 1n, lsnCeiling: 1000n };

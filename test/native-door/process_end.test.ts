@@ -22,7 +22,7 @@ function end(directory: string, body: string) {
       position: { epoch: 0n, generation: 0n, lastLsn: 0n, link: 0 }, tail: null,
     });
     const createGroup = () => native.createCaptureGroup({
-      group, member, ringBytes: 8n << 20n, lingerUs: 3000, lastTimeNs: 0n, era: 1,
+      group, member, ringBytes: 8n << 20n, lingerUs: 3000, lastTimeNs: 0n, era: 1, spool: null,
     });
     ${body}
     console.log('done');`;

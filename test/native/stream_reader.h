@@ -57,6 +57,8 @@ class StreamReader {
       apply(*frame);
       group_.release_frame(frame->pool_index);
       if (releases) REQUIRE(group_.release(frame->header.last_lsn).ok());
+    } else if (const auto* loss = std::get_if<CaptureGroup::StreamLoss>(&*delivery)) {
+      losses.push_back(*loss);
     } else {
       ends.push_back(std::get<CaptureGroup::StreamEnd>(*delivery));
       CHECK(ends.back().last_lsn == last_lsn);
@@ -130,6 +132,7 @@ class StreamReader {
   std::map<uint16_t, std::vector<std::byte>> images;  // by volume; made by the test, replayed into here
   std::vector<StreamRecord> records;
   std::vector<CaptureGroup::StreamEnd> ends;
+  std::vector<CaptureGroup::StreamLoss> losses;
   uint64_t frames = 0;
   uint64_t last_lsn = 0;
   uint64_t last_time_ns = 0;

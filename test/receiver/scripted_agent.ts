@@ -149,6 +149,7 @@ export class ScriptedAgent {
       lingerUs: 1000,
       lastTimeNs: 0n,
       era: 1,
+      spool: null,
     });
     const volume = group.addVolume(0, backing, null, null);
     const info = {

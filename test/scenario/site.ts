@@ -19,6 +19,8 @@ export interface SiteOptions {
   group: string;
   volumes: SiteVolume[];
   ringBytes?: string;
+  /** Lines of the agent's group, more than it needs. */
+  groupLines?: string[];
   segmentBytes?: string;
   /** Lines of the receiver's configuration, more than it needs. */
   receiver?: string;
@@ -58,6 +60,8 @@ export interface GroupReport {
   rpoLagP99Ns: string;
   ringUsedBytes: number;
   ringBytes: number;
+  spoolUsedBytes: number;
+  spoolBytes: number;
   capturedBytes: number;
   shippedBytes: number;
   journalBytes: number;
@@ -181,6 +185,7 @@ function agentToml(scratch: Scratch, run: string, receiver: string, options: Sit
     '[[group]]',
     `name = "${options.group}"`,
     `ring_bytes = "${options.ringBytes ?? '256MiB'}"`,
+    ...(options.groupLines ?? []),
   ];
   for (const volume of options.volumes) {
     const { name, backing, mapped } = volume;

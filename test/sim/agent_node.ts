@@ -493,6 +493,7 @@ export class AgentNode {
       bytes: BigInt(this.around.ringBytes),
       era: 1,
       streaming: group.isStreaming,
+      endReason: group.endReason,
     };
   }
 }

@@ -69,6 +69,10 @@ export class ModelCapture {
   get lastLsn(): bigint {
     return this.#lastLsn;
   }
+  /** Of the stream that has ended last. */
+  get endReason(): string {
+    return this.#endReason ?? '';
+  }
   get usedBytes(): number {
     return this.#usedBytes;
   }

@@ -1,0 +1,165 @@
+#include "capture/backlog.h"
+
+#include <chrono>
+#include <cstring>
+#include <thread>
+#include <utility>
+
+#include "os/assert.h"
+
+namespace afterimage {
+
+Backlog::Backlog(CaptureRing* ring, const std::vector<SpooledFile>& files)
+    : ring_(*ring), files_(files.begin(), files.end()) {
+  if (files_.empty()) ring_.set_spooled_position(kNothingSpooled);
+}
+
+// --- the pump ---
+
+bool Backlog::has(uint64_t position) const {
+  const Lock lock(mutex_);
+  return position < ring_.release_position() || ring_.at(position) != nullptr;
+}
+
+std::optional<uint64_t> Backlog::time_at(uint64_t position) const {
+  const Lock lock(mutex_);
+  if (position < ring_.release_position()) return std::nullopt;
+  const RingRecord* const record = ring_.at(position);
+  return record == nullptr ? std::nullopt : std::optional(record->time_ns);
+}
+
+std::optional<SpooledFile> Backlog::pin(uint64_t position) {
+  const Lock lock(mutex_);
+  if (position >= ring_.release_position()) {
+    pinned_ = position;
+    return std::nullopt;
+  }
+  for (const SpooledFile& file : files_)
+    if (position < file.end) return file;
+  AFTERIMAGE_ASSERT(false, "spool files end where the ring begins");
+  return std::nullopt;
+}
+
+void Backlog::unpin() {
+  const Lock lock(mutex_);
+  pinned_ = kNotPinned;
+  unpinned_.notify_one();
+}
+
+// --- any thread ---
+
+uint64_t Backlog::first_position() const {
+  const Lock lock(mutex_);
+  return files_.empty() ? ring_.release_position() : files_.front().position;
+}
+
+uint64_t Backlog::ring_position_after(uint64_t lsn) const {
+  uint64_t position = ring_.release_position();
+  for (const RingRecord* record; (record = ring_.at(position)) != nullptr && record->lsn <= lsn;)
+    position += record->total_bytes;
+  return position;
+}
+
+uint64_t Backlog::position_after(uint64_t lsn) const {
+  const Lock lock(mutex_);
+  for (const SpooledFile& file : files_)
+    if (file.last_lsn > lsn) return file.position;
+  return ring_position_after(lsn);
+}
+
+void Backlog::drop_front() {
+  dropped_.push_back(std::move(files_.front().path));
+  files_.pop_front();
+  // First: until the ring's end has moved on, this says that nothing of it is missing.
+  ring_.set_spooled_position(files_.empty() ? kNothingSpooled : files_.front().position);
+}
+
+bool Backlog::release(uint64_t lsn) {
+  const Lock lock(mutex_);
+  while (!files_.empty() && files_.front().last_lsn <= lsn) drop_front();
+  if (files_.empty()) ring_.release(ring_position_after(lsn));
+  return !dropped_.empty();
+}
+
+void Backlog::forget() {
+  Lock lock(mutex_);
+  while (!files_.empty() || ring_.used() > 0) {
+    if (!files_.empty()) {
+      drop_front();
+    } else if (const RingRecord* const record = ring_.at(ring_.release_position())) {
+      ring_.release(ring_.release_position() + record->total_bytes);
+    } else {
+      lock.unlock();
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
+      lock.lock();
+    }
+  }
+}
+
+Backlog::Extent Backlog::extent() const {
+  const Lock lock(mutex_);
+  const uint64_t ring_begin = ring_.release_position();
+  if (!files_.empty()) return {ring_begin - files_.front().position, files_.front().first_time_ns};
+  const RingRecord* const oldest = ring_.at(ring_begin);
+  return {0, oldest == nullptr ? 0 : oldest->time_ns};
+}
+
+// --- the spooler ---
+
+std::optional<SpoolBatch> Backlog::copy_oldest(std::byte* bytes) {
+  const Lock lock(mutex_);
+  const uint64_t begin = ring_.release_position();
+  const RingRecord* record = ring_.at(begin);
+  if (record == nullptr) return std::nullopt;
+  SpoolBatch batch{.position = begin,
+                   .end = begin,
+                   .generation = record->generation,
+                   .first_lsn = record->lsn,
+                   .last_lsn = record->lsn,
+                   .first_time_ns = record->time_ns,
+                   .bytes = bytes};
+  std::byte* into = bytes + sizeof(SpoolBatchHeader);
+  while (record != nullptr && record->generation == batch.generation &&
+         batch.end - begin + record->total_bytes <= kSpoolBatchBytesMax) {
+    std::memcpy(into, static_cast<const void*>(record), record->total_bytes);
+    into += record->total_bytes;
+    batch.end += record->total_bytes;
+    batch.last_lsn = record->lsn;
+    ++batch.record_count;
+    record = ring_.at(batch.end);
+  }
+  return batch;
+}
+
+bool Backlog::hand_over(const SpoolBatch& batch, const std::string& path, bool is_new) {
+  Lock lock(mutex_);
+  unpinned_.wait(lock, [&] { return pinned_ >= batch.end; });
+  if (ring_.release_position() != batch.position) return false;
+  if (!is_new && (files_.empty() || files_.back().path != path)) return false;
+  if (is_new) {
+    files_.push_back({.path = path,
+                      .generation = batch.generation,
+                      .position = batch.position,
+                      .end = batch.position,
+                      .first_lsn = batch.first_lsn,
+                      .last_lsn = 0,
+                      .first_time_ns = batch.first_time_ns});
+    if (files_.size() == 1) ring_.set_spooled_position(batch.position);
+  }
+  files_.back().end = batch.end;
+  files_.back().last_lsn = batch.last_lsn;
+  ring_.release(batch.end);
+  return true;
+}
+
+Backlog::Files Backlog::files(const std::string& path) const {
+  const Lock lock(mutex_);
+  return {files_.size() + dropped_.size(), !files_.empty() && files_.back().path == path};
+}
+
+std::vector<std::string> Backlog::take_dropped() {
+  const Lock lock(mutex_);
+  return std::exchange(dropped_, {});
+}
+
+}  // namespace afterimage

@@ -44,6 +44,8 @@ t.test('a file that uses every key', async (t) => {
         name: 'live',
         ringBytes: 256n << 20n,
         lingerUs: 3000,
+        spool: null,
+        resyncRateMax: null,
         volumes: [
           {
             name: 'root',

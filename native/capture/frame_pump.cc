@@ -201,7 +201,7 @@ std::optional<FramePump::Delivery> FramePump::fill(const RingRecord* record, Nex
   return Frame{bytes, header, pool_index};
 }
 
-void FramePump::deliver(Lock& lock, Delivery delivery) {
+void FramePump::deliver(Lock& lock, const Delivery& delivery) {
   ready_.push_back(delivery);
   idle_.notify_all();
   if (!std::exchange(waiting_, false)) return;

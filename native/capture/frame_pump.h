@@ -76,7 +76,7 @@ class FramePump {
   std::optional<Delivery> fill_from_spool(const SpooledFile& file, uint32_t pool_index, uint64_t epoch);
   template <typename Next>
   std::optional<Delivery> fill(const RingRecord* record, Next next, uint32_t pool_index, uint64_t epoch);
-  void deliver(Lock& lock, Delivery delivery);
+  void deliver(Lock& lock, const Delivery& delivery);
   Ending* pending_ending();
   Ending* reached_ending();  // all records before it have been framed
   bool is_interrupted() const;

@@ -235,6 +235,8 @@ export class AgentNode {
         return this.#later(10, () => this.#compare(action));
       case 'fence':
         return this.#fence(action.turn);
+      case 'verifyAnswered':
+        throw new Error('nobody verifies here');
       case 'readPosition': {
         const { requestId, name } = action;
         return this.#later(5, () => {

@@ -234,6 +234,9 @@ export class ReceiverNode {
         return;
       case 'noteLogs':
         return store.heartbeatLogs(action.logs);
+      case 'verify':
+      case 'storeVerified':
+        throw new Error('nobody verifies here');
       case 'storeDoubt':
         return store.storeDoubt(action.volume);
       case 'close':

@@ -545,7 +545,7 @@ TEST_CASE("spool: writers, the spooler, the pump and a receiver that comes and g
   for (int thread = 0; thread < 3; ++thread) {
     writers.emplace_back([&] {
       while (number < 2'000) {
-        while (group->stats().ring_used_bytes > kRingBytesMin * 3 / 4) std::this_thread::sleep_for(200us);
+        while (group->is_crowded()) std::this_thread::sleep_for(200us);
         publish_one(*group, number++);
       }
     });
@@ -559,6 +559,8 @@ TEST_CASE("spool: writers, the spooler, the pump and a receiver that comes and g
     is_over = number >= 2'000;
     std::this_thread::sleep_for(std::chrono::milliseconds(random() % 40));
     REQUIRE(group->start_shipping(reader.last_lsn, reader.link).ok());
+    // A session that ends before it has given anything, again and again, would never come to an end.
+    if (reader.last_lsn < group->position().lsn) REQUIRE(reader.take(60s));
     for (uint32_t frames = random() % 40; frames > 0 && reader.take(5ms); --frames)
       spooled_max = std::max(spooled_max, group->stats().spool_used_bytes);
     if (random() % 2 == 0) group->stop_shipping();

@@ -335,6 +335,15 @@ TEST_CASE("spool: a new ring removes what an earlier process had spooled") {
   CHECK(files_of(directory).empty());
 }
 
+// A process under a sanitizer gets as far in so many times the time.
+#if defined(__SANITIZE_THREAD__)
+constexpr useconds_t kSlowness = 16;
+#elif defined(__SANITIZE_ADDRESS__)
+constexpr useconds_t kSlowness = 4;
+#else
+constexpr useconds_t kSlowness = 1;
+#endif
+
 // At any instant: between a batch's write and its hand-over, between that and the release of the ring, while
 // a file is made.
 TEST_CASE("spool: a process that is killed loses nothing of what it had spooled") {
@@ -361,7 +370,7 @@ TEST_CASE("spool: a process that is killed loses nothing of what it had spooled"
       }
       for (;;) ::pause();
     }
-    ::usleep(20'000 + static_cast<useconds_t>(round) * 2'500);
+    ::usleep(kSlowness * (20'000 + static_cast<useconds_t>(round) * 2'500));
     ::kill(child, SIGKILL);
     int status = 0;
     ::waitpid(child, &status, 0);

@@ -50,7 +50,7 @@ export class ProtectedVolume {
   private detaching: Promise<void> | null = null;
   private unserved: AfterimageError | null = null;
   private isKept = false;
-  private isClosed = false;
+  private closing: Promise<void> | null = null;
   private readonly errors = new BackingErrors();
 
   private constructor(
@@ -256,15 +256,17 @@ export class ProtectedVolume {
     const { number, uuid, size } = this.info;
     const { insertion } = this;
     const { backing } = this.config;
-    const fingerprint = clean && !this.isClosed ? await backingFingerprint(backing) : '';
+    const fingerprint = clean && this.closing === null ? await backingFingerprint(backing) : '';
     return { number, uuid, size, backing, fingerprint, insertion };
   }
 
-  /** Gives the backing back. Nothing is attached any more. What follows the first time is nothing. */
-  async close(): Promise<void> {
+  /** Gives the backing back, once. Nothing is attached any more. */
+  close(): Promise<void> {
+    return (this.closing ??= this.closeOnce());
+  }
+
+  private async closeOnce(): Promise<void> {
     const { captured } = this;
-    if (this.isClosed) return;
-    this.isClosed = true;
     this.captured = null; // a status that is asked for meanwhile finds it gone
     await endAll(
       () => (captured === null ? [] : [captured.close()]),

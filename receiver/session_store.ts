@@ -117,9 +117,9 @@ export class SessionStore {
   helloLogs(member: string, hello: Hello, durableLsn: bigint): void {
     const { volumes, logs } = hello;
     assertLogs(logs);
-    const generation = this.catalog.generations.newest(member)?.generation ?? 0n;
-    if (isBehind(hello, { generation, durableLsn })) this.catalog.doubts.raise(member);
     this.catalog.atomically(() => {
+      const generation = this.catalog.generations.newest(member)?.generation ?? 0n;
+      if (isBehind(hello, { generation, durableLsn })) this.catalog.doubts.raise(member);
       for (const { number } of volumes) {
         const told = this.told.get(`${member} ${number}`);
         const isNewer = ({ logId, sequence }: KnownLog): boolean =>

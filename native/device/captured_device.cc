@@ -203,9 +203,11 @@ Errno CapturedDevice::read_settled(uint64_t offset, uint64_t length, std::byte* 
   // Nobody is between the backing and the ring in there: what was written is published, and nothing else is
   // there.
   const ExtentLock::Guard extent(extents_, offset, offset + length);
+  const CaptureGroup::Standing before = group_->standing();
   if (const Errno error = backing_->read(offset, length, to)) return error;
-  const uint64_t position = group_->position().lsn;
-  if (group_->mode() == CaptureGroup::Mode::kStreaming) *lsn = position;
+  // What was written while tracking is in no generation, also not in one that began since.
+  const CaptureGroup::Standing after = group_->standing();
+  if (before.streaming && after.streaming && before.generation == after.generation) *lsn = after.captured_lsn;
   return 0;
 }
 

@@ -8,7 +8,7 @@ import path from 'node:path';
 import { AfterimageError } from '../proto/errors.js';
 import { loopDevicesOver } from '../service/loop_devices.js';
 import type * as native from '../native/index.js';
-import { statOf } from './backing_fingerprint.js';
+import { deviceNumber, statOf } from './backing_fingerprint.js';
 import type { VolumeConfig } from './config.js';
 import type { VolumeMemory } from './state.js';
 
@@ -57,17 +57,20 @@ export async function openBacking(
   return device;
 }
 
-/**
- * A write to `directory`, state or spool, in the path of a write to the volume that holds it, would wait for itself. Of a
- * directory that is not there yet, where it will be. Errors: BACKING_ON_ITSELF, BACKING_MISSING, PERMISSION_DENIED.
- */
+/** As below, of the device or file at `backing`. Errors: BACKING_ON_ITSELF, BACKING_MISSING, PERMISSION_DENIED. */
 export async function refuseHolding(backing: string, directory: string): Promise<void> {
-  let there = directory;
+  await refuseDeviceHolding(backing, deviceNumber((await statOf(backing)).rdev), directory);
+}
+
+/**
+ * A write to `file`, state or spool, in the path of a write to the volume that holds it, would wait for itself. Of what is
+ * not there yet, where it will be. `number`: the device's, "MAJOR:MINOR". Errors: BACKING_ON_ITSELF, PERMISSION_DENIED.
+ */
+export async function refuseDeviceHolding(device: string, number: string, file: string): Promise<void> {
+  let there = file;
   while (there !== path.dirname(there) && !existsSync(there)) there = path.dirname(there);
-  const [{ rdev }, { dev }] = await Promise.all([statOf(backing), statOf(there)]);
-  if (rdev !== 0n && rdev === dev) {
-    throw new AfterimageError('BACKING_ON_ITSELF', `${directory} lies on ${backing}`);
-  }
+  if (deviceNumber((await statOf(there)).dev) === number)
+    throw new AfterimageError('BACKING_ON_ITSELF', `${file} lies on ${device}`);
 }
 
 /** A lock on a file does not keep a loop device over it from writing. */

@@ -11,7 +11,7 @@ import type { Log } from '../service/log.js';
 import { clearServed, isClaimed } from '../service/loop_devices.js';
 import { systemError } from '../service/system_errors.js';
 import type * as native from '../native/index.js';
-import { deviceNumber, statOf } from './backing_fingerprint.js';
+import { refuseDeviceHolding } from './backing.js';
 import type { AgentConfig } from './config.js';
 import type { DeviceMapper } from './device_mapper.js';
 import { servedAt } from './loop_attachment.js';
@@ -55,8 +55,10 @@ export async function insertVolumes(
   const { agent, config, programs } = around;
   const volumes = mappedVolumes(subject, around);
   const ways = await Promise.all(volumes.map(({ device }) => device.way()));
+  // Whoever would have to end the wait would wait for it.
   for (const { device } of volumes)
-    await refuseHolding(device, [...programs, config.stateDir, config.runDir]);
+    for (const file of [...programs, config.stateDir, config.runDir])
+      await refuseDeviceHolding(device.mapped, await device.number(), file);
   const group = (await agent.status()).groups.find(({ name }) => name === subject.group);
   if (group === undefined)
     throw new AfterimageError('GROUP_UNKNOWN', `the agent that answers has no group ${subject.group}`);
@@ -176,18 +178,6 @@ function waiting(volumes: readonly MappedVolume[], thrown: unknown, before = '')
   const { code, message } = toAfterimageError(thrown);
   const what = `I/O of ${titles(volumes)} may wait until the verb is run again: ${message}${before}`;
   return new AfterimageError(code, what, { cause: thrown });
-}
-
-/** Whoever would have to end the wait would wait for it. Errors: BACKING_ON_ITSELF. */
-async function refuseHolding(device: MappedDevice, files: readonly string[]): Promise<void> {
-  const number = await device.number();
-  for (const file of files) {
-    const on = await statOf(file).then(
-      ({ dev }) => deviceNumber(dev),
-      () => '', // a directory that the agent makes
-    );
-    if (on === number) throw new AfterimageError('BACKING_ON_ITSELF', `${file} lies on ${device.mapped}`);
-  }
 }
 
 /** Errors: IO_ERROR. */

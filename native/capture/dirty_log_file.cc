@@ -14,6 +14,7 @@
 #include "os/assert.h"
 #include "os/crc32c.h"
 #include "os/file_error.h"
+#include "os/file_io.h"
 
 namespace afterimage {
 namespace {
@@ -76,17 +77,9 @@ std::string directory_of(const std::string& path) {
 }
 
 Errno read_fully(int fd, std::byte* into, uint64_t length, uint64_t offset) {
-  for (uint64_t done = 0; done < length;) {
-    const ssize_t count = ::pread(fd, into + done, length - done, static_cast<off_t>(offset + done));
-    if (count > 0) {
-      done += static_cast<uint64_t>(count);
-    } else if (count == 0) {
-      return EIO;
-    } else if (errno != EINTR) {
-      return errno;
-    }
-  }
-  return 0;
+  uint64_t got = 0;
+  if (const Errno error = read_at(fd, into, length, offset, &got)) return error;
+  return got < length ? EIO : 0;
 }
 
 Errno sync_directory(const std::string& path, JournalFile& file) {

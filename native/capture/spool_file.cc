@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "os/crc32c.h"
+#include "os/file_io.h"
 
 namespace afterimage {
 namespace {
@@ -37,32 +38,14 @@ Error corrupt(const std::string& path, const std::string& what) {
   return Error{"SPOOL_CORRUPT", "spool file " + path + ": " + what};
 }
 
-Errno write_all(int fd, const void* data, size_t bytes, uint64_t offset) {
-  const char* from = static_cast<const char*>(data);
-  while (bytes > 0) {
-    const ssize_t done = pwrite(fd, from, bytes, static_cast<off_t>(offset));
-    if (done < 0 && errno == EINTR) continue;
-    if (done <= 0) return done < 0 ? errno : EIO;
-    from += done;
-    offset += static_cast<uint64_t>(done);
-    bytes -= static_cast<size_t>(done);
-  }
-  return 0;
-}
-
-/// 0, an errno value, or -1 where the file ends before.
-int read_all(int fd, void* data, size_t bytes, uint64_t offset) {
-  char* into = static_cast<char*>(data);
-  while (bytes > 0) {
-    const ssize_t done = pread(fd, into, bytes, static_cast<off_t>(offset));
-    if (done < 0 && errno == EINTR) continue;
-    if (done < 0) return errno;
-    if (done == 0) return -1;
-    into += done;
-    offset += static_cast<uint64_t>(done);
-    bytes -= static_cast<size_t>(done);
-  }
-  return 0;
+/// All of them. Errors: SPOOL_IO; SPOOL_CORRUPT, `short_of` says what the file ends before.
+Outcome read_whole(int fd, const std::string& path, void* into, uint64_t bytes, uint64_t offset,
+                   const std::string& short_of) {
+  uint64_t got = 0;
+  if (const Errno error = read_at(fd, into, bytes, offset, &got))
+    return system_error("SPOOL_IO", "read " + path, error);
+  if (got < bytes) return corrupt(path, short_of);
+  return Nothing{};
 }
 
 Errno allocate(int fd, uint64_t bytes, uint64_t headroom_bytes) {
@@ -79,9 +62,8 @@ Result<SpoolFileHeader> read_spool_header(const std::string& path) {
   const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   if (!fd) return system_error("SPOOL_IO", "open " + path, errno);
   SpoolFileHeader header{};
-  if (const int error = read_all(fd.get(), &header, sizeof header, 0); error != 0)
-    return error < 0 ? corrupt(path, "it ends within its header")
-                     : system_error("SPOOL_IO", "read " + path, error);
+  const Outcome read = read_whole(fd.get(), path, &header, sizeof header, 0, "it ends within its header");
+  if (!read.ok()) return read.error();
   if (std::memcmp(header.magic, kFileMagic, sizeof kFileMagic) != 0) return corrupt(path, "it is none");
   if (header.header_crc32c != crc_of(header)) return corrupt(path, "the checksum of its header is wrong");
   if (header.version != kSpoolVersion || header.header_bytes != sizeof header ||
@@ -112,7 +94,7 @@ Result<SpoolFileWriter> SpoolFileWriter::create(const std::string& path, const S
   header.first_time_ns = batch.first_time_ns;
   header.header_crc32c = crc_of(header);
   Errno error = allocate(writer.fd_.get(), file_bytes, headroom_bytes);
-  if (error == 0) error = write_all(writer.fd_.get(), &header, sizeof header, 0);
+  if (error == 0) error = write_at(writer.fd_.get(), &header, sizeof header, 0);
   if (error == 0 && ::rename(unfinished.c_str(), path.c_str()) != 0) error = errno;
   if (error != 0) {
     ::unlink(unfinished.c_str());
@@ -140,7 +122,7 @@ Outcome SpoolFileWriter::write(const SpoolBatch& batch) {
   header.records_crc32c = crc32c(records, record_bytes);
   header.header_crc32c = crc_of(header);
   std::memcpy(batch.bytes, &header, sizeof header);
-  if (const Errno error = write_all(fd_.get(), batch.bytes, batch.file_bytes(), offset_); error != 0)
+  if (const Errno error = write_at(fd_.get(), batch.bytes, batch.file_bytes(), offset_); error != 0)
     return failed("write " + path_, error);
   return Nothing{};
 }
@@ -163,9 +145,8 @@ Outcome SpoolFileReader::open(const SpooledFile& file) {
 Result<SpoolBatchHeader> SpoolFileReader::read_header(const SpooledFile& file) {
   SpoolBatchHeader header{};
   const std::string place = "the batch at position " + std::to_string(next_position_);
-  if (const int error = read_all(fd_.get(), &header, sizeof header, offset_); error != 0)
-    return error < 0 ? corrupt(path_, place + " is missing")
-                     : system_error("SPOOL_IO", "read " + path_, error);
+  const Outcome read = read_whole(fd_.get(), path_, &header, sizeof header, offset_, place + " is missing");
+  if (!read.ok()) return read.error();
   const bool is_right = std::memcmp(header.magic, kBatchMagic, sizeof kBatchMagic) == 0 &&
                         header.header_crc32c == crc_of(header) && header.ring == owner_.ring &&
                         header.position == next_position_ && header.record_bytes >= sizeof(RingRecord) &&
@@ -183,11 +164,10 @@ Outcome SpoolFileReader::read_batch(const SpooledFile& file, const SpoolBatchHea
   }
   bytes_ = 0;
   const std::string place = "the batch at position " + std::to_string(header.position);
-  const int error =
-      read_all(fd_.get(), records_.get(), header.record_bytes, offset_ + sizeof(SpoolBatchHeader));
-  if (error != 0)
-    return error < 0 ? corrupt(path_, place + " is cut off")
-                     : system_error("SPOOL_IO", "read " + path_, error);
+  const uint64_t offset = offset_ + sizeof(SpoolBatchHeader);
+  const Outcome read =
+      read_whole(fd_.get(), path_, records_.get(), header.record_bytes, offset, place + " is cut off");
+  if (!read.ok()) return read.error();
   if (crc32c(records_.get(), header.record_bytes) != header.records_crc32c)
     return corrupt(path_, place + " has another checksum");
   uint64_t lsn = header.first_lsn;

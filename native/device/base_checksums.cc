@@ -12,6 +12,7 @@
 #include "journal/journal_file.h"
 #include "journal/segment_index.h"
 #include "os/crc32c.h"
+#include "os/file_io.h"
 
 namespace afterimage {
 namespace {
@@ -25,31 +26,10 @@ Error write_error(const std::string& what, Errno error) {
 uint64_t page_offset(uint64_t number) { return (number + 1) * kSumPageBytes; }
 
 /// Whole, or up to the end of the file: the rest becomes zero.
-Errno read_at(int fd, void* into, uint64_t bytes, uint64_t offset) {
-  auto* at = static_cast<std::byte*>(into);
-  while (bytes > 0) {
-    const ssize_t n = ::pread(fd, at, bytes, static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return errno;
-    if (n == 0) break;
-    at += n;
-    offset += static_cast<uint64_t>(n);
-    bytes -= static_cast<uint64_t>(n);
-  }
-  std::memset(at, 0, bytes);
-  return 0;
-}
-
-Errno write_at(int fd, const void* from, uint64_t bytes, uint64_t offset) {
-  const auto* at = static_cast<const std::byte*>(from);
-  while (bytes > 0) {
-    const ssize_t n = ::pwrite(fd, at, bytes, static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return errno;
-    at += n;
-    offset += static_cast<uint64_t>(n);
-    bytes -= static_cast<uint64_t>(n);
-  }
+Errno read_padded(int fd, void* into, uint64_t bytes, uint64_t offset) {
+  uint64_t got = 0;
+  if (const Errno error = read_at(fd, into, bytes, offset, &got)) return error;
+  std::memset(static_cast<std::byte*>(into) + got, 0, bytes - got);
   return 0;
 }
 
@@ -80,7 +60,7 @@ Result<std::unique_ptr<BaseChecksums>> BaseChecksums::open(const std::string& ba
   if (!sums->fd_ && errno == ENOENT) return std::unique_ptr<BaseChecksums>();
   if (!sums->fd_) return open_error(sums->path_, errno);
   BaseSumsHeader header{};
-  if (const Errno error = read_at(sums->fd_.get(), &header, sizeof header, 0); error != 0 && error != EIO)
+  if (const Errno error = read_padded(sums->fd_.get(), &header, sizeof header, 0); error != 0 && error != EIO)
     return system_error("IO_ERROR", "read " + sums->path_, error);
   if (!is_readable(header)) sums.reset();
   return sums;
@@ -93,7 +73,7 @@ Result<std::unique_ptr<BaseChecksums>> BaseChecksums::create(const std::string& 
   if (!sums->fd_) return write_error("open " + path, errno);
   const int fd = sums->fd_.get();
   BaseSumsHeader header{};
-  if (read_at(fd, &header, sizeof header, 0) == 0 && is_readable(header)) return sums;
+  if (read_padded(fd, &header, sizeof header, 0) == 0 && is_readable(header)) return sums;
   // Its entries first: with a new header they would be believed.
   if (::ftruncate(fd, 0) != 0) return write_error("empty " + path, errno);
   if (const Errno error = JournalFile::system().fsync(fd)) return write_error("sync " + path, error);
@@ -114,7 +94,7 @@ Result<std::unique_ptr<BaseChecksums>> BaseChecksums::create(const std::string& 
 }
 
 Result<BaseChecksums::Page> BaseChecksums::read_page(uint64_t number, BaseSumsPage* page) const {
-  const Errno error = read_at(fd_.get(), page, sizeof *page, page_offset(number));
+  const Errno error = read_padded(fd_.get(), page, sizeof *page, page_offset(number));
   if (error != 0 && error != EIO) return system_error("IO_ERROR", "read " + path_, error);
   const bool is_empty = error == 0 && is_zero(reinterpret_cast<const std::byte*>(page), sizeof *page);
   const bool is_whole = error == 0 && page->number == static_cast<uint32_t>(number) &&

@@ -10,6 +10,7 @@
 
 #include "device/block_device.h"
 #include "journal/segment_index.h"
+#include "os/file_io.h"
 
 namespace afterimage {
 namespace {
@@ -39,18 +40,9 @@ Result<std::unique_ptr<BaseReader>> BaseReader::open(const std::string& path, ui
 }
 
 Errno BaseReader::read_raw(uint64_t offset, uint64_t length, std::byte* into) const {
-  while (length > 0) {
-    const ssize_t n = ::pread(fd_.get(), into, length, static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return EIO;
-    if (n == 0) {
-      std::memset(into, 0, length);
-      return 0;
-    }
-    into += n;
-    offset += static_cast<uint64_t>(n);
-    length -= static_cast<uint64_t>(n);
-  }
+  uint64_t got = 0;
+  if (read_at(fd_.get(), into, length, offset, &got) != 0) return EIO;
+  std::memset(into + got, 0, length - got);
   return 0;
 }
 

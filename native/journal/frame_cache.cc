@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "journal/segment.h"
+#include "os/file_io.h"
 
 namespace afterimage {
 namespace {
@@ -22,15 +23,10 @@ uint64_t key_of(const FrameCache::Place& place) {
 
 /// Reads exactly [offset, offset + bytes), or fails.
 Outcome read_fully(int fd, std::byte* into, uint64_t bytes, uint64_t offset) {
-  while (bytes > 0) {
-    const ssize_t n = ::pread(fd, into, bytes, static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return system_error("IO_ERROR", "read segment", errno);
-    if (n == 0) return Error{"FRAME_TRUNCATED", "frame: the segment ends within it"};
-    into += n;
-    offset += static_cast<uint64_t>(n);
-    bytes -= static_cast<uint64_t>(n);
-  }
+  uint64_t got = 0;
+  if (const Errno error = read_at(fd, into, bytes, offset, &got))
+    return system_error("IO_ERROR", "read segment", error);
+  if (got < bytes) return Error{"FRAME_TRUNCATED", "frame: the segment ends within it"};
   return Nothing{};
 }
 

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "os/crc32c.h"
+#include "os/file_io.h"
 
 namespace afterimage {
 namespace {
@@ -21,16 +22,10 @@ Error corrupt(const std::string& path, const char* what) { return Error{"RUN_COR
 /// All of [offset, offset + bytes), or RUN_CORRUPT: whether the disk fails or the file ends, who needs what
 /// is there goes to the segment.
 Outcome read_fully(int fd, const std::string& path, void* into, uint64_t bytes, uint64_t offset) {
-  auto* at = static_cast<std::byte*>(into);
-  while (bytes > 0) {
-    const ssize_t n = ::pread(fd, at, bytes, static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return system_error("RUN_CORRUPT", "read " + path, errno);
-    if (n == 0) return corrupt(path, "shorter than it was");
-    at += n;
-    offset += static_cast<uint64_t>(n);
-    bytes -= static_cast<uint64_t>(n);
-  }
+  uint64_t got = 0;
+  if (const Errno error = read_at(fd, into, bytes, offset, &got))
+    return system_error("RUN_CORRUPT", "read " + path, error);
+  if (got < bytes) return corrupt(path, "shorter than it was");
   return Nothing{};
 }
 

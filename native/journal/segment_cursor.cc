@@ -12,25 +12,13 @@
 
 #include "device/block_device.h"
 #include "os/file_error.h"
+#include "os/file_io.h"
 
 namespace afterimage {
 namespace {
 
 /// Most frames' headers and tables fit: one system call per frame.
 constexpr uint64_t kReadAheadBytes = 16u << 10;
-
-/// Up to `bytes`; less only at the end of the file.
-Errno read_at(int fd, std::byte* into, uint64_t bytes, uint64_t offset, uint64_t* got) {
-  *got = 0;
-  while (*got < bytes) {
-    const ssize_t n = ::pread(fd, into + *got, bytes - *got, static_cast<off_t>(offset + *got));
-    if (n == 0) break;
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return errno;
-    *got += static_cast<uint64_t>(n);
-  }
-  return 0;
-}
 
 }  // namespace
 

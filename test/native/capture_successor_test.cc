@@ -207,7 +207,7 @@ TEST_CASE("a ring that cannot be gone on with is refused, and says why") {
   std::string why;
   SUBCASE("of another layout") {
     header->layout_version += 1;
-    why = "layout version 3";
+    why = "layout version " + std::to_string(kRingLayoutVersion + 1);
   }
   SUBCASE("no ring at all") {
     header->magic[0] = 'X';

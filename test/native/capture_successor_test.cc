@@ -15,8 +15,8 @@
 
 #include "device/captured_device.h"
 #include "device/file_device.h"
+#include "ring_fixture.h"
 #include "scratch_files.h"
-#include "stream_reader.h"
 
 using namespace afterimage;
 using namespace std::chrono_literals;
@@ -24,27 +24,7 @@ using Mode = CaptureGroup::Mode;
 
 namespace {
 
-constexpr uint64_t kNoCeiling = UINT64_MAX;
-
-CaptureGroup::Options options_of(uint8_t member) {
-  CaptureGroup::Options options;
-  options.ring_bytes = kRingBytesMin;
-  options.group.fill(0xaa);
-  options.member.fill(member);
-  return options;
-}
-const CaptureGroup::Options kOptions = options_of(0xbb);
-
-std::unique_ptr<CaptureGroup> streaming_group(uint64_t ceiling = kNoCeiling) {
-  auto group = CaptureGroup::create(kOptions);
-  REQUIRE(group.ok());
-  REQUIRE((*group)
-              ->begin_generation({.epoch = 1, .generation = 3, .first_lsn = 100, .lsn_ceiling = ceiling})
-              .ok());
-  return std::move(*group);
-}
-
-Fd copy_of_ring(const CaptureGroup& group) { return Fd(::fcntl(group.ring_memfd(), F_DUPFD_CLOEXEC, 0)); }
+const CaptureGroup::Options kOptions = ring_options();
 
 /// As a process that is killed: the destructor tells the ring nothing.
 Result<std::unique_ptr<CaptureGroup>> succeed(std::unique_ptr<CaptureGroup> group,
@@ -54,28 +34,12 @@ Result<std::unique_ptr<CaptureGroup>> succeed(std::unique_ptr<CaptureGroup> grou
   return CaptureGroup::adopt(options, std::move(ring));
 }
 
-/// The content of the write with this LSN is told by its offset.
-std::vector<std::byte> content(uint64_t offset, uint32_t length) {
-  std::vector<std::byte> bytes(length);
-  std::mt19937_64 random(offset);
-  for (size_t i = 0; i < length; i += 8) {
-    const uint64_t word = random();
-    std::memcpy(&bytes[i], &word, 8);
-  }
-  return bytes;
-}
-
 void publish_writes(CaptureGroup& group, uint64_t first_offset, int count) {
   for (int i = 0; i < count; ++i) {
     const uint64_t offset = first_offset + static_cast<uint64_t>(i) * 4096;
     group.publish({.kind = RecordKind::kWrite, .length = 4096, .offset = offset},
                   content(offset, 4096).data());
   }
-}
-
-bool is_as_written(const StreamRecord& record) {
-  return record.kind() == RecordKind::kWrite &&
-         record.payload == content(record.entry.offset, static_cast<uint32_t>(record.payload.size()));
 }
 
 /// Writable, whatever is sealed.
@@ -89,7 +53,7 @@ constexpr size_t kPage = 4096;
 }  // namespace
 
 TEST_CASE("a successor goes on at the next LSN, later in time, and ships all that was not confirmed") {
-  auto group = streaming_group();
+  auto group = streaming_group(kOptions);
   publish_writes(*group, 0, 50);
   {
     StreamReader reader(*group);
@@ -133,7 +97,7 @@ TEST_CASE("a successor goes on at the next LSN, later in time, and ships all tha
 }
 
 TEST_CASE("a successor whose predecessor had everything confirmed goes on at the next LSN") {
-  auto group = streaming_group();
+  auto group = streaming_group(kOptions);
   const uint64_t time_ns = group->publish({.kind = RecordKind::kFlush}, nullptr).time_ns;
   {
     StreamReader reader(*group);
@@ -159,7 +123,7 @@ TEST_CASE("a successor of one that never streamed tracks, and may begin a genera
 }
 
 TEST_CASE("a stream that had ended is shipped by the successor, and then its end with the reason") {
-  auto group = streaming_group(109);
+  auto group = streaming_group(kOptions, 109);
   publish_writes(*group, 0, 20);  // ten of them beyond the ceiling
   const auto adopted = succeed(std::move(group));
   REQUIRE(adopted.ok());
@@ -196,7 +160,7 @@ TEST_CASE("a successor learns of a clock that was stepped while nobody ran") {
 }
 
 TEST_CASE("a ring that cannot be gone on with is refused, and says why") {
-  auto group = streaming_group();
+  auto group = streaming_group(kOptions);
   publish_writes(*group, 0, 3);
   const Fd ring = copy_of_ring(*group);
   group.reset();
@@ -238,7 +202,7 @@ TEST_CASE("a ring that cannot be gone on with is refused, and says why") {
     why = "LSN 102 follows 100";
   }
   SUBCASE("of another member") {
-    options = options_of(0xcc);
+    options = ring_options(0xcc);
     why = "another member";
   }
   SUBCASE("records of another generation than its stream") {
@@ -257,7 +221,7 @@ TEST_CASE("a ring that cannot be gone on with is refused, and says why") {
 TEST_CASE("whatever lies in an inherited ring's head and records, it is refused or read within its bounds") {
   std::mt19937 random(1);
   for (int round = 0; round < 300; ++round) {
-    auto group = streaming_group();
+    auto group = streaming_group(kOptions);
     publish_writes(*group, 0, 4);
     const Fd ring = copy_of_ring(*group);
     group.reset();
@@ -284,7 +248,7 @@ TEST_CASE("a process that is killed while it publishes leaves a ring in which no
   constexpr int kThreads = 4;
   uint64_t voids = 0;
   for (int round = 0; round < kRounds; ++round) {
-    auto group = streaming_group();
+    auto group = streaming_group(kOptions);
     const Fd ring = copy_of_ring(*group);
     // The child has no pump thread, and needs none.
     const pid_t child = ::fork();
@@ -408,7 +372,7 @@ TEST_CASE("what a killed process was writing is journaled as the backing holds i
 }
 
 TEST_CASE("writes in flight that the table could not list, or that it lists wrongly, close the stream") {
-  auto group = streaming_group();
+  auto group = streaming_group(kOptions);
   auto table = InFlightTable::create();
   REQUIRE(table.ok());
   const std::shared_ptr<InFlightTable> shared(std::move(*table));

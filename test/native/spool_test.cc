@@ -19,8 +19,8 @@
 
 #include "capture/capture_group.h"
 #include "capture/spool_directory.h"
+#include "ring_fixture.h"
 #include "scratch_files.h"
-#include "stream_reader.h"
 
 using namespace afterimage;
 using namespace std::chrono_literals;
@@ -29,41 +29,12 @@ using Mode = CaptureGroup::Mode;
 
 namespace {
 
-constexpr uint64_t kNoCeiling = UINT64_MAX;
 constexpr uint64_t kMiB = 1u << 20;
 
 CaptureGroup::Options options_of(const std::string& directory, uint64_t spool_bytes = 1024 * kMiB) {
-  CaptureGroup::Options options;
-  options.ring_bytes = kRingBytesMin;
-  options.group.fill(0xaa);
-  options.member.fill(0xbb);
+  CaptureGroup::Options options = ring_options();
   options.spool = {.directory = directory, .bytes_max = spool_bytes, .headroom_bytes = 0};
   return options;
-}
-
-std::unique_ptr<CaptureGroup> streaming_group(const CaptureGroup::Options& options) {
-  auto group = CaptureGroup::create(options);
-  REQUIRE(group.ok());
-  REQUIRE((*group)
-              ->begin_generation({.epoch = 1, .generation = 3, .first_lsn = 100, .lsn_ceiling = kNoCeiling})
-              .ok());
-  return std::move(*group);
-}
-
-/// The content of a write is told by its offset.
-std::vector<std::byte> content(uint64_t offset, uint32_t length) {
-  std::vector<std::byte> bytes(length);
-  std::mt19937_64 random(offset);
-  for (size_t i = 0; i < length; i += 8) {
-    const uint64_t word = random();
-    std::memcpy(&bytes[i], &word, 8);
-  }
-  return bytes;
-}
-
-bool is_as_written(const StreamRecord& record) {
-  return record.kind() == RecordKind::kWrite &&
-         record.payload == content(record.entry.offset, static_cast<uint32_t>(record.payload.size()));
 }
 
 /// Publishes a write of a length of its own. 0: the stream is closed.
@@ -104,8 +75,6 @@ std::vector<fs::path> files_of(const std::string& directory) {
   std::sort(files.begin(), files.end());
   return files;
 }
-
-Fd copy_of_ring(const CaptureGroup& group) { return Fd(::fcntl(group.ring_memfd(), F_DUPFD_CLOEXEC, 0)); }
 
 /// As a process that is killed: the destructor tells neither ring nor spool anything.
 Fd die(std::unique_ptr<CaptureGroup> group) { return copy_of_ring(*group); }

@@ -31,6 +31,8 @@ export interface GuestResult {
   /** Of the program; null: the machine ended before it did. */
   status: number | null;
   console: string;
+  /** How the machine itself ended: an exit status or a signal. */
+  machineEnd: number | string;
 }
 
 /** Runs `words` in the current directory, as root. */
@@ -42,17 +44,18 @@ export async function runInGuest(
   const directory = await mkdtemp(path.join(os.tmpdir(), 'afterimage-vm-'));
   try {
     const initramfs = await packInitramfs(kernel, words, directory);
-    const machine = ['-M', 'q35', '-cpu', 'max', '-accel', 'tcg,thread=multi', '-smp', '2'];
+    const board = ['-M', 'q35', '-cpu', 'max', '-accel', 'tcg,thread=multi', '-smp', '2'];
     const bare = ['-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-nic', 'none'];
     const share = 'local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap';
     const devices = ['-virtfs', share, '-device', 'virtio-rng-pci', '-serial', `file:${CONSOLE}`];
     const append = 'console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off random.trust_cpu=on';
     const boot = ['-kernel', kernel.image, '-initrd', initramfs, '-append', append];
-    const args = [...machine, '-m', String(MEMORY_MIB), ...bare, ...devices, ...boot];
-    await ended(spawn(QEMU, args, { stdio: ['ignore', 'inherit', 'inherit'] }), secondsMax);
+    const args = [...board, '-m', String(MEMORY_MIB), ...bare, ...devices, ...boot];
+    const machine = spawn(QEMU, args, { stdio: ['ignore', 'inherit', 'inherit'] });
+    const machineEnd = await ended(machine, secondsMax);
     const console = (await readFile(CONSOLE, 'utf8')).replaceAll('\r', '');
     const status = STATUS.exec(console)?.[1];
-    return { status: status === undefined ? null : Number(status), console };
+    return { status: status === undefined ? null : Number(status), console, machineEnd };
   } finally {
     await rm(directory, { recursive: true, force: true });
   }

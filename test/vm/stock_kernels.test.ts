@@ -23,6 +23,11 @@ const today = everything.filter((_, index) => index === Math.floor(Date.now() / 
 const missing = missingPrograms();
 const noPrograms = skipUnless(missing.length === 0, missing.join(', '));
 
+/** In the name of a failed test, which is what is read first, and at times all that is kept. */
+function lastWords(console: string): string {
+  return console.trim().split('\n').slice(-6).join(' | ').slice(-600);
+}
+
 t.setTimeout((SECONDS_MAX + 60) * everything.length * 1000);
 
 for (const { scenario, series, attach } of process.env['AFTERIMAGE_VM'] === 'all' ? everything : today) {
@@ -31,12 +36,9 @@ for (const { scenario, series, attach } of process.env['AFTERIMAGE_VM'] === 'all
   const title = `${scenario}, Linux ${series}, attach = "${attach}"`;
   t.test(title, { skip: noPrograms || noKernel }, async (t) => {
     const program = fileURLToPath(new URL(`guest/${scenario}.js`, import.meta.url));
-    const { status, console } = await runInGuest(
-      kernel as Kernel,
-      [process.execPath, program, attach],
-      SECONDS_MAX,
-    );
+    const words = [process.execPath, program, attach];
+    const { status, console, machineEnd } = await runInGuest(kernel as Kernel, words, SECONDS_MAX);
     t.comment(console);
-    t.equal(status, 0, 'nobody noticed');
+    t.equal(status, 0, status === 0 ? 'nobody noticed' : `QEMU: ${machineEnd}; ${lastWords(console)}`);
   });
 }

@@ -17,6 +17,8 @@ import type { VerifyQuestion } from './verify_exchange.js';
 /** Bytes per second, unless somebody says otherwise: read from the backing, and again at the receiver. */
 export const VERIFY_RATE_DEFAULT = 64n * 1024n * 1024n;
 const ID_MAX = 0xffffffff;
+/** Between attempts to record what could not be recorded when it was found. */
+const OWED_RETRY_MS = 1000;
 
 export interface VerifiedVolume {
   number: number;
@@ -48,11 +50,15 @@ interface Found {
   endLsn: bigint;
   bytes: bigint;
   extents: bigint;
-  firstOffset: bigint;
+  /** The first block of it. */
+  first: Range | null;
+  /** Whether the receiver knows that something differs. */
+  isRecorded: boolean;
 }
 
 export class Verification {
   readonly #waiting = new Map<number, (answer: Answer) => void>();
+  readonly #ending = new AbortController();
   #lastId = 0;
   #isBusy = false;
 
@@ -63,6 +69,7 @@ export class Verification {
 
   /** Nobody answers any more. */
   end({ code, message }: AfterimageError): void {
+    this.#ending.abort();
     const none = Buffer.alloc(0);
     for (const id of [...this.#waiting.keys()]) {
       this.answered({ type: 'verifyAnswered', id, code, message, hashes: none, hashKey: none });
@@ -103,7 +110,8 @@ export class Verification {
     pace: Pace,
     signal: AbortSignal,
   ): AsyncGenerator<VerificationProgress, void> {
-    const found: Found = { beginLsn: 0n, endLsn: 0n, bytes: 0n, extents: 0n, firstOffset: 0n };
+    const nothing = { bytes: 0n, extents: 0n, first: null, isRecorded: false };
+    const found: Found = { beginLsn: 0n, endLsn: 0n, ...nothing };
     const told = { volume: name, bytesTotal: size, phase: 'compare', repaired: false, lsn: 0n };
     let isComplete = false;
     try {
@@ -119,30 +127,65 @@ export class Verification {
       }
       isComplete = true;
     } finally {
-      // What was found is recorded also when nobody wants to know the rest (R5).
-      if (isComplete || found.bytes > 0n) {
-        const record = this.#record(number, found, isComplete && (repair || found.bytes === 0n));
-        await (isComplete ? record : record.catch(() => undefined));
-      }
+      // How much it was, also when nobody wants to know the rest.
+      if (!isComplete && found.isRecorded) await this.#record(number, found, false).catch(() => undefined);
     }
+    await this.#record(number, found, repair || found.bytes === 0n);
     const repaired = repair && found.bytes > 0n;
     yield { ...told, bytesDone: size, extents: [], phase: 'done', repaired, lsn: found.endLsn };
   }
 
   /** What of the piece differs, in the smallest blocks that are compared. */
   async #piece(volume: number, range: Range, found: Found, repair: boolean): Promise<DifferingExtent[]> {
+    const differing: Range[] = [];
+    try {
+      await this.#compare(volume, range, found, differing);
+    } finally {
+      // Before it is told, and before a repair hides it: what showed it is not `ordered` (R5).
+      if (differing.length > 0 && !found.isRecorded) await this.#recordFirst(volume, found);
+    }
+    if (repair) for (const one of differing) reach(found, await this.port.repair(volume, one));
+    return differing.map(({ offset, length }) => ({ offset, length: BigInt(length) }));
+  }
+
+  /** Adds what differs to `found`, and to `differing`, also when it fails in the middle. */
+  async #compare(volume: number, range: Range, found: Found, differing: Range[]): Promise<void> {
     const { blockBytes, fineBlockBytes } = SESSION_LIMITS;
-    const extents: DifferingExtent[] = [];
     for (const coarse of await this.#differing(volume, range, blockBytes, found)) {
-      for (const { offset, length } of await this.#differing(volume, coarse, fineBlockBytes, found)) {
-        if (found.bytes === 0n) found.firstOffset = offset;
-        found.bytes += BigInt(length);
+      for (const one of await this.#differing(volume, coarse, fineBlockBytes, found)) {
+        found.first ??= one;
+        found.bytes += BigInt(one.length);
         found.extents += 1n;
-        extents.push({ offset, length: BigInt(length) });
-        if (repair) reach(found, await this.port.repair(volume, { offset, length }));
+        differing.push(one);
       }
     }
-    return extents;
+  }
+
+  /** Also when the connection goes just now, unless the agent dies before there is another. */
+  async #recordFirst(volume: number, found: Found): Promise<void> {
+    try {
+      await this.#record(volume, found, false);
+      found.isRecorded = true;
+    } catch (thrown) {
+      if (found.first !== null) void this.#owe(volume, { ...found }, found.first);
+      throw thrown;
+    }
+  }
+
+  /** Records it when that is possible again, as of then: the generation may be another by then. */
+  async #owe(volume: number, found: Found, { offset, length }: Range): Promise<void> {
+    const { signal } = this.#ending;
+    while (!signal.aborted) {
+      await this.clock.sleep(OWED_RETRY_MS, signal).catch(() => undefined);
+      if (signal.aborted || this.port.unavailable() !== '') continue;
+      try {
+        const lsn = await this.port.read(volume, offset, Buffer.allocUnsafe(length));
+        await this.#record(volume, { ...found, beginLsn: lsn, endLsn: lsn }, false);
+        return;
+      } catch {
+        // The connection went again, or nothing is captured: later.
+      }
+    }
   }
 
   async #differing(volume: number, range: Range, blockBytes: number, found: Found): Promise<Range[]> {
@@ -158,8 +201,9 @@ export class Verification {
   }
 
   async #record(volume: number, found: Found, complete: boolean): Promise<void> {
-    const { beginLsn, endLsn, bytes, extents, firstOffset } = found;
+    const { beginLsn, endLsn, bytes, extents, first } = found;
     const id = this.#nextId();
+    const firstOffset = first?.offset ?? 0n;
     const differing = { differingBytes: bytes, differingExtents: extents, firstOffset };
     await this.#ask(id, { verifyDone: { id, volume, beginLsn, endLsn, ...differing, complete } });
   }

@@ -108,7 +108,8 @@ export class SessionStore {
     );
     return infos.map((info) => {
       const { baseState, syncOffset } = this.volume(member, info.number);
-      const { whole } = this.catalog.doubts.doubt(member, info.number);
+      const isInDoubt = this.catalog.doubts.doubt(member, info.number).whole;
+      const whole = isInDoubt || this.catalog.verifications.isPending(member, info.number);
       return { info, base: baseState, syncOffset, syncedLsn: synced.get(info.number) ?? 0n, whole };
     });
   }
@@ -245,17 +246,18 @@ export class SessionStore {
       const isOpen = verifications
         .differences(member)
         .some((row) => row.number === number && row.lastLsn === null && row.foundGeneration === generation);
-      if (differingBytes > 0n && !isOpen) {
+      const reason =
+        `${differingBytes} bytes in ${differingExtents} extents of ${this.volume(member, number).name} ` +
+        `differed from the source, the first at ${firstOffset}`;
+      if (differingBytes > 0n && isOpen) verifications.restateDifference(member, number, generation, reason);
+      else if (differingBytes > 0n) {
         const known = verifications.verified(member, number) ?? { lsn: 1n, timeNs: 0n };
         verifications.addDifference({
           ...{ member, number, firstLsn: known.lsn, firstTimeNs: known.timeNs },
-          ...{ lastLsn, lastTimeNs, foundGeneration: generation },
-          reason:
-            `${differingBytes} bytes in ${differingExtents} extents of ${this.volume(member, number).name} ` +
-            `differed from the source, the first at ${firstOffset}`,
+          ...{ lastLsn, lastTimeNs, foundGeneration: generation, reason },
         });
       }
-      if (lastLsn === null) return this.putLog(member, number, (known) => ({ ...known, whole: true }));
+      if (lastLsn === null) return;
       verifications.mended(member, number, generation, { lastLsn, lastTimeNs });
       verifications.putVerified({ member, number, lsn: equalLsn, timeNs: equalNs });
     });

@@ -35,6 +35,8 @@ export class VerificationTable {
   private readonly upsert: Statement<[VerifiedRow]>;
   private readonly select: Statement<[string, number], { lsn: bigint; timeNs: bigint }>;
   private readonly insert: Statement<[DifferenceRow]>;
+  private readonly selectPending: Statement<[string, number], unknown>;
+  private readonly restate: Statement<[string, string, number, bigint]>;
   private readonly close: Statement<[bigint, bigint | null, string, number, bigint]>;
   private readonly deleteOld: Statement<[string, bigint, bigint]>;
   private readonly selectAll: Statement<[string], Stored>;
@@ -50,6 +52,15 @@ export class VerificationTable {
       INSERT INTO differences
         (member, number, first_lsn, first_time_ns, last_lsn, last_time_ns, found_generation, reason)
       VALUES (@member, @number, @firstLsn, @firstTimeNs, @lastLsn, @lastTimeNs, @foundGeneration, @reason)`);
+    // What is compared as a whole later on is known to be equal from a later LSN on.
+    this.selectPending = database.prepare(`
+      SELECT 1 FROM differences AS found
+      WHERE member = ? AND number = ? AND last_lsn IS NULL AND first_lsn >= coalesce(
+        (SELECT lsn FROM verified_volumes AS known
+         WHERE known.member = found.member AND known.number = found.number), 1)`);
+    this.restate = database.prepare(`
+      UPDATE differences SET reason = ?
+      WHERE member = ? AND number = ? AND last_lsn IS NULL AND found_generation = ?`);
     this.close = database.prepare(`
       UPDATE differences SET last_lsn = ?, last_time_ns = ?
       WHERE member = ? AND number = ? AND last_lsn IS NULL AND found_generation = ?`);
@@ -75,6 +86,14 @@ export class VerificationTable {
   }
   addDifference(row: DifferenceRow): void {
     this.insert.run(row);
+  }
+  /** Whether something was found that is neither mended nor compared again since. */
+  isPending(member: string, number: number): boolean {
+    return this.selectPending.get(member, number) !== undefined;
+  }
+  /** What was found in `generation`, and is not mended, is more by now. */
+  restateDifference(member: string, number: number, generation: bigint, reason: string): void {
+    this.restate.run(reason, member, number, generation);
   }
   /** What was found in `generation`, and is not mended, is mended behind `lastLsn`. */
   mended(

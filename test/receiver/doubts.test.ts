@@ -153,4 +153,6 @@ t.test('what a verification has found and not mended is compared as a whole', as
   t.equal(hello({}), false, 'it was mended');
   await sessions.storeVerified(MEMBER, 1n, { ...found, ...differing, complete: false }, timeAt);
   t.equal(hello({}), true);
+  await sessions.storeVerified(MEMBER, 1n, { ...found, ...differing, complete: true }, timeAt);
+  t.equal(hello({}), false, 'the rest of that verification mended it');
 });

@@ -9,7 +9,7 @@ import { AfterimageError } from '../proto/errors.js';
 import { loopDevicesOver } from '../service/loop_devices.js';
 import type * as native from '../native/index.js';
 import { deviceNumber, statOf } from './backing_fingerprint.js';
-import type { VolumeConfig } from './config.js';
+import type { AgentConfig, VolumeConfig } from './config.js';
 import type { VolumeMemory } from './state.js';
 
 /** What a segment's header can say of a volume: docs/FORMAT.md, "Volume entry". */
@@ -60,6 +60,22 @@ export async function openBacking(
 /** As below, of the device or file at `backing`. Errors: BACKING_ON_ITSELF, BACKING_MISSING, PERMISSION_DENIED. */
 export async function refuseHolding(backing: string, directory: string): Promise<void> {
   await refuseDeviceHolding(backing, deviceNumber((await statOf(backing)).rdev), directory);
+}
+
+/**
+ * Whether state or spool would lie on a volume, as far as that can be told without opening any. Errors: BACKING_ON_ITSELF,
+ * PERMISSION_DENIED.
+ */
+export async function refuseSelfHolding({ stateDir, groups }: AgentConfig): Promise<void> {
+  for (const { spool, volumes } of groups) {
+    const directories = spool === null ? [stateDir] : [stateDir, spool.directory];
+    for (const { backing, mapped } of volumes) {
+      for (const device of mapped === null ? [backing] : [backing, mapped]) {
+        if (!existsSync(device)) continue; // it may be there when the agent starts
+        for (const directory of directories) await refuseHolding(device, directory);
+      }
+    }
+  }
 }
 
 /**

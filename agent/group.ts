@@ -503,10 +503,8 @@ async function openVolumes(
 
 /** What an operator should know of a volume's dirty log at the start. */
 function tellLog({ title, log: dirtyLog, isNew }: ProtectedVolume, log: Log): void {
-  const { distrust, fault } = dirtyLog.state();
+  const { distrust } = dirtyLog.state();
   if (distrust !== '' && !isNew) log.warn(`${title} is in doubt as a whole: ${distrust}`);
-  if (fault !== '')
-    log.error(`the dirty log of ${title} is void, its next resync compares everything: ${fault}`);
 }
 
 /** They were opened, which changes a fingerprint, and will be given back: what was clean is clean still. */

@@ -52,6 +52,7 @@ export class ProtectedVolume {
   private isKept = false;
   private closing: Promise<void> | null = null;
   private readonly errors = new BackingErrors();
+  private toldLogFault = '';
 
   private constructor(
     readonly config: VolumeConfig,
@@ -142,9 +143,13 @@ export class ProtectedVolume {
   get counters(): native.DeviceCounters {
     return this.captured?.counters() ?? { reads: 0n, readBytes: 0n, writes: 0n, writeBytes: 0n, errors: 0n };
   }
-  /** Tells the log of requests that the backing failed. Ask again and again; `nowMs` never goes backwards. */
+  /** Tells the log what its disks fail: of requests, and of marks. Ask again and again; `nowMs` never goes backwards. */
   tellErrors(log: Log, nowMs: number): void {
     if (this.captured !== null) this.errors.tell(this.counters.errors, this.title, log, nowMs);
+    const { fault } = this.log.state();
+    if (fault === '' || fault === this.toldLogFault) return;
+    this.toldLogFault = fault;
+    log.error(`the dirty log of ${this.title} is void, its next resync compares everything: ${fault}`);
   }
   /** Of its extents: what a crash now would put in doubt. */
   get doubtBytes(): bigint {

@@ -8,7 +8,10 @@ import { formatCount } from './quantity.js';
 export const daemons: Daemons = {
   async checkAgent(file) {
     const { loadAgentConfig } = await import('../agent/config.js');
-    const { control, groups } = await loadAgentConfig(file);
+    const { refuseSelfHolding } = await import('../agent/backing.js');
+    const config = await loadAgentConfig(file);
+    await refuseSelfHolding(config);
+    const { control, groups } = config;
     const volumes = groups.reduce((sum, group) => sum + group.volumes.length, 0);
     return { control, text: `${formatCount(groups.length, 'group')}, ${formatCount(volumes, 'volume')}` };
   },

@@ -33,10 +33,23 @@ function tapFiles(...directories: string[]): string[] {
 /** The seed moves on with each day, so that CI gets through more than fits one run. */
 const DAY = Math.floor(Date.now() / 86_400_000);
 
-/** Every other one, the rest tomorrow, unless `npm run test:scenario` wants all. */
+/** Every `of`th of them, others tomorrow. */
+function todays(files: string[], of: number): string[] {
+  return files.filter((_, at) => at % of === DAY % of);
+}
+
+/** `npm run test:scenario` wants all. */
 function scenarioFiles(): string[] {
   const files = tapFiles('scenario');
-  return process.env['AFTERIMAGE_SCENARIO'] === 'all' ? files : files.filter((_, at) => at % 2 === DAY % 2);
+  return process.env['AFTERIMAGE_SCENARIO'] === 'all' ? files : todays(files, 3);
+}
+
+/** All of them ran plain; `npm run test:asan` and `test:tsan` run all. */
+function sanitizerStep(name: 'asan' | 'tsan', minutesMax: number, of: number): Step {
+  const files = readdirSync('test/native').filter((file) => file.endsWith('_test.cc'));
+  const those = todays(files.sort(), of).map((file) => `*${file}`);
+  const args = [name, `--source-file=${those.join(',')}`];
+  return { name, minutesMax, command: 'scripts/test-native', args, count: doctest };
 }
 
 function tapStep(name: string, minutesMax: number, files: string[], jobs: number): Step {
@@ -81,9 +94,9 @@ const steps: Step[] = [
     2,
   ),
   tapStep('sim', 5, tapFiles('sim'), 1),
-  { name: 'asan', minutesMax: 12, command: 'scripts/test-native', args: ['asan'], count: doctest },
+  sanitizerStep('asan', 12, 2),
   ...fuzzSteps(),
-  { name: 'tsan', minutesMax: 12, command: 'scripts/test-native', args: ['tsan'], count: doctest },
+  sanitizerStep('tsan', 12, 4),
   tapStep('power-loss', 5, tapFiles('fault', 'power_loss'), 1),
   // One at a time: scenarios attach devices and measure nothing, but each fills both cores.
   tapStep('scenario', process.env['AFTERIMAGE_SCENARIO'] === 'all' ? 40 : 15, scenarioFiles(), 1),

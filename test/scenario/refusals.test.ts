@@ -53,8 +53,17 @@ t.test('a backing that is missing, empty or mounted is not protected', async (t)
   await writeFile(empty, '');
   await refused(t, 'BACKING_INVALID', empty, await run(empty));
 
-  const { device } = await mountedDevice(scratch);
+  const { device, mount } = await mountedDevice(scratch);
   await refused(t, 'BACKING_BUSY', device, await run(device));
+
+  // A write to the volume would wait for the spool, and the spool for a write to the volume.
+  const [, , , file = ''] = await run(device);
+  const right = await readFile(file, 'utf8');
+  const group = `name = "g"\nspool_bytes_max = "64MiB"\n`;
+  const spooled = right.replace('name = "g"\n', group);
+  await writeFile(file, spooled.replace('[[group]]', `spool_dir = "${mount}/spool"\n[[group]]`));
+  for (const verb of ['configcheck', 'run'])
+    await refused(t, 'BACKING_ON_ITSELF', `${mount}/spool`, ['agent', verb, '--config', file]);
 });
 
 t.test('a volume whose backing changed in size is refused, and goes on when it is restored', async (t) => {

@@ -1,0 +1,138 @@
+/**
+ * Disks of the protected host that fail: the backing, the state directory with the dirty logs, the spool. An error is the
+ * application's only where its own bytes are concerned; whatever else goes wrong it is not kept from writing (R7), and
+ * nothing is called equal that is not.
+ */
+import { mkdir, readFile } from 'node:fs/promises';
+import t, { type Test } from 'tap';
+import { FaultDirectory } from '../fault/fault_directory.js';
+import { command } from './command.js';
+import { Scratch } from './scratch.js';
+import { nbdUri, Site } from './site.js';
+import { writePattern } from './socket_site.js';
+
+t.setTimeout(600_000);
+
+const GROUP = 'failing';
+const MIB = 1 << 20;
+const BYTES = 64 * MIB;
+
+/** One command of qemu-io; whether it succeeded. */
+async function io(uri: string, words: string): Promise<boolean> {
+  const { status } = await command('qemu-io', ['-t', 'writeback', '-f', 'raw', '-c', words, uri], {
+    accept: [1],
+  });
+  return status === 0;
+}
+
+/** Recovers the latest point, and compares. */
+async function equalAtLast(t: Test, site: Site, backing: string): Promise<void> {
+  await site.settled(120);
+  t.ok(
+    (await site.recovered('disk', 'latest')).equals(await readFile(backing)),
+    'replica and backing are equal',
+  );
+  const { spans } = await site.ask<{ spans: { grade: string }[] }>('timeline', GROUP);
+  t.equal(spans.at(-1)?.grade, 'ordered');
+}
+
+t.test('a write that the backing fails, and a flush that fails once and then succeeds', async (t) => {
+  const scratch = await Scratch.create('failing-backing');
+  t.teardown(() => scratch.clean());
+  const disk = await FaultDirectory.start(scratch, 'disk');
+  const backing = `${disk.mount}/volume.img`;
+  await command('truncate', ['-s', String(BYTES), backing]);
+  const volumes = [{ name: 'disk', backing, attach: 'socket' as const, cache: 'direct' as const }];
+  const site = await Site.create(scratch, { group: GROUP, volumes });
+  await site.start();
+  const uri = nbdUri(await site.settled());
+  await writePattern(uri, '0x11');
+
+  await disk.add({ op: 'write', path: '*volume.img', do: 'fail', errno: 'EIO', times: 1 });
+  t.notOk(await io(uri, 'write -P 0x22 8M 64k'), 'the application is told that its write failed');
+  t.ok(await io(uri, 'write -P 0x33 8M 64k'), 'the next one is served');
+  await disk.clear();
+  await equalAtLast(t, site, backing);
+
+  // What a disk has lost when it failed a flush nobody knows, whatever it says of the next one.
+  await disk.add({ op: 'sync', path: '*volume.img', do: 'fail', errno: 'EIO', times: 1 });
+  t.notOk(await io(uri, 'flush'), 'the application is told that its flush failed');
+  t.notOk(await io(uri, 'flush'), 'and is not told otherwise by the next one');
+  await site.waitFor('told of', 30, ({ detail }) => /BACKING_FAILED.*failed a flush/.test(detail));
+  await disk.clear();
+  t.equal(await site.agent.stop(), 0);
+  await site.agent.start();
+  await site.settled(120);
+  t.ok(await io(uri, 'flush'), 'opened anew it is believed again');
+  await equalAtLast(t, site, backing);
+});
+
+t.test('a dirty log that cannot be written', async (t) => {
+  const scratch = await Scratch.create('failing-log');
+  t.teardown(() => scratch.clean());
+  const state = await FaultDirectory.start(scratch, 'state');
+  const backing = scratch.path('volume.img');
+  await command('truncate', ['-s', String(BYTES), backing]);
+  const volumes = [{ name: 'disk', backing, attach: 'socket' as const }];
+  const site = await Site.create(scratch, { group: GROUP, volumes, state: state.mount });
+  await site.start();
+  const before = await site.settled();
+  const uri = nbdUri(before);
+  await writePattern(uri, '0x11');
+  await site.waitFor('all is unmarked', 120, (group) => group.volumes[0]?.doubtBytes === 0);
+
+  const rule = await state.add({ op: 'write', path: '*/dirty/*', do: 'fail', errno: 'EIO' });
+  // Extents that were never marked: each would have to be first.
+  for (let megabyte = 12; megabyte < 40; megabyte += 4) await writePattern(uri, '0x22', megabyte);
+  t.ok(
+    (await state.report()).some(({ id, struck }) => id === rule && struck > 0),
+    'the log failed',
+  );
+  await site.waitFor('told of', 30, ({ detail }) => /dirty log of volume disk is void/.test(detail));
+  t.match(await site.agent.tail(), /the dirty log of volume disk.*is void/, 'the log tells too');
+  await equalAtLast(t, site, backing);
+  t.equal((await site.agentGroup()).generation, before.generation, 'the stream does not need the log');
+
+  // Nobody knows from this log what is in doubt, so that all of it is.
+  await site.agent.kill();
+  await state.clear();
+  await site.agent.start();
+  const [volume] = (await site.settled(120)).volumes;
+  t.equal(volume?.resyncComparedBytes, BYTES, 'all of it was compared');
+  await equalAtLast(t, site, backing);
+});
+
+t.test('a spool whose disk is full before its bound', async (t) => {
+  const scratch = await Scratch.create('full-spool');
+  t.teardown(() => scratch.clean());
+  const backing = scratch.path('volume.img');
+  await command('truncate', ['-s', String(BYTES), backing]);
+  const spool = scratch.path('state', 'spool');
+  await mkdir(spool, { recursive: true });
+  await command('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', spool]);
+  scratch.defer('small disk', () => command('umount', [spool]));
+  const volumes = [{ name: 'disk', backing, attach: 'socket' as const }];
+  const groupLines = ['spool_bytes_max = "1GiB"'];
+  const site = await Site.create(scratch, { group: GROUP, volumes, ringBytes: '8MiB', groupLines });
+  await site.start();
+  const before = await site.settled();
+  const uri = nbdUri(before);
+  await site.receiver.stop();
+  await command('fio', [
+    ...['--name=fill', '--ioengine=nbd', `--uri=${uri}`, '--rw=randwrite', '--bs=64k', '--iodepth=4'],
+    ...['--io_size=48M', `--size=${BYTES}`, '--refill_buffers', '--randseed=5'],
+  ]);
+  const full = await site.waitFor('tracking', 30, ({ state }) => state === 'tracking');
+  t.match(full.detail, /SPOOL_(FULL|IO)/);
+  await site.receiver.start();
+  await equalAtLast(t, site, backing);
+  t.ok(BigInt((await site.agentGroup()).generation) > BigInt(before.generation));
+
+  // With the disk as full as it was left, or empty again: the next outage is bridged.
+  const again = await site.settled();
+  await site.receiver.stop();
+  await writePattern(uri, '0x55', 4);
+  await site.receiver.start();
+  await equalAtLast(t, site, backing);
+  t.equal((await site.agentGroup()).generation, again.generation, 'a short outage is no gap');
+});

@@ -69,11 +69,11 @@ export class Daemon {
   /** Waits until its control socket answers. */
   async answers(secondsMax = 30): Promise<void> {
     const { name } = this.options;
-    const deadline = Date.now() + secondsMax * 1000;
+    const deadline = performance.now() + secondsMax * 1000;
     for (;;) {
       if (!this.running) throw new Error(`the ${name} ended while starting:\n${await this.tail()}`);
       if (await this.isAnswering()) return;
-      if (Date.now() > deadline)
+      if (performance.now() > deadline)
         throw new Error(`the ${name} did not answer in ${secondsMax} s:\n${await this.tail()}`);
       await sleep(50);
     }

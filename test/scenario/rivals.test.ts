@@ -119,3 +119,36 @@ t.test('a receiver restored from an older copy is recognised, and compared in fu
   );
   t.ok((await site.recovered('disk', point)).equals(content), 'a point of the older copy is what it was');
 });
+
+t.test('another group under the same name is refused, and disturbs nobody', async (t) => {
+  const { site, uri, point, content } = await siteWithPast(t, 'namesake');
+  const { scratch } = site;
+  const volume = scratch.path('other.img');
+  await command('truncate', ['-s', String(BYTES), volume]);
+  const config = scratch.path('other.toml');
+  const other = (await readFile(scratch.path('agent.toml'), 'utf8'))
+    .replaceAll(scratch.path('state'), scratch.path('other'))
+    .replaceAll(scratch.path('run'), scratch.path('other-run'))
+    .replaceAll(scratch.path('volume.img'), volume);
+  await writeFile(config, other);
+  const control = scratch.path('other-run', 'agent.sock');
+  const second = new Daemon({ name: 'agent', config, control, log: scratch.path('other.log') });
+  scratch.defer('second agent', () => second.end());
+  await second.start();
+  const status = async (): Promise<GroupReport> => {
+    const { stdout } = await afterimage(['status', '--control', control, '--json']);
+    return groupOf(JSON.parse(stdout), 'agent', GROUP);
+  };
+  for (const deadline = Date.now() + 60_000; !(await status()).detail.includes('GROUP_MISMATCH');) {
+    if (Date.now() > deadline) throw new Error(`not refused: ${JSON.stringify(await status())}`);
+    await sleep(100);
+  }
+  await writePattern(nbdUri(await status()), '0x55');
+  t.match((await readFile(volume)).subarray(0, 4), Buffer.alloc(4, 0x55), 'its production goes on');
+
+  await writePattern(uri, '0x66', 8);
+  await site.settled();
+  const latest = await site.recovered('disk', 'latest');
+  t.ok(latest.equals(await readFile(scratch.path('volume.img'))), 'the one that was there first goes on');
+  t.ok((await site.recovered('disk', point)).equals(content), 'and its history is what it was');
+});

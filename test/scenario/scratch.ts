@@ -53,9 +53,10 @@ export class Scratch {
 
   /** The last step. What is still there stays for the process that stands by, with the files that it goes by. */
   private async remove(): Promise<void> {
-    const deadline = Date.now() + GRACE_MS;
+    const deadline = performance.now() + GRACE_MS;
     let left = await this.attached();
-    for (; left.length > 0 && Date.now() < deadline; left = await this.attached()) await sleep(POLL_MS);
+    for (; left.length > 0 && performance.now() < deadline; left = await this.attached())
+      await sleep(POLL_MS);
     if (left.length > 0) throw new Error(`is left: ${left.join('; ')}`);
     await rm(this.directory, { recursive: true, force: true });
   }

@@ -164,11 +164,11 @@ export class Site {
   }
 
   async waitFor(what: string, secondsMax: number, is: (group: GroupReport) => boolean): Promise<GroupReport> {
-    const deadline = Date.now() + secondsMax * 1000;
+    const deadline = performance.now() + secondsMax * 1000;
     for (;;) {
       const group = await this.agentGroup();
       if (is(group)) return group;
-      if (Date.now() > deadline) {
+      if (performance.now() > deadline) {
         const tails = `${await this.agent.tail()}\n${await this.receiver.tail()}`;
         throw new Error(`not ${what} after ${secondsMax} s: ${JSON.stringify(group)}\n${tails}`);
       }

@@ -1,7 +1,7 @@
 /**
  * Runs inside of a virtual machine (stock_kernels.test.ts): the agent of a mounted volume dies again and again while fio writes
  * to the file system and reads back what it wrote. No I/O error, of a loop device one generation, and in the end the receiver
- * has what the backing has.
+ * has what the backing has. While nobody serves, the clock is also set back by a day, and ahead by a year.
  *
  * `node survival.js loop|nbd [STRIKES]`; its last line is JSON.
  */
@@ -21,6 +21,11 @@ const BYTES = 32 << 20;
 const SETTLE_MS = 500;
 /** How many writes are to be served by a successor before it dies too. */
 const WRITES_BETWEEN = 50;
+/** What happens to the clock while nobody serves, by the strike: it is set back, and far ahead. */
+const CLOCK_STEPS: ReadonlyMap<number, string> = new Map([
+  [1, '-1 day'],
+  [3, '+365 days'],
+]);
 
 const scratch = await Scratch.create('vm');
 
@@ -53,7 +58,7 @@ async function survive(attach: 'loop' | 'nbd', strikes: number): Promise<Record<
   const pauses: number[] = [];
   for (let struck = 0; struck < strikes; struck += 1) {
     await served(device, WRITES_BETWEEN, load);
-    pauses.push(await strike(site, device, load));
+    pauses.push(await strike(site, device, load, CLOCK_STEPS.get(struck) ?? null));
   }
   await served(device, WRITES_BETWEEN, load);
   if (attach === 'nbd') await startByHand(site, device, load);
@@ -93,12 +98,16 @@ async function diskOver(file: string, blockSize: number): Promise<string> {
   return disk;
 }
 
-/** Kills the agent that runs, and waits until another one serves; returns for how many milliseconds nobody did. */
-async function strike(site: Site, device: string, load: Load): Promise<number> {
+/**
+ * Kills the agent that runs, steps the clock, and waits until another one serves; returns for how many milliseconds nobody
+ * did.
+ */
+async function strike(site: Site, device: string, load: Load, clockStep: string | null): Promise<number> {
   const pid = site.agent.supervisedPid();
   assert(pid !== null);
   process.kill(pid, 'SIGKILL');
   const begin = performance.now();
+  if (clockStep !== null) await command('date', ['--set', clockStep]);
   await sleep(SETTLE_MS);
   await served(device, 1, load);
   const pauseMs = Math.round(performance.now() - begin);

@@ -33,7 +33,11 @@ async function production(
   await command('truncate', ['-s', String(BYTES), backing]);
   const volumes = [{ name: 'disk', backing, attach }];
   const state = faults === null ? {} : { state: `${faults.mount}/state` };
-  const site = await Site.create(scratch, { group: GROUP, volumes, supervised: true, ...state });
+  // Run by each daemon before it is one.
+  const hook = scratch.path('hook.cjs');
+  await writeFile(hook, '');
+  const env = { ...process.env, NODE_OPTIONS: `--require=${hook}` };
+  const site = await Site.create(scratch, { group: GROUP, volumes, supervised: true, env, ...state });
   await site.start();
   const before = await site.settled();
   const device = before.volumes[0]?.device ?? '';
@@ -61,7 +65,7 @@ async function production(
     t.ok(recovered.equals(await readFile(backing)), 'the latest point is what the backing holds');
     return group;
   };
-  return { scratch, site, before, works, kill, sameAgain, faults };
+  return { scratch, site, before, works, kill, sameAgain, faults, hook };
 }
 
 /** Changes 4 bytes of a memfd that the supervisor keeps. */
@@ -86,6 +90,18 @@ t.test('a typo in the configuration', async (t) => {
   // It is served before the configuration is looked at.
   await site.agent.tells(/CONFIG_INVALID/);
   await writeFile(file, right);
+  await site.agent.answers();
+  t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
+});
+
+t.test('a command line with a mistake', async (t) => {
+  const { site, before, works, kill, sameAgain, hook } = await production(t, 'line');
+  await writeFile(hook, "if (process.argv.includes('agent')) process.argv.push('--nonsense');");
+  await kill();
+  t.ok(await works(), 'production goes on');
+  await site.agent.tells(/--nonsense[^]*only serves/);
+  await writeFile(hook, '');
+  site.agent.signal('SIGUSR2');
   await site.agent.answers();
   t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
 });

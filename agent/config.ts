@@ -17,9 +17,8 @@ import {
 } from '../service/config.js';
 import type { ErrorCode } from '../proto/errors.js';
 import { MAPPED_NAME_BYTES_MAX, MAPPER_DIR, mappedBacking } from './mapped_device.js';
+import { FUSE_THREADS_MAX, RING_BYTES_MIN } from './served_bounds.js';
 
-/** native/capture/capture_ring.h, kRingBytesMin: less could not hold two frames and a record. */
-export const RING_BYTES_MIN = 8n << 20n;
 const RING_BYTES_MAX = 64n << 30n;
 /** native/capture/spooler.h, kSpoolBytesMin. */
 const SPOOL_BYTES_MIN = 16n << 20n;
@@ -29,7 +28,6 @@ const RATE_MIN = 1n << 20n;
 const RATE_MAX = 1n << 40n;
 const LINGER_NS_MIN = 100_000n;
 const LINGER_NS_MAX = 1_000_000_000n;
-export const FUSE_THREADS_MAX = 16;
 const FUSE_THREADS_DEFAULT = 4;
 /** native/journal/frame.h, kVolumeNumberMax + 1. */
 const VOLUMES_MAX = 64;

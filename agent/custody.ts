@@ -1,8 +1,8 @@
 /**
  * What of this process is kept outside of it, in the descriptor store of the service manager: the capture ring of each
  * group, and of each volume its settings, the table of its writes in flight and, where it is served as a loop device, its
- * FUSE session and request slots. A successor takes them (inheritance.ts) and goes on; whoever uses a loop device does not
- * notice, and an NBD client that connects again does not find a new stream.
+ * FUSE session and request slots, and where it is an NBD export, the socket that listens. A successor takes them
+ * (inheritance.ts) and goes on; whoever uses a loop device does not notice, and an NBD client connects again.
  *
  * Without a store, or when it fails, production is served all the same; a killed agent is then noticed.
  */
@@ -25,7 +25,7 @@ export type StoreDoor = Pick<
 const PATIENCE_MS = 5_000;
 
 /** The parts of a volume that the store keeps, in that order. A name is GROUP/VOLUME/PART. */
-export const VOLUME_PARTS = ['settings', 'in-flight', 'slots', 'fuse'] as const;
+export const VOLUME_PARTS = ['settings', 'in-flight', 'slots', 'fuse', 'listening'] as const;
 type VolumePart = (typeof VOLUME_PARTS)[number];
 /** And of a group: GROUP/ring. */
 export const RING_PART = 'ring';

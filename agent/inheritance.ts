@@ -13,6 +13,8 @@ export interface InheritedVolume {
   /** Of a loop device, null for others. */
   fuse: number | null;
   slots: number | null;
+  /** The socket of an NBD export, null for others, and where there is none. */
+  listening: number | null;
 }
 export interface InheritedGroup {
   settings: GroupSettings;
@@ -65,7 +67,7 @@ export function sortInheritance(descriptors: readonly StoredDescriptor[]): {
         isRingSuspect: false,
         volumes: [],
       };
-      const parts = { inFlight: part('in-flight'), fuse, slots: part('slots') };
+      const parts = { inFlight: part('in-flight'), fuse, slots: part('slots'), listening: part('listening') };
       inherited.volumes.push({ settings: volume, ...parts });
       groups.set(group.name, inherited);
     } catch (thrown) {

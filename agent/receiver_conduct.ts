@@ -16,11 +16,17 @@ const RECORD_REFUSALS: readonly string[] = [
   'RECORD_INVALID',
   'GENERATION_UNKNOWN',
 ];
-/** Attempts are spaced as if this many had failed, where the receiver says that trying again does not help. */
-const ATTEMPT_OF_REFUSAL = 7;
+/**
+ * Where the receiver says that trying again does not help, attempts are spaced as if so many more had failed each time, up
+ * to so many: what it says once, after it has long acknowledged, may have been a single error of its disk.
+ */
+const ATTEMPTS_PER_REFUSAL = 2;
+const ATTEMPT_OF_REFUSAL_MAX = 7;
 
 export class ReceiverConduct {
   #attempt = 0;
+  /** Refusals that are said to be for good, since the last Ack. */
+  #hopeless = 0;
   #silentTicks = 0;
   /** Refusals of records in a row, without one becoming durable. */
   #refusals = 0;
@@ -38,6 +44,7 @@ export class ReceiverConduct {
   }
   acknowledged(): void {
     this.#attempt = 0;
+    this.#hopeless = 0;
   }
   /** Something became durable, or other records are sent from now on. */
   progressed(): void {
@@ -48,7 +55,10 @@ export class ReceiverConduct {
       this.#refusals += 1;
       this.#refusalCode = code;
     }
-    if (!retryable) this.#attempt = Math.max(this.#attempt, ATTEMPT_OF_REFUSAL);
+    if (retryable) return;
+    const failed = Math.min(1 + this.#hopeless * ATTEMPTS_PER_REFUSAL, ATTEMPT_OF_REFUSAL_MAX);
+    this.#hopeless += 1;
+    this.#attempt = Math.max(this.#attempt, failed);
   }
   /** The next records cannot be sent: no more than if they were refused. */
   lost(code: string): void {

@@ -2,89 +2,82 @@
  * What a successor must know of a volume that is served, kept beside its descriptors: with nothing else it can go on
  * serving, whatever has become of the configuration and the state directory.
  */
-import { z } from 'zod';
-import { FUSE_THREADS_MAX } from './config.js';
-import { decimal, toJson, uuid } from './stored_values.js';
+import { FUSE_THREADS_MAX } from './served_bounds.js';
+import { decimal, nullable, oneOf, record, text, toJson, union, uuid, whole } from './stored_fields.js';
 
 const SETTINGS_VERSION = 1;
 
-const groupSchema = z.strictObject({
-  name: z.string(),
+const group = record({
+  name: text,
   uuid,
   member: uuid,
   ringBytes: decimal,
-  lingerUs: z.int().min(0),
+  lingerUs: whole(0),
   /** Of the member alone. Before there were spools, settings said nothing of them. */
-  spool: z.strictObject({ directory: z.string(), bytesMax: decimal }).nullable().default(null),
+  spool: nullable(record({ directory: text, bytesMax: decimal })),
 });
-const loopSchema = z.strictObject({
-  kind: z.literal('loop'),
-  threads: z.int().min(1).max(FUSE_THREADS_MAX),
+const loop = record({
+  threads: whole(1, FUSE_THREADS_MAX),
   /** "/dev/loopN". */
-  device: z.string(),
+  device: text,
   /** The stable link to it. */
-  link: z.string(),
+  link: text,
   /** Of the FUSE file system, without links. */
-  mountPoint: z.string(),
+  mountPoint: text,
   /** The kernel's number of the FUSE session. */
-  connection: z.int().min(0),
+  connection: whole(0),
   /** The file that the device lies over. */
-  file: z.strictObject({ device: decimal, inode: decimal }),
+  file: record({ device: decimal, inode: decimal }),
 });
-const nbdSchema = z.strictObject({
-  kind: z.literal('nbd'),
+const nbd = record({
   /** "/dev/nbdN". */
-  device: z.string(),
+  device: text,
   /** The stable link to it. */
-  link: z.string(),
+  link: text,
   /** Whose device it is, as the kernel knows it. */
-  backend: z.string(),
+  backend: text,
 });
-const socketSchema = z.strictObject({
-  kind: z.literal('socket'),
-  address: z.union([
-    z.strictObject({ unix: z.string() }),
-    z.strictObject({ tcp: z.strictObject({ host: z.string(), port: z.int().min(0).max(65535) }) }),
-  ]),
+const unixAddress = record({ unix: text });
+const tcpAddress = record({ tcp: record({ host: text, port: whole(0, 65535) }) });
+const socket = record({
+  address: (value, at) =>
+    value !== null && typeof value === 'object' && 'unix' in value
+      ? unixAddress(value, at)
+      : tcpAddress(value, at),
 });
-const attachmentSchema = z.discriminatedUnion('kind', [loopSchema, nbdSchema, socketSchema]);
-const volumeSchema = z.strictObject({
-  name: z.string(),
-  number: z.int().min(0).max(63),
+const attachment = union('kind', { loop, nbd, socket });
+const volume = record({
+  name: text,
+  number: whole(0, 63),
   uuid,
   size: decimal,
-  blockSize: z.int().min(512),
-  backing: z.string(),
+  blockSize: whole(512),
+  backing: text,
   /** The device under which it is, and since when (mapped_device.ts). Absent in those of the first versions. */
-  mapped: z.strictObject({ device: z.string(), insertion: z.string() }).nullable().default(null),
+  mapped: nullable(record({ device: text, insertion: text })),
   /** Where its dirty log lies. */
-  stateDir: z.string(),
-  cache: z.enum(['buffered', 'direct']),
-  attachment: attachmentSchema,
+  stateDir: text,
+  cache: oneOf('buffered', 'direct'),
+  attachment,
 });
-const settingsSchema = z.strictObject({
-  version: z.literal(SETTINGS_VERSION),
-  group: groupSchema,
-  volume: volumeSchema,
-});
+const settings = record({ version: whole(SETTINGS_VERSION, SETTINGS_VERSION), group, volume });
 
-export type GroupSettings = z.output<typeof groupSchema>;
-export type LoopSettings = z.output<typeof loopSchema>;
-export type NbdSettings = z.output<typeof nbdSchema>;
-export type AttachmentSettings = z.output<typeof attachmentSchema>;
-export type VolumeSettings = z.output<typeof volumeSchema>;
+export type GroupSettings = ReturnType<typeof group>;
+export type AttachmentSettings = ReturnType<typeof attachment>;
+export type LoopSettings = Extract<AttachmentSettings, { kind: 'loop' }>;
+export type NbdSettings = Extract<AttachmentSettings, { kind: 'nbd' }>;
+export type VolumeSettings = ReturnType<typeof volume>;
 export interface ServedSettings {
   group: GroupSettings;
   volume: VolumeSettings;
 }
 
-export function encodeSettings(settings: ServedSettings): Buffer {
-  return Buffer.from(JSON.stringify(toJson({ version: SETTINGS_VERSION, ...settings })));
+export function encodeSettings(served: ServedSettings): Buffer {
+  return Buffer.from(JSON.stringify(toJson({ version: SETTINGS_VERSION, ...served })));
 }
 
 /** Throws an Error that says what is wrong with them. */
 export function decodeSettings(bytes: Buffer): ServedSettings {
-  const parsed = settingsSchema.safeParse(JSON.parse(bytes.toString('utf8')));
-  if (!parsed.success) throw new Error(z.prettifyError(parsed.error));
-  return { group: parsed.data.group, volume: parsed.data.volume };
+  const read = settings(JSON.parse(bytes.toString('utf8')), 'the settings');
+  return { group: read.group, volume: read.volume };
 }

@@ -3,9 +3,9 @@
  * kills each successor is taken away from the next, one thing after the other, so that production goes on.
  */
 import { closeSync, readFileSync } from 'node:fs';
-import { z } from 'zod';
 import type { StoredDescriptor } from '../native/index.js';
 import type { StoreDoor } from './custody.js';
+import { record, whole } from './stored_fields.js';
 
 /** Two, so that one is there whenever the process dies: the new one is stored before the old one is forgotten. */
 const NAMES = ['short-lives-a', 'short-lives-b'] as const;
@@ -16,8 +16,8 @@ const SHORT_MAX = 30;
 /** Production lives through the death of an agent, and the next one is no worse than the one before. */
 export const LONG_LIFE_MS = 60_000;
 
-const countsSchema = z.strictObject({ unserved: z.int().min(0), short: z.int().min(0) });
-type Counts = z.output<typeof countsSchema>;
+const countsField = record({ unserved: whole(0), short: whole(0) });
+type Counts = ReturnType<typeof countsField>;
 
 export class ShortLives {
   /** Under which of the names the counts are kept. */
@@ -103,7 +103,7 @@ export class ShortLives {
 /** Null: nothing that counts. */
 function read(descriptor: number): Counts | null {
   try {
-    return countsSchema.parse(JSON.parse(readFileSync(`/proc/self/fd/${descriptor}`, 'utf8')));
+    return countsField(JSON.parse(readFileSync(`/proc/self/fd/${descriptor}`, 'utf8')), 'the counts');
   } catch {
     return null;
   } finally {

@@ -11,7 +11,8 @@ import { writeDurably } from '../service/durable_file.js';
 import { systemError } from '../service/system_errors.js';
 import { makeDirectory } from './directory.js';
 import type { StoredState } from './session_events.js';
-import { decimal, toJson, uuid } from './stored_values.js';
+import { toJson } from './stored_fields.js';
+import { decimal, uuid } from './stored_values.js';
 
 export const STATE_VERSION = 1;
 

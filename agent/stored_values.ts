@@ -1,4 +1,4 @@
-/** Values as JSON keeps them: its own numbers end at 2^53, and it has no bytes. */
+/** Values of a state file, as toJson() of stored_fields.ts writes them. */
 import { z } from 'zod';
 
 /** A u64, as decimal text. */
@@ -12,12 +12,3 @@ export const uuid = z
   .string()
   .regex(/^[0-9a-f]{32}$/)
   .transform((text): Buffer => Buffer.from(text, 'hex'));
-
-/** What the schemas above read again. */
-export function toJson(value: unknown): unknown {
-  if (typeof value === 'bigint') return value.toString();
-  if (Buffer.isBuffer(value)) return value.toString('hex');
-  if (Array.isArray(value)) return value.map(toJson);
-  if (value === null || typeof value !== 'object') return value;
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, toJson(item)]));
-}

@@ -8,10 +8,10 @@ import { toAfterimageError } from '../proto/errors.js';
 import type { Log } from '../service/log.js';
 import type * as native from '../native/index.js';
 import type { Clock } from './clock.js';
-import { RING_BYTES_MIN } from './config.js';
 import { GroupCustody, type StoreDoor } from './custody.js';
 import { endAll } from './endings.js';
 import type { InheritedGroup, InheritedVolume } from './inheritance.js';
+import { RING_BYTES_MIN } from './served_bounds.js';
 import type { GroupSettings } from './served_settings.js';
 import type { InheritedStream } from './session_events.js';
 import { ProtectedVolume, type VolumeDoor } from './volume.js';
@@ -112,14 +112,18 @@ async function resume(
   log: Log,
   end: AbortSignal,
 ): Promise<ProtectedVolume | null> {
-  const { settings, inFlight, fuse, slots } = inherited;
+  const { settings, inFlight, fuse, slots, listening } = inherited;
+  const close = (): void => {
+    for (const descriptor of [inFlight, fuse, slots, listening])
+      if (descriptor !== null) closeSync(descriptor);
+  };
   for (let attempts = 0; ; attempts += 1) {
     let volume: ProtectedVolume | null = null;
     try {
       volume = await ProtectedVolume.inherit(inherited, door);
       const isKept = captureOf(volume, captureGroup, inFlight, log);
       await volume.resume(inherited, isKept, custody, clock, log);
-      for (const descriptor of [inFlight, fuse, slots]) if (descriptor !== null) closeSync(descriptor);
+      close();
       log.warn({ volume: settings.name, device: volume.attachedAs }, 'serving what a predecessor served');
       return volume;
     } catch (thrown) {
@@ -128,7 +132,7 @@ async function resume(
       if (error.code === 'NBD_GONE' || error.code === 'VOLUME_NOT_INSERTED') {
         log.error({ volume: settings.name, err: error }, 'nobody has the device any more');
         custody.forgetVolume(settings.name);
-        for (const descriptor of [inFlight, fuse, slots]) if (descriptor !== null) closeSync(descriptor);
+        close();
         return null;
       }
       if (attempts % LOG_EVERY === 0) {

@@ -27,13 +27,14 @@ import { attachLoopDevice, resumeLoopDevice, servedAt, type LoopDoor } from './l
 import { MappedDevice } from './mapped_device.js';
 import { attachNbdDevice, nbdBackend, resumeNbdDevice, type NbdDoor } from './nbd_attachment.js';
 import type { AttachmentSettings } from './served_settings.js';
-import { attachSocket } from './socket_attachment.js';
+import { attachSocket, resumeSocket, type SocketDoor } from './socket_attachment.js';
 import type { VolumeMemory } from './state.js';
 import { VolumeUse } from './volume_use.js';
 
 export type VolumeDoor = LoopDoor &
   NbdDoor &
-  Pick<typeof native, 'openFileDevice' | 'openDirtyLog' | 'startNbdServer'>;
+  SocketDoor &
+  Pick<typeof native, 'openFileDevice' | 'openDirtyLog'>;
 
 /** Where front ends put what they need. */
 export interface Places {
@@ -49,7 +50,6 @@ export class ProtectedVolume {
   private attaching: Promise<void> | null = null;
   private detaching: Promise<void> | null = null;
   private unserved: AfterimageError | null = null;
-  private isKept = false;
   private closing: Promise<void> | null = null;
   private readonly errors = new BackingErrors();
   private toldLogFault = '';
@@ -201,11 +201,11 @@ export class ProtectedVolume {
   }
 
   /**
-   * Settles what a predecessor was writing, and serves production that it had let in. An NBD export is attached later, as
-   * any other: its clients come back by themselves. Errors: those of resumeLoopDevice and resumeNbdDevice.
+   * Settles what a predecessor was writing, and serves production that it had let in. An NBD export that cannot listen is
+   * attached later, as any other. Errors: those of resumeLoopDevice and resumeNbdDevice.
    */
   async resume(
-    { settings, fuse, slots }: InheritedVolume,
+    { settings, fuse, slots, listening }: InheritedVolume,
     /** All that the store has of it is right. */
     isKept: boolean,
     custody: GroupCustody,
@@ -214,14 +214,23 @@ export class ProtectedVolume {
   ): Promise<void> {
     await this.device.settleInFlight();
     const { attachment } = settings;
-    if (attachment.kind === 'socket') {
-      this.isKept = isKept;
-      return;
-    }
     const use = (this.use = new VolumeUse(this.config.name, clock, log));
     const { device, door } = this;
     const kept = this.custodyIn(custody);
-    if (attachment.kind === 'nbd') {
+    if (attachment.kind === 'socket') {
+      const { address } = attachment;
+      const listen = (socket: number | null): Promise<Attachment> =>
+        resumeSocket(settings.name, address, socket, isKept, device, door, use, kept);
+      try {
+        this.attachment = await listen(listening).catch(() => listen(null));
+      } catch (thrown) {
+        kept.forget(); // nobody gets at it, so nobody would take it away either
+        log.error(
+          { volume: settings.name, err: toAfterimageError(thrown) },
+          'its clients cannot connect yet',
+        );
+      }
+    } else if (attachment.kind === 'nbd') {
       this.attachment = await resumeNbdDevice(attachment, device, door, use, kept);
     } else {
       const session = { fuse: fuse as number, slots };
@@ -295,12 +304,7 @@ export class ProtectedVolume {
     const { device, door } = this;
     const { name, attach } = this.config;
     const kept = this.custodyIn(custody);
-    if (attach.kind === 'socket') {
-      // While the store forgets it and gets it again, a process that dies would leave nothing of it.
-      const still = this.isKept ? { ...kept, keep: () => Promise.resolve() } : kept;
-      this.isKept = false; // an attempt that fails has it forgotten
-      return attachSocket(name, attach.address, device, door.startNbdServer, use, still);
-    }
+    if (attach.kind === 'socket') return attachSocket(name, attach.address, device, door, use, kept);
     const link = path.join(places.linkDir, custody.name, name);
     if (attach.kind === 'nbd')
       return attachNbdDevice(link, nbdBackend(this.info.uuid), device, door, use, kept, log);

@@ -1,11 +1,14 @@
 /** The daemons themselves, each loaded when it is asked for. */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { AgentConfig } from '../agent/config.js';
 import type { InsertionSurroundings } from '../agent/insertion.js';
+import type { Succession } from '../agent/succession.js';
 import type { DaemonOverrides, Daemons, InsertionRequest } from './daemons.js';
 import { formatCount } from './quantity.js';
 
-export const daemons: Daemons = {
+/** `succession`: what this process has taken over already, of an agent that died. */
+export const daemonModules = (succession: Promise<Succession> | null): Daemons => ({
   async checkAgent(file) {
     const { loadAgentConfig } = await import('../agent/config.js');
     const { refuseSelfHolding } = await import('../agent/backing.js');
@@ -23,7 +26,9 @@ export const daemons: Daemons = {
   async runAgent(file, overrides, stop, version) {
     const { loadAgentConfig } = await import('../agent/config.js');
     const { runAgent } = await import('../agent/main.js');
-    await runAgent(async () => overridden(await loadAgentConfig(file), overrides), stop, version);
+    const { Succession } = await import('../agent/succession.js');
+    const load = async (): Promise<AgentConfig> => overridden(await loadAgentConfig(file), overrides);
+    await runAgent(load, stop, version, await (succession ?? Succession.begin(stop.end)));
   },
   async supervise(flag) {
     const { becomeProgram, hasServiceManager, supervisorPath } = await import('../native/index.js');
@@ -73,7 +78,7 @@ export const daemons: Daemons = {
     const { loadReceiverConfig } = await import('../receiver/config.js');
     return (await loadReceiverConfig(file)).store;
   },
-};
+});
 
 async function insertionSurroundings({ config, agent }: InsertionRequest): Promise<InsertionSurroundings> {
   const { loadAgentConfig } = await import('../agent/config.js');

@@ -7,13 +7,24 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { AfterimageError, EXIT } from '../proto/errors.js';
 import { stopSignals } from '../service/signals.js';
-import { run } from './command.js';
-import { daemons } from './daemon_modules.js';
 import type { Output, Surroundings } from './surroundings.js';
 
 const COLUMNS_DEFAULT = 80;
 
 const signals = stopSignals();
+
+// Production waits for the successor of an agent that died: before the command itself is loaded, and its line is read.
+const [noun, verb] = process.argv.slice(2);
+const isSuccessor = noun === 'agent' && verb === 'run' && isHandedDescriptors(process.env);
+const succession = isSuccessor
+  ? (await import('../agent/succession.js')).Succession.begin(signals.end)
+  : null;
+await succession?.catch(() => undefined); // whoever runs the agent is told
+const [{ run }, { daemonModules }] = await Promise.all([
+  import('./command.js'),
+  import('./daemon_modules.js'),
+]);
+
 const drain = new AbortController();
 signals.drain.addEventListener('abort', () => drain.abort(signals.drain.reason));
 
@@ -48,6 +59,11 @@ async function ask(question: string): Promise<boolean> {
   }
 }
 
+/** By a service manager, to this process. */
+function isHandedDescriptors({ LISTEN_PID, LISTEN_FDS }: NodeJS.ProcessEnv): boolean {
+  return LISTEN_PID === String(process.pid) && Number(LISTEN_FDS) > 0;
+}
+
 function packageVersion(): string {
   // From dist/cli/.
   const file = path.join(path.dirname(fileURLToPath(import.meta.url)), '../../package.json');
@@ -63,10 +79,14 @@ const surroundings: Surroundings = {
   stop: { drain: drain.signal, end: signals.end },
   sleep: (ms, signal) => delay(ms, undefined, { signal }).catch(() => undefined),
   now: Date.now,
-  daemons,
+  daemons: daemonModules(succession),
   version: packageVersion(),
 };
 
 const status = await run(process.argv.slice(2), surroundings);
+if (succession !== null) {
+  const served = await succession.catch(() => null);
+  await served?.serveOnly(surroundings.stop, 'the command was not carried out');
+}
 process.exitCode ??= status;
 signals.dispose();

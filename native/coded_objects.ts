@@ -173,6 +173,12 @@ export class CodedNbdServer implements NbdServer {
   get connections(): number {
     return this.addon.connections;
   }
+  listening(): number {
+    return codedSync(() => this.addon.listening());
+  }
+  admit(): void {
+    codedSync(() => this.addon.admit());
+  }
   stop(): Promise<void> {
     return coded(() => this.addon.stop());
   }

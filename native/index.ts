@@ -247,6 +247,10 @@ export interface NbdServer {
   /** "unix:/path" or "tcp:host:port". */
   readonly address: string;
   readonly connections: number;
+  /** A descriptor of the socket that listens, for a successor; the caller's. Errors: LISTEN_FAILED. */
+  listening(): number;
+  /** Of one that was only opened: serves whoever has connected, and connects. Errors: LISTEN_FAILED. */
+  admit(): void;
   stop(): Promise<void>;
 }
 export interface FuseServerOptions {
@@ -427,6 +431,7 @@ interface Addon {
   createCaptureGroup(options: CaptureGroupOptions): CaptureGroup;
   adoptCaptureGroup(options: CaptureGroupOptions, ring: number): CaptureGroup;
   openDirtyLog(options: DirtyLogOptions): Promise<DirtyLog>;
+  openNbdServer(options: NbdServerOptions, listening: number | null): Promise<NbdServer>;
   startNbdServer(options: NbdServerOptions): Promise<NbdServer>;
   startFuseServer(options: FuseServerOptions): Promise<FuseServer>;
   resumeFuseServer(options: FuseServerOptions, legacy: FuseLegacy): Promise<FuseServer>;
@@ -521,6 +526,15 @@ export const adoptCaptureGroup = (options: CaptureGroupOptions, ring: number): C
 /** There always is one, perhaps a void one. Errors: MEMORY_UNAVAILABLE. */
 export const openDirtyLog = (options: DirtyLogOptions): Promise<DirtyLog> =>
   coded(async () => new CodedDirtyLog(await addon.openDirtyLog(options)));
+/**
+ * One that lets clients connect, and wait. `listening`: a predecessor's socket, which is gone on with whatever `options` say
+ * of where to listen; it stays the caller's. Errors: LISTEN_BUSY, LISTEN_FAILED.
+ */
+export const openNbdServer = (options: NbdServerOptions, listening: number | null): Promise<NbdServer> =>
+  coded(async () => {
+    const exports = options.exports.map((one) => ({ ...one, device: addonDevice(one.device) }));
+    return new CodedNbdServer(await addon.openNbdServer({ ...options, exports }, listening));
+  });
 /** Errors: LISTEN_BUSY, LISTEN_FAILED. */
 export const startNbdServer = (options: NbdServerOptions): Promise<NbdServer> =>
   coded(async () => {

@@ -32,11 +32,12 @@ Napi::Value stop_server(Napi::Env env, std::shared_ptr<Server> server) {
 class NbdObject : public Napi::ObjectWrap<NbdObject> {
  public:
   static void define(Napi::Env env) {
-    AddonData::of(env).nbd_server =
-        Napi::Persistent(DefineClass(env, "NbdServer",
-                                     {InstanceAccessor<&NbdObject::address>("address"),
-                                      InstanceAccessor<&NbdObject::connections>("connections"),
-                                      InstanceMethod<&NbdObject::stop>("stop")}));
+    AddonData::of(env).nbd_server = Napi::Persistent(
+        DefineClass(env, "NbdServer",
+                    {InstanceAccessor<&NbdObject::address>("address"),
+                     InstanceAccessor<&NbdObject::connections>("connections"),
+                     InstanceMethod<&NbdObject::listening>("listening"),
+                     InstanceMethod<&NbdObject::admit>("admit"), InstanceMethod<&NbdObject::stop>("stop")}));
   }
   static Napi::Value create(Napi::Env env, std::shared_ptr<NbdServer>& server) {
     const Napi::Object object = AddonData::of(env).nbd_server.New({});
@@ -52,6 +53,16 @@ class NbdObject : public Napi::ObjectWrap<NbdObject> {
   Napi::Value connections(const Napi::CallbackInfo& info) {
     return Napi::Number::New(info.Env(), server_ ? static_cast<double>(server_->stats().connections) : 0);
   }
+  NbdServer& server(Napi::Env env) const {
+    if (!server_) throw Napi::Error::New(env, "the NBD server is stopped");
+    return *server_;
+  }
+  Napi::Value listening(const Napi::CallbackInfo& info) {
+    auto copy = server(info.Env()).listening();
+    if (!copy.ok()) throw_error(info.Env(), copy.error());
+    return Napi::Number::New(info.Env(), copy->release());
+  }
+  Napi::Value admit(const Napi::CallbackInfo& info) { return check(info.Env(), server(info.Env()).admit()); }
   Napi::Value stop(const Napi::CallbackInfo& info) { return stop_server(info.Env(), std::move(server_)); }
 
   std::shared_ptr<NbdServer> server_;
@@ -107,6 +118,25 @@ NbdServer::Options nbd_options(const Napi::Object& object) {
                                DeviceObject::device_of(item.Get("device")), get_bool(item, "readOnly")});
   }
   return options;
+}
+
+/// A predecessor's socket is the second argument, or null.
+Napi::Value open_nbd_server(const Napi::CallbackInfo& info) {
+  using Server = std::shared_ptr<NbdServer>;
+  auto listening = std::make_shared<Fd>();
+  if (!info[1].IsNull()) {
+    // A duplicate: the caller's stays the caller's.
+    listening->reset(::fcntl(static_cast<int>(to_u32(info[1], "listening")), F_DUPFD_CLOEXEC, 0));
+  }
+  return run_async<Server>(
+      info.Env(),
+      [options = nbd_options(info[0].As<Napi::Object>()), listening]() mutable -> Result<Server> {
+        options.listening = listening->get();
+        auto server = NbdServer::open(options);
+        if (!server.ok()) return server.error();
+        return Server(std::move(*server));
+      },
+      NbdObject::create);
 }
 
 Napi::Value start_nbd_server(const Napi::CallbackInfo& info) {
@@ -197,6 +227,7 @@ Napi::Value detach(const Napi::CallbackInfo& info) {
 void define_frontends(Napi::Env env, Napi::Object exports) {
   NbdObject::define(env);
   FuseObject::define(env);
+  exports.Set("openNbdServer", Napi::Function::New<open_nbd_server>(env));
   exports.Set("startNbdServer", Napi::Function::New<start_nbd_server>(env));
   exports.Set("startFuseServer", Napi::Function::New<start_fuse_server>(env));
   exports.Set("attachLoop", Napi::Function::New<attach>(env));

@@ -6,18 +6,23 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
 #include <new>
 #include <string>
+#include <system_error>
 
 #include "os/assert.h"
+#include "os/io_thread.h"
+#include "os/pinned_memory.h"
 
 namespace afterimage {
 namespace {
 
 constexpr uint64_t kPage = 4096;
+constexpr uint64_t kPinnedAtOnce = 16u << 20;  // whoever destroys a ring waits for no more
 constexpr uint64_t kRecordAlignment = alignof(RingRecord);
 static_assert(sizeof(RingHeader) <= kPage);
 static_assert(kPage % kRecordAlignment == 0 && sizeof(RingRecord) == kRecordAlignment,
@@ -64,7 +69,9 @@ Result<std::unique_ptr<CaptureRing>> CaptureRing::create(uint64_t capacity) {
     return unavailable("allocating " + std::to_string(capacity) + " bytes");
   }
   if (fcntl(fd, F_ADD_SEALS, kSeals) != 0) return unavailable("sealing");
-  if (const Outcome mapped = ring->map(capacity); !mapped.ok()) return mapped.error();
+  if (const Outcome mapped = ring->map(capacity, MAP_POPULATE); !mapped.ok()) return mapped.error();
+  // Best effort: without the privilege the pages are at least populated.
+  (void)mlock(ring->mapping_, ring->mapping_bytes_);
 
   ring->header_ = new (ring->mapping_) RingHeader{};
   std::memcpy(ring->header_->magic, kRingMagic, sizeof kRingMagic);
@@ -95,13 +102,21 @@ Result<std::unique_ptr<CaptureRing>> CaptureRing::adopt(Fd memfd) {
   std::unique_ptr<CaptureRing> ring(new CaptureRing);
   ring->capacity_ = capacity;
   ring->memfd_ = std::move(memfd);
-  if (const Outcome mapped = ring->map(capacity); !mapped.ok()) return mapped.error();
+  if (const Outcome mapped = ring->map(capacity, 0); !mapped.ok()) return mapped.error();
   ring->header_ = std::launder(reinterpret_cast<RingHeader*>(ring->mapping_));
   if (const Outcome whole = ring->complete_records(); !whole.ok()) return whole.error();
+  try {
+    ring->pinning_ = std::thread([self = ring.get()] {
+      enter_thread("ring-pinning");
+      self->pin();
+    });
+  } catch (const std::system_error&) {
+    ring->pin();  // no thread to be had
+  }
   return ring;
 }
 
-Outcome CaptureRing::map(uint64_t capacity) {
+Outcome CaptureRing::map(uint64_t capacity, int flags) {
   const uint64_t bytes = kPage + 2 * capacity;
   void* const space = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (space == MAP_FAILED) return unavailable("address space");
@@ -109,14 +124,17 @@ Outcome CaptureRing::map(uint64_t capacity) {
   mapping_bytes_ = bytes;
   records_ = mapping_ + kPage;
   constexpr int kProtection = PROT_READ | PROT_WRITE;
-  constexpr int kFlags = MAP_SHARED | MAP_FIXED | MAP_POPULATE;
+  flags |= MAP_SHARED | MAP_FIXED;
   const int fd = memfd_.get();
-  if (mmap(space, kPage + capacity, kProtection, kFlags, fd, 0) == MAP_FAILED) return unavailable("mapping");
-  if (mmap(records_ + capacity, capacity, kProtection, kFlags, fd, kPage) == MAP_FAILED)
+  if (mmap(space, kPage + capacity, kProtection, flags, fd, 0) == MAP_FAILED) return unavailable("mapping");
+  if (mmap(records_ + capacity, capacity, kProtection, flags, fd, kPage) == MAP_FAILED)
     return unavailable("second mapping");
-  // Best effort: without the privilege the pages are at least populated.
-  (void)mlock(space, bytes);
   return Nothing{};
+}
+
+void CaptureRing::pin() {
+  for (uint64_t at = 0; at < mapping_bytes_ && !is_going_; at += kPinnedAtOnce)
+    (void)pin_memory(mapping_ + at, std::min(kPinnedAtOnce, mapping_bytes_ - at));
 }
 
 /// Walks over what is reserved. Nothing there is trusted: it may be the memory of another version's defect.
@@ -151,6 +169,8 @@ Outcome CaptureRing::complete_records() {
 }
 
 CaptureRing::~CaptureRing() {
+  is_going_ = true;
+  if (pinning_.joinable()) pinning_.join();
   if (mapping_ != nullptr) munmap(mapping_, mapping_bytes_);
 }
 

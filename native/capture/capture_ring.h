@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <thread>
 
 #include "journal/frame.h"
 #include "os/fd.h"
@@ -92,7 +93,9 @@ class CaptureRing {
   static Result<std::unique_ptr<CaptureRing>> create(uint64_t capacity);
   /// The ring of a predecessor, all of whose threads must have ended. A record that it had reserved and not
   /// published becomes void: its write was not marked executed, and whoever repeats it publishes it again.
-  /// Errors: RING_LAYOUT (of another version, or damaged), RING_UNAVAILABLE.
+  /// Its memory is there already, and only the way to it is not: while production waits nothing is made to
+  /// wait for that too. A thread of the ring's own makes it, and locks the memory, within a second. Errors:
+  /// RING_LAYOUT (of another version, or damaged), RING_UNAVAILABLE.
   static Result<std::unique_ptr<CaptureRing>> adopt(Fd memfd);
   ~CaptureRing();
   CaptureRing(const CaptureRing&) = delete;
@@ -132,7 +135,8 @@ class CaptureRing {
 
  private:
   CaptureRing() = default;
-  Outcome map(uint64_t capacity);
+  Outcome map(uint64_t capacity, int flags);
+  void pin();
   Outcome complete_records();
   RingRecord* record_at(uint64_t position) const;
 
@@ -142,6 +146,8 @@ class CaptureRing {
   RingHeader* header_ = nullptr;
   std::byte* records_ = nullptr;
   uint64_t capacity_ = 0;
+  std::thread pinning_;  // of an adopted ring
+  std::atomic<bool> is_going_{false};
 };
 
 }  // namespace afterimage

@@ -1,12 +1,16 @@
 #include "frontend/nbd_listener.h"
 
+#include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include <array>
 #include <cerrno>
+#include <cstddef>
+#include <cstring>
 #include <memory>
 
 namespace afterimage {
@@ -29,6 +33,27 @@ Outcome remove_stale(const std::string& path, const sockaddr_un& address) {
     return Error{"LISTEN_BUSY", "another server listens on " + path};
   ::unlink(path.c_str());
   return Nothing{};
+}
+
+/// "tcp:host:port", an IPv6 host in brackets; "" for any other address.
+std::string tcp_name(const sockaddr_storage& bound) {
+  std::array<char, INET6_ADDRSTRLEN> host{};
+  if (bound.ss_family == AF_INET6) {
+    const auto& address = reinterpret_cast<const sockaddr_in6&>(bound);
+    ::inet_ntop(AF_INET6, &address.sin6_addr, host.data(), host.size());
+    return std::string("tcp:[") + host.data() + "]:" + std::to_string(ntohs(address.sin6_port));
+  }
+  if (bound.ss_family != AF_INET) return "";
+  const auto& address = reinterpret_cast<const sockaddr_in&>(bound);
+  ::inet_ntop(AF_INET, &address.sin_addr, host.data(), host.size());
+  return std::string("tcp:") + host.data() + ":" + std::to_string(ntohs(address.sin_port));
+}
+
+/// The path that the socket is bound to; "": none.
+std::string path_of(const sockaddr_storage& bound, socklen_t length) {
+  if (bound.ss_family != AF_UNIX || length <= offsetof(sockaddr_un, sun_path)) return "";
+  const char* const path = reinterpret_cast<const sockaddr_un&>(bound).sun_path;
+  return {path, ::strnlen(path, length - offsetof(sockaddr_un, sun_path))};
 }
 
 }  // namespace
@@ -85,11 +110,24 @@ Result<NbdListener> NbdListener::listen_tcp(const std::string& host, uint16_t po
   socklen_t length = sizeof bound;
   if (::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&bound), &length) != 0)
     return refused("listen on " + host, errno);
-  const bool is_v6 = bound.ss_family == AF_INET6;
-  const in_port_t real_port = is_v6 ? reinterpret_cast<const sockaddr_in6*>(&bound)->sin6_port
-                                    : reinterpret_cast<const sockaddr_in*>(&bound)->sin_port;
-  const std::string name = is_v6 ? "[" + host + "]" : host;
-  return NbdListener(std::move(socket), "tcp:" + name + ":" + std::to_string(ntohs(real_port)), "");
+  return NbdListener(std::move(socket), tcp_name(bound), "");
+}
+
+Result<NbdListener> NbdListener::adopt(Fd socket) {
+  int listens = 0;
+  socklen_t flag_length = sizeof listens;
+  sockaddr_storage bound{};
+  socklen_t length = sizeof bound;
+  if (::getsockopt(socket.get(), SOL_SOCKET, SO_ACCEPTCONN, &listens, &flag_length) != 0 || listens == 0 ||
+      ::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&bound), &length) != 0)
+    return Error{"LISTEN_FAILED", "an inherited socket does not listen"};
+  if (std::string name = tcp_name(bound); !name.empty())
+    return NbdListener(std::move(socket), std::move(name), "");
+  const std::string path = path_of(bound, length);
+  struct stat node {};
+  if (path.empty() || ::lstat(path.c_str(), &node) != 0 || !S_ISSOCK(node.st_mode))
+    return Error{"LISTEN_FAILED", "the path of an inherited socket is gone: " + path};
+  return NbdListener(std::move(socket), "unix:" + path, path);
 }
 
 }  // namespace afterimage

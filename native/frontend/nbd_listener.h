@@ -1,4 +1,5 @@
-// NbdListener: the socket on which an NbdServer waits for clients.
+// NbdListener: the socket on which an NbdServer waits for clients. It can outlive the process in the
+// descriptor store: whoever connects meanwhile waits, and is not turned away.
 //
 // Threads: one control thread; descriptor() may be accepted on by another. Ownership: owns the socket and,
 // for a Unix socket, its path, which goes with it.
@@ -19,6 +20,9 @@ class NbdListener {
   /// Errors: LISTEN_BUSY, LISTEN_FAILED.
   static Result<NbdListener> listen_unix(const std::string& path);
   static Result<NbdListener> listen_tcp(const std::string& host, uint16_t port);
+  /// Goes on with the socket of a predecessor. Errors: LISTEN_FAILED, also where its path is gone, so that
+  /// nobody would find it.
+  static Result<NbdListener> adopt(Fd socket);
   NbdListener(NbdListener&&) = default;
   NbdListener& operator=(NbdListener&&) = delete;
   ~NbdListener();

@@ -1,5 +1,6 @@
 #include "frontend/nbd_server.h"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -18,6 +19,7 @@
 #include "frontend/nbd_connection.h"
 #include "frontend/nbd_handshake.h"
 #include "frontend/nbd_listener.h"
+#include "os/assert.h"
 #include "os/fd.h"
 #include "os/io_thread.h"
 #include "os/pinned_memory.h"
@@ -58,21 +60,41 @@ struct NbdServer::State {
   uint64_t live = 0;
 };
 
-Result<std::unique_ptr<NbdServer>> NbdServer::start(const Options& options) {
-  Result<NbdListener> listener = options.unix_path.empty()
-                                     ? NbdListener::listen_tcp(options.tcp_host, options.tcp_port)
-                                     : NbdListener::listen_unix(options.unix_path);
+Result<std::unique_ptr<NbdServer>> NbdServer::open(const Options& options) {
+  Result<NbdListener> listener =
+      options.listening >= 0      ? NbdListener::adopt(Fd(::fcntl(options.listening, F_DUPFD_CLOEXEC, 0)))
+      : options.unix_path.empty() ? NbdListener::listen_tcp(options.tcp_host, options.tcp_port)
+                                  : NbdListener::listen_unix(options.unix_path);
   if (!listener.ok()) return listener.error();
   auto state = std::make_unique<State>(options, std::move(*listener));
   state->address = state->listener->address();
   state->waker.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!state->waker) return system_error("LISTEN_FAILED", "eventfd", errno);
+  return std::unique_ptr<NbdServer>(new NbdServer(std::move(state)));
+}
+
+Outcome NbdServer::admit() {
+  AFTERIMAGE_ASSERT(!state_->acceptor.joinable() && !state_->stopping, "clients are admitted once");
   try {
-    state->acceptor = std::thread([server = state.get()] { server->accept_clients(); });
+    state_->acceptor = std::thread([server = state_.get()] { server->accept_clients(); });
   } catch (const std::system_error& error) {
     return system_error("LISTEN_FAILED", "start a thread", error.code().value());
   }
-  return std::unique_ptr<NbdServer>(new NbdServer(std::move(state)));
+  return Nothing{};
+}
+
+Result<std::unique_ptr<NbdServer>> NbdServer::start(const Options& options) {
+  auto server = open(options);
+  if (!server.ok()) return server;
+  if (const Outcome admitted = (*server)->admit(); !admitted.ok()) return admitted.error();
+  return server;
+}
+
+Result<Fd> NbdServer::listening() const {
+  const int listening = state_->listener ? state_->listener->descriptor() : -1;
+  Fd copy(::fcntl(listening, F_DUPFD_CLOEXEC, 0));
+  if (!copy) return system_error("LISTEN_FAILED", "another descriptor", errno);
+  return copy;
 }
 
 NbdServer::NbdServer(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -165,7 +187,7 @@ void NbdServer::stop() {
   State& state = *state_;
   if (state.stopping.exchange(true)) return;
   state.wake();
-  state.acceptor.join();
+  if (state.acceptor.joinable()) state.acceptor.join();
   state.listener.reset();
   {
     std::unique_lock lock(state.mutex);

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "device/block_device.h"
+#include "os/fd.h"
 #include "os/result.h"
 
 namespace afterimage {
@@ -41,6 +42,7 @@ class NbdServer {
                             // LISTEN_BUSY), removed by stop(); …
     std::string tcp_host;   // … or a numeric address and a port (0: chosen by the kernel)
     uint16_t tcp_port = 0;
+    int listening = -1;  // … or, not -1, the socket of a predecessor that listens; stays the caller's
     std::vector<NbdExport> exports;
     uint32_t handshake_seconds = kNbdHandshakeSecondsMax;
   };
@@ -49,9 +51,16 @@ class NbdServer {
     uint64_t requests = 0;
     uint64_t errors = 0;
   };
-  /// Errors: LISTEN_BUSY, LISTEN_FAILED.
+  /// Listens: clients can connect, and wait. Errors: LISTEN_BUSY, LISTEN_FAILED.
+  static Result<std::unique_ptr<NbdServer>> open(const Options& options);
+  /// Serves whoever has connected, and connects. Once. Errors: LISTEN_FAILED.
+  Outcome admit();
+  /// Both. Errors: theirs.
   static Result<std::unique_ptr<NbdServer>> start(const Options& options);
   ~NbdServer();  // stop()
+
+  /// A copy of the socket that listens, for a successor. Errors: LISTEN_FAILED.
+  Result<Fd> listening() const;
 
   /// "unix:/path" or "tcp:host:port" with the real port.
   std::string address() const;

@@ -21,7 +21,8 @@ using std::chrono::milliseconds;
 
 constexpr int kFirstDescriptor = 3;  // SD_LISTEN_FDS_START
 constexpr int kCannotRun = 127;      // as a shell says it
-/// After a program that did not live to be ready, and has done so before. Somebody waits for it.
+/// Between two starts, where the program did not live that long nor to be ready, and has done so before.
+/// Somebody waits for it.
 constexpr milliseconds kPauseMin{100};
 constexpr milliseconds kPauseMax{1000};
 constexpr std::array<int, 6> kPassedOn{SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
@@ -78,6 +79,7 @@ int Supervisor::run() {
 bool Supervisor::start() {
   keeper_.forget_ready();
   was_ready_ = false;
+  started_ = Clock::now();
   // Whoever was told to stop and died over it has left that to this one.
   if (stop_signal_ != 0 && stops_unheard_ == 0) stops_unheard_ = 1;
   child_ = ::fork();
@@ -144,11 +146,12 @@ bool Supervisor::is_over(int status) const {
 }
 
 void Supervisor::pause_before_restart() {
-  const milliseconds pause = was_ready_ ? milliseconds(0) : pause_;
-  pause_ = was_ready_ ? milliseconds(0) : std::clamp(pause_ * 2, kPauseMin, kPauseMax);
-  const auto until = Clock::now() + pause;
-  for (auto left = pause; left.count() > 0;
-       left = std::chrono::duration_cast<milliseconds>(until - Clock::now())) {
+  const bool did_well = was_ready_ || Clock::now() - started_ >= kPauseMax;
+  const auto until = did_well ? Clock::now() : started_ + pause_;
+  pause_ = did_well ? milliseconds(0) : std::clamp(pause_ * 2, kPauseMin, kPauseMax);
+  const auto left_now = [until] { return std::chrono::duration_cast<milliseconds>(until - Clock::now()); };
+  if (left_now().count() > 0) say("which starts in " + std::to_string(left_now().count()) + " ms");
+  for (auto left = left_now(); left.count() > 0; left = left_now()) {
     pollfd source{signals_.get(), POLLIN, 0};
     ::poll(&source, 1, static_cast<int>(left.count()));
     signalfd_siginfo signal;

@@ -45,7 +45,8 @@ class Supervisor {
   bool was_ready_ = false;  // in this life
   int stop_signal_ = 0;     // the last that is to stop the program; 0: none
   int stops_unheard_ = 0;   // to be passed on as soon as it is ready to take them
-  std::chrono::milliseconds pause_{0};
+  Clock::time_point started_;
+  std::chrono::milliseconds pause_{0};  // of the next two starts, at least
 };
 
 }  // namespace afterimage

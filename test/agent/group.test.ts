@@ -266,15 +266,15 @@ t.test('a group protects what it serves already, while others are still to be se
   const port = await receiver.listen(0);
   let serveLog!: () => void;
   const served = new Promise<void>((resolve) => (serveLog = resolve));
-  const startNbdServer: typeof native.startNbdServer = async (options) => {
+  const openNbdServer: typeof native.openNbdServer = async (options, listening) => {
     if (options.unix?.includes('log') === true) {
       renameSync(stateDir, `${stateDir}.away`);
       writeFileSync(stateDir, '');
       await served;
     }
-    return native.startNbdServer(options);
+    return native.openNbdServer(options, listening);
   };
-  const here = scene(t, { startNbdServer }, 'data', 'log');
+  const here = scene(t, { openNbdServer }, 'data', 'log');
   const { stateDir } = here.around;
   const { clock, pauses } = quickClock(1_000);
   const around = { ...here.around, clock, receiver: { host: '127.0.0.1' as const, port } };
@@ -294,12 +294,12 @@ t.test('a group protects what it serves already, while others are still to be se
 // attempt to start it met BACKING_BUSY of the agent's own.
 t.test('an end that fails leaves nothing open', async (t) => {
   const refuse = (): Promise<never> => Promise.reject(new AfterimageError('IO_ERROR', 'not stopped'));
-  const startNbdServer: typeof native.startNbdServer = async (options) => {
-    const server = await native.startNbdServer(options);
+  const openNbdServer: typeof native.openNbdServer = async (options, listening) => {
+    const server = await native.openNbdServer(options, listening);
     const stop = server.stop.bind(server);
     return Object.defineProperty(server, 'stop', { value: () => stop().then(refuse) });
   };
-  const here = scene(t, { startNbdServer }, 'data', 'log');
+  const here = scene(t, { openNbdServer }, 'data', 'log');
   const group = await ProtectionGroup.start(here.config, here.around);
   await t.rejects(group.stop(), { message: 'not stopped' });
   for (const { backing } of here.config.volumes) await takeBacking(backing);
@@ -307,14 +307,14 @@ t.test('an end that fails leaves nothing open', async (t) => {
 
 t.test('an end that fails once is asked for again', async (t) => {
   let failures = 0;
-  const startNbdServer: typeof native.startNbdServer = async (options) => {
-    const server = await native.startNbdServer(options);
+  const openNbdServer: typeof native.openNbdServer = async (options, listening) => {
+    const server = await native.openNbdServer(options, listening);
     const stop = server.stop.bind(server);
     const stopAgain = (): Promise<void> =>
       failures++ === 0 ? Promise.reject(new AfterimageError('IO_ERROR', 'not stopped')) : stop();
     return Object.defineProperty(server, 'stop', { value: stopAgain });
   };
-  const here = scene(t, { startNbdServer });
+  const here = scene(t, { openNbdServer });
   const group = await ProtectionGroup.start(here.config, here.around);
   t.equal(await group.stop(), false, 'the first failure cost the session');
   await takeBacking(here.config.volumes[0]?.backing ?? '');

@@ -8,6 +8,7 @@ import { promisify } from 'node:util';
 import type { Test } from 'tap';
 import type { AgentConfig, GroupConfig, VolumeConfig } from '../../agent/config.js';
 import { runAgent } from '../../agent/main.js';
+import { Succession } from '../../agent/succession.js';
 import { agentControlService, type CheckpointInfo, type GroupStatus } from '../../proto/control.js';
 import { createLog, type Log } from '../../service/log.js';
 import { RpcClient } from '../../service/rpc.js';
@@ -71,9 +72,10 @@ export class RunningAgent {
   /** Runs an agent that is expected to give up while starting. Errors: those of runAgent. */
   static async attempt(site: TestSite): Promise<void> {
     const never = new AbortController().signal;
-    await runAgent(() => Promise.resolve(configOf(site)), { drain: never, end: never }, 'test', {
-      log: testLog(),
-    });
+    const log = testLog();
+    const succession = await Succession.begin(never, log);
+    const signals = { drain: never, end: never };
+    await runAgent(() => Promise.resolve(configOf(site)), signals, 'test', succession, { log });
   }
 
   /** Resolves when its control socket answers. Errors: those of runAgent. */
@@ -81,7 +83,10 @@ export class RunningAgent {
     const agent = new RunningAgent(configOf(site));
     const signals = { drain: agent.drain.signal, end: agent.end.signal };
     const linkDir = path.join(site.directory, 'links');
-    agent.ended = runAgent(() => Promise.resolve(agent.config), signals, 'test', { log: testLog(), linkDir });
+    const log = testLog();
+    const succession = await Succession.begin(signals.end, log);
+    const load = (): Promise<AgentConfig> => Promise.resolve(agent.config);
+    agent.ended = runAgent(load, signals, 'test', succession, { log, linkDir });
     let failure: unknown = null;
     agent.ended.catch((error: unknown) => (failure = error));
     for (;;) {

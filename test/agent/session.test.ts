@@ -279,6 +279,24 @@ t.test('records that are refused again and again are given up for a new generati
   t.end();
 });
 
+// Torture found it: after one error of the receiver's disk the agent was away for five seconds.
+t.test('what is refused for good is asked for again soon, and ever later', (t) => {
+  const script = flowing();
+  const refusedAttempt = (): number => {
+    script.hear({ refused: { code: 'JOURNAL_IO', message: 'its disk', retryable: false } });
+    script.lose();
+    const attempt = script.get('connect')?.attempt ?? -1;
+    script.connect();
+    script.welcome(1n, 10n, SYNCED);
+    return attempt;
+  };
+  t.same([1, 2, 3, 4, 5, 6].map(refusedAttempt), [1, 3, 5, 7, 8, 9]);
+  script.frame(11n, 20n);
+  script.ack(20n);
+  t.equal(refusedAttempt(), 1, 'after an Ack it is another error');
+  t.end();
+});
+
 t.test('LSNs are reserved on stable storage before they run out', (t) => {
   const script = flowing();
   script.feed({ type: 'tick', nowNs: 1n, ring: ring(400n), logs: [] });

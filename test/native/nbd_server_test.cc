@@ -547,6 +547,72 @@ TEST_CASE("a stale socket is replaced; a living server's and what is no socket a
   CHECK(listen_refusal(options) == "LISTEN_FAILED");
 }
 
+// Symptom: a QEMU that connected again while no agent was there was refused, and tried again seconds later.
+TEST_CASE(
+    "whoever connects between two servers of a socket that is kept waits, and is served by the second") {
+  const ScratchDirectory directory;
+  NbdServer::Options options;
+  options.exports = {{"", "", open_device(directory.make_file("image", 4096)), false}};
+  const auto succeeds = [&options](const auto& connect, const auto& die) {
+    auto server = NbdServer::open(options);
+    REQUIRE(server.ok());
+    const auto kept = (*server)->listening();
+    REQUIRE(kept.ok());
+    const std::string address = (*server)->address();
+    RawNbdClient client = connect(address);
+    die(*server);
+    NbdServer::Options next;
+    next.exports = options.exports;
+    next.listening = kept->get();
+    auto successor = NbdServer::open(next);
+    REQUIRE_MESSAGE(successor.ok(), (successor.ok() ? "" : successor.error().message));
+    CHECK((*successor)->address() == address);
+    REQUIRE((*successor)->admit().ok());
+    client.go();
+    CHECK(client.read(0, 512).size() == 512);
+    RawNbdClient later = connect(address);
+    later.go();
+  };
+  options.tcp_host = "127.0.0.1";
+  succeeds(
+      [](const std::string& address) {
+        return RawNbdClient(static_cast<uint16_t>(std::stoul(address.substr(address.rfind(':') + 1))));
+      },
+      [](auto& server) { server.reset(); });
+  options.unix_path = directory.path("socket");
+  succeeds([&options](const std::string&) { return RawNbdClient(options.unix_path); },
+           [&](auto& server) {
+             // As it dies it must not find its path: a process that is killed removes nothing.
+             REQUIRE(::rename(options.unix_path.c_str(), directory.path("moved").c_str()) == 0);
+             server.reset();
+             REQUIRE(::rename(directory.path("moved").c_str(), options.unix_path.c_str()) == 0);
+           });
+  struct stat node {};
+  CHECK(::lstat(options.unix_path.c_str(), &node) != 0);  // the successor's end
+}
+
+TEST_CASE("a kept socket that nobody would find, or that is none, is not gone on with") {
+  const ScratchDirectory directory;
+  NbdServer::Options options;
+  options.exports = {{"", "", open_device(directory.make_file("image", 4096)), false}};
+  NbdServer::Options next = options;
+  options.unix_path = directory.path("socket");
+  const auto server = NbdServer::open(options);
+  REQUIRE(server.ok());
+  const auto kept = (*server)->listening();
+  next.listening = kept->get();
+  REQUIRE(::unlink(options.unix_path.c_str()) == 0);
+  CHECK(listen_refusal(next) == "LISTEN_FAILED");
+  directory.make_file("socket", 512);
+  CHECK(listen_refusal(next) == "LISTEN_FAILED");
+  const Fd idle(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  next.listening = idle.get();
+  CHECK(listen_refusal(next) == "LISTEN_FAILED");
+  const Fd file(::open(directory.path("socket").c_str(), O_RDONLY | O_CLOEXEC));
+  next.listening = file.get();
+  CHECK(listen_refusal(next) == "LISTEN_FAILED");
+}
+
 TEST_CASE("a TCP server names its real port, and a second one on it is refused") {
   const ScratchDirectory directory;
   NbdServer::Options options;

@@ -11,7 +11,7 @@ import t, { type Test } from 'tap';
 import { FaultDirectory } from '../fault/fault_directory.js';
 import { command, ended } from './command.js';
 import { Scratch } from './scratch.js';
-import { Site, type GroupReport } from './site.js';
+import { nbdUri, Site, type GroupReport } from './site.js';
 
 t.setTimeout(600_000);
 
@@ -20,36 +20,35 @@ const BYTES = 32 << 20;
 /** agent/short_lives.ts, SHORT_MAX: the next one is the last that is trusted with more than serving. */
 const DEATHS = 31;
 
-/** A protected loop volume, and production that is asked again and again whether it still works. */
-async function production(t: Test, name: string, hasFaultyState = false) {
+/** A protected volume, and production that is asked again and again whether it still works. */
+async function production(
+  t: Test,
+  name: string,
+  { hasFaultyState = false, attach = 'loop' }: { hasFaultyState?: boolean; attach?: 'loop' | 'socket' } = {},
+) {
   const scratch = await Scratch.create(name);
   t.teardown(() => scratch.clean());
   const faults = hasFaultyState ? await FaultDirectory.start(scratch, 'faults') : null;
   const backing = scratch.path('volume.img');
   await command('truncate', ['-s', String(BYTES), backing]);
-  const volumes = [{ name: 'disk', backing, attach: 'loop' as const }];
+  const volumes = [{ name: 'disk', backing, attach }];
   const state = faults === null ? {} : { state: `${faults.mount}/state` };
-  const site = await Site.create(scratch, { group: GROUP, volumes, supervised: true, ...state });
+  // Run by each daemon before it is one.
+  const hook = scratch.path('hook.cjs');
+  await writeFile(hook, '');
+  const env = { ...process.env, NODE_OPTIONS: `--require=${hook}` };
+  const site = await Site.create(scratch, { group: GROUP, volumes, supervised: true, env, ...state });
   await site.start();
   const before = await site.settled();
   const device = before.volumes[0]?.device ?? '';
+  const target =
+    attach === 'loop'
+      ? ['--ioengine=libaio', '--direct=1', `--filename=${device}`]
+      : ['--ioengine=nbd', `--uri=${nbdUri(before)}`];
   /** Writes with verification: fails where a write or a read does, or where something else is read back. */
   const works = async (): Promise<boolean> => {
-    const flags = [
-      '--rw=randwrite',
-      '--bs=4k',
-      '--iodepth=8',
-      '--ioengine=libaio',
-      '--direct=1',
-      '--io_size=4m',
-    ];
-    const fio = spawn(
-      'fio',
-      ['--name=p', `--filename=${device}`, ...flags, '--size=32m', '--verify=crc32c'],
-      {
-        stdio: 'ignore',
-      },
-    );
+    const flags = ['--rw=randwrite', '--bs=4k', '--iodepth=8', '--size=32m', '--io_size=4m'];
+    const fio = spawn('fio', ['--name=p', ...target, ...flags, '--verify=crc32c'], { stdio: 'ignore' });
     scratch.defer('fio', () => void fio.kill('SIGKILL'));
     return (await ended(fio, 60)) === 0;
   };
@@ -66,7 +65,7 @@ async function production(t: Test, name: string, hasFaultyState = false) {
     t.ok(recovered.equals(await readFile(backing)), 'the latest point is what the backing holds');
     return group;
   };
-  return { scratch, site, before, works, kill, sameAgain, faults };
+  return { scratch, site, before, works, kill, sameAgain, faults, hook };
 }
 
 /** Changes 4 bytes of a memfd that the supervisor keeps. */
@@ -88,8 +87,21 @@ t.test('a typo in the configuration', async (t) => {
   await writeFile(file, right.replace('[[group]]', '[[gruop]]'));
   await kill();
   t.ok(await works(), 'production goes on');
-  t.match(await site.agent.tail(), /CONFIG_INVALID/);
+  // It is served before the configuration is looked at.
+  await site.agent.tells(/CONFIG_INVALID/);
   await writeFile(file, right);
+  await site.agent.answers();
+  t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
+});
+
+t.test('a command line with a mistake', async (t) => {
+  const { site, before, works, kill, sameAgain, hook } = await production(t, 'line');
+  await writeFile(hook, "if (process.argv.includes('agent')) process.argv.push('--nonsense');");
+  await kill();
+  t.ok(await works(), 'production goes on');
+  await site.agent.tells(/--nonsense[^]*only serves/);
+  await writeFile(hook, '');
+  site.agent.signal('SIGUSR2');
   await site.agent.answers();
   t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
 });
@@ -108,13 +120,33 @@ t.test('a state that cannot be read', async (t) => {
 
 // Torture found it: a start that could not store its epoch never ended, so that the group was neither tried again nor stopped.
 t.test('a state directory without space', async (t) => {
-  const { site, before, works, kill, sameAgain, faults } = await production(t, 'state-full', true);
+  const { site, before, works, kill, sameAgain, faults } = await production(t, 'state-full', {
+    hasFaultyState: true,
+  });
   for (const op of ['write', 'create'] as const)
     await faults?.add({ op, path: '*', do: 'fail', errno: 'ENOSPC' });
   await kill();
   t.ok(await works(), 'production goes on');
   await site.waitFor('told of', 30, ({ detail }) => detail.includes('DISK_FULL'));
   await faults?.clear();
+  t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
+});
+
+// Torture found it: an NBD export waited for the state directory, and its clients were refused meanwhile.
+t.test('a state that cannot be read, and clients of a socket', async (t) => {
+  const { scratch, site, before, works, sameAgain } = await production(t, 'state-nbd', { attach: 'socket' });
+  const file = scratch.path('state', `${GROUP}.json`);
+  await rename(file, `${file}.away`);
+  await writeFile(file, '{"version":1,');
+  // Nobody is there yet when they connect: they wait, and are not turned away.
+  site.agent.signal('SIGSTOP');
+  process.kill(site.agent.supervisedPid() ?? 0, 'SIGKILL');
+  const working = works();
+  await sleep(500);
+  site.agent.signal('SIGCONT');
+  t.ok(await working, 'production goes on');
+  await site.waitFor('told of', 30, ({ detail }) => detail.includes('STATE_INVALID'));
+  await rename(`${file}.away`, file);
   t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
 });
 

@@ -121,6 +121,13 @@ export class Daemon {
     this.child?.kill(signal);
   }
 
+  /** Waits until the last lines of its log say so. */
+  async tells(what: RegExp, secondsMax = 30): Promise<void> {
+    for (const deadline = Date.now() + secondsMax * 1000; Date.now() < deadline; await sleep(50))
+      if (what.test(await this.tail())) return;
+    throw new Error(`the ${this.options.name} does not say ${what.source}:\n${await this.tail()}`);
+  }
+
   /** The last lines of its log. */
   async tail(): Promise<string> {
     const log = await readFile(this.options.log, 'utf8').catch(() => '');

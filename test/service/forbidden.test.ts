@@ -10,6 +10,7 @@ import path from 'node:path';
 import t, { type Test } from 'tap';
 import { openBacking } from '../../agent/backing.js';
 import { runAgent } from '../../agent/main.js';
+import { Succession } from '../../agent/succession.js';
 import { MemberState } from '../../agent/state.js';
 import * as native from '../../native/index.js';
 import { openDatabase } from '../../receiver/catalog/database.js';
@@ -68,21 +69,19 @@ t.test('what this user may not touch is PERMISSION_DENIED, not a failed disk', a
   await forbidden(place('run/agent.lock'), '');
   const never = new AbortController().signal;
   const signals = { drain: never, end: never };
-  const agent = (stateDir: string) => () =>
-    runAgent(
-      () =>
-        Promise.resolve({
-          receiver: { host: '127.0.0.1', port: 9 },
-          stateDir,
-          runDir: place('run'),
-          control: place('run/agent.sock'),
-          logLevel: 'fatal',
-          groups: [],
-        }),
-      signals,
-      '0',
-      { log: createLog('agent', 'fatal') },
-    );
+  const log = createLog('agent', 'fatal');
+  const agent = (stateDir: string) => async () => {
+    const config = {
+      receiver: { host: '127.0.0.1', port: 9 },
+      stateDir,
+      runDir: place('run'),
+      control: place('run/agent.sock'),
+      logLevel: 'fatal' as const,
+      groups: [],
+    };
+    const succession = await Succession.begin(never, log);
+    await runAgent(() => Promise.resolve(config), signals, '0', succession, { log });
+  };
   const device = { path: image, cache: 'buffered', readOnly: false, exclusive: true } as const;
   const attempts: Record<string, () => Promise<unknown>> = {
     'a state directory that cannot be made': agent(path.join(locked, 'state')),

@@ -24,10 +24,9 @@ import { ReceiverNode } from './receiver_node.js';
 import type { Upstream } from './receiver_node.js';
 import { Process, Scheduler } from './scheduler.js';
 
-const AGENT_LIMITS: AgentLimits = {
+const AGENT_LIMITS: Omit<AgentLimits, 'lsnReserve'> = {
   unsentBytesMax: 4096,
   unackedBytesMax: 12_288,
-  lsnReserve: 64n,
   pieceBytes: 4096,
   syncWindowBytes: 16_384,
   blockBytes: 2048,
@@ -141,7 +140,19 @@ export class History {
     this.#verifyCheckpoints();
     const records = this.#store.generations.reduce((sum, generation) => sum + generation.records.length, 0);
     this.#count('generations', this.#store.generations.length);
+    this.#judgeHarmless();
     return { counts: this.#counts, points, records };
+  }
+
+  /** Kills, cuts and outages within what ring and spool hold cost nothing: no gap, no resync. */
+  #judgeHarmless(): void {
+    // Whoever dies before it has a ring leaves none.
+    if (!this.#plan.isHarmless || this.#counts.has('nobodyServed')) return;
+    // One that was begun by a process that never heard of it has no record.
+    const used = this.#store.generations.filter(({ records }) => records.length > 0);
+    assert(used.length <= 1, `${used.length} generations have records, though nothing was lost`);
+    this.#count('harmless');
+    if (this.#counts.has('spoolInherited')) this.#count('harmlessSpoolInherited');
   }
 
   #count(kind: string, by = 1): void {
@@ -172,8 +183,8 @@ export class History {
     site.agent = new AgentNode(site.host, new Process(this.#scheduler), {
       scheduler: this.#scheduler,
       random,
-      limits: AGENT_LIMITS,
-      ringBytes: this.#plan.ringBytes,
+      limits: { ...AGENT_LIMITS, lsnReserve: this.#plan.lsnReserve },
+      backlog: this.#plan.backlog,
       directory: site.directory,
       reached: this.#reached,
       identity: {
@@ -316,6 +327,19 @@ export class History {
         site.agent = null;
         this.#scheduler.after(random.int(10, 3000), () => this.#restartAgent(site));
         return true;
+      case 'agentKilled':
+        if (site.agent === null) return false;
+        if (!site.agent.kill()) this.#count('nobodyServed');
+        site.agent = null;
+        if (this.#plan.kinds.includes('spoolDamaged') && random.chance(0.2)) this.#loseSpoolFile(site);
+        this.#scheduler.after(random.int(10, 600), () => this.#restartAgent(site));
+        return true;
+      case 'spoolDamaged': {
+        const { spool } = site.host;
+        if (spool.length === 0) return false;
+        random.pick(spool).isDamaged = true;
+        return true;
+      }
       case 'powerLoss':
         if (site.agent === null) return false;
         site.agent.losePower();
@@ -364,6 +388,11 @@ export class History {
       case 'checkpoint':
         return this.#askForCheckpoint(site);
     }
+  }
+
+  /** While nobody has it open. */
+  #loseSpoolFile({ host: { spool } }: Site): void {
+    if (spool.length > 0) spool.splice(this.#random.int(0, spool.length - 1), 1);
   }
 
   /**

@@ -4,6 +4,7 @@
  */
 import { strict as assert } from 'node:assert';
 import type { VolumeInfo } from '../../proto/replication.js';
+import type { ModelRing, ModelSpoolFile } from './model_backlog.js';
 import type { ModelCapture } from './model_capture.js';
 import type { ModelDirtyLogs } from './model_dirty_log.js';
 import type { Random } from './random.js';
@@ -34,6 +35,12 @@ export class ModelHost {
   readonly inFlight = new Set<InFlight>();
   capture: ModelCapture | null = null;
   logs: ModelDirtyLogs | null = null;
+  /** In the descriptor store: it outlives the process that made it. */
+  ring: ModelRing | null = null;
+  /** Files on the host's disk. */
+  readonly spool: ModelSpoolFile[] = [];
+  /** Requests that a killed process had begun: its successor reads their ranges again, and runs them. */
+  #unfinished: Change[] = [];
   /** What a power loss cannot take away. */
   #stable: number[][];
   #lsnMax = 0n;
@@ -60,6 +67,10 @@ export class ModelHost {
     const block = this.#place(blocks.length - count);
     if (this.isLocked(volume, block, count)) return; // the extent lock: it waits, and here another write comes anyway
     const value = this.random.chance(0.2) ? 0 : this.nextStamp();
+    this.#begin({ volume, block, count, value }, process);
+  }
+  #begin({ volume, block, count, value }: Change, process: Process): void {
+    const blocks = this.#backing(volume);
     const change: InFlight = { volume, block, count, value, before: blocks.slice(block, block + count) };
     this.inFlight.add(change);
     this.logs?.enter(volume, block, count);
@@ -88,8 +99,50 @@ export class ModelHost {
     return this.#backing(volume).slice(block, block + count);
   }
 
-  /** The agent process dies: writes in flight reached the backing, or did not; nobody was told. */
+  /**
+   * The agent process is killed, and what it left in the descriptor store is kept: production waits for a successor. Writes
+   * in flight have reached the backing, wholly, in part or not; some were published and not marked executed, of some the
+   * LSN was given and nothing published.
+   */
+  suspend(): void {
+    for (const { volume, block, count, value, before } of this.inFlight) {
+      const change = { volume, block, count, value };
+      this.#unfinished.push(change);
+      if (this.random.chance(0.3)) {
+        this.#record(change);
+        this.capture?.publish([change]);
+        continue;
+      }
+      if (this.random.chance(0.3)) this.capture?.leaveVoid();
+      const blocks = this.#backing(volume);
+      before.forEach((old, index) => {
+        if (this.random.chance(0.5)) blocks[block + index] = old;
+      });
+    }
+    this.inFlight.clear();
+    this.capture = null;
+    this.logs = null;
+  }
+
+  /** A successor journals what it finds where its predecessor was writing, and runs what that had not answered. */
+  resume(capture: ModelCapture, logs: ModelDirtyLogs, process: Process): void {
+    this.capture = capture;
+    this.logs = logs;
+    const unfinished = this.#unfinished.splice(0);
+    for (const { volume, block, count } of unfinished) {
+      const found = this.read(volume, block, count).map((value, index) => {
+        return { volume, block: block + index, count: 1, value };
+      });
+      for (const change of found) this.#record(change);
+      capture.publish(found);
+    }
+    for (const change of unfinished) this.#begin(change, process);
+  }
+
+  /** The agent process dies, and its ring with it: writes in flight reached the backing, or did not; nobody was told. */
   crash(): void {
+    this.ring = null;
+    this.#unfinished = [];
     for (const change of this.inFlight) {
       if (this.random.chance(0.5)) {
         this.#record(change);

@@ -24,6 +24,8 @@ import type { ModelRing } from './model_backlog.js';
 import { BLOCK_BYTES } from './model_host.js';
 import type { ModelHost } from './model_host.js';
 import { contentHashes } from './model_store.js';
+import { ModelVerification } from './model_verification.js';
+import type { VerifyAnswer, VerifyResult, VerifyStep } from './model_verification.js';
 import type { Endpoint } from './network.js';
 import type { Random } from './random.js';
 import type { Upstream } from './receiver_node.js';
@@ -82,6 +84,7 @@ export class AgentNode {
   #isStopping = false;
   #isFenced = false;
   #unsynced = new Set<number>();
+  #verifying: { answer: (answer: VerifyAnswer) => void } | null = null;
   readonly #logs: ModelDirtyLogs;
 
   constructor(
@@ -170,6 +173,40 @@ export class AgentNode {
   askForCheckpoint(requestId: string, name: string): void {
     this.#feed({ type: 'checkpointRequested', requestId, name });
   }
+  /** Compares every volume with its replica; `done` is told what came of it, unless the process ends before. */
+  verify(repair: boolean, done: (result: VerifyResult) => void): void {
+    if (this.#verifying !== null || !this.#isServing) return done({ recorded: [], isWhole: false });
+    const steps = new ModelVerification(this.around.limits, repair).run(this.host.volumes);
+    const answer = (given: VerifyAnswer): void => {
+      const { done: isOver, value } = steps.next(given);
+      if (isOver !== true) return this.#verifyStep(value, answer);
+      this.#verifying = null;
+      done(value);
+    };
+    this.#verifying = { answer };
+    answer({});
+  }
+
+  #verifyStep(step: VerifyStep, answer: (answer: VerifyAnswer) => void): void {
+    this.process.after(this.around.random.int(0, 10), () => {
+      if ('ask' in step) return this.#feed({ type: 'verifyAsked', question: step.ask });
+      const group = this.#group;
+      if (!this.#isServing) return answer({ lsn: 0n });
+      if ('read' in step) {
+        const { volume, block, count } = step.read;
+        if (this.host.isLocked(volume, block, count)) return this.#verifyStep(step, answer);
+        const lsn = group.isStreaming ? group.lastLsn : 0n;
+        return answer({ content: this.host.read(volume, block, count), lsn });
+      }
+      const { volume, block } = step.repair;
+      const lsn = this.host.isLocked(volume, block, 1)
+        ? null
+        : group.republish(volume, block, this.host.read(volume, block, 1));
+      if (lsn === null) return this.#verifyStep(step, answer);
+      answer({ lsn });
+    });
+  }
+
   crash(): void {
     this.process.end();
     this.host.crash();
@@ -288,7 +325,7 @@ export class AgentNode {
       case 'fence':
         return this.#fence(action.turn);
       case 'verifyAnswered':
-        throw new Error('nobody verifies here');
+        return this.#verifying?.answer({ code: action.code, hashes: action.hashes });
       case 'readPosition': {
         const { requestId, name } = action;
         return this.#later(5, () => {

@@ -29,6 +29,8 @@ const KINDS = [
   'receiverRestored',
   'agentCloned',
   'checkpoint',
+  'verify',
+  'writtenBehind',
 ] as const;
 
 export interface FaultPlan {

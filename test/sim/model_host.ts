@@ -21,6 +21,18 @@ export interface Change {
   value: number;
 }
 
+/** A block that was changed behind the agent's back: until somebody writes it again its replica is wrong. */
+interface Hidden {
+  volume: number;
+  block: number;
+  value: number;
+  /** Of the history: the change itself, and the next of the block; null: there is none. */
+  from: number;
+  to: number | null;
+  /** A verification has told the receiver. */
+  isFound: boolean;
+}
+
 interface InFlight extends Change {
   /** The blocks before it, for a crash that tears it. */
   before: number[];
@@ -32,6 +44,8 @@ export class ModelHost {
   /** The state that the history starts from, and every change since. */
   readonly origin: number[][];
   readonly changes: Change[] = [];
+  /** Of the history, up to the last change that was not made behind the agent's back. */
+  shownCount = 0;
   readonly inFlight = new Set<InFlight>();
   capture: ModelCapture | null = null;
   logs: ModelDirtyLogs | null = null;
@@ -41,6 +55,7 @@ export class ModelHost {
   readonly spool: ModelSpoolFile[] = [];
   /** Requests that a killed process had begun: its successor reads their ranges again, and runs them. */
   #unfinished: Change[] = [];
+  #hidden: Hidden[] = [];
   /** What a power loss cannot take away. */
   #stable: number[][];
   #lsnMax = 0n;
@@ -85,6 +100,47 @@ export class ModelHost {
     return this.random.chance(0.03)
       ? this.random.int(0, blockMax)
       : Math.min(blockMax, hot + this.random.int(0, 7));
+  }
+
+  /** Somebody changes a backing, and nobody who captures sees it. */
+  writeBehind(): void {
+    const volume = this.random.int(0, this.volumes.length - 1);
+    const blocks = this.#backing(volume);
+    const block = this.random.int(0, blocks.length - 1);
+    if (this.isLocked(volume, block, 1)) return;
+    const value = this.nextStamp();
+    blocks[block] = value;
+    const { shownCount } = this;
+    this.#record({ volume, block, count: 1, value });
+    this.shownCount = shownCount;
+    this.#hidden.push({ volume, block, value, from: this.changes.length, to: null, isFound: false });
+  }
+  /** A verification has found these, and the receiver knows. */
+  found(volume: number, block: number): void {
+    for (const hidden of this.#hidden) {
+      if (hidden.volume === volume && hidden.block === block && hidden.to === null) hidden.isFound = true;
+    }
+  }
+  /** The receiver knows nothing any more. */
+  forgetFound(): void {
+    for (const hidden of this.#hidden) hidden.isFound = false;
+  }
+  /**
+   * Whether nobody could know that a replica which shows `shown` is wrong here, after so many changes. What was hidden has no
+   * LSN: a sync that read it later may end at an earlier one.
+   */
+  isHidden(volume: number, block: number, historyCount: number, shown: number): boolean {
+    return this.#hidden.some(({ isFound, value, from, to, ...hidden }) => {
+      if (hidden.volume !== volume || hidden.block !== block) return false;
+      return value === shown || (!isFound && from <= historyCount && (to === null || historyCount < to));
+    });
+  }
+  /** Of the host that this one is a copy of. */
+  inheritHidden({ hidden }: { hidden: readonly Hidden[] }): void {
+    this.#hidden = hidden.filter(({ to }) => to === null).map((one) => ({ ...one, from: 0 }));
+  }
+  get hidden(): readonly Hidden[] {
+    return this.#hidden;
   }
 
   isLocked(volume: number, block: number, count: number): boolean {
@@ -191,6 +247,11 @@ export class ModelHost {
   }
   #record({ volume, block, count, value }: Change): void {
     this.changes.push({ volume, block, count, value });
+    this.shownCount = this.changes.length;
+    for (const hidden of this.#hidden) {
+      const isHit = hidden.volume === volume && hidden.block >= block && hidden.block < block + count;
+      if (isHit && hidden.to === null) hidden.to = this.changes.length;
+    }
   }
   #backing(volume: number): number[] {
     const blocks = this.backings[volume];

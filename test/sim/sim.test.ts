@@ -24,6 +24,7 @@ t.test('a thousand histories of faults keep every promise', (t) => {
     'checkpointKeptForReceiver',
     'cleanStop',
     'connectionLost',
+    'differenceFound',
     'disorderRefused',
     'FENCED',
     'frameCorrupt',
@@ -54,6 +55,9 @@ t.test('a thousand histories of faults keep every promise', (t) => {
     'storeFailure',
     'syncReadFailure',
     'uncleanStop',
+    'verificationEnded',
+    'verified',
+    'writtenBehind',
   ]) {
     t.ok((summary.counts[kind] ?? 0) > 0, `${kind} came up`);
   }

@@ -22,6 +22,7 @@ const SAID: Readonly<Record<BrokenPromise, string>> = {
   opens: 'every state opens, and nothing is missing',
   R3: 'every point holds what the independent replay says (R3)',
   R4: 'what was acknowledged is there (R4)',
+  R5: 'what a verification has found is not forgotten (R5)',
   R6: 'what was a point still is one (R6)',
   checkpoint: 'checkpoints that were made are there',
   ingest: 'the journal goes on from there',

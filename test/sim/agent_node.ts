@@ -163,6 +163,10 @@ export class AgentNode {
   calm(): void {
     this.#isQuiet = true;
   }
+  /** One more write. */
+  write(): void {
+    this.host.write(this.process);
+  }
   stop(): void {
     this.#isStopping = true;
     this.#feed({ type: 'stopRequested' });

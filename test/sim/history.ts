@@ -509,6 +509,8 @@ export class History {
   /** What was written behind the agent is found, and mended: replica and source are equal then. */
   #repair(winner: Site): void {
     let isEqual = !this.#plan.kinds.includes('writtenBehind');
+    // Before the first record of all there is no LSN at which to compare.
+    if (!isEqual && this.#store.durableLsn === 0n) winner.agent?.write();
     for (let attempt = 0; attempt < VERIFY_ATTEMPTS && !isEqual; attempt += 1) {
       assert(winner.agent !== null, 'it came to rest');
       let isOver = false;

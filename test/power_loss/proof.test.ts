@@ -9,6 +9,7 @@ import { SEED } from '../scenario/seed.js';
 import { PROMISES, type BrokenPromise, type Violation } from './verdict.js';
 import { judgeTruth, prove } from './power_loss.js';
 import { record } from './recording.js';
+import { proveSpool } from './spool.js';
 
 t.setTimeout(240_000);
 
@@ -17,6 +18,9 @@ const STATES = 1500;
 /** Of opening states. How many that are depends on the machine, and on nothing else. */
 const SECONDS_MAX = 30;
 const STATES_MIN = 50;
+
+/** About a tenth of a second each. */
+const SPOOL_STATES = 66;
 
 const SAID: Readonly<Record<BrokenPromise, string>> = {
   opens: 'every state opens, and nothing is missing',
@@ -52,3 +56,16 @@ t.test(`after power loss at any moment (seed ${SEED})`, { skip: skipUnless(isRoo
     t.same(broken.map(({ text }) => text).slice(0, 3), [], SAID[promise]);
   }
 });
+
+t.test(
+  `a spool after power loss, or an error of its disk (seed ${SEED})`,
+  { skip: skipUnless(isRoot, 'root') },
+  async (t) => {
+    const scratch = await Scratch.create('power-loss-spool');
+    t.teardown(() => scratch.clean());
+    const { violations, ...figures } = await proveSpool(scratch, SEED, SPOOL_STATES);
+    t.comment(JSON.stringify(figures));
+    t.same(violations, [], 'what it gives back is what was captured, in order, and what is missing is told');
+    t.ok(figures.whole > 0 && figures.lost + figures.refused > 0 && figures.alone > 0, 'in each case');
+  },
+);

@@ -37,7 +37,6 @@ import type {
   AgentAction,
   AgentEvent,
   GenerationNumbers,
-  InheritedStream,
   MemberIdentity,
   RingView,
   StoredState,
@@ -94,8 +93,8 @@ export class AgentSession {
   readonly #verification: VerifyExchange;
   readonly #interruption: Interruption;
   /**
-   * What the first Hello says of the dirty logs: what this process found. What it marked since could make up for marks
-   * that another one, with a copy of the state, has told of. Null once the receiver knows this process.
+   * What the first Hello says of the dirty logs: not what this process marked since it began, nor any before it that the
+   * receiver does not know (stored_state.ts). Null once it knows this one.
    */
   #helloLogs: DirtyLogPosition[] | null = null;
   /** Where the dirty logs stood when the receiver was told of them last, on this connection. */
@@ -167,8 +166,7 @@ export class AgentSession {
   #take(event: AgentEvent): void {
     switch (event.type) {
       case 'started':
-        this.#helloLogs = event.logs;
-        return this.#started(event.stored ?? FIRST_STATE, event.identity, event.inherited);
+        return this.#started(event.stored ?? FIRST_STATE, event);
       case 'persisted':
         return this.#persisted(this.#store.answered());
       case 'persistFailed':
@@ -249,9 +247,13 @@ export class AgentSession {
 
   // --- start and stop ---
 
-  #started(stored: StoredState, identity: MemberIdentity, inherited: InheritedStream | null): void {
+  #started(
+    stored: StoredState,
+    { identity, logs, inherited }: Extract<AgentEvent, { type: 'started' }>,
+  ): void {
     assert(this.#identity === null, 'a session starts once');
-    const { state, resume } = startedState(stored, identity, this.limits.lsnReserve, inherited);
+    const { state, resume } = startedState(stored, logs, identity, this.limits.lsnReserve, inherited);
+    this.#helloLogs = state.unwelcomedLogs;
     this.#isSucceeding = inherited !== null;
     this.#identity = identity;
     this.#resume = resume;
@@ -324,6 +326,7 @@ export class AgentSession {
     switch (purpose) {
       case null:
       case 'accepted':
+      case 'welcomed':
         return;
       case 'open':
         return this.#open();
@@ -497,6 +500,7 @@ export class AgentSession {
     if (fault !== null) return this.#leave(fault.code, fault.message);
     this.#change.peer = welcome;
     this.#helloLogs = null;
+    if (this.#store.state.unwelcomedLogs.length > 0) this.#store.persist('welcomed', { unwelcomedLogs: [] });
     const { stream, marks, shippedLsnMax } = this.#shipment;
     const stubborn = stream.state === 'none' ? null : this.#conduct.endOfStream;
     const reason = stubborn ?? endOfContinuity(stream, marks.durable, shippedLsnMax, welcome);

@@ -35,6 +35,8 @@ export interface StoredState {
   era: number;
   /** The instances of the processes that had this state, the present one first. */
   processes: Buffer[];
+  /** Where the dirty logs stood when the first process began that no receiver has welcomed; none: one has welcomed the last. */
+  unwelcomedLogs: DirtyLogPosition[];
 }
 
 /** Who the member is; the constant part of Hello. */

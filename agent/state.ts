@@ -42,6 +42,10 @@ const streamSchema = z.strictObject({
   era: z.int().min(0),
   /** Absent in the first states that were ever written. */
   processes: z.array(uuid).default([]),
+  /** Absent in older states: what the present process finds counts. */
+  unwelcomedLogs: z
+    .array(z.strictObject({ volume: volumeNumber, id: decimal, sequence: decimal, basisLsn: decimal }))
+    .default([]),
 }) satisfies z.ZodType<StoredState>;
 const stateSchema = z.strictObject({
   group: uuid,

@@ -1,5 +1,6 @@
 /** What a member remembers across processes: its first value, and what of it still counts. */
 import { sameVolumes } from '../proto/replication.js';
+import type { DirtyLogPosition } from '../proto/replication.js';
 import { higher } from '../proto/watermarks.js';
 import type { GenerationNumbers, InheritedStream, MemberIdentity, StoredState } from './session_events.js';
 
@@ -18,15 +19,18 @@ export const FIRST_STATE: StoredState = {
   timeNs: 0n,
   era: 0,
   processes: [],
+  unwelcomedLogs: [],
 };
 
-/** The state of a process that starts from `before`, and the stream that it may continue, or null. */
+/** The state of a process that starts from `stored` and finds `logs`, and the stream that it may continue, or null. */
 export function startedState(
-  before: StoredState,
+  stored: StoredState,
+  logs: readonly DirtyLogPosition[],
   { volumes, instance }: Pick<MemberIdentity, 'volumes' | 'instance'>,
   lsnReserve: bigint,
   inherited: InheritedStream | null,
 ): { state: StoredState; resume: GenerationNumbers | null } {
+  const before = { ...stored, unwelcomedLogs: logs.map((log) => unwelcomed(log, stored.unwelcomedLogs)) };
   const epoch = before.epoch + 1n;
   // Another session of the same process has its instance.
   const others = before.processes.filter((process) => !process.equals(instance));
@@ -58,4 +62,13 @@ export function startedState(
     state: { ...before, epoch, clean: false, lsnCeiling, processes },
     resume: { epoch, generation: before.generation, firstLsn: before.durableLsn + 1n, lsnCeiling },
   };
+}
+
+/**
+ * What is said of `log`, as it is found: its sequence is that before any process marked something that no receiver knows.
+ * Such marks could make up for those that another process, with a copy of this state, has told of.
+ */
+function unwelcomed(log: DirtyLogPosition, earlier: readonly DirtyLogPosition[]): DirtyLogPosition {
+  const before = earlier.find(({ volume, id }) => volume === log.volume && id === log.id);
+  return before !== undefined && before.sequence < log.sequence ? { ...log, sequence: before.sequence } : log;
 }

@@ -33,6 +33,16 @@ export interface TakenGroup {
   volumes: readonly ProtectedVolume[];
 }
 
+export interface InheritedRing {
+  isContinued: boolean;
+  captureGroup: {
+    stats(): Pick<
+      native.CaptureStats,
+      'generation' | 'streaming' | 'capturedLsn' | 'releasedLsn' | 'lsnCeiling'
+    >;
+  };
+}
+
 /**
  * Serves the volumes of `inherited`, however long one of their backings has to be waited for: whoever uses it waits too.
  * `end` ends that wait. Errors: RING_UNAVAILABLE when there is not even memory for a small ring; INTERRUPTED.
@@ -53,10 +63,14 @@ export async function takeOver(
   return { settings, custody, captureGroup, isContinued, volumes: volumes.filter((one) => one !== null) };
 }
 
-/** The stream that its session may go on with; null: there is none. */
-export function inheritedStream({ captureGroup, isContinued }: TakenGroup): InheritedStream | null {
-  const { generation, capturedLsn, releasedLsn, lsnCeiling } = captureGroup.stats();
-  return isContinued && generation !== 0n ? { generation, capturedLsn, releasedLsn, lsnCeiling } : null;
+/**
+ * The stream that its session may go on with; null: there is none. One that has ended, and of which the ring holds nothing,
+ * is none: a predecessor that had given it up has released what the receiver never had.
+ */
+export function inheritedStream({ captureGroup, isContinued }: InheritedRing): InheritedStream | null {
+  const { generation, streaming, capturedLsn, releasedLsn, lsnCeiling } = captureGroup.stats();
+  if (!isContinued || generation === 0n || (!streaming && capturedLsn === releasedLsn)) return null;
+  return { generation, capturedLsn, releasedLsn, lsnCeiling };
 }
 
 /** Takes a group that got no session away from the host, once nobody uses it or `end` aborts. */

@@ -62,7 +62,9 @@ Result<SpoolSurvey> survey_spool(const std::string& directory, const SpoolOwner&
     if (path.ends_with(std::string(kSuffix) + kUnfinishedSuffix)) survey.leftovers.push_back(path);
     if (!path.ends_with(kSuffix)) continue;
     const auto header = read_spool_header(path);
-    if (!header.ok() || header->group != owner.group || header->member != owner.member) {
+    if (!header.ok() && is_spool_file_blank(path)) {
+      survey.leftovers.push_back(path);
+    } else if (!header.ok() || header->group != owner.group || header->member != owner.member) {
       survey.foreign.push_back(path);
     } else if (header->ring != owner.ring || header->first_position < first ||
                header->first_position >= end) {

@@ -13,7 +13,8 @@ namespace afterimage {
 struct SpoolSurvey {
   /// What lies in [first, end) of the owner's ring, ascending and without a hole.
   std::vector<SpooledFile> files;
-  /// The member's own that nobody needs: of another ring, confirmed, or never finished.
+  /// The member's own that nobody needs: of another ring, confirmed, never finished, or emptied by power
+  /// loss.
   std::vector<std::string> leftovers;
   /// What somebody else has put there, and whoever that was shall take away.
   std::vector<std::string> foreign;

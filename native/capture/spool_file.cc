@@ -5,6 +5,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -70,6 +72,14 @@ Result<SpoolFileHeader> read_spool_header(const std::string& path) {
       (header.flags & kCriticalFlags) != 0)
     return corrupt(path, "version " + std::to_string(header.version));
   return header;
+}
+
+bool is_spool_file_blank(const std::string& path) {
+  const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  std::array<char, sizeof(SpoolFileHeader)> bytes{};
+  uint64_t got = 0;
+  if (!fd || read_at(fd.get(), bytes.data(), bytes.size(), 0, &got) != 0) return false;
+  return std::all_of(bytes.begin(), bytes.end(), [](char byte) { return byte == 0; });
 }
 
 // --- writer ---

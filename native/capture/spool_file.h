@@ -85,6 +85,9 @@ struct SpooledFile {
 
 /// The header of the file at `path`. Errors: SPOOL_CORRUPT (it is no spool file of this version), SPOOL_IO.
 Result<SpoolFileHeader> read_spool_header(const std::string& path);
+/// Whether the file at `path` holds nothing where its header belongs: zeroes, or not so much. Power loss
+/// leaves that of a file that was not synced.
+bool is_spool_file_blank(const std::string& path);
 
 class SpoolFileWriter {
  public:

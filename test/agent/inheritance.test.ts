@@ -5,6 +5,7 @@ import path from 'node:path';
 import t, { type Test } from 'tap';
 import { GroupCustody, type KeptAttachment, type StoreDoor } from '../../agent/custody.js';
 import { sortInheritance } from '../../agent/inheritance.js';
+import { inheritedStream } from '../../agent/takeover.js';
 import * as native from '../../native/index.js';
 import { AfterimageError } from '../../proto/errors.js';
 import { createLog } from '../../service/log.js';
@@ -205,4 +206,38 @@ t.test('without a service manager nothing is kept', async (t) => {
   await custody.volume(VOLUME, captured).keep(loopOf(server));
   custody.keepRing({ ringDescriptor: () => 0 });
   t.same(kept, []);
+});
+
+// Symptom: an agent that was killed after it had given its stream up (the receiver had gone back, its spool could not be
+// read), and before the next generation began, was followed by one that told the receiver that it had confirmed all of
+// that stream. The receiver recorded damage up to there, and all volumes were compared in full. Cause: what a ring has
+// let go of was taken for what was confirmed. If it returns, a stream is inherited here.
+t.test('of a stream that a predecessor has given up nothing is claimed', async (t) => {
+  const file = path.join(t.testdir(), 'backing');
+  writeFileSync(file, Buffer.alloc(1 << 20));
+  const backing = await native.openFileDevice({
+    path: file,
+    cache: 'buffered',
+    readOnly: false,
+    exclusive: true,
+  });
+  const { uuid: group, member, ringBytes, lingerUs, spool } = GROUP;
+  const options = { group, member, ringBytes, lingerUs, spool, lastTimeNs: 0n, era: 1 };
+  const predecessor = native.createCaptureGroup(options);
+  const volume = predecessor.addVolume(0, backing, null, null);
+  predecessor.beginGeneration({ epoch: 1n, generation: 1n, firstLsn: 1n, lsnCeiling: 1000n });
+  const inherited = async () => {
+    const captureGroup = native.adoptCaptureGroup(options, predecessor.ringDescriptor());
+    const stream = inheritedStream({ captureGroup, isContinued: true });
+    await captureGroup.close();
+    return stream;
+  };
+  await volume.write(0n, Buffer.alloc(4096, 7));
+  predecessor.abandonStream();
+  t.equal(await inherited(), null);
+  predecessor.beginGeneration({ epoch: 1n, generation: 2n, firstLsn: 2n, lsnCeiling: 1000n });
+  t.match(await inherited(), { generation: 2n, capturedLsn: 1n, releasedLsn: 1n }, 'the next one goes on');
+  await predecessor.close();
+  await volume.close();
+  await backing.close();
 });

@@ -15,6 +15,7 @@ const CLEAN: StoredState = {
   era: 1,
   acceptedGeneration: 0n,
   processes: [],
+  unwelcomedLogs: [],
 };
 
 /** A session whose stream of generation 1 flows, fully synced, durable up to LSN 10 and shipped up to 20. */
@@ -541,5 +542,31 @@ t.test('what cannot be read of the spool ends the stream: the next connection be
   t.match(script.get('disconnect'), { code: 'SPOOL_CORRUPT' });
   script.feed({ type: 'disconnected', code: 'SPOOL_CORRUPT', message: '' });
   t.ok(script.get('connect'));
+  t.end();
+});
+
+// Symptom: a copy of a host's state and backing, of which a first process never reached the receiver and a second one did,
+// was believed: its partial resync left out what the original had written since the copy was made, and the points that
+// followed were said to be ordered. Cause: the second process told of the marks of the first, as many as the original's.
+// If it returns, the Hello says 9 here. Found by the simulator.
+t.test('a receiver is not told of marks that a process made which it never knew', (t) => {
+  const script = new Script();
+  const found = { volume: 0, id: 7n, sequence: 9n, basisLsn: 3n };
+  const stored = { ...CLEAN, clean: false, unwelcomedLogs: [{ ...found, sequence: 4n }] };
+  const started = { type: 'started', stored, identity: IDENTITY, inherited: null } as const;
+  const logs = (): unknown => script.actions.find(({ type }) => type === 'send');
+  script.feed({ ...started, logs: [found] });
+  t.match(script.get('persist')?.state.unwelcomedLogs, [{ id: 7n, sequence: 4n, basisLsn: 3n }]);
+  script.feed({ type: 'persisted' });
+  script.feed({ type: 'opened' });
+  script.feed({ type: 'connected', logs: [found] });
+  t.match(logs(), { message: { hello: { logs: [{ id: 7n, sequence: 4n, basisLsn: 3n }] } } });
+  script.welcome(1n, 0n, SYNCED);
+  t.same(script.get('persist')?.state.unwelcomedLogs, [], 'from here on what the next process finds counts');
+
+  const next = new Script();
+  next.feed({ ...started, logs: [{ ...found, id: 8n, sequence: 2n }] });
+  t.match(next.get('persist')?.state.unwelcomedLogs, [{ id: 8n, sequence: 2n }], 'another log is another');
+  next.feed({ type: 'persisted' });
   t.end();
 });

@@ -20,6 +20,7 @@ const stream: StoredState = {
   era: 4,
   acceptedGeneration: 0n,
   processes: [],
+  unwelcomedLogs: [],
 };
 
 t.test('what was kept is there after a restart, to the last bit', async (t) => {

@@ -15,6 +15,7 @@ const STORED: StoredState = {
   era: 1,
   acceptedGeneration: 0n,
   processes: [],
+  unwelcomedLogs: [],
 };
 const INHERITED: InheritedStream = { generation: 2n, capturedLsn: 140n, releasedLsn: 100n, lsnCeiling: 450n };
 

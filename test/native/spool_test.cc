@@ -288,6 +288,21 @@ TEST_CASE("spool: what cannot be gone on with is refused by name") {
   CHECK(std::string(adopted.error().code) == "SPOOL_CORRUPT");
 }
 
+// Symptom: after each power loss some files of the spool stayed for good, and each start named them as
+// somebody else's. Cause: files that were not synced hold nothing where their headers belong, and such a file
+// is no spool file. If it returns, they are still there.
+TEST_CASE("spool: what power loss has left of its files is removed") {
+  const ScratchDirectory scratch;
+  const std::string directory = scratch.path("spool");
+  fs::create_directories(directory);
+  std::ofstream(directory + "/empty.spool");
+  std::ofstream(directory + "/short.spool") << std::string(100, '\0');
+  std::ofstream(directory + "/zeroes.spool") << std::string(4096, '\0');
+  const auto group = streaming_group(options_of(directory));
+  CHECK(comes_true([&] { return files_of(directory).empty(); }));
+  CHECK(group->stats().spool.foreign.empty());
+}
+
 TEST_CASE("spool: a new ring removes what an earlier process had spooled") {
   const ScratchDirectory scratch;
   const std::string directory = scratch.path("spool");

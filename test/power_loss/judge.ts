@@ -8,14 +8,16 @@ import { MemberState } from '../../agent/state.js';
 import * as native from '../../native/index.js';
 import { toAfterimageError } from '../../proto/errors.js';
 import { formatUuid } from '../../proto/uuid.js';
+import { higher } from '../../proto/watermarks.js';
 import type { MemberRow } from '../../receiver/catalog/members.js';
 import { segmentVolumes } from '../../receiver/journal/opening.js';
 import type { Member } from '../../receiver/members.js';
 import { Store } from '../../receiver/store.js';
+import type { DifferenceRow } from '../../receiver/catalog/verifications.js';
 import { readHistory, spansOf, type Span } from '../../receiver/timeline.js';
 import { OpenedReceiver } from './opened_receiver.js';
 import { GROUP, STATE, STORE } from './recording.js';
-import type { Promises } from './promises.js';
+import { differenceKey, type Promises } from './promises.js';
 import { BLOCK_BYTES, hashOf, type FramePlace, type Truth } from './truth.js';
 import { Violations, type Verdict } from './verdict.js';
 
@@ -133,7 +135,9 @@ export class Judge {
     }
     await this.judgeBases(receiver, row, newest, violations);
     const spans = spansOf(readHistory(catalog, uuid));
-    this.judgeSpans(spans, promises, violations);
+    const differences = catalog.verifications.differences(uuid);
+    this.judgeDifferences(receiver, uuid, newest, spans, promises, violations);
+    this.judgeSpans(spans, promises, differences, violations);
     for (const [name, lsn] of promises.checkpoints) {
       const kept = catalog.checkpoints.checkpoint(row.group, name);
       if (kept?.lsn !== lsn) violations.add('checkpoint', `checkpoint ${name} at LSN ${lsn} is not there`);
@@ -171,9 +175,51 @@ export class Judge {
     }
   }
 
-  /** R6: what was a point still is one. */
-  private judgeSpans(spans: readonly Span[], promises: Promises, violations: Violations): void {
-    for (const [generation, { firstLsn, lastLsn }] of promises.ordered) {
+  /** R5: a difference that was told of is known, as long as it counts; and no other. */
+  private judgeDifferences(
+    { catalog }: OpenedReceiver,
+    uuid: string,
+    newest: bigint,
+    spans: readonly Span[],
+    { differences: { sent, known } }: Promises,
+    violations: Violations,
+  ): void {
+    const rows = catalog.verifications.differences(uuid);
+    const keys = rows.map((row) => differenceKey(row.foundGeneration, row.number));
+    for (const key of known)
+      if (!keys.includes(key))
+        violations.add('R5', `the difference of generation and volume ${key} is forgotten`);
+    for (const key of keys)
+      if (!sent.has(key))
+        violations.add('R5', `nobody has found the difference of generation and volume ${key}`);
+    for (const { number, foundGeneration, firstLsn, lastLsn } of rows) {
+      const isShown = (span: Span): boolean =>
+        span.generation <= foundGeneration &&
+        span.grade === 'ordered' &&
+        span.lastLsn >= higher(firstLsn, span.firstLsn) &&
+        (lastLsn === null || span.firstLsn <= lastLsn);
+      const shown = spans.find(isShown);
+      if (shown !== undefined)
+        violations.add(
+          'R5',
+          `LSN ${shown.lastLsn} is called ordered, volume ${number} differs from ${firstLsn}`,
+        );
+      if (lastLsn === null && foundGeneration === newest && !catalog.doubts.doubt(uuid, number).whole)
+        violations.add('R5', `volume ${number} differs, and the next generation would not compare all of it`);
+    }
+  }
+
+  /** R6: what was a point still is one, unless a verification has found that it never was. */
+  private judgeSpans(
+    spans: readonly Span[],
+    promises: Promises,
+    differences: readonly DifferenceRow[],
+    violations: Violations,
+  ): void {
+    for (const [generation, { firstLsn, lastLsn: promisedLsn }] of promises.ordered) {
+      const lastLsn = differences
+        .filter((row) => generation <= row.foundGeneration)
+        .reduce((least, row) => (row.firstLsn <= least ? row.firstLsn - 1n : least), promisedLsn);
       if (lastLsn < firstLsn) continue;
       const isThere = spans.some(
         (span) =>

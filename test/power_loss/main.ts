@@ -1,6 +1,7 @@
 /**
- * Power loss, state by state: `npm run power-loss -- [--seed N] [--states S] [--rounds R] [--seconds S] [--json]`.
- * Records a site under load (recording.ts), then opens S of the states that its disk might have held. The first line of a
+ * Power loss, state by state: `npm run power-loss -- [--seed N] [--states S] [--spool-states S] [--rounds R] [--seconds S]
+ * [--json]`. Records a site under load (recording.ts), then opens S of the states that its disk might have held; and of
+ * those of a spool (spool.ts). The first line of a
  * failure names the seed and the state; the recording is kept then, and `--recording DIRECTORY --only STATE` makes that
  * state again and leaves it there. The last line is a summary. Exit status: 0, or 1 with any violation.
  */
@@ -13,12 +14,15 @@ import { keepRecording, loadRecording } from './kept_recording.js';
 import { kindOf } from './plan.js';
 import { judgeTruth, prove, type Failure, type Summary } from './power_loss.js';
 import { record, type Recording } from './recording.js';
+import { proveSpool, type SpoolSummary } from './spool.js';
 
 const { values } = parseArgs({
   options: {
     seed: { type: 'string', default: String(Math.floor(Date.now() / 86_400_000)) },
     /** Tried; about a sixth of them are there already, at a moment that offers no other. */
     states: { type: 'string', default: '6500' },
+    /** Of a spool, in a run of its own. */
+    'spool-states': { type: 'string', default: '1000' },
     rounds: { type: 'string', default: '8' },
     /** Of opening states; then it ends with what it has. */
     seconds: { type: 'string', default: '3600' },
@@ -70,6 +74,7 @@ function shown({ state, kind, moment, violations, operations }: Failure): string
 }
 
 let summary: Summary;
+let spool: SpoolSummary | null = null;
 const scratch = await Scratch.create('power-loss');
 try {
   const begin = performance.now();
@@ -78,6 +83,8 @@ try {
   say(`recorded in ${((performance.now() - begin) / 1000).toFixed(0)} s`);
   if (values.keep !== undefined) await keepIn(values.keep, recording);
   summary = await judged(scratch, recording);
+  if (values.recording === undefined) spool = await proveSpool(scratch, seed, Number(values['spool-states']));
+  for (const violation of spool?.violations ?? []) console.error(`seed ${seed}, ${violation}`);
   if (summary.failures.length > 0 && kept === null) {
     await keepIn(await mkdtemp(path.join(os.tmpdir(), 'afterimage-power-loss-kept-')), recording);
   }
@@ -91,6 +98,7 @@ if (failure !== undefined && kept !== null) {
   say(`  npm run power-loss -- ${again}`);
 }
 const { failures, ...figures } = summary;
-const last = { seed, ...figures, violations: failures.length, recording: kept };
+const violations = failures.length + (spool?.violations.length ?? 0);
+const last = { seed, ...figures, spool, violations, recording: kept };
 console.log(values.json ? JSON.stringify({ ...last, failures }) : JSON.stringify(last));
-process.exitCode = failures.length === 0 ? 0 : 1;
+process.exitCode = violations === 0 ? 0 : 1;

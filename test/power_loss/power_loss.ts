@@ -45,6 +45,10 @@ export interface Summary {
   /** States in which something was uncertain. */
   uncertainStates: number;
   operationsUncertain: number;
+  /** States in which a write had arrived in part, and in which renames, or truncations, were uncertain. */
+  torn: number;
+  renames: number;
+  truncations: number;
   points: number;
   frames: number;
   failures: Failure[];
@@ -93,6 +97,9 @@ class Proof {
     byKind: Object.fromEntries(SAMPLE_KINDS.map((kind) => [kind, 0])),
     uncertainStates: 0,
     operationsUncertain: 0,
+    torn: 0,
+    renames: 0,
+    truncations: 0,
     points: 0,
     frames: 0,
     failures: [],
@@ -188,8 +195,12 @@ class Proof {
     summary.byKind[sample.kind] = (summary.byKind[sample.kind] ?? 0) + 1;
     summary.points += verdict.points;
     summary.frames += verdict.frames;
-    summary.operationsUncertain += sample.uncertain;
-    if (sample.uncertain > 0) summary.uncertainStates += 1;
+    const { uncertain } = sample;
+    summary.operationsUncertain += uncertain.length;
+    if (uncertain.length > 0) summary.uncertainStates += 1;
+    if (sample.isTorn()) summary.torn += 1;
+    if (uncertain.some(({ kind }) => kind === 'rename')) summary.renames += 1;
+    if (uncertain.some(({ kind }) => kind === 'truncate')) summary.truncations += 1;
     const { all } = verdict.violations;
     if (all.length === 0) return;
     const failure = { state: name, kind: sample.kind, moment: state.moment, violations: all };
@@ -209,7 +220,7 @@ class Proof {
       const sample = sampleState(disk, kind, pseudorandom(state.seed + attempt));
       const chosen = disk.choose(sample);
       if (this.signatures.add(chosen)) return { name, state, sample, chosen };
-      if (sample.uncertain === 0) return null;
+      if (sample.uncertain.length === 0) return null;
     }
     return null;
   }

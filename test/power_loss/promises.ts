@@ -15,6 +15,8 @@ export type Promised =
   /** Of the volume's base everything below `offset` is on stable storage. */
   | { kind: 'base'; generation: bigint; volume: number; offset: bigint }
   | { kind: 'checkpoint'; name: string; lsn: bigint }
+  /** A verification's verdict that the volume differs was sent; `isKnown`: the receiver has said that it knows (R5). */
+  | { kind: 'difference'; generation: bigint; volume: number; isKnown: boolean }
   /** The agent has shown itself with this epoch: it never shows it again as another process. */
   | { kind: 'epoch'; epoch: bigint }
   /** The agent has used numbers up to there: it never uses them again. */
@@ -30,6 +32,8 @@ export interface Promises {
   /** By volume: how far its base was written, in which generation. */
   bases: Map<number, { generation: bigint; offset: bigint }>;
   checkpoints: Map<string, bigint>;
+  /** Differences that may be known, and those that are; "GENERATION VOLUME" each. */
+  differences: { sent: Set<string>; known: Set<string> };
   epoch: bigint;
   usedLsn: bigint;
 }
@@ -41,6 +45,7 @@ export function noPromises(): Promises {
     ordered: new Map(),
     bases: new Map(),
     checkpoints: new Map(),
+    differences: { sent: new Set(), known: new Set() },
     epoch: 0n,
     usedLsn: 0n,
   };
@@ -69,12 +74,21 @@ export function keep(promises: Promises, promised: Promised): void {
     case 'checkpoint':
       promises.checkpoints.set(promised.name, promised.lsn);
       return;
+    case 'difference': {
+      const { sent, known } = promises.differences;
+      (promised.isKnown ? known : sent).add(differenceKey(promised.generation, promised.volume));
+      return;
+    }
     case 'epoch':
       if (promised.epoch > promises.epoch) promises.epoch = promised.epoch;
       return;
     case 'used':
       if (promised.lsn > promises.usedLsn) promises.usedLsn = promised.lsn;
   }
+}
+
+export function differenceKey(generation: bigint, volume: number): string {
+  return `${generation} ${volume}`;
 }
 
 /** Listens to one session, and tells what is promised in it. */
@@ -84,6 +98,7 @@ export class SessionEar {
   /** Of those that are complete: the volume's first ordered LSN. */
   private readonly synced = new Map<number, bigint>();
   private readonly checkpoints = new Map<string, { name: string; lsn: bigint }>();
+  private readonly differences = new Map<number, { generation: bigint; volume: number }>();
   private begun = { generation: 0n, firstLsn: 0n };
 
   constructor(private readonly tell: (promised: Promised) => void) {}
@@ -99,6 +114,10 @@ export class SessionEar {
       const { generation, firstLsn, volumes } = message.generationBegin;
       this.begun = { generation, firstLsn };
       this.take(volumes);
+    } else if ('verifyDone' in message && message.verifyDone.differingBytes > 0n) {
+      const difference = { generation: this.generation, volume: message.verifyDone.volume };
+      this.differences.set(message.verifyDone.id, difference);
+      this.tell({ kind: 'difference', ...difference, isKnown: false });
     } else if ('checkpoint' in message) {
       const { requestId, name, lsn } = message.checkpoint;
       this.checkpoints.set(requestId, { name, lsn });
@@ -124,6 +143,9 @@ export class SessionEar {
       if (this.synced.size < this.volumes.size) return;
       const first = [...this.synced.values()].reduce((high, each) => (each > high ? each : high), 0n);
       this.tell({ kind: 'ordered', generation: this.generation, lsn: first });
+    } else if ('verifyReply' in message && message.verifyReply.code === '') {
+      const difference = this.differences.get(message.verifyReply.id);
+      if (difference !== undefined) this.tell({ kind: 'difference', ...difference, isKnown: true });
     } else if ('checkpointDone' in message && message.checkpointDone.code === '') {
       const checkpoint = this.checkpoints.get(message.checkpointDone.requestId);
       if (checkpoint !== undefined) this.tell({ kind: 'checkpoint', ...checkpoint });

@@ -9,6 +9,7 @@ import { SEED } from '../scenario/seed.js';
 import { PROMISES, type BrokenPromise, type Violation } from './verdict.js';
 import { judgeTruth, prove } from './power_loss.js';
 import { record } from './recording.js';
+import { proveSpool } from './spool.js';
 
 t.setTimeout(240_000);
 
@@ -18,10 +19,14 @@ const STATES = 1500;
 const SECONDS_MAX = 30;
 const STATES_MIN = 50;
 
+/** About a tenth of a second each. */
+const SPOOL_STATES = 66;
+
 const SAID: Readonly<Record<BrokenPromise, string>> = {
   opens: 'every state opens, and nothing is missing',
   R3: 'every point holds what the independent replay says (R3)',
   R4: 'what was acknowledged is there (R4)',
+  R5: 'what a verification has found is not forgotten (R5)',
   R6: 'what was a point still is one (R6)',
   checkpoint: 'checkpoints that were made are there',
   ingest: 'the journal goes on from there',
@@ -51,3 +56,16 @@ t.test(`after power loss at any moment (seed ${SEED})`, { skip: skipUnless(isRoo
     t.same(broken.map(({ text }) => text).slice(0, 3), [], SAID[promise]);
   }
 });
+
+t.test(
+  `a spool after power loss, or an error of its disk (seed ${SEED})`,
+  { skip: skipUnless(isRoot, 'root') },
+  async (t) => {
+    const scratch = await Scratch.create('power-loss-spool');
+    t.teardown(() => scratch.clean());
+    const { violations, ...figures } = await proveSpool(scratch, SEED, SPOOL_STATES);
+    t.comment(JSON.stringify(figures));
+    t.same(violations, [], 'what it gives back is what was captured, in order, and what is missing is told');
+    t.ok(figures.whole > 0 && figures.lost + figures.refused > 0 && figures.alone > 0, 'in each case');
+  },
+);

@@ -6,7 +6,7 @@
 import Database from 'better-sqlite3';
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { readdir } from 'node:fs/promises';
+import { open, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -16,7 +16,7 @@ import { command, ended } from '../scenario/command.js';
 import { readOperations, type Operation as Written } from '../scenario/oracle.js';
 import type { Scratch } from '../scenario/scratch.js';
 import { pseudorandom } from '../scenario/seed.js';
-import { nbdUri, Site } from '../scenario/site.js';
+import { afterimage, nbdUri, Site } from '../scenario/site.js';
 import type { PromisedAt } from './promises.js';
 import { Relay } from './relay.js';
 
@@ -42,6 +42,13 @@ const BASE_WRITE_US = 80_000;
 const SYNC_MS = 1000;
 /** What the volumes hold before they are protected is written in this time. */
 const BEFORE_SECONDS = 1;
+/** What is written behind the agent, and the status of a verification that finds it. */
+const BEHIND_OFFSET = 3 << 20;
+const BEHIND_BYTES = 4096;
+const DIFFERS = 13;
+/** A session was lost meanwhile: on a busy machine it may be. */
+const UNAVAILABLE = 6;
+const VERIFY_ATTEMPTS = 5;
 const STAMP_WRITER = fileURLToPath(new URL('../../../test/scenario/stamp_writer.py', import.meta.url));
 
 export interface Recording {
@@ -167,6 +174,8 @@ export async function record(scratch: Scratch, seed: number, rounds: number): Pr
     await site.settled();
     const exported = await site.ask<{ id: string }>('export', GROUP, '--at', 'latest');
     await site.ask('export', 'close', exported.id);
+    // The generation ends with this round: of it nothing is called ordered any more.
+    if (round === 0) await differ(site, backing(VOLUMES[0]));
     // Killed without writers: a new generation, compared. Stopped in order: the same one goes on.
     if (round % 2 === 0) await site.agent.kill();
     else await site.agent.stop();
@@ -186,6 +195,26 @@ export async function record(scratch: Scratch, seed: number, rounds: number): Pr
     baseLsns: baseLsns(path.join(store, 'catalog.sqlite')),
     memberDirectory: await memberDirectory(store),
   };
+}
+
+/** Somebody writes behind the agent, and a verification finds it; then it is as it was, as if nothing had been written. */
+async function differ(site: Site, file: string): Promise<void> {
+  const handle = await open(file, 'r+');
+  try {
+    const before = Buffer.alloc(BEHIND_BYTES);
+    await handle.read(before, 0, BEHIND_BYTES, BEHIND_OFFSET);
+    await handle.write(Buffer.alloc(BEHIND_BYTES, 'behind'), 0, BEHIND_BYTES, BEHIND_OFFSET);
+    const verify = ['verify', GROUP, '--control', site.agentControl, '--json'];
+    let status = UNAVAILABLE;
+    for (let attempt = 0; attempt < VERIFY_ATTEMPTS && status === UNAVAILABLE; attempt += 1) {
+      await site.settled();
+      ({ status } = await afterimage(verify, [DIFFERS, UNAVAILABLE]));
+    }
+    if (status !== DIFFERS) throw new Error(`the verification has found nothing: ${status}`);
+    await handle.write(before, 0, BEHIND_BYTES, BEHIND_OFFSET);
+  } finally {
+    await handle.close();
+  }
 }
 
 function baseLsns(catalog: string): Map<number, bigint> {

@@ -19,8 +19,10 @@ export type SampleKind = (typeof SAMPLE_KINDS)[number];
 
 export interface Sample extends DiskChoice {
   kind: SampleKind;
-  /** How many operations were uncertain. */
-  uncertain: number;
+  /** What was uncertain. */
+  uncertain: readonly Operation[];
+  /** Whether a write has arrived in part; of what was chosen so far. */
+  isTorn: () => boolean;
 }
 
 /** A state of the disk as it is now. `random`: numbers of [0, 1), taken now and whenever the choice is asked. */
@@ -35,6 +37,16 @@ export function sampleState(disk: Disk, kind: SampleKind, random: () => number):
     let answer = decided.get(key);
     if (answer === undefined) decided.set(key, (answer = random() < share));
     return answer;
+  };
+  /** By write: whether a sector has arrived, and whether one has not. */
+  const arrived = new Map<number, boolean>();
+  let isTorn = false;
+  const note = (operation: Operation, isThere: boolean): boolean => {
+    if (operation.kind === 'write') {
+      isTorn ||= arrived.get(operation.index) === !isThere;
+      arrived.set(operation.index, isThere);
+    }
+    return isThere;
   };
   const has = (operation: Operation, part: string, isName: boolean): boolean => {
     switch (kind) {
@@ -67,9 +79,10 @@ export function sampleState(disk: Disk, kind: SampleKind, random: () => number):
   };
   return {
     kind,
-    uncertain: all.length,
+    uncertain: all,
+    isTorn: () => isTorn,
     hasName: (operation) => has(operation, '', true),
-    hasSector: (operation, sector) => has(operation, String(sector), false),
+    hasSector: (operation, sector) => note(operation, has(operation, String(sector), false)),
     hasSize: (operation) => has(operation, 'size', false),
   };
 }

@@ -4,22 +4,28 @@ import { AgentSession } from '../../agent/session.js';
 import type {
   AgentAction,
   AgentEvent,
+  InheritedStream,
   MemberIdentity,
   Range,
   RingView,
   StoredState,
 } from '../../agent/session_events.js';
 import type { SessionLimits } from '../../agent/session_limits.js';
+import { inheritedStream } from '../../agent/takeover.js';
 import type { ReceiverMessage } from '../../proto/replication.js';
 import { checkAgentMarks } from './mark_checks.js';
 import type { Reached } from './mark_checks.js';
+import type { BacklogLimits } from './model_backlog.js';
 import { ModelCapture } from './model_capture.js';
 import type { Delivery, ModelFrame } from './model_capture.js';
 import { ModelDirtyLogs } from './model_dirty_log.js';
 import type { StoredLogs } from './model_dirty_log.js';
+import type { ModelRing } from './model_backlog.js';
 import { BLOCK_BYTES } from './model_host.js';
 import type { ModelHost } from './model_host.js';
 import { contentHashes } from './model_store.js';
+import { ModelVerification } from './model_verification.js';
+import type { VerifyAnswer, VerifyResult, VerifyStep } from './model_verification.js';
 import type { Endpoint } from './network.js';
 import type { Random } from './random.js';
 import type { Upstream } from './receiver_node.js';
@@ -37,7 +43,7 @@ export interface AgentSurroundings {
   scheduler: Scheduler;
   random: Random;
   limits: SessionLimits;
-  ringBytes: number;
+  backlog: BacklogLimits;
   directory: StateDirectory;
   identity: MemberIdentity;
   reached: Reached;
@@ -58,6 +64,10 @@ const TICK_MS = 1000;
 const WRITE_MS_MAX = 40;
 /** Between two steps of the unmarking of a volume. */
 const CLEAN_MS_MAX = 300;
+/** Between two steps of the spooler. */
+const SPOOL_MS_MAX = 30;
+/** Between the first request that a successor serves and its session. */
+const TAKEOVER_MS_MAX = 60;
 /** How long production goes on after a stop was asked for. */
 const USE_MS_MAX = 10_000;
 
@@ -66,6 +76,7 @@ export class AgentNode {
   #capture: ModelCapture | null = null;
   #endpoint: AgentEndpoint | null = null;
   #isServing = false;
+  #isOpen = false;
   #shippingTurn = 0;
   /** What was sent on this connection, or where it began; null while nothing is shipped. */
   #shippedLsn: bigint | null = null;
@@ -73,6 +84,7 @@ export class AgentNode {
   #isStopping = false;
   #isFenced = false;
   #unsynced = new Set<number>();
+  #verifying: { answer: (answer: VerifyAnswer) => void } | null = null;
   readonly #logs: ModelDirtyLogs;
 
   constructor(
@@ -101,21 +113,59 @@ export class AgentNode {
     );
   }
 
+  /** What a predecessor served is served first. */
   start(): void {
+    const { ring } = this.host;
+    if (ring === null) return this.#begin(false);
+    const isContinued = this.#takeOver(ring);
+    this.process.after(this.around.random.int(0, TAKEOVER_MS_MAX), () => this.#begin(isContinued));
+  }
+
+  #begin(isContinued: boolean): void {
     const { directory, identity } = this.around;
+    const inherited = this.#capture === null ? null : this.#inheritedStream(isContinued);
     this.#feed({
       type: 'started',
       stored: directory.stored,
       identity,
       logs: this.#logs.positions(),
-      inherited: null,
+      inherited,
     });
-    this.#tick();
+  }
+
+  /** False: with a ring of its own, since the predecessor's cannot be gone on with. */
+  #takeOver(ring: ModelRing): boolean {
+    const { directory, onFault } = this.around;
+    assert(directory.stored?.clean === false, 'production is in while the state says clean');
+    const inherited = ModelCapture.adopt(this.host, ring, ...this.#captureParts());
+    onFault(inherited === null ? 'ringRefused' : 'ringInherited');
+    if (inherited !== null && this.host.spool.length > 0) onFault('spoolInherited');
+    this.#capture = inherited ?? ModelCapture.create(this.host, ...this.#captureParts());
+    this.host.resume(this.#capture, this.#logs, this.process);
+    this.#isServing = true;
+    this.#serve();
+    this.#spool();
+    return inherited !== null;
+  }
+
+  #inheritedStream(isContinued: boolean): InheritedStream | null {
+    const { generation, isStreaming, lastLsn, confirmedLsn, lsnCeiling } = this.#group;
+    const stream = { generation, streaming: isStreaming, capturedLsn: lastLsn, releasedLsn: confirmedLsn };
+    return inheritedStream({ isContinued, captureGroup: { stats: () => ({ ...stream, lsnCeiling }) } });
+  }
+
+  #captureParts(): [BacklogLimits, Random, (reason: string) => void] {
+    const { backlog, random, onFault } = this.around;
+    return [backlog, random, onFault];
   }
 
   /** No more writes; what is in flight ends. */
   calm(): void {
     this.#isQuiet = true;
+  }
+  /** One more write. */
+  write(): void {
+    this.host.write(this.process);
   }
   stop(): void {
     this.#isStopping = true;
@@ -127,10 +177,55 @@ export class AgentNode {
   askForCheckpoint(requestId: string, name: string): void {
     this.#feed({ type: 'checkpointRequested', requestId, name });
   }
+  /** Compares every volume with its replica; `done` is told what came of it, unless the process ends before. */
+  verify(repair: boolean, done: (result: VerifyResult) => void): void {
+    if (this.#verifying !== null || !this.#isServing) return done({ recorded: [], isWhole: false });
+    const steps = new ModelVerification(this.around.limits, repair).run(this.host.volumes);
+    const answer = (given: VerifyAnswer): void => {
+      const { done: isOver, value } = steps.next(given);
+      if (isOver !== true) return this.#verifyStep(value, answer);
+      this.#verifying = null;
+      done(value);
+    };
+    this.#verifying = { answer };
+    answer({});
+  }
+
+  #verifyStep(step: VerifyStep, answer: (answer: VerifyAnswer) => void): void {
+    this.process.after(this.around.random.int(0, 10), () => {
+      if ('ask' in step) return this.#feed({ type: 'verifyAsked', question: step.ask });
+      const group = this.#group;
+      if (!this.#isServing) return answer({ lsn: 0n });
+      if ('read' in step) {
+        const { volume, block, count } = step.read;
+        if (this.host.isLocked(volume, block, count)) return this.#verifyStep(step, answer);
+        const lsn = group.isStreaming ? group.lastLsn : 0n;
+        return answer({ content: this.host.read(volume, block, count), lsn });
+      }
+      const { volume, block } = step.repair;
+      const lsn = this.host.isLocked(volume, block, 1)
+        ? null
+        : group.republish(volume, block, this.host.read(volume, block, 1));
+      if (lsn === null) return this.#verifyStep(step, answer);
+      answer({ lsn });
+    });
+  }
+
   crash(): void {
     this.process.end();
     this.host.crash();
     this.#endpoint?.close();
+  }
+  /** Its descriptors are kept for a successor, as far as it serves anybody. */
+  kill(): boolean {
+    if (!this.#isServing) {
+      this.crash();
+      return false;
+    }
+    this.process.end();
+    this.host.suspend();
+    this.#endpoint?.close();
+    return true;
   }
   losePower(): void {
     this.crash();
@@ -156,10 +251,8 @@ export class AgentNode {
 
   #tick(): void {
     this.process.after(TICK_MS, () => {
-      if (this.#capture !== null) {
-        const logs = this.#logs.positions();
-        this.#feed({ type: 'tick', nowNs: BigInt(this.around.scheduler.nowMs), ring: this.#ring(), logs });
-      }
+      const logs = this.#logs.positions();
+      this.#feed({ type: 'tick', nowNs: BigInt(this.around.scheduler.nowMs), ring: this.#ring(), logs });
       this.#tick();
     });
   }
@@ -215,8 +308,8 @@ export class AgentNode {
         return this.#group.beginGeneration(action.start);
       case 'abandonStream':
         this.#shippedLsn = null;
-        this.#group.closeStream(action.reason);
-        return this.#startShipping(this.#group.lastLsn, 0);
+        this.#shippingTurn += 1;
+        return this.#group.giveUp(action.reason);
       case 'readPiece':
         return this.#readPiece(action);
       case 'sendPiece': {
@@ -236,7 +329,7 @@ export class AgentNode {
       case 'fence':
         return this.#fence(action.turn);
       case 'verifyAnswered':
-        throw new Error('nobody verifies here');
+        return this.#verifying?.answer({ code: action.code, hashes: action.hashes });
       case 'readPosition': {
         const { requestId, name } = action;
         return this.#later(5, () => {
@@ -276,7 +369,7 @@ export class AgentNode {
     const { random, failure, directory, onFault } = this.around;
     this.process.inOrder('persist', random.int(0, 15), () => {
       // The first one has no remedy but another start: the daemon does not even begin.
-      if (this.#capture !== null && random.chance(failure())) {
+      if (this.#isOpen && random.chance(failure())) {
         onFault('persistFailure');
         return this.#feed({ type: 'persistFailed', code: 'IO_ERROR', message: 'no space left' });
       }
@@ -285,20 +378,29 @@ export class AgentNode {
     });
   }
 
-  #open({ resume }: Extract<AgentAction, { type: 'open' }>): void {
+  #open({ resume, goesOn }: Extract<AgentAction, { type: 'open' }>): void {
     assert(this.around.directory.stored?.clean === false, 'production is let in while the state says clean');
-    const { random, ringBytes, onFault } = this.around;
-    this.#capture = new ModelCapture(this.host, ringBytes, random, onFault);
-    this.host.capture = this.#capture;
-    this.host.logs = this.#logs;
-    for (const { number } of this.host.volumes) this.#clean(number);
-    if (resume !== null) {
-      onFault('resumed');
-      this.#capture.beginGeneration(resume);
+    const { onFault } = this.around;
+    if (this.#capture === null) {
+      this.#capture = ModelCapture.create(this.host, ...this.#captureParts());
+      this.host.capture = this.#capture;
+      this.host.logs = this.#logs;
+      if (resume !== null) {
+        onFault('resumed');
+        this.#capture.beginGeneration(resume);
+      }
+      this.#isServing = true;
+      this.#serve();
+      this.#spool();
+    } else if (goesOn && resume !== null) {
+      this.#capture.resumeGeneration(resume.epoch, resume.lsnCeiling);
+    } else {
+      this.#capture.abandon();
     }
-    this.#isServing = true;
-    this.#serve();
+    for (const { number } of this.host.volumes) this.#clean(number);
+    this.#isOpen = true;
     this.#feed({ type: 'opened' });
+    this.#tick();
   }
 
   /** Production: bursts and pauses. */
@@ -309,6 +411,15 @@ export class AgentNode {
       if (!this.#isServing) return;
       if (!this.#isQuiet) this.host.write(this.process);
       this.#serve();
+    });
+  }
+
+  /** Moves what the ring has no room for, batch by batch. */
+  #spool(): void {
+    const { random, failure, onFault } = this.around;
+    this.process.after(random.int(1, SPOOL_MS_MAX), () => {
+      if (this.#group.spool(random.chance(failure()) ? 'SPOOL_IO' : null)) onFault('spooled');
+      this.#spool();
     });
   }
 
@@ -370,6 +481,11 @@ export class AgentNode {
     const turn = this.#shippingTurn;
     // As a promise would: not within the call that caused it.
     this.process.after(0, () => {
+      if ('loss' in delivery) {
+        const { code } = delivery.loss;
+        this.around.onFault('spoolUnreadable');
+        return this.#feed({ type: 'streamLost', code, message: 'a spool file' });
+      }
       if ('frame' in delivery && turn !== this.#shippingTurn) {
         this.#group.next((next) => this.#pulled(next)); // framed for an earlier start: the real shipper drops it too
       } else if ('frame' in delivery) {
@@ -385,6 +501,7 @@ export class AgentNode {
   #readPiece({ turn, volume, offset, length }: Extract<AgentAction, { type: 'readPiece' }>): void {
     const { random, failure, onFault } = this.around;
     this.process.after(random.int(0, 10), () => {
+      if (this.#group.isCrowded) return this.#readPiece({ type: 'readPiece', turn, volume, offset, length });
       if (random.chance(failure())) {
         onFault('syncReadFailure');
         return this.#feed({ type: 'syncFailed', turn, code: 'IO_ERROR', message: 'bad sector' });
@@ -492,7 +609,7 @@ export class AgentNode {
       capturedTimeNs,
       oldestTimeNs: 0n,
       usedBytes: BigInt(group.usedBytes),
-      bytes: BigInt(this.around.ringBytes),
+      bytes: BigInt(this.around.backlog.ringBytes),
       era: 1,
       streaming: group.isStreaming,
       endReason: group.endReason,

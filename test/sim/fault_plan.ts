@@ -1,6 +1,18 @@
 /** What shall go wrong in one history, and how often. Quiet histories and wild ones find different faults. */
+import type { BacklogLimits } from './model_backlog.js';
 import type { NetworkFaults } from './network.js';
 import type { Random } from './random.js';
+
+/** None of them costs history, as long as ring and spool last and nothing else goes wrong. */
+const HARMLESS = [
+  'connectionLost',
+  'outage',
+  'slowDisk',
+  'slowLink',
+  'agentKilled',
+  'receiverCrash',
+  'checkpoint',
+] as const;
 
 const KINDS = [
   'connectionLost',
@@ -8,6 +20,8 @@ const KINDS = [
   'slowDisk',
   'slowLink',
   'agentCrash',
+  'agentKilled',
+  'spoolDamaged',
   'powerLoss',
   'logsRestored',
   'agentStop',
@@ -15,6 +29,8 @@ const KINDS = [
   'receiverRestored',
   'agentCloned',
   'checkpoint',
+  'verify',
+  'writtenBehind',
 ] as const;
 
 export interface FaultPlan {
@@ -27,10 +43,33 @@ export interface FaultPlan {
   agentFailure: number;
   storeFailure: number;
   corruption: number;
-  ringBytes: number;
+  backlog: BacklogLimits;
+  /** LSNs that an agent reserves at once. */
+  lsnReserve: bigint;
+  /** Nothing of it may cost history. */
+  isHarmless: boolean;
 }
 
 export function faultPlan(random: Random): FaultPlan {
+  return random.chance(0.1) ? harmlessPlan(random) : wildPlan(random);
+}
+
+function harmlessPlan(random: Random): FaultPlan {
+  return {
+    durationMs: random.int(5_000, 30_000),
+    everyMs: random.pick([300, 1500]),
+    kinds: [...HARMLESS],
+    network: { lose: 0, repeat: 0, reorder: 0 },
+    agentFailure: 0,
+    storeFailure: 0,
+    corruption: 0,
+    backlog: { ringBytes: random.pick([30_000, 120_000]), spoolBytes: 4_000_000 },
+    lsnReserve: 1n << 20n,
+    isHarmless: true,
+  };
+}
+
+function wildPlan(random: Random): FaultPlan {
   const kinds = KINDS.filter(() => random.chance(0.5));
   const rate = (most: number): number => (random.chance(0.4) ? (most * random.int(1, 10)) / 10 : 0);
   // A stream that loses a single message and goes on does not exist; it is played to see the numbers of messages work. It
@@ -44,6 +83,11 @@ export function faultPlan(random: Random): FaultPlan {
     agentFailure: rate(0.05),
     storeFailure: rate(0.01),
     corruption: rate(0.02),
-    ringBytes: random.pick([6_000, 30_000, 120_000]),
+    backlog: {
+      ringBytes: random.pick([6_000, 30_000, 120_000]),
+      spoolBytes: random.pick([0, 16_000, 120_000]),
+    },
+    lsnReserve: 64n,
+    isHarmless: false,
   };
 }

@@ -24,10 +24,9 @@ import { ReceiverNode } from './receiver_node.js';
 import type { Upstream } from './receiver_node.js';
 import { Process, Scheduler } from './scheduler.js';
 
-const AGENT_LIMITS: AgentLimits = {
+const AGENT_LIMITS: Omit<AgentLimits, 'lsnReserve'> = {
   unsentBytesMax: 4096,
   unackedBytesMax: 12_288,
-  lsnReserve: 64n,
   pieceBytes: 4096,
   syncWindowBytes: 16_384,
   blockBytes: 2048,
@@ -49,6 +48,9 @@ const RECEIVER_LIMITS: ReceiverLimits = {
 };
 const VOLUME_BLOCKS = [96, 61];
 const SETTLE_MS_MAX = 400_000;
+/** Of the last verification: another one may be under way, or a session be lost in between. */
+const VERIFY_ATTEMPTS = 20;
+const VERIFY_PAUSE_MS = 1000;
 const DISK_MS = 20;
 const SLOW_DISK_MS = 900;
 const LINK_MS = 20;
@@ -134,14 +136,26 @@ export class History {
     this.#startReceiver();
     this.#trouble();
     this.#scheduler.run(this.#plan.durationMs);
-    const host = this.#settle();
+    const { host } = this.#settle();
     const points = verifyPoints(this.#store);
     assertKept(this.#store, this.#promised);
     verifyReplica(this.#store, host);
     this.#verifyCheckpoints();
     const records = this.#store.generations.reduce((sum, generation) => sum + generation.records.length, 0);
     this.#count('generations', this.#store.generations.length);
+    this.#judgeHarmless();
     return { counts: this.#counts, points, records };
+  }
+
+  /** Kills, cuts and outages within what ring and spool hold cost nothing: no gap, no resync. */
+  #judgeHarmless(): void {
+    // Whoever dies before it has a ring leaves none.
+    if (!this.#plan.isHarmless || this.#counts.has('nobodyServed')) return;
+    // One that was begun by a process that never heard of it has no record.
+    const used = this.#store.generations.filter(({ records }) => records.length > 0);
+    assert(used.length <= 1, `${used.length} generations have records, though nothing was lost`);
+    this.#count('harmless');
+    if (this.#counts.has('spoolInherited')) this.#count('harmlessSpoolInherited');
   }
 
   #count(kind: string, by = 1): void {
@@ -172,8 +186,8 @@ export class History {
     site.agent = new AgentNode(site.host, new Process(this.#scheduler), {
       scheduler: this.#scheduler,
       random,
-      limits: AGENT_LIMITS,
-      ringBytes: this.#plan.ringBytes,
+      limits: { ...AGENT_LIMITS, lsnReserve: this.#plan.lsnReserve },
+      backlog: this.#plan.backlog,
       directory: site.directory,
       reached: this.#reached,
       identity: {
@@ -316,6 +330,19 @@ export class History {
         site.agent = null;
         this.#scheduler.after(random.int(10, 3000), () => this.#restartAgent(site));
         return true;
+      case 'agentKilled':
+        if (site.agent === null) return false;
+        if (!site.agent.kill()) this.#count('nobodyServed');
+        site.agent = null;
+        if (this.#plan.kinds.includes('spoolDamaged') && random.chance(0.2)) this.#loseSpoolFile(site);
+        this.#scheduler.after(random.int(10, 600), () => this.#restartAgent(site));
+        return true;
+      case 'spoolDamaged': {
+        const { spool } = site.host;
+        if (spool.length === 0) return false;
+        random.pick(spool).isDamaged = true;
+        return true;
+      }
       case 'powerLoss':
         if (site.agent === null) return false;
         site.agent.losePower();
@@ -350,6 +377,7 @@ export class History {
         if (copy === null) return false;
         return this.#stopReceiver(() => {
           this.#store.restore(copy);
+          for (const { host } of this.#sites) host.forgetFound();
           this.#promised = [];
           this.#kept = new Set(this.#store.checkpoints.map(({ requestId }) => requestId));
         });
@@ -358,12 +386,40 @@ export class History {
         if (this.#sites.length > 2) return false;
         const content = site.host.backings.map((blocks) => [...blocks]);
         const { stored, logs } = site.directory;
+        const { host } = site;
         this.#addSite(content, { stored, logs: copyLogs(logs) });
+        this.#sites.at(-1)?.host.inheritHidden(host);
         return true;
       }
       case 'checkpoint':
         return this.#askForCheckpoint(site);
+      case 'verify':
+        if (site.agent === null) return false;
+        this.#verify(site, site.agent, random.chance(0.5));
+        return true;
+      case 'writtenBehind':
+        site.host.writeBehind();
+        return true;
     }
+  }
+
+  /** While nobody has it open. */
+  #loseSpoolFile({ host: { spool } }: Site): void {
+    if (spool.length > 0) spool.splice(this.#random.int(0, spool.length - 1), 1);
+  }
+
+  #verify(
+    { host }: Site,
+    agent: AgentNode,
+    repair: boolean,
+    onEnd: (isWhole: boolean) => void = () => undefined,
+  ): void {
+    agent.verify(repair, ({ recorded, isWhole }) => {
+      for (const { volume, block } of recorded) host.found(volume, block);
+      this.#count(isWhole ? 'verified' : 'verificationEnded');
+      this.#count('differenceFound', recorded.length);
+      onEnd(isWhole);
+    });
   }
 
   /**
@@ -384,11 +440,11 @@ export class History {
     const name = `point-${this.#requests}`;
     if (this.#random.chance(0.3)) {
       // The receiver asks whichever agent is connected.
-      const counts = this.#sites.map((site) => [site.host, site.host.changes.length] as const);
+      const counts = this.#sites.map((site) => [site.host, site.host.shownCount] as const);
       this.#asked.set(requestId, { name, counts: new Map(counts) });
       this.#receiver?.askForCheckpoint(requestId, name);
     } else if (agent?.isAlive === true) {
-      this.#asked.set(requestId, { name, counts: new Map([[host, host.changes.length]]) });
+      this.#asked.set(requestId, { name, counts: new Map([[host, host.shownCount]]) });
       agent.askForCheckpoint(requestId, name);
     }
     return true;
@@ -418,7 +474,7 @@ export class History {
   // --- rest ---
 
   /** No more faults, one writer, no more writes: all of it must reach the receiver. */
-  #settle(): ModelHost {
+  #settle(): Site {
     this.#isOver = true;
     this.#isCut = false;
     this.#diskMs = DISK_MS;
@@ -429,7 +485,7 @@ export class History {
     this.#sites.splice(0, this.#sites.length, winner);
     winner.agent?.calm();
     const untilMs = this.#scheduler.nowMs + SETTLE_MS_MAX;
-    const isSettled = (): boolean => winner.agent?.isSettled === true && this.#receiver?.isReady === true;
+    const isSettled = (): boolean => this.#isSettled(winner);
     while (this.#scheduler.nowMs < untilMs && !isSettled()) {
       // An operator starts the one that shall go on until it is let in.
       if (winner.agent?.isFenced === true) {
@@ -446,7 +502,30 @@ export class History {
       isSettled(),
       `it did not come to rest: ${JSON.stringify(seen, (_, v: unknown) => (typeof v === 'bigint' ? v.toString() : v))}`,
     );
-    return winner.host;
+    this.#repair(winner);
+    return winner;
+  }
+
+  /** What was written behind the agent is found, and mended: replica and source are equal then. */
+  #repair(winner: Site): void {
+    let isEqual = !this.#plan.kinds.includes('writtenBehind');
+    // Before the first record of all there is no LSN at which to compare.
+    if (!isEqual && this.#store.durableLsn === 0n) winner.agent?.write();
+    for (let attempt = 0; attempt < VERIFY_ATTEMPTS && !isEqual; attempt += 1) {
+      assert(winner.agent !== null, 'it came to rest');
+      let isOver = false;
+      this.#verify(winner, winner.agent, true, (isWhole) => {
+        isOver = true;
+        isEqual = isWhole;
+      });
+      this.#scheduler.run(this.#scheduler.nowMs + SETTLE_MS_MAX, () => isOver);
+      this.#scheduler.run(this.#scheduler.nowMs + VERIFY_PAUSE_MS);
+      this.#scheduler.run(this.#scheduler.nowMs + SETTLE_MS_MAX, () => this.#isSettled(winner));
+    }
+    assert(isEqual && this.#isSettled(winner), 'a verification at rest did not come to its end');
+  }
+  #isSettled({ agent }: Site): boolean {
+    return agent?.isSettled === true && this.#receiver?.isReady === true;
   }
 
   #verifyCheckpoints(): void {

@@ -3,7 +3,13 @@
  * crash loses the latter, wholly or in part.
  */
 import { strict as assert } from 'node:assert';
-import type { Checkpoint, DirtyLogPosition, GenerationBegin, Hello } from '../../proto/replication.js';
+import type {
+  Checkpoint,
+  DirtyLogPosition,
+  GenerationBegin,
+  Hello,
+  VerifyDone,
+} from '../../proto/replication.js';
 import { fence, isBehind, isHeirOf } from '../../receiver/hello.js';
 import { logAtHeartbeat, logAtHello, UNKNOWN_LOG } from '../../receiver/log_claims.js';
 import type { KnownLog } from '../../receiver/log_claims.js';
@@ -25,6 +31,16 @@ interface ModelVolume extends StoredVolume {
   oldestLsn: bigint;
   /** Its `whole` is kept in the volume. */
   log: KnownLog;
+  /** From where on it is known to be equal. */
+  equalLsn: bigint;
+}
+/** What a verification has found: points from `firstLsn` on are damaged. */
+export interface ModelDifference {
+  volume: number;
+  firstLsn: bigint;
+  /** Null: up to the end of the generation. */
+  lastLsn: bigint | null;
+  generation: bigint;
 }
 
 /** What survives a crash. */
@@ -34,10 +50,18 @@ interface Contents {
   volumes: ModelVolume[];
   bases: number[][];
   checkpoints: Checkpoint[];
+  differences: ModelDifference[];
 }
 
 export class ModelStore {
-  #durable: Contents = { writer: null, generations: [], volumes: [], bases: [], checkpoints: [] };
+  #durable: Contents = {
+    writer: null,
+    generations: [],
+    volumes: [],
+    bases: [],
+    checkpoints: [],
+    differences: [],
+  };
   /** Appended, not yet durable. */
   #appended: ModelFrame[] = [];
   /** The bases as the page cache has them. */
@@ -57,6 +81,9 @@ export class ModelStore {
   }
   get checkpoints(): readonly Checkpoint[] {
     return this.#durable.checkpoints;
+  }
+  get differences(): readonly ModelDifference[] {
+    return this.#durable.differences;
   }
   get durableLsn(): bigint {
     const last = this.generations.at(-1);
@@ -92,6 +119,7 @@ export class ModelStore {
         oldestLsn: 0n,
         whole: true,
         log: UNKNOWN_LOG,
+        equalLsn: 1n,
       }));
       this.#durable.bases = volumes.map(({ size }) => emptyBase(size));
       this.#cached = volumes.map(({ size }) => emptyBase(size));
@@ -186,12 +214,31 @@ export class ModelStore {
     volume.base = 'BASE_COMPLETE';
     volume.syncedLsn = lsn;
     assert(isWhole || !volume.whole, 'a partial resync of a volume that is in doubt as a whole');
-    if (isWhole) volume.whole = false;
+    if (isWhole) Object.assign(volume, { whole: false, equalLsn: lsn });
     // As receiver/timeline.ts finds it.
     const synced = this.#durable.volumes.map(({ syncedLsn }) => syncedLsn);
     if (synced.every((each) => each > 0n)) {
       this.#last().orderedFromLsn = synced.reduce((left, right) => (left > right ? left : right));
     }
+  }
+  /** As receiver/session_store.ts does. */
+  storeVerified({ volume: number, beginLsn, endLsn, differingBytes, complete }: VerifyDone): void {
+    assert(endLsn <= this.durableLsn, 'a comparison of what is not durable');
+    const volume = this.#volume(number);
+    const { differences } = this.#durable;
+    const generation = this.#last().number;
+    const isOpen = (row: ModelDifference): boolean =>
+      row.volume === number && row.lastLsn === null && row.generation === generation;
+    if (differingBytes > 0n && !differences.some(isOpen))
+      differences.push({ volume: number, firstLsn: volume.equalLsn, lastLsn: null, generation });
+    if (!complete) {
+      volume.whole = true;
+      return;
+    }
+    this.#durable.differences = differences.map((row) =>
+      isOpen(row) ? { ...row, lastLsn: endLsn - 1n } : row,
+    );
+    volume.equalLsn = differingBytes === 0n ? beginLsn : endLsn;
   }
   keepCheckpoint(checkpoint: Checkpoint): void {
     const { orderedFromLsn } = this.#last();
@@ -227,13 +274,14 @@ export class ModelStore {
   }
 
   copy(): Contents {
-    const { writer, generations, volumes, bases, checkpoints } = this.#durable;
+    const { writer, generations, volumes, bases, checkpoints, differences } = this.#durable;
     return {
       writer,
       generations: generations.map((generation) => ({ ...generation, records: [...generation.records] })),
       volumes: volumes.map((volume) => ({ ...volume })),
       bases: bases.map((blocks) => [...blocks]),
       checkpoints: [...checkpoints],
+      differences: differences.map((row) => ({ ...row })),
     };
   }
   restore(contents: Contents): void {

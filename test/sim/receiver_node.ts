@@ -235,8 +235,18 @@ export class ReceiverNode {
       case 'noteLogs':
         return store.heartbeatLogs(action.logs);
       case 'verify':
+        return this.#later(live, 'hash', () => {
+          const { id, volume, lsn, offset, length, blockBytes } = action.request;
+          assert(lsn <= store.durableLsn, 'a point that is not durable is compared');
+          const hashes = store.hashes(volume, offset, length, blockBytes, lsn + 1n);
+          return { type: 'verified', reply: { id, code: '', message: '', hashes } };
+        });
       case 'storeVerified':
-        throw new Error('nobody verifies here');
+        return this.#later(live, 'catalog', () => {
+          store.storeVerified(action.done);
+          const reply = { id: action.done.id, code: '', message: '', hashes: Buffer.alloc(0) };
+          return { type: 'verified', reply };
+        });
       case 'storeDoubt':
         return store.storeDoubt(action.volume);
       case 'close':

@@ -14,6 +14,13 @@ import { DATABASE, makeWorld, type World } from './world.js';
 
 const WRITES_MIN = 10_000;
 const OVERLAPPING_MIN = 0.25;
+/** Of a write, in bytes: both are to be seen. */
+const LENGTH_MIN = 512;
+const LENGTH_MAX = 1 << 20;
+/** Before the first fault. */
+const WRITES_FIRST = 300;
+/** A fault that nothing came upon is tried again. */
+const STRIKE_TRIES = 3;
 const SETTLED_SECONDS_MAX = 60;
 const DATABASE_POINTS = 3;
 /** That a round tells of: what is broken shows at most points. */
@@ -34,8 +41,23 @@ interface Struck {
   hasStruck: boolean;
   pauseMs: number;
 }
+/** The parts of a round, in order. */
+export const PHASES = [
+  'make',
+  'start',
+  'strike',
+  'write',
+  'settle',
+  'database',
+  'judge',
+  'end',
+  'fsck',
+  'clean',
+] as const;
+export type Phase = (typeof PHASES)[number];
 export interface RoundOutcome {
-  faults: { kind: FaultKind; hasStruck: boolean; pauseMs: number }[];
+  faults: { kind: FaultKind; hasStruck: boolean; pauseMs: number; seconds: number }[];
+  seconds: Record<Phase, number>;
   writes: number;
   commits: number;
   points: number;
@@ -59,6 +81,7 @@ export async function runRound(
   { database, keep }: RoundOptions,
 ): Promise<RoundOutcome> {
   const outcome: RoundOutcome = {
+    seconds: Object.fromEntries(PHASES.map((phase) => [phase, 0])) as Record<Phase, number>,
     ...{ faults: [], writes: 0, commits: 0, points: 0, pauseMs: 0, bytesDiffering: 0, bytesResynced: 0 },
     violations: [],
     kept: null,
@@ -78,6 +101,7 @@ export async function runRound(
     outcome.kept = keep;
   }
   await scratch.clean().catch(failed('clean'));
+  run.lap('clean');
   return outcome;
 }
 
@@ -95,6 +119,7 @@ class Round {
   private readonly struck: Struck[] = [];
   private readonly samples: Sample[] = [];
   private readonly around: bigint[] = [];
+  private lapMs = performance.now();
 
   constructor(
     private readonly scratch: Scratch,
@@ -110,6 +135,7 @@ class Round {
   async run(): Promise<void> {
     const { plan, outcome } = this;
     const world = await makeWorld(this.scratch, plan, this.image);
+    this.lap('make');
     // The agent finds its receiver when that is there.
     await Promise.all([world.site.receiver.start(), world.site.agent.start()]);
     const ready = await world.control.settled(SETTLED_SECONDS_MAX);
@@ -117,23 +143,29 @@ class Round {
     const database = device === undefined ? null : await Database.start(this.scratch, device);
     const load = new Load(world, plan.seed % 2 ** 20);
     load.start(ready);
-    await load.reaches(300);
+    await load.reaches(WRITES_FIRST);
+    this.lap('start');
     const striker = new Striker(world, load, this.random);
     await this.strikeAll(world, striker);
+    this.lap('strike');
     await load.reaches(WRITES_MIN);
     await load.stop();
+    this.lap('write');
     outcome.writes = load.writes;
     for (const { bytesDiffering, bytesResynced, violation } of striker.resyncs) {
       outcome.bytesDiffering += bytesDiffering;
       outcome.bytesResynced += bytesResynced;
       if (violation !== null) this.report('R8', violation);
     }
+    this.judgeLoad(load);
     this.judgeProduction(load);
     let settled = await world.control.settled(SETTLED_SECONDS_MAX);
+    this.lap('settle');
     if (database !== null) {
       await this.judgeDatabase(world, database);
       settled = await world.control.settled(SETTLED_SECONDS_MAX); // it was unmounted
     }
+    this.lap('database');
     if (!plan.mayBreak) await this.judgeContinuity(world, ready.generation, settled.generation);
     const judge = new PointJudge(world, load.operations, this.random, this.report);
     const overlapping = judge.overlapping();
@@ -141,12 +173,22 @@ class Round {
     await judge.judge(this.samples, this.around);
     outcome.points = judge.count;
     await this.judgeEquality(world);
+    this.lap('judge');
     await this.stop(world);
+  }
+
+  /** What has passed since the last one belongs to `phase`. */
+  lap(phase: Phase): void {
+    const nowMs = performance.now();
+    this.outcome.seconds[phase] += (nowMs - this.lapMs) / 1000;
+    this.lapMs = nowMs;
   }
 
   /** What struck, also in a round that did not come to its end. */
   count(): void {
-    this.outcome.faults = this.struck.map(({ kind, hasStruck, pauseMs }) => ({ kind, hasStruck, pauseMs }));
+    this.outcome.faults = this.struck.map(({ kind, beginNs, endNs, hasStruck, pauseMs }) => {
+      return { kind, hasStruck, pauseMs, seconds: Number(endNs - beginNs) / 1e9 };
+    });
   }
 
   private async strikeAll(world: World, striker: Striker): Promise<void> {
@@ -155,14 +197,27 @@ class Round {
       const sample = await takeSample(world);
       if (sample !== null) this.samples.push(sample);
       const beginNs = nowNs();
-      const hasStruck = await striker.strike(kind).catch((thrown: unknown) => {
-        const text = thrown instanceof Error ? thrown.message : String(thrown);
-        throw new Error(`${kind}: ${text}`, { cause: thrown });
-      });
+      let hasStruck = false;
+      for (let tries = 0; tries < STRIKE_TRIES && !hasStruck; tries += 1)
+        hasStruck = await striker.strike(kind).catch((thrown: unknown) => {
+          const text = thrown instanceof Error ? thrown.message : String(thrown);
+          throw new Error(`${kind}: ${text}`, { cause: thrown });
+        });
       this.struck.push({ kind, beginNs, endNs: nowNs(), hasStruck, pauseMs: 0 });
       const after = await world.control.agentGroup().catch(() => null);
       if (after !== null) this.around.push(after.durableLsn, after.capturedLsn);
     }
+  }
+
+  /** That the round was worth its name, and not that a writer had gone quiet. */
+  private judgeLoad({ operations }: Load): void {
+    const done = operations.filter(({ isFailed }) => isFailed !== true);
+    for (const kind of ['trim', 'zero', 'flush'] as const)
+      if (!done.some((operation) => operation.kind === kind)) this.report('load', `there was no ${kind}`);
+    const lengths = done.filter(({ kind }) => kind === 'write').map(({ length }) => length);
+    if (lengths.length < WRITES_MIN) this.report('load', `only ${lengths.length} writes`);
+    for (const length of [LENGTH_MIN, LENGTH_MAX])
+      if (!lengths.includes(length)) this.report('load', `there was no write of ${length} bytes`);
   }
 
   /** R7, and how long it waited. */
@@ -207,10 +262,12 @@ class Round {
   /** Both end in order; then the store is looked at by itself. */
   private async stop({ site }: World): Promise<void> {
     for (const daemon of [site.agent, site.receiver]) await daemon.end();
+    this.lap('end');
     const isHurt = this.plan.faults.some((kind) => 'store' in FAULTS[kind]);
     if (this.round % FSCK_EVERY !== 0 && !isHurt) return;
     const { status, stdout } = await afterimage(['receiver', 'fsck', site.store, '--json'], ANY);
     if (status !== 0) this.report('R6', `fsck ends with ${status}: ${stdout.slice(0, 2000)}`);
+    this.lap('fsck');
   }
 }
 

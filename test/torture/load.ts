@@ -5,6 +5,8 @@ import type { World } from './world.js';
 
 /** A second: so that the faults of a round strike while it lasts. */
 const RATE = 3000;
+/** Errno of an operation that its client gave up because it was ending when its connection broke: ECANCELED. */
+export const GIVEN_UP = 125;
 /** Longest wait for an answer once nothing is wrong any more. */
 export const ANSWER_SECONDS_MAX = 60;
 

@@ -6,7 +6,8 @@
 // volume, sector, operation, then a filler, and the operation again in its last eight bytes. About half of
 // the operations are aimed at what another writer has in flight. Runs until SIGTERM; says on standard output,
 // a line each, how many writes were answered, and that of the whole group. An operation that fails is noted,
-// and work goes on.
+// and work goes on; what an NBD connection leaves unanswered when it breaks is sent again, but not after
+// SIGTERM.
 //
 // The log is written at the end, 48 bytes an operation, little-endian: operation u64, submitted u64 and
 // answered u64 (CLOCK_REALTIME, ns: just before and just after), offset u64, length u32, volume u16, kind u8
@@ -104,7 +105,7 @@ class Writer {
         load_(load),
         random_(options.seed * 1000 + number),
         buffer_(static_cast<std::byte*>(std::aligned_alloc(kPageBytes, kWriteBytesMax)), &std::free) {
-    for (const std::string& name : options.targets) targets_.push_back(Target::open(name));
+    for (const std::string& name : options.targets) targets_.push_back(Target::open(name, stop));
   }
 
   void run() {

@@ -6,6 +6,7 @@ import { readFile, statfs } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FaultDirectory, FaultRule } from '../fault/fault_directory.js';
 import { command } from '../scenario/command.js';
+import { differing } from './equality.js';
 import type { Load } from './load.js';
 import type { FaultKind } from './plan.js';
 import { measuredResync, type Resync } from './resync.js';
@@ -15,6 +16,7 @@ const SEEN_MS_MAX = 4_000;
 /** An agent that starts comes to its state directory by then. */
 const STRUCK_MS_MAX = 8_000;
 const SUCCESSOR_MS_MAX = 20_000;
+const SETTLED_SECONDS_MAX = 60;
 const TRACKING_SECONDS_MAX = 30;
 const POLL_MS = 10;
 
@@ -26,6 +28,7 @@ export class Striker {
     private readonly world: World,
     private readonly load: Load,
     private readonly random: () => number,
+    private readonly report: (promise: string, text: string) => void,
   ) {}
 
   strike(kind: FaultKind): Promise<boolean> {
@@ -34,6 +37,8 @@ export class Striker {
     switch (kind) {
       case 'agent-killed':
         return this.killAgent();
+      case 'agent-killed-writing':
+        return this.killAgentWriting(world.backingFaults);
       case 'receiver-killed':
         return this.receiverAway(() => site.receiver.kill());
       case 'receiver-restarted':
@@ -47,7 +52,7 @@ export class Striker {
       case 'agent-stopped':
         return this.freeze(site.agent.supervisedPid(), this.between(100, 700));
       case 'receiver-stopped':
-        return this.freeze(site.receiver.pid, this.between(200, 2000));
+        return this.freeze(site.receiver.pid, this.between(200, 1200));
       case 'link-cut':
         return this.cut();
       case 'link-delayed':
@@ -86,7 +91,11 @@ export class Striker {
       case 'backing-write-fails':
         return this.fail(world.backingFaults, this.rule('write', '*.img', { do: 'fail', errno: 'EIO' }));
       case 'backing-sync-fails':
-        return this.fail(world.backingFaults, this.rule('sync', '*.img', { do: 'fail', errno: 'EIO' }));
+        // After one every other flush fails by itself, until the device is opened anew.
+        return this.fail(world.backingFaults, {
+          ...this.rule('sync', '*.img', { do: 'fail', errno: 'EIO' }),
+          times: 1,
+        });
     }
   }
 
@@ -107,6 +116,35 @@ export class Striker {
     if (this.random() >= 0.3) return hasStruck;
     await sleep(this.between(0, 400));
     return (await this.endAgent('SIGKILL')) && hasStruck;
+  }
+
+  /**
+   * While the backing takes long over each write, so that it is in the middle of some. Nobody writes again what a client
+   * gave up then: the backing may have it, and the replica has to have the same.
+   */
+  private async killAgentWriting(directory: FaultDirectory | null): Promise<boolean> {
+    const { agent } = this.world.site;
+    const pid = agent.supervisedPid();
+    if (directory === null || pid === null) return false;
+    const us = this.between(2, 8) * 1000;
+    await directory.add({ op: 'write', path: '*.img', do: 'delay', us });
+    await sleep(this.between(50, 200));
+    process.kill(pid, 'SIGKILL');
+    const stopped = this.load.stop();
+    const hasSuccessor = await this.seen(
+      () => ![null, pid].includes(agent.supervisedPid()),
+      SUCCESSOR_MS_MAX,
+    );
+    const hasStruck = await this.over(directory);
+    await stopped;
+    const group = await this.world.control.settled(SETTLED_SECONDS_MAX);
+    for (const name of await differing(this.world))
+      this.report(
+        'R2',
+        `${name}: after a death in the middle of writes the latest point is not what the backing holds`,
+      );
+    this.load.start(group);
+    return hasSuccessor && hasStruck;
   }
 
   private async endAgent(signal: NodeJS.Signals): Promise<boolean> {
@@ -158,7 +196,7 @@ export class Striker {
     const { proxy } = this.world;
     const before = proxy.heldUp;
     begin();
-    await sleep(this.between(400, 2200));
+    await sleep(this.between(300, 1500));
     const wasStalled = proxy.isStalled;
     proxy.heal();
     return wasStalled ? this.seen(() => proxy.heldUp > before) : proxy.heldUp > before;

@@ -1,6 +1,6 @@
 /**
- * Torture: `npm run torture -- [--seed N] [--seconds S] [--rounds N] [--round K] [--strikes-min M] [--json]`. Round after
- * round until S seconds are over or N rounds are done: real daemons under load, faults, then every promise is checked
+ * Torture: `npm run torture -- [--seed N] [--seconds S] [--rounds N] [--round K] [--strikes-min M] [--until-violation]
+ * [--json]`. Round after round until S seconds are over or N rounds are done, or until the first with a violation: real daemons under load, faults, then every promise is checked
  * (round.ts). With --round only that round of the seed, which is made again in the same way. Progress goes to standard
  * error; the last line is a summary. A violation names seed and round; what is left of its round is kept. Exit status: 0,
  * or 1 with any violation, or when a kind of fault struck less than M times.
@@ -22,6 +22,7 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '1000000' },
     round: { type: 'string' },
     'strikes-min': { type: 'string', default: '0' },
+    'until-violation': { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
   },
 });
@@ -105,13 +106,13 @@ try {
     const keep = path.join(os.tmpdir(), `torture-kept-${seed}-${round}`);
     const roundBegin = performance.now();
     say(
-      `round ${round}: ${plan.volumes}, store ${plan.store}, ring ${plan.ringBytes}: ${plan.faults.join(', ')}`,
+      `round ${round}: ${plan.volumes}, store ${plan.store}, ring ${plan.ringBytes}${plan.spoolBytes === null ? '' : ' and spool'}: ${plan.faults.join(', ')}`,
     );
     const outcome = await runRound(plan, round, { database, keep: keptRounds < KEPT_MAX ? keep : null });
     if (outcome.kept !== null) keptRounds += 1;
     add(round, plan, outcome);
     tell(round, secondsSince(roundBegin), outcome);
-    if (only !== null) break;
+    if (only !== null || (values['until-violation'] && summary.violations.length > 0)) break;
   }
 } finally {
   await scratch.clean();

@@ -60,6 +60,8 @@ export interface RoundPlan {
   hasFaultyState: boolean;
   hasFaultyBacking: boolean;
   ringBytes: string;
+  /** Null: what the ring has no room for goes nowhere. */
+  spoolBytes: string | null;
   /** Whether history is so short that bases move meanwhile. */
   isHistoryShort: boolean;
   /** In this order. */
@@ -81,10 +83,19 @@ const VOLUMES_OF_ROUND: Partial<Record<number, Volumes>> = {
   4: 'loop-and-socket',
 };
 const VOLUMES: readonly Volumes[] = ['loop', 'loop', 'loop-and-socket', 'database'];
+/** What a receiver that is away leaves goes through the spool, which lies in the state directory. */
+const SPOOL_ROUND = 5;
 const FAULTY_STORES = DEAL_ROUNDS / 2;
 const FAULTY_STATES = 3;
 const SMALL_RING = '8MiB';
-/** More than a round writes while its receiver is away. */
+/** Less than a round writes while its receiver is away, and a spool that holds it. */
+const SPOOLED_RING = '32MiB';
+const SPOOL = '1GiB';
+const RING_OF_ROUND: Partial<Record<number, string>> = {
+  [SMALL_RING_ROUND]: SMALL_RING,
+  [SPOOL_ROUND]: SPOOLED_RING,
+};
+/** More than that. */
 const LARGE_RING = '512MiB';
 /** With a database, which writes as fast as it can. */
 const HUGE_RING = '1GiB';
@@ -128,9 +139,10 @@ function deal(seed: number, number: number): Dealt[] {
       return {
         volumes,
         store: hasFaultyStore[index] ? 'faulty' : 'small',
-        hasFaultyState: hasFaultyState[index] === true,
+        hasFaultyState: index !== SPOOL_ROUND && hasFaultyState[index] === true,
         hasFaultyBacking: FAULTY_BACKING_ROUNDS.includes(index),
-        ringBytes: index === SMALL_RING_ROUND ? SMALL_RING : volumes === 'database' ? HUGE_RING : LARGE_RING,
+        ringBytes: RING_OF_ROUND[index] ?? (volumes === 'database' ? HUGE_RING : LARGE_RING),
+        spoolBytes: index === SPOOL_ROUND ? SPOOL : null,
         isHistoryShort: random() < 0.25,
         faults: [],
       };

@@ -75,6 +75,7 @@ export async function makeWorld(
     group: GROUP,
     volumes,
     ringBytes: plan.ringBytes,
+    ...(plan.spoolBytes === null ? {} : { groupLines: [`spool_bytes_max = "${plan.spoolBytes}"`] }),
     segmentBytes: '4MiB',
     store: storeDisk === null ? `${storeFaults?.mount}/store` : `${storeDisk}/store`,
     supervised: true,

@@ -76,7 +76,8 @@ const DEAL_ROUNDS = 8;
 const FAULTS_OF_ROUND = 3;
 /** Before they are shuffled: two in which the stream may break, one with a database, two with a socket. */
 const SMALL_RING_ROUND = 0;
-const FAULTY_BACKING_ROUNDS = [1, 3];
+const LOST_ROUND = 1;
+const FAULTY_BACKING_ROUNDS = [LOST_ROUND, 3];
 const VOLUMES_OF_ROUND: Partial<Record<number, Volumes>> = {
   2: 'database',
   3: 'loop-and-socket',
@@ -139,7 +140,8 @@ function deal(seed: number, number: number): Dealt[] {
       return {
         volumes,
         store: hasFaultyStore[index] ? 'faulty' : 'small',
-        hasFaultyState: index !== SPOOL_ROUND && hasFaultyState[index] === true,
+        // A host that loses power loses it everywhere.
+        hasFaultyState: index === LOST_ROUND || (index !== SPOOL_ROUND && hasFaultyState[index] === true),
         hasFaultyBacking: FAULTY_BACKING_ROUNDS.includes(index),
         ringBytes: RING_OF_ROUND[index] ?? (volumes === 'database' ? HUGE_RING : LARGE_RING),
         spoolBytes: index === SPOOL_ROUND ? SPOOL : null,

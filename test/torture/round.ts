@@ -211,7 +211,7 @@ class Round {
 
   /** That the round was worth its name, and not that a writer had gone quiet. */
   private judgeLoad({ operations }: Load): void {
-    const done = operations.filter(({ isFailed }) => isFailed !== true);
+    const done = operations.filter(({ errno }) => errno === 0);
     for (const kind of ['trim', 'zero', 'flush'] as const)
       if (!done.some((operation) => operation.kind === kind)) this.report('load', `there was no ${kind}`);
     const lengths = done.filter(({ kind }) => kind === 'write').map(({ length }) => length);
@@ -222,7 +222,7 @@ class Round {
 
   /** R7, and how long it waited. */
   private judgeProduction({ operations }: Load): void {
-    const failed = operations.filter(({ isFailed, errno }) => isFailed === true && errno !== GIVEN_UP);
+    const failed = operations.filter(({ errno }) => errno !== 0 && errno !== GIVEN_UP);
     if (failed.length > 0 && !this.plan.mayFail)
       this.report('R7', `${failed.length} operations failed, the first with errno ${failed[0]?.errno}`);
     const pauseMs = (from: bigint, to: bigint): number =>

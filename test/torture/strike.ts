@@ -2,13 +2,16 @@
  * The faults of a round. Each strikes, waits until it has been seen to, and is over when its promise resolves: with true
  * when it really struck.
  */
+import { readFileSync } from 'node:fs';
 import { readFile, statfs } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FaultDirectory, FaultRule } from '../fault/fault_directory.js';
 import { command } from '../scenario/command.js';
+import { Oracle } from '../scenario/oracle.js';
 import { differing } from './equality.js';
 import type { Load } from './load.js';
 import type { FaultKind } from './plan.js';
+import { losePower } from './power.js';
 import { measuredResync, type Resync } from './resync.js';
 import { STORE_BYTES, type World } from './world.js';
 
@@ -224,7 +227,10 @@ export class Striker {
     return true;
   }
 
-  /** Agent and supervisor are gone, and with them what they kept; what the receiver did not have was in the ring. */
+  /**
+   * Agent and supervisor are gone, and with them what they kept; what the receiver did not have was in the ring. Where its
+   * disks are recorded, what was not synced on them is in doubt as well.
+   */
   private async loseHost(): Promise<boolean> {
     const { site, control, proxy } = this.world;
     proxy.isStalled = true;
@@ -234,11 +240,28 @@ export class Striker {
     if (pid !== null) process.kill(pid, 'SIGKILL');
     await dying;
     await this.load.stop();
+    await this.seen(() => hasEnded(pid));
+    await this.losePower();
     proxy.cut();
     proxy.heal();
     this.resyncs.push(await measuredResync(this.world, () => site.agent.start()));
     this.load.start(await control.agentGroup());
     return true;
+  }
+
+  private async losePower(): Promise<void> {
+    const { backingFaults, stateFaults, stamped } = this.world;
+    for (const directory of [backingFaults, stateFaults])
+      if (directory !== null) await losePower(directory, this.random);
+    if (backingFaults === null) return;
+    const lostNs = this.load.losePower();
+    const images = await Promise.all(stamped.map(({ backing }) => readFile(backing)));
+    const oracle = new Oracle(
+      this.load.operations,
+      stamped.map(({ bytes }) => bytes),
+    );
+    for (const text of oracle.judge(images, lostNs).violations)
+      this.report('R4', `what production had flushed before the host was lost: ${text}`);
   }
 
   private async fillStore(disk: string): Promise<boolean> {
@@ -300,5 +323,14 @@ export class Striker {
     const hasStruck = (await directory.report()).some(({ struck }) => struck > 0);
     await directory.clear();
     return hasStruck;
+  }
+}
+
+/** Also when nobody has asked yet how. */
+function hasEnded(pid: number | null): boolean {
+  try {
+    return pid === null || / Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+  } catch {
+    return true; // its number is nobody's any more
   }
 }

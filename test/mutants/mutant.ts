@@ -32,6 +32,8 @@ export interface TextChange {
 const WRONG_POINT = /^R[3-6]: /;
 const UNEQUAL = /^R2: /;
 const ANY_PROMISE = /^R\d: /;
+/** Power loss may also leave what no daemon starts with. */
+const ANYTHING = /^(R\d|run): /;
 
 /** proof.test.ts: whichever promise it is that power loss breaks first. */
 const POWER_LOSS = {
@@ -107,7 +109,7 @@ export const MUTANTS: readonly Mutant[] = [
       file: 'scenario/outage',
       assertion: /history is not captured|continuity could not be proven|the timeline shows the gap/,
     },
-    torture: ANY_PROMISE,
+    torture: /^R5: |^run: ring-full: not tracking/,
   },
   {
     name: 'ACCEPT_GAP',
@@ -137,7 +139,7 @@ export const MUTANTS: readonly Mutant[] = [
     scenario: { file: 'scenario/outage', assertion: /takes nothing away \(R6\)$/ },
     torture: ANY_PROMISE,
   },
-  { name: 'SEGMENT_NAME_UNSYNCED', breaks: 'R4', native: [], scenario: POWER_LOSS },
+  { name: 'SEGMENT_NAME_UNSYNCED', breaks: 'R4', native: [], scenario: POWER_LOSS, torture: ANYTHING },
   {
     name: 'CATALOG_NORMAL',
     breaks: 'R4',
@@ -147,6 +149,7 @@ export const MUTANTS: readonly Mutant[] = [
     ],
     native: [],
     scenario: POWER_LOSS,
+    torture: ANYTHING,
   },
   {
     name: 'BASE_UNSYNCED',
@@ -160,6 +163,7 @@ export const MUTANTS: readonly Mutant[] = [
     ],
     native: [],
     scenario: POWER_LOSS,
+    torture: ANYTHING,
   },
   {
     name: 'MEMBER_NAME_UNSYNCED',
@@ -173,6 +177,7 @@ export const MUTANTS: readonly Mutant[] = [
     ],
     native: [],
     scenario: POWER_LOSS,
+    torture: ANYTHING,
   },
   {
     name: 'STATE_UNSYNCED',
@@ -186,6 +191,7 @@ export const MUTANTS: readonly Mutant[] = [
     ],
     native: [],
     scenario: POWER_LOSS,
+    torture: ANYTHING,
   },
   {
     name: 'STATE_NAME_UNSYNCED',
@@ -199,6 +205,7 @@ export const MUTANTS: readonly Mutant[] = [
     ],
     native: [],
     scenario: POWER_LOSS,
+    torture: ANYTHING,
   },
   {
     name: 'MARK_AFTER_WRITE',

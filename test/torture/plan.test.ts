@@ -32,6 +32,7 @@ for (const seed of [1, 7, 20_260]) {
     (t) => {
       for (const { faults, store, hasFaultyState, hasFaultyBacking, volumes, mayBreak, mayFail } of plans) {
         for (const kind of faults) {
+          if (kind === 'receiver-killed') t.equal(store, 'faulty', kind);
           if (kind.startsWith('store-')) t.equal(store, kind === 'store-full' ? 'small' : 'faulty', kind);
           if (kind.startsWith('state-')) t.ok(hasFaultyState, kind);
           if (kind.startsWith('backing-')) t.ok(hasFaultyBacking && mayFail, kind);

@@ -26,7 +26,7 @@ type Volumes = 'loop' | 'loop-and-socket' | 'database';
 export const FAULTS = {
   'agent-killed': {},
   'agent-killed-writing': { hasFaultyBacking: true, hasSocket: true },
-  'receiver-killed': {},
+  'receiver-killed': { store: 'faulty' },
   'both-killed': {},
   'agent-stopped': {},
   'receiver-stopped': {},
@@ -86,7 +86,7 @@ const VOLUMES_OF_ROUND: Partial<Record<number, Volumes>> = {
 const VOLUMES: readonly Volumes[] = ['loop', 'loop', 'loop-and-socket', 'database'];
 /** What a receiver that is away leaves goes through the spool, which lies in the state directory. */
 const SPOOL_ROUND = 5;
-const FAULTY_STORES = DEAL_ROUNDS / 2;
+const FAULTY_STORES = 5;
 const FAULTY_STATES = 3;
 const SMALL_RING = '8MiB';
 /** Less than a round writes while its receiver is away, and a spool that holds it. */

@@ -43,7 +43,7 @@ export class Striker {
       case 'agent-killed-writing':
         return this.killAgentWriting(world.backingFaults);
       case 'receiver-killed':
-        return this.receiverAway(() => site.receiver.kill());
+        return this.receiverAway(() => this.killReceiver());
       case 'receiver-restarted':
         return this.receiverAway(async () => void (await site.receiver.stop()));
       case 'both-killed':
@@ -159,6 +159,13 @@ export class Striker {
       const now = agent.supervisedPid();
       return now !== null && now !== pid;
     }, SUCCESSOR_MS_MAX);
+  }
+
+  /** By turns its host loses power, where its store is recorded: what it acknowledged is there all the same. */
+  private async killReceiver(): Promise<void> {
+    const { site, storeFaults } = this.world;
+    await site.receiver.kill();
+    if (storeFaults !== null && this.random() < 0.7) await losePower(storeFaults, this.random);
   }
 
   private async receiverAway(end: () => Promise<void>): Promise<boolean> {

@@ -4,7 +4,7 @@ import { StampWriter, type StampedOperation } from './stamp_writer.js';
 import type { World } from './world.js';
 
 /** A second: so that the faults of a round strike while it lasts. */
-const RATE = 3000;
+const RATE = 2200;
 /** Errno of an operation that its client gave up because it was ending when its connection broke: ECANCELED. */
 export const GIVEN_UP = 125;
 /** Longest wait for an answer once nothing is wrong any more. */

@@ -53,6 +53,8 @@ const summary = {
   tooFew: [] as FaultKind[],
   violations: [] as { seed: number; round: number; promise: string; text: string }[],
   writes: 0,
+  /** Of a round: the least share of operations that overlapped another one in flight. */
+  overlappingMin: 1,
   commits: 0,
   points: 0,
   longestPauseMs: 0,
@@ -76,6 +78,7 @@ function add(round: number, plan: RoundPlan, outcome: RoundOutcome): void {
   summary.violations.push(...outcome.violations.map((violation) => ({ seed, round, ...violation })));
   for (const key of ['writes', 'commits', 'points', 'bytesDiffering', 'bytesResynced'] as const)
     summary[key] += outcome[key];
+  summary.overlappingMin = Math.min(summary.overlappingMin, outcome.overlapping ?? 1);
   summary.longestPauseMs = Math.round(Math.max(summary.longestPauseMs, outcome.pauseMs));
 }
 
@@ -118,6 +121,7 @@ try {
   await scratch.clean();
 }
 summary.seconds = Math.round(secondsSince(begin));
+summary.overlappingMin = Math.round(summary.overlappingMin * 1000) / 1000;
 const tenths = (seconds: number): number => Math.round(seconds * 10) / 10;
 for (const phase of PHASES) summary.secondsByPhase[phase] = tenths(summary.secondsByPhase[phase]);
 for (const [kind, total] of Object.entries(summary.faults) as [FaultKind, FaultTotal][]) {

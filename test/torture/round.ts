@@ -60,6 +60,8 @@ export interface RoundOutcome {
   faults: { kind: FaultKind; hasStruck: boolean; pauseMs: number; seconds: number }[];
   seconds: Record<Phase, number>;
   writes: number;
+  /** The share of operations that overlapped another one in flight; null: the round did not get there. */
+  overlapping: number | null;
   commits: number;
   points: number;
   pauseMs: number;
@@ -84,6 +86,7 @@ export async function runRound(
   const outcome: RoundOutcome = {
     seconds: Object.fromEntries(PHASES.map((phase) => [phase, 0])) as Record<Phase, number>,
     ...{ faults: [], writes: 0, commits: 0, points: 0, pauseMs: 0, bytesDiffering: 0, bytesResynced: 0 },
+    overlapping: null,
     violations: [],
     kept: null,
   };
@@ -169,8 +172,9 @@ class Round {
     this.lap('database');
     if (!plan.mayBreak) await this.judgeContinuity(world, ready.generation, settled.generation);
     const judge = new PointJudge(world, load.operations, this.random, this.report);
-    const overlapping = judge.overlapping();
-    if (overlapping < OVERLAPPING_MIN) this.report('load', `only ${overlapping} overlapped in flight`);
+    outcome.overlapping = judge.overlapping();
+    if (outcome.overlapping < OVERLAPPING_MIN)
+      this.report('load', `only ${outcome.overlapping} overlapped in flight`);
     await judge.judge(this.samples, this.around);
     outcome.points = judge.count;
     await this.judgeEquality(world);

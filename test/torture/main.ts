@@ -57,6 +57,8 @@ const summary = {
   overlappingMin: 1,
   commits: 0,
   points: 0,
+  /** Rounds in which retention moved the bases. */
+  shortened: 0,
   longestPauseMs: 0,
   bytesDiffering: 0,
   bytesResynced: 0,
@@ -78,6 +80,7 @@ function add(round: number, plan: RoundPlan, outcome: RoundOutcome): void {
   summary.violations.push(...outcome.violations.map((violation) => ({ seed, round, ...violation })));
   for (const key of ['writes', 'commits', 'points', 'bytesDiffering', 'bytesResynced'] as const)
     summary[key] += outcome[key];
+  if (outcome.isShortened) summary.shortened += 1;
   summary.overlappingMin = Math.min(summary.overlappingMin, outcome.overlapping ?? 1);
   summary.longestPauseMs = Math.round(Math.max(summary.longestPauseMs, outcome.pauseMs));
 }

@@ -62,6 +62,8 @@ export interface RoundOutcome {
   writes: number;
   /** The share of operations that overlapped another one in flight; null: the round did not get there. */
   overlapping: number | null;
+  /** Retention has moved the bases. */
+  isShortened: boolean;
   commits: number;
   points: number;
   pauseMs: number;
@@ -87,6 +89,7 @@ export async function runRound(
     seconds: Object.fromEntries(PHASES.map((phase) => [phase, 0])) as Record<Phase, number>,
     ...{ faults: [], writes: 0, commits: 0, points: 0, pauseMs: 0, bytesDiffering: 0, bytesResynced: 0 },
     overlapping: null,
+    isShortened: false,
     violations: [],
     kept: null,
   };
@@ -143,6 +146,7 @@ class Round {
     // The agent finds its receiver when that is there.
     await Promise.all([world.site.receiver.start(), world.site.agent.start()]);
     const ready = await world.control.settled(SETTLED_SECONDS_MAX);
+    const { oldestLsn } = await world.control.receiverGroup();
     const device = ready.volumes.find(({ name }) => name === DATABASE)?.device;
     const database = device === undefined ? null : await Database.start(this.scratch, device);
     const load = new Load(world, plan.seed % 2 ** 20);
@@ -178,6 +182,7 @@ class Round {
     await judge.judge(this.samples, this.around);
     outcome.points = judge.count;
     await this.judgeEquality(world);
+    outcome.isShortened = (await world.control.receiverGroup()).oldestLsn > oldestLsn;
     this.lap('judge');
     await this.stop(world);
   }

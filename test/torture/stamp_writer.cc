@@ -159,12 +159,13 @@ class Writer {
     return extent;
   }
 
-  /// Stamped sectors. The filler differs in every operation and compresses to about half.
+  /// Stamped sectors. The filler is another one in each, so that the journal takes about half of what is
+  /// written.
   void fill(const Extent& extent, uint64_t operation) {
     std::array<uint64_t, kFillerBytes / 8> filler{};
     std::mt19937_64 random(operation);
-    for (uint64_t& word : filler) word = random();
     for (uint64_t at = 0; at < extent.length; at += kSectorBytes) {
+      for (uint64_t& word : filler) word = random();
       std::byte* const sector = buffer_.get() + at;
       const std::array<uint64_t, 4> stamp{kMagic, extent.volume, (extent.offset + at) / kSectorBytes,
                                           operation};

@@ -13,7 +13,7 @@ import { TcpProxy } from './tcp_proxy.js';
 export const GROUP = `torture-${process.pid}`;
 const MIB = 1 << 20;
 export const STORE_BYTES = 2048 * MIB;
-const SHORT_HISTORY = '[retention]\nwindow = "1h"\nfloor = "1s"\nbytes_max = "48MiB"\n';
+const SHORT_HISTORY = '[retention]\nwindow = "1h"\nfloor = "1s"\nbytes_max = "16MiB"\n';
 export const DATABASE = 'database';
 
 export interface StampedVolume {

@@ -208,6 +208,8 @@ export class Striker {
     begin();
     await sleep(this.between(300, 1500));
     const wasStalled = proxy.isStalled;
+    // An agent that is on its way back has nothing to be held up yet.
+    if (!wasStalled) await this.seen(() => proxy.heldUp > before);
     proxy.heal();
     return wasStalled ? this.seen(() => proxy.heldUp > before) : proxy.heldUp > before;
   }

@@ -44,7 +44,7 @@ constexpr size_t kWriteBytesMax = 1u << 20;
 constexpr size_t kPageBytes = 4096;
 constexpr unsigned kWritersMax = 64;
 /// Writers that keep time with each other, so that what one has in flight can be aimed at.
-constexpr unsigned kAtOnce = 4;
+constexpr unsigned kAtOnce = 8;
 /// Of a sector; the rest compresses to nothing.
 constexpr size_t kFillerBytes = 240;
 

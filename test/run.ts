@@ -90,7 +90,7 @@ const steps: Step[] = [
   tapStep(
     'unit',
     8,
-    tapFiles('proto', 'native-door', 'service', 'agent', 'receiver', 'cli', 'house', 'replay'),
+    tapFiles('proto', 'native-door', 'service', 'agent', 'receiver', 'cli', 'house', 'replay', 'torture'),
     2,
   ),
   tapStep('sim', 5, tapFiles('sim'), 1),

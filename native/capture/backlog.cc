@@ -122,6 +122,11 @@ std::optional<SpoolBatch> Backlog::copy_oldest(std::byte* bytes) {
   while (record != nullptr && record->generation == batch.generation &&
          batch.end - begin + record->total_bytes <= kSpoolBatchBytesMax) {
     std::memcpy(into, static_cast<const void*>(record), record->total_bytes);
+#ifdef AFTERIMAGE_SABOTAGE_SPOOL_SPOILS
+    // Breaks R5: what comes out of the spool is not what went in, and nothing says so.
+    if (record->kind == static_cast<uint8_t>(RecordKind::kWrite) && record->lsn % 50 == 0)
+      std::memset(into + sizeof(RingRecord), 0, sizeof(RingRecord));
+#endif
     into += record->total_bytes;
     batch.end += record->total_bytes;
     batch.last_lsn = record->lsn;

@@ -47,6 +47,23 @@ export async function runScenario({ addon, dist }: Build, file: string, limit: n
   return { ...run, ended: late ? 'time-out' : run.ended, failures, passes };
 }
 
+/** What torture may take over one mutant: twice every kind of fault. */
+export const TORTURE = { seed: 1, rounds: 16, seconds: 300 };
+/** A round that has begun goes to its end. */
+const ROUND_SECONDS_MAX = 240;
+
+/** Torture up to the first violation, with all daemons of this build: a failure is "PROMISE: what is wrong". */
+export async function runTorture({ addon, dist }: Build, { seed, rounds, seconds } = TORTURE): Promise<Run> {
+  const words = ['--seed', String(seed), '--rounds', String(rounds), '--seconds', String(seconds)];
+  const args = [`${dist}/test/torture/main.js`, ...words, '--until-violation', '--json'];
+  const env = { AFTERIMAGE_ADDON: addon };
+  const run = await runProgram(process.execPath, args, env, seconds + ROUND_SECONDS_MAX);
+  const failures = [...run.output.matchAll(/^torture: seed \d+, (round \d+): (.*)$/gm)].map(
+    (match) => `${match[2]} (${match[1]}, ${run.seconds.toFixed(0)} s)`,
+  );
+  return { ...run, failures };
+}
+
 async function runProgram(
   program: string,
   args: string[],

@@ -1,12 +1,13 @@
 /**
  * Mutation: each invariant is broken on purpose, and the tests that speak about it have to notice (mutant.ts). First the
  * control: the same builds without sabotage must pass the same tests, and say how long those take.
- * `scripts/mutants [--quick] [NAME…]`; --quick judges one mutant a day end to end, and all by the native tests.
+ * `scripts/mutants [--quick|--torture] [NAME…]`; --quick judges one mutant a day end to end, and all by the native tests;
+ * --torture judges by torture alone those that it can see.
  */
 import path from 'node:path';
 import { addon, nativeTests, sabotages } from './addon.js';
 import { compiled } from './compiled.js';
-import { runNative, runScenario, secondsMax, type Build, type Run } from './judge.js';
+import { runNative, runScenario, runTorture, secondsMax, type Build, type Run } from './judge.js';
 import { CONTROL, MUTANTS, type Mutant } from './mutant.js';
 
 /** Seconds of a control run: as long as a whole step may take. */
@@ -38,7 +39,8 @@ function control(name: string, run: Run): number {
 }
 
 const quick = process.argv.includes('--quick');
-const names = process.argv.slice(2).filter((word) => word !== '--quick');
+const byTorture = process.argv.includes('--torture');
+const names = process.argv.slice(2).filter((word) => !word.startsWith('--'));
 const chosen = MUTANTS.filter((mutant) => names.length === 0 || names.includes(mutant.name));
 if (chosen.length < names.length)
   throw new Error(`mutants: ${MUTANTS.map((mutant) => mutant.name).join(', ')}`);
@@ -52,14 +54,15 @@ if (
 )
   throw new Error(`the sources know other sabotages than mutant.ts: ${inSources}`);
 
-const withNative = chosen.filter((mutant) => mutant.native.length > 0);
-const withScenario = chosen.filter((mutant) => mutant.scenario !== null);
+const withNative = chosen.filter((mutant) => !byTorture && mutant.native.length > 0);
+const withScenario = chosen.filter((mutant) => !byTorture && mutant.scenario !== null);
+const withTorture = chosen.filter((mutant) => byTorture && mutant.torture !== undefined);
 const ofToday = withScenario[Math.floor(Date.now() / 86_400_000) % Math.max(1, withScenario.length)];
 const endToEnd = quick ? withScenario.filter((mutant) => mutant === ofToday) : withScenario;
 
 const seconds = new Map<string, number>();
 const healthyTests = withNative.length > 0 ? await nativeTests(CONTROL) : '';
-for (const name of new Set(chosen.flatMap((mutant) => mutant.native)))
+for (const name of new Set(withNative.flatMap((mutant) => mutant.native)))
   seconds.set(name, control(name, await runNative(healthyTests, name, CONTROL_SECONDS_MAX)));
 if (endToEnd.length > 0) {
   const healthy = { addon: await addon(CONTROL), dist: DIST };
@@ -89,9 +92,11 @@ function build({ name, texts }: Mutant): Promise<Build> | Build {
   return addon(name).then((file) => ({ addon: file, dist: DIST }));
 }
 
+if (withTorture.length > 0) control('torture', await runTorture({ addon: await addon(CONTROL), dist: DIST }));
+
 let caughtNatively = 0;
 let caughtEndToEnd = 0;
-for (const mutant of chosen) {
+for (const mutant of byTorture ? [] : chosen) {
   const tests = mutant.native.length > 0 ? await nativeTests(mutant.name) : '';
   let isCaught = mutant.native.length > 0;
   for (const name of mutant.native) {
@@ -117,9 +122,17 @@ for (const mutant of chosen) {
   )
     caughtEndToEnd += 1;
 }
+let caughtByTorture = 0;
+for (const mutant of withTorture) {
+  const isExpected = (failure: string): boolean => mutant.torture?.test(failure) === true;
+  if (report(mutant, 'torture', verdict(mutant, await runTorture(await build(mutant)), isExpected)))
+    caughtByTorture += 1;
+}
 const left = withScenario.length - endToEnd.length;
 console.log(
-  `mutants: ${caughtNatively} of ${withNative.length} caught by native tests, ` +
-    `${caughtEndToEnd} of ${endToEnd.length} end to end${left > 0 ? `, ${left} not judged end to end` : ''}`,
+  byTorture
+    ? `mutants: ${caughtByTorture} of ${withTorture.length} caught by torture`
+    : `mutants: ${caughtNatively} of ${withNative.length} caught by native tests, ` +
+        `${caughtEndToEnd} of ${endToEnd.length} end to end${left > 0 ? `, ${left} not judged end to end` : ''}`,
 );
 process.exitCode = missed.length === 0 ? 0 : 1;

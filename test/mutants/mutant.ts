@@ -14,6 +14,8 @@ export interface Mutant {
    * see it.
    */
   scenario: { file: string; assertion: RegExp } | null;
+  /** What torture has to find, "PROMISE: what is wrong", when both daemons are mutated; left out: it cannot see it. */
+  torture?: RegExp;
   /** How its tests may end besides failing an assertion. Without it a crash or a time-out is no catch. */
   mayEnd?: 'crash' | 'time-out';
 }
@@ -25,6 +27,13 @@ export interface TextChange {
   from: string;
   to: string;
 }
+
+/** Torture: what a point shows, or does not; what source and replica hold; that the stream went on. */
+const WRONG_POINT = /^R[3-6]: /;
+const UNEQUAL = /^R2: /;
+const ANY_PROMISE = /^R\d: /;
+/** Power loss may also leave what no daemon starts with. */
+const ANYTHING = /^(R\d|run): /;
 
 /** proof.test.ts: whichever promise it is that power loss breaks first. */
 const POWER_LOSS = {
@@ -41,6 +50,7 @@ export const MUTANTS: readonly Mutant[] = [
     breaks: 'R1',
     native: ['captured device: a write acknowledged before another was submitted has the lower LSN'],
     scenario: { file: 'scenario/prefix', assertion: PREFIX },
+    torture: WRONG_POINT,
   },
   {
     name: 'PUBLISH_BEFORE_BACKING',
@@ -56,6 +66,7 @@ export const MUTANTS: readonly Mutant[] = [
       'extent lock: random overlapping ranges are never held together',
     ],
     scenario: { file: 'scenario/prefix', assertion: PREFIX },
+    torture: ANY_PROMISE,
   },
   {
     name: 'POINT_INCLUDES_NEXT',
@@ -65,24 +76,28 @@ export const MUTANTS: readonly Mutant[] = [
       'any point shows exactly the records up to it, when no run was built',
     ],
     scenario: { file: 'scenario/prefix', assertion: PREFIX },
+    torture: WRONG_POINT,
   },
   {
     name: 'FLUSH_IGNORED',
     breaks: 'R4',
     native: ['FLUSH and FUA reach the disk before they are answered'],
     scenario: null,
+    torture: ANYTHING,
   },
   {
     name: 'ACK_BEFORE_DURABLE',
     breaks: 'R4',
     native: ['nothing is acknowledged before it was written and synced'],
     scenario: POWER_LOSS,
+    torture: ANY_PROMISE,
   },
   {
     name: 'DROP_RECORD',
     breaks: 'R5',
     native: ['capture group: every record captured comes out of the stream as it went in'],
     scenario: { file: 'scenario/prefix', assertion: PREFIX },
+    torture: ANY_PROMISE,
   },
   {
     name: 'TRACKING_SILENT',
@@ -94,6 +109,7 @@ export const MUTANTS: readonly Mutant[] = [
       file: 'scenario/outage',
       assertion: /history is not captured|continuity could not be proven|the timeline shows the gap/,
     },
+    torture: /^R5: |^run: ring-full: not tracking/,
   },
   {
     name: 'ACCEPT_GAP',
@@ -121,8 +137,9 @@ export const MUTANTS: readonly Mutant[] = [
     breaks: 'R6',
     native: ['a generation begins above everything before it or not at all, and takes nothing away'],
     scenario: { file: 'scenario/outage', assertion: /takes nothing away \(R6\)$/ },
+    torture: /^R6: |^run: .*\.seg: No such file/,
   },
-  { name: 'SEGMENT_NAME_UNSYNCED', breaks: 'R4', native: [], scenario: POWER_LOSS },
+  { name: 'SEGMENT_NAME_UNSYNCED', breaks: 'R4', native: [], scenario: POWER_LOSS, torture: ANYTHING },
   {
     name: 'CATALOG_NORMAL',
     breaks: 'R4',
@@ -132,6 +149,7 @@ export const MUTANTS: readonly Mutant[] = [
     ],
     native: [],
     scenario: POWER_LOSS,
+    torture: ANYTHING,
   },
   {
     name: 'BASE_UNSYNCED',
@@ -145,6 +163,7 @@ export const MUTANTS: readonly Mutant[] = [
     ],
     native: [],
     scenario: POWER_LOSS,
+    torture: ANYTHING,
   },
   {
     name: 'MEMBER_NAME_UNSYNCED',
@@ -158,6 +177,7 @@ export const MUTANTS: readonly Mutant[] = [
     ],
     native: [],
     scenario: POWER_LOSS,
+    torture: ANYTHING,
   },
   {
     name: 'STATE_UNSYNCED',
@@ -171,6 +191,7 @@ export const MUTANTS: readonly Mutant[] = [
     ],
     native: [],
     scenario: POWER_LOSS,
+    torture: ANYTHING,
   },
   {
     name: 'STATE_NAME_UNSYNCED',
@@ -184,6 +205,7 @@ export const MUTANTS: readonly Mutant[] = [
     ],
     native: [],
     scenario: POWER_LOSS,
+    torture: ANYTHING,
   },
   {
     name: 'MARK_AFTER_WRITE',
@@ -216,7 +238,73 @@ export const MUTANTS: readonly Mutant[] = [
     breaks: 'R6',
     native: ['roll-forward: a base moved over segments, step by step, changes no point behind them'],
     scenario: null,
+    torture: WRONG_POINT,
   },
+  {
+    name: 'IN_FLIGHT_FORGOTTEN', // what a killed agent had written and not journaled is in no record
+    breaks: 'R2',
+    texts: [{ module: 'agent/volume.js', from: 'await this.device.settleInFlight();', to: '' }],
+    native: [],
+    scenario: null,
+    torture: UNEQUAL,
+  },
+  {
+    name: 'RELEASED_WHEN_SENT', // what a receiver that dies had not made durable is nowhere
+    breaks: 'R4',
+    texts: [
+      {
+        module: 'agent/shipper.js',
+        from: 'this.listener.sent(bytes);',
+        to: 'this.listener.sent(bytes); this.release(frame.lastLsn);',
+      },
+    ],
+    native: [],
+    scenario: null,
+    torture: ANY_PROMISE,
+  },
+  {
+    name: 'SYNCING_SHOWN', // a point in the middle of a resync is called ordered
+    breaks: 'R5',
+    texts: [
+      {
+        module: 'receiver/timeline.js',
+        from: "span('syncing', firstLsn, ordered.lsn - 1n",
+        to: "span('ordered', firstLsn, ordered.lsn - 1n",
+      },
+    ],
+    native: [],
+    scenario: null,
+    torture: WRONG_POINT,
+  },
+  {
+    name: 'RESYNC_SKIPS', // of what differs in a piece, the first stretch is not sent
+    breaks: 'R8',
+    texts: [
+      {
+        module: 'agent/sync.js',
+        from: 'for (const { offset, length } of differing) {',
+        to: 'for (const { offset, length } of differing.slice(1)) {',
+      },
+    ],
+    native: [],
+    scenario: null,
+    torture: ANY_PROMISE,
+  },
+  {
+    name: 'RESYNC_SENDS_ALL', // also what does not differ
+    breaks: 'R8',
+    texts: [
+      {
+        module: 'agent/sync.js',
+        from: 'return own.equals(hashes.subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES));',
+        to: 'return own.length === 0;',
+      },
+    ],
+    native: [],
+    scenario: null,
+    torture: /^R8: /,
+  },
+  { name: 'SPOOL_SPOILS', breaks: 'R5', native: [], scenario: null, torture: WRONG_POINT },
 ];
 
 /** The name of what is built in the same way from the same files, without sabotage. */

@@ -244,7 +244,9 @@ export class Load {
  *    has the begin of a transaction after its client: the least difference between what both say is a bound.
  *  - In a stretch of work without waiting it reads its clock once (advanceConnectionState()). Where no answer of a
  *    whole transaction had to be waited for, that was at its beginning, which is told by a latency of 0. When that one
- *    was acknowledged, nobody knows.
+ *    was acknowledged, nobody knows; and an answer to COMMIT that is there at once counts as of when the one before came.
+ *
+ * So what the server says goes first: a client begins its next transaction when this one was acknowledged.
  */
 export function acknowledgedBy(
   logged: readonly LoggedCommit[],
@@ -259,9 +261,8 @@ export function acknowledgedBy(
   if (tooEarlyNs === null) throw new Error('the ledger has none of the transactions that were logged');
   return logged
     .filter(({ latencyNs }) => latencyNs > 0n)
-    .map(({ client, sequence, timeNs }) => ({
-      client,
-      sequence,
-      timeNs: timeNs + tooEarlyNs + CLOCK_UNIT_NS,
-    }));
+    .map(({ client, sequence, timeNs }) => {
+      const byNs = ledger.get(rowOf(client, sequence + 1)) ?? timeNs + tooEarlyNs;
+      return { client, sequence, timeNs: byNs + CLOCK_UNIT_NS };
+    });
 }

@@ -4,7 +4,9 @@ import { StampWriter, type StampedOperation } from './stamp_writer.js';
 import type { World } from './world.js';
 
 /** A second: so that the faults of a round strike while it lasts. */
-const RATE = 3000;
+const RATE = 2200;
+/** Errno of an operation that its client gave up because it was ending when its connection broke: ECANCELED. */
+export const GIVEN_UP = 125;
 /** Longest wait for an answer once nothing is wrong any more. */
 export const ANSWER_SECONDS_MAX = 60;
 
@@ -20,7 +22,7 @@ export class Load {
 
   /** Writes that were acknowledged so far. */
   get writes(): number {
-    const done = this.operations.filter(({ kind, isFailed }) => kind === 'write' && isFailed !== true);
+    const done = this.operations.filter(({ kind, errno }) => kind === 'write' && errno === 0);
     return done.length + (this.writer?.writes ?? 0);
   }
 
@@ -41,6 +43,24 @@ export class Load {
     const before = this.writes - (this.writer?.writes ?? 0);
     if (await this.writer?.reaches(writes - before, ANSWER_SECONDS_MAX)) return;
     throw new Error(`production was not served for ${ANSWER_SECONDS_MAX} s`);
+  }
+
+  /**
+   * What no flush covers may have been lost, in whole or in part, and counts as failed from now on; returns the instant. A
+   * failure leaves in doubt what was not flushed before it, whatever flushes succeed later. Nothing is under way.
+   */
+  losePower(): bigint {
+    const flushes = this.operations.filter(({ kind, errno }) => kind === 'flush' && errno === 0);
+    flushes.sort((left, right) => Number(left.submitNs - right.submitNs));
+    const failures = this.operations.filter(({ errno }) => errno !== 0);
+    for (const operation of this.operations) {
+      const covering = flushes.find(({ submitNs }) => submitNs > operation.ackNs);
+      const isFlushed =
+        covering !== undefined &&
+        !failures.some(({ submitNs, ackNs }) => ackNs > operation.submitNs && submitNs < covering.ackNs);
+      if (!isFlushed) operation.isFailed = true;
+    }
+    return this.operations.reduce((last, { ackNs }) => (ackNs > last ? ackNs : last), 0n) + 1n;
   }
 
   /** Waits for what is under way. */

@@ -1,8 +1,9 @@
 /**
- * Torture: `npm run torture -- [--seed N] [--seconds S] [--rounds N] [--round K] [--json]`. Round after round until S
- * seconds are over or N rounds are done: real daemons under load, faults, then every promise is checked (round.ts). With
- * --round only that round of the seed, which is made again in the same way. Progress goes to standard error; the last
- * line is a summary. A violation names seed and round; what is left of its round is kept. Exit status: 0, or 1 with any.
+ * Torture: `npm run torture -- [--seed N] [--seconds S] [--rounds N] [--round K] [--strikes-min M] [--until-violation]
+ * [--json]`. Round after round until S seconds are over or N rounds are done, or until the first with a violation: real daemons under load, faults, then every promise is checked
+ * (round.ts). With --round only that round of the seed, which is made again in the same way. Progress goes to standard
+ * error; the last line is a summary. A violation names seed and round; what is left of its round is kept. Exit status: 0,
+ * or 1 with any violation, or when a kind of fault struck less than M times.
  */
 import os from 'node:os';
 import path from 'node:path';
@@ -10,8 +11,8 @@ import { parseArgs } from 'node:util';
 import { command } from '../scenario/command.js';
 import { Scratch } from '../scenario/scratch.js';
 import { DatabaseImage } from './database.js';
-import { FAULTS, planRound, type FaultKind } from './plan.js';
-import { runRound, type RoundOutcome } from './round.js';
+import { FAULTS, planRound, type FaultKind, type RoundPlan } from './plan.js';
+import { PHASES, runRound, type Phase, type RoundOutcome } from './round.js';
 import { buildStampWriter } from './stamp_writer.js';
 
 const { values } = parseArgs({
@@ -20,6 +21,8 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: '3600' },
     rounds: { type: 'string', default: '1000000' },
     round: { type: 'string' },
+    'strikes-min': { type: 'string', default: '0' },
+    'until-violation': { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
   },
 });
@@ -27,44 +30,68 @@ const { values } = parseArgs({
 const KEPT_MAX = 5;
 const seed = Number(values.seed);
 const secondsMax = Number(values.seconds);
+const strikesMin = Number(values['strikes-min']);
 const only = values.round === undefined ? null : Number(values.round);
 const say = (text: string): void => console.error(`torture: ${text}`);
+
+interface FaultTotal {
+  planned: number;
+  struck: number;
+  /** Of all that took, whether they struck or not. */
+  seconds: number;
+  pauseMsMax: number;
+}
 
 const summary = {
   seed,
   commit: (await command('git', ['rev-parse', 'HEAD'], { accept: [128] })).stdout.trim(),
   rounds: 0,
-  faults: Object.fromEntries(Object.keys(FAULTS).map((kind) => [kind, 0])) as Record<FaultKind, number>,
+  faults: Object.fromEntries(
+    Object.keys(FAULTS).map((kind) => [kind, { planned: 0, struck: 0, seconds: 0, pauseMsMax: 0 }]),
+  ) as Record<FaultKind, FaultTotal>,
+  /** That struck less often than was asked for. */
+  tooFew: [] as FaultKind[],
   violations: [] as { seed: number; round: number; promise: string; text: string }[],
   writes: 0,
+  /** Of a round: the least share of operations that overlapped another one in flight. */
+  overlappingMin: 1,
   commits: 0,
   points: 0,
+  /** Rounds in which retention moved the bases. */
+  shortened: 0,
   longestPauseMs: 0,
-  pauseMsMax: {} as Partial<Record<FaultKind, number>>,
   bytesDiffering: 0,
   bytesResynced: 0,
   seconds: 0,
+  secondsByPhase: Object.fromEntries(PHASES.map((phase) => [phase, 0])) as Record<Phase, number>,
 };
 
-function add(round: number, outcome: RoundOutcome): void {
+function add(round: number, plan: RoundPlan, outcome: RoundOutcome): void {
   summary.rounds += 1;
-  for (const { kind, hasStruck, pauseMs } of outcome.faults) {
+  for (const kind of plan.faults) summary.faults[kind].planned += 1;
+  for (const { kind, hasStruck, pauseMs, seconds } of outcome.faults) {
+    const total = summary.faults[kind];
+    total.seconds += seconds;
     if (!hasStruck) continue;
-    summary.faults[kind] += 1;
-    summary.pauseMsMax[kind] = Math.round(Math.max(summary.pauseMsMax[kind] ?? 0, pauseMs));
+    total.struck += 1;
+    total.pauseMsMax = Math.round(Math.max(total.pauseMsMax, pauseMs));
   }
+  for (const phase of PHASES) summary.secondsByPhase[phase] += outcome.seconds[phase];
   summary.violations.push(...outcome.violations.map((violation) => ({ seed, round, ...violation })));
   for (const key of ['writes', 'commits', 'points', 'bytesDiffering', 'bytesResynced'] as const)
     summary[key] += outcome[key];
+  if (outcome.isShortened) summary.shortened += 1;
+  summary.overlappingMin = Math.min(summary.overlappingMin, outcome.overlapping ?? 1);
   summary.longestPauseMs = Math.round(Math.max(summary.longestPauseMs, outcome.pauseMs));
 }
 
 function tell(round: number, seconds: number, outcome: RoundOutcome): void {
   const { faults, writes, points, pauseMs, violations, kept } = outcome;
+  const phases = PHASES.map((phase) => `${phase} ${outcome.seconds[phase].toFixed(1)}`).join(', ');
   const kinds = faults.map(({ kind, hasStruck }) => (hasStruck ? kind : `(${kind})`)).join(', ');
   say(
     `round ${round}: ${seconds.toFixed(1)} s, ${writes} writes, ${points} points, ` +
-      `longest pause ${pauseMs.toFixed(0)} ms: ${kinds}`,
+      `longest pause ${pauseMs.toFixed(0)} ms: ${kinds} (${phases})`,
   );
   if (violations.length === 0) return;
   for (const { promise, text } of violations) say(`seed ${seed}, round ${round}: ${promise}: ${text}`);
@@ -85,18 +112,26 @@ try {
     const keep = path.join(os.tmpdir(), `torture-kept-${seed}-${round}`);
     const roundBegin = performance.now();
     say(
-      `round ${round}: ${plan.volumes}, store ${plan.store}, ring ${plan.ringBytes}: ${plan.faults.join(', ')}`,
+      `round ${round}: ${plan.volumes}, store ${plan.store}, ring ${plan.ringBytes}${plan.spoolBytes === null ? '' : ' and spool'}: ${plan.faults.join(', ')}`,
     );
     const outcome = await runRound(plan, round, { database, keep: keptRounds < KEPT_MAX ? keep : null });
     if (outcome.kept !== null) keptRounds += 1;
-    add(round, outcome);
+    add(round, plan, outcome);
     tell(round, secondsSince(roundBegin), outcome);
-    if (only !== null) break;
+    if (only !== null || (values['until-violation'] && summary.violations.length > 0)) break;
   }
 } finally {
   await scratch.clean();
 }
 summary.seconds = Math.round(secondsSince(begin));
+summary.overlappingMin = Math.round(summary.overlappingMin * 1000) / 1000;
+const tenths = (seconds: number): number => Math.round(seconds * 10) / 10;
+for (const phase of PHASES) summary.secondsByPhase[phase] = tenths(summary.secondsByPhase[phase]);
+for (const [kind, total] of Object.entries(summary.faults) as [FaultKind, FaultTotal][]) {
+  total.seconds = tenths(total.seconds);
+  if (total.struck < strikesMin) summary.tooFew.push(kind);
+}
+if (summary.tooFew.length > 0) say(`struck less than ${strikesMin} times: ${summary.tooFew.join(', ')}`);
 const { violations, ...figures } = summary;
 console.log(JSON.stringify(values.json ? summary : { ...figures, violations: violations.length }));
-process.exitCode = violations.length === 0 ? 0 : 1;
+process.exitCode = violations.length === 0 && summary.tooFew.length === 0 ? 0 : 1;

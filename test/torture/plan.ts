@@ -1,4 +1,7 @@
-/** What happens in a round, decided by its seed alone: where everything lies, and which faults strike in which order. */
+/**
+ * What happens in a round, decided by seed and number alone: where everything lies, and which faults strike in which order.
+ * Kinds are dealt to the rounds as from a deck of cards, so that after any number of rounds all have come up alike.
+ */
 import { pseudorandom } from '../scenario/seed.js';
 
 /**
@@ -10,16 +13,20 @@ interface Needs {
   hasFaultyState?: true;
   hasFaultyBacking?: true;
   hasSmallRing?: true;
+  /** A volume whose clients are no kernel: they need not send again what was not answered. */
+  hasSocket?: true;
   /** Only where what is written to is a loop device that nothing is mounted from. */
   isLoopAlone?: true;
   breaks?: true;
   fails?: true;
 }
 type StoreKind = 'small' | 'faulty';
+type Volumes = 'loop' | 'loop-and-socket' | 'database';
 
 export const FAULTS = {
   'agent-killed': {},
-  'receiver-killed': {},
+  'agent-killed-writing': { hasFaultyBacking: true, hasSocket: true },
+  'receiver-killed': { store: 'faulty' },
   'both-killed': {},
   'agent-stopped': {},
   'receiver-stopped': {},
@@ -48,71 +55,121 @@ const needsOf = (kind: FaultKind): Needs => FAULTS[kind];
 
 export interface RoundPlan {
   seed: number;
-  volumes: 'loop' | 'loop-and-socket' | 'database';
+  volumes: Volumes;
   store: StoreKind;
   hasFaultyState: boolean;
   hasFaultyBacking: boolean;
   ringBytes: string;
+  /** Null: what the ring has no room for goes nowhere. */
+  spoolBytes: string | null;
   /** Whether history is so short that bases move meanwhile. */
   isHistoryShort: boolean;
-  /** A round of its own kind, and what comes with it. */
+  /** In this order. */
   faults: FaultKind[];
   /** The stream may break; production may see errors. */
   mayBreak: boolean;
   mayFail: boolean;
 }
 
-const FAULTS_MAX = 4;
-/** Every so many rounds a database works as well. */
-const DATABASE_EVERY = 8;
+/** In so many rounds every kind comes up once, and then again in another order. */
+const DEAL_ROUNDS = 8;
+const FAULTS_OF_ROUND = 3;
+/** Before they are shuffled: two in which the stream may break, one with a database, two with a socket. */
+const SMALL_RING_ROUND = 0;
+const LOST_ROUND = 1;
+const FAULTY_BACKING_ROUNDS = [LOST_ROUND, 3];
+const VOLUMES_OF_ROUND: Partial<Record<number, Volumes>> = {
+  2: 'database',
+  3: 'loop-and-socket',
+  4: 'loop-and-socket',
+};
+const VOLUMES: readonly Volumes[] = ['loop', 'loop', 'loop-and-socket', 'database'];
+/** What a receiver that is away leaves goes through the spool, which lies in the state directory. */
+const SPOOL_ROUND = 5;
+const FAULTY_STORES = 5;
+const FAULTY_STATES = 3;
 const SMALL_RING = '8MiB';
-/** More than a round writes while its receiver is away. */
+/** Less than a round writes while its receiver is away, and a spool that holds it. */
+const SPOOLED_RING = '32MiB';
+const SPOOL = '1GiB';
+const RING_OF_ROUND: Partial<Record<number, string>> = {
+  [SMALL_RING_ROUND]: SMALL_RING,
+  [SPOOL_ROUND]: SPOOLED_RING,
+};
+/** More than that. */
 const LARGE_RING = '512MiB';
 /** With a database, which writes as fast as it can. */
 const HUGE_RING = '1GiB';
 
-/** The seed of round `round`, 0, 1, …: it alone makes the round again. */
+if (KINDS.length !== DEAL_ROUNDS * FAULTS_OF_ROUND) throw new Error('a deal holds every kind of fault once');
+
+/** The seed of round `round`, 0, 1, …: with the plan it makes the round again. */
 export function roundSeed(seed: number, round: number): number {
   return Math.floor(pseudorandom(seed * 1_000_003 + round)() * 2 ** 32);
 }
 
-/** `round` chooses the first fault, so that all kinds strike equally often. */
 export function planRound(seed: number, round: number): RoundPlan {
-  const random = pseudorandom(roundSeed(seed, round));
-  const chance = (share: number): boolean => random() < share;
-  const any = <T>(all: readonly T[]): T => all[Math.floor(random() * all.length)] as T;
-  const main = KINDS[round % KINDS.length] as FaultKind;
-  const needs = needsOf(main);
-  const isDatabase = round % DATABASE_EVERY === DATABASE_EVERY - 1 && needs.isLoopAlone !== true;
-  const volumes = isDatabase
-    ? 'database'
-    : needs.isLoopAlone !== true && chance(0.25)
-      ? 'loop-and-socket'
-      : 'loop';
-  const plan = {
-    volumes,
-    store: needs.store ?? (chance(0.6) ? 'small' : 'faulty'),
-    hasFaultyState: needs.hasFaultyState ?? chance(0.3),
-    hasFaultyBacking: needs.hasFaultyBacking ?? (volumes === 'loop' && chance(0.2)),
-    ringBytes: needs.hasSmallRing ? SMALL_RING : isDatabase ? HUGE_RING : LARGE_RING,
-    isHistoryShort: chance(0.25),
-  } as const;
-  const fits = (kind: FaultKind): boolean => {
-    const wanted = needsOf(kind);
-    if (wanted.store !== undefined && wanted.store !== plan.store) return false;
-    if (wanted.hasFaultyState && !plan.hasFaultyState) return false;
-    if (wanted.hasFaultyBacking && !plan.hasFaultyBacking) return false;
-    if (wanted.hasSmallRing && plan.ringBytes !== SMALL_RING) return false;
-    return !wanted.isLoopAlone || volumes === 'loop';
-  };
-  const more = KINDS.filter((kind) => fits(kind));
-  const faults: FaultKind[] = Array.from({ length: Math.floor(random() * FAULTS_MAX) }, () => any(more));
-  faults.splice(Math.floor(random() * (faults.length + 1)), 0, main);
+  const plan = deal(seed, Math.floor(round / DEAL_ROUNDS))[round % DEAL_ROUNDS] as Dealt;
   return {
     seed: roundSeed(seed, round),
     ...plan,
-    faults,
-    mayBreak: plan.ringBytes === SMALL_RING || faults.some((kind) => needsOf(kind).breaks),
-    mayFail: faults.some((kind) => needsOf(kind).fails),
+    mayBreak: plan.ringBytes === SMALL_RING || plan.faults.some((kind) => needsOf(kind).breaks),
+    mayFail: plan.faults.some((kind) => needsOf(kind).fails),
   };
+}
+
+type Dealt = Omit<RoundPlan, 'seed' | 'mayBreak' | 'mayFail'>;
+
+/** The rounds of deal `number`, 0, 1, …. */
+function deal(seed: number, number: number): Dealt[] {
+  // Not the numbers that any of its rounds goes by.
+  const random = pseudorandom(roundSeed(seed, number) ^ 0x5ea1);
+  const any = <T>(all: readonly T[]): T => all[Math.floor(random() * all.length)] as T;
+  const shuffled = <T>(all: readonly T[]): T[] => {
+    const rest = [...all];
+    return all.map(() => rest.splice(Math.floor(random() * rest.length), 1)[0] as T);
+  };
+  const lots = (count: number): boolean[] =>
+    shuffled(Array.from({ length: DEAL_ROUNDS }, (_, index) => index < count));
+
+  const hasFaultyStore = lots(FAULTY_STORES);
+  const hasFaultyState = lots(FAULTY_STATES);
+  const rounds = shuffled(
+    Array.from({ length: DEAL_ROUNDS }, (_, index): Dealt => {
+      const volumes = index === SMALL_RING_ROUND ? any(VOLUMES) : (VOLUMES_OF_ROUND[index] ?? 'loop');
+      return {
+        volumes,
+        store: hasFaultyStore[index] ? 'faulty' : 'small',
+        // A host that loses power loses it everywhere.
+        hasFaultyState: index === LOST_ROUND || (index !== SPOOL_ROUND && hasFaultyState[index] === true),
+        hasFaultyBacking: FAULTY_BACKING_ROUNDS.includes(index),
+        ringBytes: RING_OF_ROUND[index] ?? (volumes === 'database' ? HUGE_RING : LARGE_RING),
+        spoolBytes: index === SPOOL_ROUND ? SPOOL : null,
+        isHistoryShort: random() < 0.25,
+        faults: [],
+      };
+    }),
+  );
+  const give = (kind: FaultKind): void => {
+    const open = rounds.filter((round) => round.faults.length < FAULTS_OF_ROUND && fits(kind, round));
+    if (open.length === 0) throw new Error(`no round of a deal has room for ${kind}`);
+    any(open).faults.push(kind);
+  };
+  // Those that few rounds can have go first; the sort is stable.
+  const choices = (kind: FaultKind): number => rounds.filter((round) => fits(kind, round)).length;
+  for (const kind of shuffled(KINDS).sort((a, b) => choices(a) - choices(b))) give(kind);
+  for (const round of rounds) round.faults = shuffled(round.faults);
+  return rounds;
+}
+
+function fits(kind: FaultKind, round: Dealt): boolean {
+  const wanted = needsOf(kind);
+  if (wanted.store !== undefined && wanted.store !== round.store) return false;
+  if (wanted.hasFaultyState && !round.hasFaultyState) return false;
+  if (wanted.hasFaultyBacking && !round.hasFaultyBacking) return false;
+  if (wanted.hasSmallRing && round.ringBytes !== SMALL_RING) return false;
+  if (wanted.hasSocket && round.volumes !== 'loop-and-socket') return false;
+  // A stream breaks where it may break anyway: all other rounds show that theirs goes on.
+  if (wanted.breaks && round.ringBytes !== SMALL_RING && !round.hasFaultyBacking) return false;
+  return !wanted.isLoopAlone || round.volumes === 'loop';
 }

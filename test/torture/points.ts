@@ -115,15 +115,13 @@ export class PointJudge {
   private async judgeTime(timeNs: bigint, spans: readonly TimelineSpan[]): Promise<void> {
     const { control } = this.world;
     const point = formatTime(timeNs);
-    const isOrdered = spans.some(
-      ({ grade, beginNs, endNs }) => grade === 'ordered' && beginNs <= timeNs && timeNs <= endNs,
-    );
     const told = await control.point(point).catch((thrown: unknown) => {
       if (thrown instanceof AfterimageError) return thrown;
       throw thrown;
     });
     if (told instanceof AfterimageError || told.grade !== 'ordered') {
-      if (!isOrdered) return;
+      // Retention goes on meanwhile.
+      if (!isOrderedAt(timeNs, spans) || !isOrderedAt(timeNs, await control.timeline())) return;
       const is = told instanceof AfterimageError ? told.code : told.grade;
       this.report('R5', `${point} is in an ordered span of the timeline, and the point is ${is}`);
       return;
@@ -142,7 +140,8 @@ export class PointJudge {
       () => 'nothing',
       (thrown: unknown) => (thrown instanceof AfterimageError ? thrown.code : String(thrown)),
     );
-    if (code !== 'POINT_GRADE')
+    const { oldestLsn } = await this.world.control.receiverGroup();
+    if (code !== 'POINT_GRADE' && lsn >= oldestLsn)
       this.report('R5', `lsn:${lsn} is in a span graded ${grade}; what refused it is ${code}`);
   }
 
@@ -163,6 +162,12 @@ export class PointJudge {
       return null;
     }
   }
+}
+
+function isOrderedAt(timeNs: bigint, spans: readonly TimelineSpan[]): boolean {
+  return spans.some(
+    ({ grade, beginNs, endNs }) => grade === 'ordered' && beginNs <= timeNs && timeNs <= endNs,
+  );
 }
 
 async function inLanes(tasks: (() => Promise<void>)[]): Promise<void> {

@@ -1,12 +1,13 @@
 /** One round of torture: real daemons, writers, faults one after the other; then every promise is checked. */
-import { cp, mkdir, readFile, readdir } from 'node:fs/promises';
+import { cp, mkdir, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Scratch } from '../scenario/scratch.js';
 import { pseudorandom } from '../scenario/seed.js';
 import { afterimage } from '../scenario/site.js';
 import { Database, type DatabaseImage } from './database.js';
-import { Load } from './load.js';
+import { differing } from './equality.js';
+import { GIVEN_UP, Load } from './load.js';
 import { FAULTS, type FaultKind, type RoundPlan } from './plan.js';
 import { PointJudge, takeSample, type Sample } from './points.js';
 import { Striker } from './strike.js';
@@ -14,7 +15,15 @@ import { DATABASE, makeWorld, type World } from './world.js';
 
 const WRITES_MIN = 10_000;
 const OVERLAPPING_MIN = 0.25;
-const SETTLED_SECONDS_MAX = 60;
+/** Of a write, in bytes: both are to be seen. */
+const LENGTH_MIN = 512;
+const LENGTH_MAX = 1 << 20;
+/** Before the first fault. */
+const WRITES_FIRST = 300;
+/** A fault that nothing came upon is tried again. */
+const STRIKE_TRIES = 3;
+/** What a database has left behind meanwhile takes its time on a busy machine. */
+const SETTLED_SECONDS_MAX = 120;
 const DATABASE_POINTS = 3;
 /** That a round tells of: what is broken shows at most points. */
 const VIOLATIONS_MAX = 20;
@@ -34,9 +43,28 @@ interface Struck {
   hasStruck: boolean;
   pauseMs: number;
 }
+/** The parts of a round, in order. */
+export const PHASES = [
+  'make',
+  'start',
+  'strike',
+  'write',
+  'settle',
+  'database',
+  'judge',
+  'end',
+  'fsck',
+  'clean',
+] as const;
+export type Phase = (typeof PHASES)[number];
 export interface RoundOutcome {
-  faults: { kind: FaultKind; hasStruck: boolean; pauseMs: number }[];
+  faults: { kind: FaultKind; hasStruck: boolean; pauseMs: number; seconds: number }[];
+  seconds: Record<Phase, number>;
   writes: number;
+  /** The share of operations that overlapped another one in flight; null: the round did not get there. */
+  overlapping: number | null;
+  /** Retention has moved the bases. */
+  isShortened: boolean;
   commits: number;
   points: number;
   pauseMs: number;
@@ -59,7 +87,10 @@ export async function runRound(
   { database, keep }: RoundOptions,
 ): Promise<RoundOutcome> {
   const outcome: RoundOutcome = {
+    seconds: Object.fromEntries(PHASES.map((phase) => [phase, 0])) as Record<Phase, number>,
     ...{ faults: [], writes: 0, commits: 0, points: 0, pauseMs: 0, bytesDiffering: 0, bytesResynced: 0 },
+    overlapping: null,
+    isShortened: false,
     violations: [],
     kept: null,
   };
@@ -78,6 +109,7 @@ export async function runRound(
     outcome.kept = keep;
   }
   await scratch.clean().catch(failed('clean'));
+  run.lap('clean');
   return outcome;
 }
 
@@ -95,6 +127,7 @@ class Round {
   private readonly struck: Struck[] = [];
   private readonly samples: Sample[] = [];
   private readonly around: bigint[] = [];
+  private lapMs = performance.now();
 
   constructor(
     private readonly scratch: Scratch,
@@ -110,64 +143,96 @@ class Round {
   async run(): Promise<void> {
     const { plan, outcome } = this;
     const world = await makeWorld(this.scratch, plan, this.image);
+    this.lap('make');
     // The agent finds its receiver when that is there.
     await Promise.all([world.site.receiver.start(), world.site.agent.start()]);
     const ready = await world.control.settled(SETTLED_SECONDS_MAX);
+    const { oldestLsn } = await world.control.receiverGroup();
     const device = ready.volumes.find(({ name }) => name === DATABASE)?.device;
     const database = device === undefined ? null : await Database.start(this.scratch, device);
     const load = new Load(world, plan.seed % 2 ** 20);
     load.start(ready);
-    await load.reaches(300);
-    const striker = new Striker(world, load, this.random);
+    await load.reaches(WRITES_FIRST);
+    this.lap('start');
+    const striker = new Striker(world, load, this.random, this.report);
     await this.strikeAll(world, striker);
+    this.lap('strike');
     await load.reaches(WRITES_MIN);
     await load.stop();
+    this.lap('write');
     outcome.writes = load.writes;
     for (const { bytesDiffering, bytesResynced, violation } of striker.resyncs) {
       outcome.bytesDiffering += bytesDiffering;
       outcome.bytesResynced += bytesResynced;
       if (violation !== null) this.report('R8', violation);
     }
+    this.judgeLoad(load);
     this.judgeProduction(load);
     let settled = await world.control.settled(SETTLED_SECONDS_MAX);
+    this.lap('settle');
     if (database !== null) {
       await this.judgeDatabase(world, database);
       settled = await world.control.settled(SETTLED_SECONDS_MAX); // it was unmounted
     }
+    this.lap('database');
     if (!plan.mayBreak) await this.judgeContinuity(world, ready.generation, settled.generation);
     const judge = new PointJudge(world, load.operations, this.random, this.report);
-    const overlapping = judge.overlapping();
-    if (overlapping < OVERLAPPING_MIN) this.report('load', `only ${overlapping} overlapped in flight`);
+    outcome.overlapping = judge.overlapping();
+    if (outcome.overlapping < OVERLAPPING_MIN)
+      this.report('load', `only ${outcome.overlapping} overlapped in flight`);
     await judge.judge(this.samples, this.around);
     outcome.points = judge.count;
     await this.judgeEquality(world);
+    outcome.isShortened = (await world.control.receiverGroup()).oldestLsn > oldestLsn;
+    this.lap('judge');
     await this.stop(world);
+  }
+
+  /** What has passed since the last one belongs to `phase`. */
+  lap(phase: Phase): void {
+    const nowMs = performance.now();
+    this.outcome.seconds[phase] += (nowMs - this.lapMs) / 1000;
+    this.lapMs = nowMs;
   }
 
   /** What struck, also in a round that did not come to its end. */
   count(): void {
-    this.outcome.faults = this.struck.map(({ kind, hasStruck, pauseMs }) => ({ kind, hasStruck, pauseMs }));
+    this.outcome.faults = this.struck.map(({ kind, beginNs, endNs, hasStruck, pauseMs }) => {
+      return { kind, hasStruck, pauseMs, seconds: Number(endNs - beginNs) / 1e9 };
+    });
   }
 
   private async strikeAll(world: World, striker: Striker): Promise<void> {
     for (const kind of this.plan.faults) {
-      await sleep(100 + this.random() * 300);
-      const sample = await takeSample(world);
+      const [sample] = await Promise.all([takeSample(world), sleep(50 + this.random() * 250)]);
       if (sample !== null) this.samples.push(sample);
       const beginNs = nowNs();
-      const hasStruck = await striker.strike(kind).catch((thrown: unknown) => {
-        const text = thrown instanceof Error ? thrown.message : String(thrown);
-        throw new Error(`${kind}: ${text}`, { cause: thrown });
-      });
+      let hasStruck = false;
+      for (let tries = 0; tries < STRIKE_TRIES && !hasStruck; tries += 1)
+        hasStruck = await striker.strike(kind).catch((thrown: unknown) => {
+          const text = thrown instanceof Error ? thrown.message : String(thrown);
+          throw new Error(`${kind}: ${text}`, { cause: thrown });
+        });
       this.struck.push({ kind, beginNs, endNs: nowNs(), hasStruck, pauseMs: 0 });
       const after = await world.control.agentGroup().catch(() => null);
       if (after !== null) this.around.push(after.durableLsn, after.capturedLsn);
     }
   }
 
+  /** That the round was worth its name, and not that a writer had gone quiet. */
+  private judgeLoad({ operations }: Load): void {
+    const done = operations.filter(({ errno }) => errno === 0);
+    for (const kind of ['trim', 'zero', 'flush'] as const)
+      if (!done.some((operation) => operation.kind === kind)) this.report('load', `there was no ${kind}`);
+    const lengths = done.filter(({ kind }) => kind === 'write').map(({ length }) => length);
+    if (lengths.length < WRITES_MIN) this.report('load', `only ${lengths.length} writes`);
+    for (const length of [LENGTH_MIN, LENGTH_MAX])
+      if (!lengths.includes(length)) this.report('load', `there was no write of ${length} bytes`);
+  }
+
   /** R7, and how long it waited. */
   private judgeProduction({ operations }: Load): void {
-    const failed = operations.filter(({ isFailed }) => isFailed === true);
+    const failed = operations.filter(({ errno }) => errno !== 0 && errno !== GIVEN_UP);
     if (failed.length > 0 && !this.plan.mayFail)
       this.report('R7', `${failed.length} operations failed, the first with errno ${failed[0]?.errno}`);
     const pauseMs = (from: bigint, to: bigint): number =>
@@ -196,21 +261,20 @@ class Round {
     if (grades.join() !== 'ordered') this.report('R5', `one ordered stretch was to be had: ${grades.join()}`);
   }
 
-  private async judgeEquality({ control, stamped }: World): Promise<void> {
-    const names = stamped.map(({ name }) => name);
-    const latest = await control.recovered(names, 'latest');
-    for (const [index, { name, backing }] of stamped.entries())
-      if (!(latest[index] as Buffer).equals(await readFile(backing)))
-        this.report('R2', `${name}: the latest point is not what the backing holds`);
+  private async judgeEquality(world: World): Promise<void> {
+    for (const name of await differing(world))
+      this.report('R2', `${name}: the latest point is not what the backing holds`);
   }
 
   /** Both end in order; then the store is looked at by itself. */
   private async stop({ site }: World): Promise<void> {
     for (const daemon of [site.agent, site.receiver]) await daemon.end();
+    this.lap('end');
     const isHurt = this.plan.faults.some((kind) => 'store' in FAULTS[kind]);
     if (this.round % FSCK_EVERY !== 0 && !isHurt) return;
     const { status, stdout } = await afterimage(['receiver', 'fsck', site.store, '--json'], ANY);
     if (status !== 0) this.report('R6', `fsck ends with ${status}: ${stdout.slice(0, 2000)}`);
+    this.lap('fsck');
   }
 }
 

@@ -2,12 +2,16 @@
  * The faults of a round. Each strikes, waits until it has been seen to, and is over when its promise resolves: with true
  * when it really struck.
  */
+import { readFileSync } from 'node:fs';
 import { readFile, statfs } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FaultDirectory, FaultRule } from '../fault/fault_directory.js';
 import { command } from '../scenario/command.js';
+import { Oracle } from '../scenario/oracle.js';
+import { differing } from './equality.js';
 import type { Load } from './load.js';
 import type { FaultKind } from './plan.js';
+import { losePower } from './power.js';
 import { measuredResync, type Resync } from './resync.js';
 import { STORE_BYTES, type World } from './world.js';
 
@@ -15,6 +19,7 @@ const SEEN_MS_MAX = 4_000;
 /** An agent that starts comes to its state directory by then. */
 const STRUCK_MS_MAX = 8_000;
 const SUCCESSOR_MS_MAX = 20_000;
+const SETTLED_SECONDS_MAX = 60;
 const TRACKING_SECONDS_MAX = 30;
 const POLL_MS = 10;
 
@@ -26,6 +31,7 @@ export class Striker {
     private readonly world: World,
     private readonly load: Load,
     private readonly random: () => number,
+    private readonly report: (promise: string, text: string) => void,
   ) {}
 
   strike(kind: FaultKind): Promise<boolean> {
@@ -34,8 +40,10 @@ export class Striker {
     switch (kind) {
       case 'agent-killed':
         return this.killAgent();
+      case 'agent-killed-writing':
+        return this.killAgentWriting(world.backingFaults);
       case 'receiver-killed':
-        return this.receiverAway(() => site.receiver.kill());
+        return this.receiverAway(() => this.killReceiver());
       case 'receiver-restarted':
         return this.receiverAway(async () => void (await site.receiver.stop()));
       case 'both-killed':
@@ -47,7 +55,7 @@ export class Striker {
       case 'agent-stopped':
         return this.freeze(site.agent.supervisedPid(), this.between(100, 700));
       case 'receiver-stopped':
-        return this.freeze(site.receiver.pid, this.between(200, 2000));
+        return this.freeze(site.receiver.pid, this.between(200, 1200));
       case 'link-cut':
         return this.cut();
       case 'link-delayed':
@@ -86,7 +94,11 @@ export class Striker {
       case 'backing-write-fails':
         return this.fail(world.backingFaults, this.rule('write', '*.img', { do: 'fail', errno: 'EIO' }));
       case 'backing-sync-fails':
-        return this.fail(world.backingFaults, this.rule('sync', '*.img', { do: 'fail', errno: 'EIO' }));
+        // After one every other flush fails by itself, until the device is opened anew.
+        return this.fail(world.backingFaults, {
+          ...this.rule('sync', '*.img', { do: 'fail', errno: 'EIO' }),
+          times: 1,
+        });
     }
   }
 
@@ -109,6 +121,35 @@ export class Striker {
     return (await this.endAgent('SIGKILL')) && hasStruck;
   }
 
+  /**
+   * While the backing takes long over each write, so that it is in the middle of some. Nobody writes again what a client
+   * gave up then: the backing may have it, and the replica has to have the same.
+   */
+  private async killAgentWriting(directory: FaultDirectory | null): Promise<boolean> {
+    const { agent } = this.world.site;
+    const pid = agent.supervisedPid();
+    if (directory === null || pid === null) return false;
+    const us = this.between(2, 8) * 1000;
+    await directory.add({ op: 'write', path: '*.img', do: 'delay', us });
+    await sleep(this.between(50, 200));
+    process.kill(pid, 'SIGKILL');
+    const stopped = this.load.stop();
+    const hasSuccessor = await this.seen(
+      () => ![null, pid].includes(agent.supervisedPid()),
+      SUCCESSOR_MS_MAX,
+    );
+    const hasStruck = await this.over(directory);
+    await stopped;
+    const group = await this.world.control.settled(SETTLED_SECONDS_MAX);
+    for (const name of await differing(this.world))
+      this.report(
+        'R2',
+        `${name}: after a death in the middle of writes the latest point is not what the backing holds`,
+      );
+    this.load.start(group);
+    return hasSuccessor && hasStruck;
+  }
+
   private async endAgent(signal: NodeJS.Signals): Promise<boolean> {
     const { agent } = this.world.site;
     const pid = agent.supervisedPid();
@@ -118,6 +159,13 @@ export class Striker {
       const now = agent.supervisedPid();
       return now !== null && now !== pid;
     }, SUCCESSOR_MS_MAX);
+  }
+
+  /** By turns its host loses power, where its store is recorded: what it acknowledged is there all the same. */
+  private async killReceiver(): Promise<void> {
+    const { site, storeFaults } = this.world;
+    await site.receiver.kill();
+    if (storeFaults !== null && this.random() < 0.7) await losePower(storeFaults, this.random);
   }
 
   private async receiverAway(end: () => Promise<void>): Promise<boolean> {
@@ -158,8 +206,10 @@ export class Striker {
     const { proxy } = this.world;
     const before = proxy.heldUp;
     begin();
-    await sleep(this.between(400, 2200));
+    await sleep(this.between(300, 1500));
     const wasStalled = proxy.isStalled;
+    // An agent that is on its way back has nothing to be held up yet.
+    if (!wasStalled) await this.seen(() => proxy.heldUp > before);
     proxy.heal();
     return wasStalled ? this.seen(() => proxy.heldUp > before) : proxy.heldUp > before;
   }
@@ -186,7 +236,10 @@ export class Striker {
     return true;
   }
 
-  /** Agent and supervisor are gone, and with them what they kept; what the receiver did not have was in the ring. */
+  /**
+   * Agent and supervisor are gone, and with them what they kept; what the receiver did not have was in the ring. Where its
+   * disks are recorded, what was not synced on them is in doubt as well.
+   */
   private async loseHost(): Promise<boolean> {
     const { site, control, proxy } = this.world;
     proxy.isStalled = true;
@@ -196,11 +249,28 @@ export class Striker {
     if (pid !== null) process.kill(pid, 'SIGKILL');
     await dying;
     await this.load.stop();
+    await this.seen(() => hasEnded(pid));
+    await this.losePower();
     proxy.cut();
     proxy.heal();
     this.resyncs.push(await measuredResync(this.world, () => site.agent.start()));
     this.load.start(await control.agentGroup());
     return true;
+  }
+
+  private async losePower(): Promise<void> {
+    const { backingFaults, stateFaults, stamped } = this.world;
+    for (const directory of [backingFaults, stateFaults])
+      if (directory !== null) await losePower(directory, this.random);
+    if (backingFaults === null) return;
+    const lostNs = this.load.losePower();
+    const images = await Promise.all(stamped.map(({ backing }) => readFile(backing)));
+    const oracle = new Oracle(
+      this.load.operations,
+      stamped.map(({ bytes }) => bytes),
+    );
+    for (const text of oracle.judge(images, lostNs).violations)
+      this.report('R4', `what production had flushed before the host was lost: ${text}`);
   }
 
   private async fillStore(disk: string): Promise<boolean> {
@@ -262,5 +332,14 @@ export class Striker {
     const hasStruck = (await directory.report()).some(({ struck }) => struck > 0);
     await directory.clear();
     return hasStruck;
+  }
+}
+
+/** Also when nobody has asked yet how. */
+function hasEnded(pid: number | null): boolean {
+  try {
+    return pid === null || / Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+  } catch {
+    return true; // its number is nobody's any more
   }
 }

@@ -49,10 +49,11 @@ class Device final : public Target {
   uint64_t size_ = 0;
 };
 
-/// As QEMU with `reconnect-delay`: what was not answered when the connection broke is sent again on the next.
+/// What was not answered when the connection broke is sent again on the next, as QEMU does with
+/// `reconnect-delay`; a client that is ending gives it up.
 class Export final : public Target {
  public:
-  explicit Export(const std::string& uri) : uri_(uri) {
+  Export(const std::string& uri, const std::atomic<bool>& is_ending) : uri_(uri), is_ending_(is_ending) {
     if (!connect()) {
       std::fprintf(stderr, "stamp-writer: %s: %s\n", uri.c_str(), nbd_get_error());
       std::exit(1);
@@ -95,6 +96,7 @@ class Export final : public Target {
         if (operation() == 0) return 0;
         // The server's own answer: the connection lives on.
         if (nbd_aio_is_ready(handle_) == 1) return nbd_get_errno() != 0 ? nbd_get_errno() : EIO;
+        if (is_ending_) return ECANCELED;
       }
       if (std::chrono::steady_clock::now() > deadline) return ENOTCONN;
       if (!connect()) std::this_thread::sleep_for(kRetry);
@@ -102,15 +104,16 @@ class Export final : public Target {
   }
 
   const std::string uri_;
+  const std::atomic<bool>& is_ending_;
   nbd_handle* handle_ = nullptr;
   uint64_t size_ = 0;
 };
 
 }  // namespace
 
-std::unique_ptr<Target> Target::open(const std::string& name) {
+std::unique_ptr<Target> Target::open(const std::string& name, const std::atomic<bool>& is_ending) {
   if (name.starts_with('/')) return std::make_unique<Device>(name);
-  return std::make_unique<Export>(name);
+  return std::make_unique<Export>(name, is_ending);
 }
 
 }  // namespace afterimage::torture

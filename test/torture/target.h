@@ -4,6 +4,7 @@
 // Threads: one. Each writer has targets of its own.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -11,13 +12,14 @@
 
 namespace afterimage::torture {
 
-/// How an operation failed: 0, or an errno.
+/// How an operation failed: 0, or an errno. ECANCELED: its connection broke, and nobody tries again.
 using Errno = int;
 
 class Target {
  public:
-  /// A path, or an NBD URI. Exits with a message when it cannot be opened.
-  static std::unique_ptr<Target> open(const std::string& name);
+  /// A path, or an NBD URI. Once `is_ending` is set, what breaks off is given up. Exits with a message when
+  /// it cannot be opened.
+  static std::unique_ptr<Target> open(const std::string& name, const std::atomic<bool>& is_ending);
   virtual ~Target() = default;
 
   virtual uint64_t size() const = 0;

@@ -13,7 +13,7 @@ import { TcpProxy } from './tcp_proxy.js';
 export const GROUP = `torture-${process.pid}`;
 const MIB = 1 << 20;
 export const STORE_BYTES = 2048 * MIB;
-const SHORT_HISTORY = '[retention]\nwindow = "1h"\nfloor = "1s"\nbytes_max = "48MiB"\n';
+const SHORT_HISTORY = '[retention]\nwindow = "1h"\nfloor = "1s"\nbytes_max = "16MiB"\n';
 export const DATABASE = 'database';
 
 export interface StampedVolume {
@@ -50,6 +50,11 @@ export async function makeWorld(
   const stateFaults = await faulty(plan.hasFaultyState, 'state-faults');
   const backingFaults = await faulty(plan.hasFaultyBacking, 'backing-faults');
 
+  if (stateFaults !== null) {
+    await mkdir(`${stateFaults.mount}/state`, { mode: 0o700 });
+    await command('sync', [stateFaults.mount]);
+  }
+
   const sizes = plan.volumes === 'loop-and-socket' ? [12 * MIB, 4 * MIB] : [16 * MIB];
   const directory = backingFaults?.mount ?? scratch.directory;
   const stamped: StampedVolume[] = [];
@@ -58,6 +63,7 @@ export async function makeWorld(
     const name = `disk${index}`;
     const backing = `${directory}/${name}.img`;
     await command('truncate', ['-s', String(bytes), backing]);
+    await command('sync', [backing, directory]);
     stamped.push({ name, bytes, backing });
     volumes.push({ name, backing, attach: index === 0 ? 'loop' : 'socket' });
   }
@@ -75,6 +81,7 @@ export async function makeWorld(
     group: GROUP,
     volumes,
     ringBytes: plan.ringBytes,
+    ...(plan.spoolBytes === null ? {} : { groupLines: [`spool_bytes_max = "${plan.spoolBytes}"`] }),
     segmentBytes: '4MiB',
     store: storeDisk === null ? `${storeFaults?.mount}/store` : `${storeDisk}/store`,
     supervised: true,

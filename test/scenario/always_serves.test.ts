@@ -60,6 +60,7 @@ async function production(
     while ([null, pid].includes(site.agent.supervisedPid())) await sleep(10);
   };
   const sameAgain = async (): Promise<GroupReport> => {
+    await site.agent.answers();
     const group = await site.settled();
     const recovered = await site.recovered('disk', 'latest');
     t.ok(recovered.equals(await readFile(backing)), 'the latest point is what the backing holds');

@@ -1,6 +1,6 @@
-// RestartPause: when the successor of a program that died may start. Counted from start to start, so that whoever lived
-// for long, or was ready, is followed at once: production waits for the successor. Who dies young again and again is
-// followed ever later. Threads: one.
+// RestartPause: when the successor of a program that died may start. Counted from start to start, so that
+// whoever lived for long, or was ready, is followed at once: production waits for the successor. Who dies
+// young again and again is followed ever later. Threads: one.
 #ifndef AFTERIMAGE_SUPERVISOR_RESTART_PAUSE_H_
 #define AFTERIMAGE_SUPERVISOR_RESTART_PAUSE_H_
 

@@ -333,7 +333,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   private async begin(): Promise<void> {
     const { stream } = this.state.memory;
     const isUntouched = this.volumes.every((volume) => volume.isUntouched);
-    const { log } = this.around;
+    const { clock, log } = this.around;
     const changed = this.volumes.filter(({ evidence }) => evidence === 'changed');
     for (const { title } of changed)
       log.warn(`${title} was changed since the agent stopped: it is compared in full`);
@@ -341,7 +341,10 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
       log.info('nothing tells whether a backing was changed: samples are compared');
     // On stable storage before the state says that the agent has it, or that it ended uncleanly.
     await Promise.all(changed.map((volume) => volume.log.markAll()));
-    for (const volume of this.volumes) tellLog(volume, log);
+    for (const volume of this.volumes) {
+      tellLog(volume, log);
+      volume.tellErrors(log, clock.monotonicMs());
+    }
     const stored = stream === null ? null : { ...stream, clean: stream.clean && isUntouched };
     await new Promise<void>((resolve, reject) => {
       this.onServed = (error) => (error === null ? resolve() : reject(error));

@@ -51,7 +51,7 @@ t.test('what the agent was told to be durable and is not here is damaged, not a 
   t.teardown(() => stream.close());
   const epoch = agent.identity.epoch + 1n;
   const told = last + 5n;
-  const known = { generation: 1n, durableLsn: told, usedLsnMax: told };
+  const known = { generation: 1n, durableLsn: told, usedLsnMax: told, ancestors: [agent.identity.instance] };
   stream.say({ hello: agent.hello({ epoch, instance: randomBytes(16), ...known }) });
   t.match(await stream.hear('welcome'), { generation: 1n, durableLsn: last, ended: true });
   t.match((await grades(scene)).slice(-3), [

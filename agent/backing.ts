@@ -68,8 +68,9 @@ export async function refuseHolding(backing: string, directory: string): Promise
  * PERMISSION_DENIED.
  */
 export async function refuseSelfHolding({ stateDir, groups }: AgentConfig): Promise<void> {
-  for (const { spool, volumes } of groups) {
-    const directories = spool === null ? [stateDir] : [stateDir, spool.directory];
+  const spoolDirs = groups.flatMap(({ spool }) => (spool === null ? [] : [spool.directory]));
+  const directories = new Set([stateDir, ...spoolDirs]);
+  for (const { volumes } of groups) {
     for (const { backing, mapped } of volumes) {
       for (const device of mapped === null ? [backing] : [backing, mapped]) {
         if (!existsSync(device)) continue; // it may be there when the agent starts

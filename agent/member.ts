@@ -90,6 +90,7 @@ export class Member implements LinkListener {
     };
     const verifying = {
       unavailable,
+      generation: () => session.generation,
       ask: (question: VerifyQuestion) => this.ask(question),
       read: (volume: number, offset: bigint, into: Buffer) =>
         this.captureWork().readSettled(volume, offset, into),
@@ -258,7 +259,7 @@ export class Member implements LinkListener {
   }
 
   private ask(question: VerifyQuestion): void {
-    if (this.isDefunct) return; // whoever waits was told when that came about
+    if (this.isDefunct) return; // end() or fail() tells whoever asks
     this.feed({ type: 'verifyAsked', question }, null);
   }
 

@@ -29,6 +29,8 @@ export interface VerifiedVolume {
 export interface VerificationPort {
   /** Why the group cannot be verified now, "" when it can. */
   unavailable(): string;
+  /** The generation that captures now. */
+  generation(): bigint;
   /** Its answer comes to answered(). */
   ask(question: VerifyQuestion): void;
   /** Fills `into` from `offset` on; the LSN at which a replica holds just that, 0n: nothing is captured. */
@@ -45,6 +47,7 @@ type Answer = Extract<AgentAction, { type: 'verifyAnswered' }>;
 
 /** Of a volume, so far. */
 interface Found {
+  readonly generation: bigint;
   /** Of the first and the last comparison or repair. */
   beginLsn: bigint;
   endLsn: bigint;
@@ -111,7 +114,7 @@ export class Verification {
     signal: AbortSignal,
   ): AsyncGenerator<VerificationProgress, void> {
     const nothing = { bytes: 0n, extents: 0n, first: null, isRecorded: false };
-    const found: Found = { beginLsn: 0n, endLsn: 0n, ...nothing };
+    const found: Found = { generation: this.port.generation(), beginLsn: 0n, endLsn: 0n, ...nothing };
     const told = { volume: name, bytesTotal: size, phase: 'compare', repaired: false, lsn: 0n };
     let isComplete = false;
     try {
@@ -161,7 +164,7 @@ export class Verification {
     }
   }
 
-  /** Also when the connection goes just now, unless the agent dies before there is another. */
+  /** Also when the connection goes just now, unless the session fails or the agent dies before there is another. */
   async #recordFirst(volume: number, found: Found): Promise<void> {
     try {
       await this.#record(volume, found, false);
@@ -172,7 +175,7 @@ export class Verification {
     }
   }
 
-  /** Records it when that is possible again, as of then: the generation may be another by then. */
+  /** Records it when that is possible again, up to then: the generation may be another by then. */
   async #owe(volume: number, found: Found, { offset, length }: Range): Promise<void> {
     const { signal } = this.#ending;
     while (!signal.aborted) {
@@ -180,7 +183,7 @@ export class Verification {
       if (signal.aborted || this.port.unavailable() !== '') continue;
       try {
         const lsn = await this.port.read(volume, offset, Buffer.allocUnsafe(length));
-        await this.#record(volume, { ...found, beginLsn: lsn, endLsn: lsn }, false);
+        await this.#record(volume, { ...found, endLsn: lsn }, false);
         return;
       } catch {
         // The connection went again, or nothing is captured: later.
@@ -190,6 +193,9 @@ export class Verification {
 
   async #differing(volume: number, range: Range, blockBytes: number, found: Found): Promise<Range[]> {
     this.#assertAvailable();
+    // Of what was found before, this one may have mended everything.
+    if (this.port.generation() !== found.generation)
+      throw new AfterimageError('SESSION_LOST', 'another generation has begun');
     const { offset, length } = range;
     const bytes = Buffer.allocUnsafe(length);
     const lsn = await this.port.read(volume, offset, bytes);
@@ -209,6 +215,7 @@ export class Verification {
   }
 
   async #ask(id: number, question: VerifyQuestion): Promise<Answer> {
+    if (this.#ending.signal.aborted) throw new AfterimageError('SESSION_LOST', 'the session has ended');
     const answer = await new Promise<Answer>((resolve) => {
       this.#waiting.set(id, resolve);
       this.port.ask(question);

@@ -19,11 +19,16 @@ const isSuccessor = noun === 'agent' && verb === 'run' && isHandedDescriptors(pr
 const succession = isSuccessor
   ? (await import('../agent/succession.js')).Succession.begin(signals.end)
   : null;
-await succession?.catch(() => undefined); // whoever runs the agent is told
+const served = (await succession?.catch(() => null)) ?? null; // whoever runs the agent is told why
+// Half of an upgrade, say: production is served all the same.
+const serveOnly = async (thrown: unknown): Promise<never> => {
+  await served?.serveOnly(signals, `the command cannot be loaded (${String(thrown)})`);
+  throw thrown;
+};
 const [{ run }, { daemonModules }] = await Promise.all([
   import('./command.js'),
   import('./daemon_modules.js'),
-]);
+]).catch(serveOnly);
 
 const drain = new AbortController();
 signals.drain.addEventListener('abort', () => drain.abort(signals.drain.reason));
@@ -84,9 +89,6 @@ const surroundings: Surroundings = {
 };
 
 const status = await run(process.argv.slice(2), surroundings);
-if (succession !== null) {
-  const served = await succession.catch(() => null);
-  await served?.serveOnly(surroundings.stop, 'the command was not carried out');
-}
+await served?.serveOnly(surroundings.stop, 'the command was not carried out');
 process.exitCode ??= status;
 signals.dispose();

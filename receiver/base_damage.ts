@@ -11,7 +11,7 @@ import type { BaseAccess } from './base_access.js';
 import type { Catalog } from './catalog/catalog.js';
 import type { BaseDamageRow } from './catalog/base_damage.js';
 import type { VolumeRow } from './catalog/volumes.js';
-import { endDamaged } from './journal/damage_record.js';
+import { endInDoubt } from './journal/damage_record.js';
 import type { HeldDevice, Points } from './points.js';
 import type { Store } from './store.js';
 
@@ -108,7 +108,7 @@ export class BaseDamage {
     catalog.atomically(() => {
       catalog.baseDamage.add(row);
       const end = { lastLsn: journal.durableLsn, lastTimeNs: last?.lastTimeNs ?? 0n };
-      if (lastLsn === null) endDamaged(catalog, volume.member, end, 'BASE_CORRUPT');
+      if (lastLsn === null) endInDoubt(catalog, volume.member, end, 'BASE_CORRUPT');
     });
   }
 

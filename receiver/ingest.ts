@@ -252,6 +252,7 @@ export class Ingest implements LiveSession {
   private async storeEpoch(hello: Hello): Promise<ReceiverEvent> {
     const { members, sessions } = this.parts;
     const uuid = formatUuid(hello.member);
+    members.get(uuid)?.journal.persist();
     if (!(await storeWriter(this.parts, hello))) return { type: 'epochOutdated' };
     const member = await members.open(sessions.member(uuid));
     if (this.isClosed) throw new AfterimageError('SESSION_LOST', 'the stream has ended');

@@ -27,7 +27,7 @@ import { sameVolumes } from '../proto/replication.js';
 import { assertWatermarks } from '../proto/watermarks.js';
 import type { Watermarks } from '../proto/watermarks.js';
 import { CheckpointWaits } from './checkpoint_waits.js';
-import { fence, helloFault, REASON_CHARACTERS_MAX, isHeirOf } from './hello.js';
+import { fence, helloFault, REASON_CHARACTERS_MAX } from './hello.js';
 import { Intake } from './intake.js';
 import { MemberVolumes } from './member_volumes.js';
 import type {
@@ -69,8 +69,6 @@ export class ReceiverSession {
   readonly #numbers = new MessageNumbers();
   readonly #checkpoints: CheckpointWaits;
   readonly #verification: Verification;
-  /** Somebody who is no ancestor of the agent has written last. */
-  #isStranger = false;
 
   /** `software`: this receiver's name and version. */
   constructor(
@@ -229,7 +227,6 @@ export class ReceiverSession {
   }
 
   #found(writer: StoredWriter | null, otherIsLive: boolean): void {
-    this.#isStranger = writer !== null && !isHeirOf(this.#who, writer);
     const refusal = fence(this.#who, writer);
     if (refusal !== null) return this.#refuse(refusal.code, refusal.message);
     if (!otherIsLive) return this.#storeEpoch();
@@ -244,9 +241,7 @@ export class ReceiverSession {
   }
 
   #welcome(position: StoredPosition, hashKey: Buffer): void {
-    const { generation, firstLsn, durableLsn, link, volumes } = position;
-    // What is here after the last LSN that its lineage knows was written by another one.
-    const ended = position.ended || (this.#isStranger && generation !== 0n);
+    const { generation, firstLsn, durableLsn, link, ended, volumes } = position;
     this.#phase = 'ready';
     this.#stage = generation === 0n ? 'none' : ended ? 'ended' : 'open';
     this.#firstLsn = firstLsn;

@@ -18,6 +18,7 @@ import { NOT_COVERED, type MemberRow } from './catalog/members.js';
 import type { VolumeRow } from './catalog/volumes.js';
 import { coveredTime } from './coverage.js';
 import { fence, isBehind, isHeirOf } from './hello.js';
+import { endInDoubt } from './journal/damage_record.js';
 import { logAtHeartbeat, logAtHello, type KnownLog } from './log_claims.js';
 import type { StoredVolume, StoredWriter } from './session_events.js';
 import { NUMBER_MAX } from './session_limits.js';
@@ -63,7 +64,10 @@ export class SessionStore {
     return member === null ? null : { epoch: member.epoch, instance: member.instance };
   }
 
-  /** Records group, member, volumes and the writer. False, and nothing changed, when a newer writer came first. */
+  /**
+   * Records group, member, volumes and the writer; the catalog knows all that is in the journal. False, and nothing
+   * changed, when a newer writer came first.
+   */
   storeWriter(hello: Hello): boolean {
     const { catalog } = this;
     const group = formatUuid(hello.group);
@@ -71,7 +75,13 @@ export class SessionStore {
     return catalog.atomically(() => {
       const writer = catalog.members.member(uuid);
       if (fence(hello, writer) !== null) return false;
-      if (writer !== null && !isHeirOf(hello, writer)) catalog.doubts.raise(uuid);
+      if (writer !== null && !isHeirOf(hello, writer)) {
+        // What is here behind the last LSN that its lineage knows was written by another one. The generation ends at once,
+        // for whoever of the lineage hears of it first: a Welcome can be lost.
+        const last = catalog.segments.last(uuid);
+        const end = { lastLsn: last?.lastLsn ?? 0n, lastTimeNs: last?.lastTimeNs ?? 0n };
+        endInDoubt(catalog, uuid, end, 'FENCED');
+      }
       if (catalog.members.group(group) === null)
         catalog.members.addGroup({ uuid: group, name: hello.groupName });
       catalog.members.putMember({
@@ -195,6 +205,9 @@ export class SessionStore {
         })),
       );
       for (const { number } of volumes) {
+        // Retention may take the row away before all was compared.
+        if (catalog.verifications.isPending(member, number))
+          this.putLog(member, number, (known) => ({ ...known, whole: true }));
         if (this.volume(member, number).baseState === 'BASE_COMPLETE') continue;
         catalog.volumes.setBase(member, number, 'BASE_EMPTY', firstLsn - 1n, 0n);
       }
@@ -254,9 +267,13 @@ export class SessionStore {
       if (differingBytes > 0n && isOpen) verifications.restateDifference(member, number, generation, reason);
       else if (differingBytes > 0n) {
         const known = verifications.verified(member, number) ?? { lsn: 1n, timeNs: 0n };
+        // Told late, when all was compared since: it was before that, nobody knows any more since when.
+        const isOver = beginLsn < known.lsn;
         verifications.addDifference({
-          ...{ member, number, firstLsn: known.lsn, firstTimeNs: known.timeNs },
-          ...{ lastLsn, lastTimeNs, foundGeneration: generation, reason },
+          ...{ member, number, foundGeneration: generation, reason },
+          ...(isOver
+            ? { firstLsn: 1n, firstTimeNs: 0n, lastLsn: known.lsn - 1n, lastTimeNs: known.timeNs }
+            : { firstLsn: known.lsn, firstTimeNs: known.timeNs, lastLsn, lastTimeNs }),
         });
       }
       if (lastLsn === null) return;

@@ -7,7 +7,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
@@ -21,10 +20,6 @@ using std::chrono::milliseconds;
 
 constexpr int kFirstDescriptor = 3;  // SD_LISTEN_FDS_START
 constexpr int kCannotRun = 127;      // as a shell says it
-/// Between two starts, where the program did not live that long nor to be ready, and has done so before.
-/// Somebody waits for it.
-constexpr milliseconds kPauseMin{100};
-constexpr milliseconds kPauseMax{1000};
 constexpr std::array<int, 6> kPassedOn{SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
 
 void say(const std::string& text) { std::fprintf(stderr, "afterimage-supervisor: %s\n", text.c_str()); }
@@ -146,9 +141,8 @@ bool Supervisor::is_over(int status) const {
 }
 
 void Supervisor::pause_before_restart() {
-  const bool did_well = was_ready_ || Clock::now() - started_ >= kPauseMax;
-  const auto until = did_well ? Clock::now() : started_ + pause_;
-  pause_ = did_well ? milliseconds(0) : std::clamp(pause_ * 2, kPauseMin, kPauseMax);
+  const auto died = Clock::now();
+  const auto until = died + pause_.after(died - started_, was_ready_);
   const auto left_now = [until] { return std::chrono::duration_cast<milliseconds>(until - Clock::now()); };
   if (left_now().count() > 0) say("which starts in " + std::to_string(left_now().count()) + " ms");
   for (auto left = left_now(); left.count() > 0; left = left_now()) {

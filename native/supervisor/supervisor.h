@@ -17,6 +17,7 @@
 
 #include "supervisor/descriptor_keeper.h"
 #include "supervisor/notify_listener.h"
+#include "supervisor/restart_pause.h"
 
 namespace afterimage {
 
@@ -46,7 +47,7 @@ class Supervisor {
   int stop_signal_ = 0;     // the last that is to stop the program; 0: none
   int stops_unheard_ = 0;   // to be passed on as soon as it is ready to take them
   Clock::time_point started_;
-  std::chrono::milliseconds pause_{0};  // of the next two starts, at least
+  RestartPause pause_;
 };
 
 }  // namespace afterimage

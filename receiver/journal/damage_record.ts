@@ -34,7 +34,7 @@ export function recordDamage(
     );
     catalog.damage.add({ member: uuid, firstLsn, lastLsn, foundGeneration: newest.generation, reason });
   }
-  endDamaged(
+  endInDoubt(
     catalog,
     uuid,
     { ...end, lastLsn: higher(end.lastLsn, found.at(-1)?.lastLsn ?? 0n) },
@@ -43,8 +43,11 @@ export function recordDamage(
   return true;
 }
 
-/** Ends the present generation, if it lasts, so that the next one is compared anew. Belongs into a transaction. */
-export function endDamaged(catalog: Catalog, uuid: string, end: JournalEnd, reason: ErrorCode): void {
+/**
+ * Ends the present generation, if it lasts, so that the next one is compared anew as a whole: after damage, and where
+ * somebody else has written. Belongs into a transaction.
+ */
+export function endInDoubt(catalog: Catalog, uuid: string, end: JournalEnd, reason: ErrorCode): void {
   const member = catalog.members.member(uuid);
   const newest = catalog.generations.newest(uuid);
   if (member === null || newest === null) return;

@@ -30,6 +30,7 @@ class Scene implements VerificationPort {
   /** The connection goes with the next VerifyDone. */
   losesNextDone = false;
   lsn = 100n;
+  inGeneration = 1n;
   readonly verification = new Verification(this, clock);
   readonly #key = Buffer.alloc(32, 7);
 
@@ -38,6 +39,9 @@ class Scene implements VerificationPort {
   }
   unavailable(): string {
     return this.isAway ? 'the group is disconnected' : '';
+  }
+  generation(): bigint {
+    return this.inGeneration;
   }
   read(_: number, offset: bigint, into: Buffer): Promise<bigint> {
     this.source.copy(into, 0, Number(offset));
@@ -107,7 +111,7 @@ t.test('a difference whose connection goes as it is told of is recorded with the
   scene.lsn = 500n; // another generation by now
   for (let waited = 0; waited < 5; waited += 1) await turn();
   t.same(scene.done.map(recorded), [[4096n, false]]);
-  t.equal(scene.done[0]?.endLsn, 500n, 'as of then');
+  t.match(scene.done[0], { beginLsn: 100n, endLsn: 500n }, 'from when it was found up to then');
 });
 
 t.test(
@@ -127,11 +131,18 @@ t.test(
       [2n << 20n, false],
     ]);
 
+    const another = scene.verification.run(volumes, OPTIONS, new AbortController().signal);
+    await another.next();
+    scene.inGeneration = 2n;
+    await t.rejects(another.next(), { code: 'SESSION_LOST' }, 'the new generation may have mended it');
+    t.equal(scene.done.length, 4);
+
     scene.losesNextDone = true;
     await t.rejects(scene.run(), { code: 'SESSION_LOST' });
     scene.verification.end(new AfterimageError('INTERRUPTED', 'the agent stops'));
     scene.isAway = false;
     for (let waited = 0; waited < 5; waited += 1) await turn();
-    t.equal(scene.done.length, 2);
+    t.equal(scene.done.length, 4);
+    await t.rejects(scene.run(), { code: 'SESSION_LOST' }, 'whoever asks afterwards is told');
   },
 );

@@ -82,17 +82,14 @@ t.test('it comes back as long as something is kept, ready or not, whatever its s
 
 // Symptom: an agent whose state directory failed was never ready, served all the same, and its successors began ever later:
 // production waited up to a second longer at each death.
-t.test('who lived for long comes back at once, ready or not; who dies young, ever later', async (t) => {
+t.test('who lived for long comes back at once, ready or not', async (t) => {
   const lives = [1, 2, 3, 4, 5];
   const living = lives.flatMap((life) => [`${life}=count`, `${life}=barrier`, `${life}=sleep=1000`]);
   const long = supervise(t, ...living, ...lives.map((life) => `${life}=die`), ...END);
-  const young = lives.flatMap((life) => [`${life}=count`, `${life}=barrier`, `${life}=die`]);
-  const short = supervise(t, ...young, ...END);
-  const [{ told, status }, { told: toldOfYoung }] = await Promise.all([long.end(), short.end()]);
+  const { told, status } = await long.end();
   t.equal(status, 0);
   t.equal(told.match(/ended with signal 9/g)?.length, lives.length);
   t.notMatch(told, /which starts in/);
-  t.match(toldOfYoung, /which starts in \d+ ms/);
 });
 t.test('a program that cannot start ends the supervisor with its status', async (t) => {
   t.equal((await supervise(t, '1=exit=3').end()).status, 3);

@@ -51,7 +51,8 @@ function scene(t: Test) {
   };
   const sync = (whole: boolean): void =>
     sessions.markSynced(MEMBER, 1n, 3, { lsn: 50n, timeNs: 0n, isWhole: whole });
-  return { catalog, sessions, hello, isWhole, sync };
+  const isEnded = (): boolean => (catalog.generations.newest(MEMBER)?.lastLsn ?? null) !== null;
+  return { catalog, sessions, hello, isWhole, isEnded, sync };
 }
 
 /** Once synced as a whole. */
@@ -83,6 +84,22 @@ t.test('when somebody else wrote in between, all of it is in doubt until all was
   t.equal(hello({ instance: THIRD, epoch: 3n, ancestors: [FIRST] }), true, 'and a partial sync');
   sync(true);
   t.equal(hello({ instance: THIRD, epoch: 3n, ancestors: [FIRST] }), false);
+  t.end();
+});
+
+// Symptom: of two copies of a host that had been stopped cleanly, one wrote; the other, killed meanwhile and followed by a
+// process that inherited its ring, came with a higher epoch and went on where the first one had ended: points that mixed
+// the two were called ordered. Cause: it may have been its predecessor that had sent so much. Found by the simulator, seed
+// 8021; and again where the first connection of the heir was lost before its Welcome.
+t.test('where a stranger has written last nobody goes on, whether it hears of it or not', (t) => {
+  const { hello, isEnded } = synced(t);
+  hello({ instance: SECOND, epoch: 2n, ancestors: [FIRST] });
+  t.equal(isEnded(), false);
+  hello({ instance: THIRD, epoch: 3n, ancestors: [FIRST] });
+  t.equal(isEnded(), true);
+  hello({ instance: THIRD, epoch: 3n, ancestors: [FIRST] });
+  hello({ instance: randomBytes(16), epoch: 4n, ancestors: [THIRD, FIRST] });
+  t.equal(isEnded(), true, 'after a reconnect, and for a successor');
   t.end();
 });
 
@@ -155,4 +172,26 @@ t.test('what a verification has found and not mended is compared as a whole', as
   t.equal(hello({}), true);
   await sessions.storeVerified(MEMBER, 1n, { ...found, ...differing, complete: true }, timeAt);
   t.equal(hello({}), false, 'the rest of that verification mended it');
+});
+
+t.test('a difference that is told of when all was compared since is of the time before', async (t) => {
+  const { sessions, catalog, hello, sync } = synced(t);
+  sessions.markSynced(MEMBER, 1n, 3, { lsn: 80n, timeNs: 7n, isWhole: true });
+  const late = { id: 1, volume: 3, beginLsn: 60n, endLsn: 90n, firstOffset: 0n, complete: false };
+  const differing = { differingBytes: 4096n, differingExtents: 1n };
+  await sessions.storeVerified(MEMBER, 1n, { ...late, ...differing }, () => Promise.resolve(null));
+  t.match(catalog.verifications.differences(MEMBER), [{ firstLsn: 1n, lastLsn: 79n, lastTimeNs: 7n }]);
+  t.equal(hello({}), false, 'the volume is equal');
+
+  // One that is open outlives its row, which retention takes away.
+  await sessions.storeVerified(MEMBER, 1n, { ...late, beginLsn: 85n, ...differing }, () =>
+    Promise.resolve(null),
+  );
+  const volumes = [INFO];
+  sessions.beginGeneration(MEMBER, { generation: 2n, firstLsn: 101n, reason: 'RING_FULL', volumes }, 100n);
+  catalog.verifications.deleteBefore(MEMBER, 101n, 2n);
+  t.same(catalog.verifications.differences(MEMBER), []);
+  t.equal(hello({}), true, 'it is compared nevertheless');
+  sync(true);
+  t.equal(hello({}), false);
 });

@@ -483,25 +483,3 @@ t.test('an operator asks for a checkpoint and hears of its end, whatever happens
   t.match(ended.get('checkpointResult'), { code: 'AGENT_AWAY' });
   t.end();
 });
-
-// Symptom: of two copies of a host that had been stopped cleanly, one wrote; the other, killed meanwhile and followed by a
-// process that inherited its ring, came with a higher epoch and went on where the first one had ended: points that mixed
-// the two were called ordered. Cause: it may have been its predecessor that had sent so much. If it returns, `ended` is
-// false here. Found by the simulator, seed 8021.
-t.test('where a stranger has written last nobody goes on', (t) => {
-  const script = new Script();
-  const stranger = { ...WRITER, epoch: HELLO.epoch - 1n, instance: Buffer.alloc(16, 0xee) };
-  script.hear({ hello: HELLO });
-  script.feed({ type: 'found', writer: stranger, otherIsLive: false });
-  script.feed({ type: 'epochStored', position: position({}), hashKey: Buffer.alloc(32) });
-  t.match(script.get('send')?.message, { welcome: { ended: true } });
-  script.frame({});
-  t.equal(script.refusal, 'FRAME_GENERATION');
-
-  const heir = new Script();
-  heir.hear({ hello: { ...HELLO, ancestors: [stranger.instance] } });
-  heir.feed({ type: 'found', writer: stranger, otherIsLive: false });
-  heir.feed({ type: 'epochStored', position: position({}), hashKey: Buffer.alloc(32) });
-  t.match(heir.get('send')?.message, { welcome: { ended: false } });
-  t.end();
-});

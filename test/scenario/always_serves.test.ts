@@ -60,6 +60,7 @@ async function production(
     while ([null, pid].includes(site.agent.supervisedPid())) await sleep(10);
   };
   const sameAgain = async (): Promise<GroupReport> => {
+    await site.agent.answers();
     const group = await site.settled();
     const recovered = await site.recovered('disk', 'latest');
     t.ok(recovered.equals(await readFile(backing)), 'the latest point is what the backing holds');
@@ -106,6 +107,25 @@ t.test('a command line with a mistake', async (t) => {
   t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
 });
 
+t.test('half of an upgrade', async (t) => {
+  const { site, before, works, kill, sameAgain, hook } = await production(t, 'upgrade');
+  const resolve =
+    'export async function resolve(name, context, next) {' +
+    "if (name === './command.js') throw new Error('command.js is missing'); return next(name, context); }";
+  const loader = `data:text/javascript,${encodeURIComponent(resolve)}`;
+  await writeFile(
+    hook,
+    `if (process.argv.includes('agent')) require('node:module').register(${JSON.stringify(loader)});`,
+  );
+  await kill();
+  t.ok(await works(), 'production goes on');
+  await site.agent.tells(/command.js is missing[^]*only serves/);
+  await writeFile(hook, '');
+  site.agent.signal('SIGUSR2');
+  await site.agent.answers();
+  t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
+});
+
 t.test('a state that cannot be read', async (t) => {
   const { scratch, site, before, works, kill, sameAgain } = await production(t, 'state');
   const file = scratch.path('state', `${GROUP}.json`);
@@ -113,6 +133,7 @@ t.test('a state that cannot be read', async (t) => {
   await writeFile(file, '{"version":1,');
   await kill();
   t.ok(await works(), 'production goes on');
+  await site.agent.answers();
   await site.waitFor('told of', 30, ({ detail }) => detail.includes('STATE_INVALID'));
   await rename(`${file}.away`, file);
   t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
@@ -127,6 +148,7 @@ t.test('a state directory without space', async (t) => {
     await faults?.add({ op, path: '*', do: 'fail', errno: 'ENOSPC' });
   await kill();
   t.ok(await works(), 'production goes on');
+  await site.agent.answers();
   await site.waitFor('told of', 30, ({ detail }) => detail.includes('DISK_FULL'));
   await faults?.clear();
   t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
@@ -145,6 +167,7 @@ t.test('a state that cannot be read, and clients of a socket', async (t) => {
   await sleep(500);
   site.agent.signal('SIGCONT');
   t.ok(await working, 'production goes on');
+  await site.agent.answers();
   await site.waitFor('told of', 30, ({ detail }) => detail.includes('STATE_INVALID'));
   await rename(`${file}.away`, file);
   t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');

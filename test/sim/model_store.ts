@@ -110,6 +110,8 @@ export class ModelStore {
     const { generation, durableLsn } = this.position();
     const isDoubtful = !isHeir || isBehind(hello, { generation, durableLsn });
     this.#durable.writer = { epoch, instance };
+    const newest = this.#durable.generations.at(-1);
+    if (!isHeir && newest !== undefined) newest.ended = true;
     if (this.#durable.volumes.length === 0) {
       this.#durable.volumes = volumes.map((info) => ({
         info,

@@ -2,6 +2,8 @@
 export interface Attachment {
   /** What the host uses: "/dev/loop3", "unix:/path", "tcp:127.0.0.1:10809". */
   readonly device: string;
+  /** The volume has `size` by now, and who uses it is to see that: at once, or when it connects again. Errors: DEVICE_RESIZE. */
+  grow(size: bigint): Promise<void>;
   /**
    * Takes the volume away from the host. Production first: waits as long as somebody uses it, unless `end` aborts.
    */

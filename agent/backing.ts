@@ -14,14 +14,14 @@ import type { VolumeMemory } from './state.js';
 
 /** What a segment's header can say of a volume: docs/FORMAT.md, "Volume entry". */
 const BLOCK_BYTES: readonly number[] = [512, 4096];
-const VOLUME_BYTES_MAX = 2n ** 49n;
+export const VOLUME_BYTES_MAX = 2n ** 49n;
 
 export type OpenFileDevice = typeof native.openFileDevice;
 
 /**
  * Opens the backing of `config` for the agent alone. `memory` is what the last run knew of the volume, null for a new
- * one. Errors: BACKING_MISSING, BACKING_BUSY, BACKING_INVALID, BACKING_RESIZED, BACKING_ON_ITSELF,
- * PERMISSION_DENIED, IO_ERROR.
+ * one: since then it may have grown. Errors: BACKING_MISSING, BACKING_BUSY, BACKING_INVALID, BACKING_RESIZED (it has
+ * shrunk), BACKING_ON_ITSELF, PERMISSION_DENIED, IO_ERROR.
  */
 export async function openBacking(
   config: VolumeConfig,
@@ -47,11 +47,12 @@ export async function openBacking(
         `up to ${VOLUME_BYTES_MAX} in blocks of ${BLOCK_BYTES.join(' or ')} can be protected`,
     );
   }
-  if (memory !== null && memory.size !== device.size) {
+  const { size } = device;
+  if (memory !== null && size < memory.size) {
     await device.close();
     throw new AfterimageError(
       'BACKING_RESIZED',
-      `${config.backing} of volume ${config.name} has ${device.size} bytes, not ${memory.size}`,
+      `${config.backing} of volume ${config.name} has ${size} bytes, and had ${memory.size}`,
     );
   }
   return device;

@@ -40,6 +40,8 @@ export interface KeptAttachment {
 export interface VolumeCustody {
   /** Returns when the store has it: only then may production be let in. Never rejects. */
   keep(describe: () => KeptAttachment): Promise<void>;
+  /** Before anybody is shown that the volume has grown: a successor serves it as large. Never rejects. */
+  grown(size: bigint): Promise<void>;
   /** Nobody uses the volume any more. */
   forget(): void;
 }
@@ -65,12 +67,14 @@ export class GroupCustody {
     this.tell(() => this.door.forgetDescriptor(`${this.group.name}/${RING_PART}`));
   }
 
-  /** `captured` has the table of its writes in flight. */
+  /** `captured` has the table of its writes in flight. `inherited`: as what it is kept already; null: it is not. */
   volume(
     volume: Omit<VolumeSettings, 'attachment'>,
     captured: Pick<native.CapturedVolume, 'inFlightDescriptor'>,
+    inherited: AttachmentSettings | null,
   ): VolumeCustody {
     const { door, group } = this;
+    let kept = inherited;
     const nameOf = (part: VolumePart): string => `${group.name}/${volume.name}/${part}`;
     return {
       keep: async (describe) => {
@@ -79,6 +83,7 @@ export class GroupCustody {
         try {
           const { attachment, descriptors } = describe();
           opened.push(...Object.values(descriptors));
+          kept = attachment;
           const settings = encodeSettings({ group, volume: { ...volume, attachment } });
           const memory = door.makeSealedMemory('afterimage-settings', settings);
           opened.push(memory);
@@ -95,7 +100,25 @@ export class GroupCustody {
           for (const descriptor of opened) closeSync(descriptor);
         }
       },
-      forget: () => this.forgetVolume(volume.name),
+      grown: async (size) => {
+        if (kept === null || !door.hasServiceManager()) return;
+        let memory: number | null = null;
+        try {
+          const settings = encodeSettings({ group, volume: { ...volume, size, attachment: kept } });
+          memory = door.makeSealedMemory('afterimage-settings', settings);
+          // Beside those of before, and never without any: the larger size counts.
+          door.storeDescriptor(nameOf('settings'), memory);
+          await door.awaitServiceManager(PATIENCE_MS);
+        } catch (thrown) {
+          this.failed(thrown);
+        } finally {
+          if (memory !== null) closeSync(memory);
+        }
+      },
+      forget: () => {
+        kept = null;
+        this.forgetVolume(volume.name);
+      },
     };
   }
   forgetVolume(volume: string): void {

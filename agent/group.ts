@@ -24,6 +24,7 @@ import { GroupCustody, type StoreDoor } from './custody.js';
 import { Deliveries } from './deliveries.js';
 import { positionOf } from './dirty_logs.js';
 import { endAll } from './endings.js';
+import { Growth } from './growth.js';
 import type { StartedGroup } from './groups.js';
 import { groupStatus } from './group_status.js';
 import { LagHistogram } from './lag.js';
@@ -79,6 +80,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   private onStopped!: (clean: boolean) => void;
   private deliveries: Deliveries | null = null;
   private readonly serving: Serving;
+  private readonly growth: Growth;
   private readonly spoolReport: SpoolReport;
   private readonly stopping = new AbortController();
   private restartMs = RESTART_MS_MIN;
@@ -105,6 +107,11 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     const { clock, log, places } = around;
     this.captureGroup = taken?.captureGroup ?? null;
     this.serving = new Serving(custody, volumes, places, clock, log);
+    const sizes = {
+      grown: () => this.present.grown(this.identity().volumes),
+      doubt: () => this.captureGroup?.closeStream(),
+    };
+    this.growth = new Growth(volumes, sizes, log);
     this.spoolReport = new SpoolReport(log);
     this.ended = new Promise((resolve) => (this.onStopped = resolve));
     this.givenBack = new Promise((resolve) => (this.onGivenBack = resolve));
@@ -170,6 +177,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
 
   private async stopOnce(): Promise<boolean> {
     this.stopping.abort();
+    await this.growth.stop();
     try {
       if (this.member.requestStop()) return await this.ended;
       await this.quiesce();
@@ -298,6 +306,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     const { clock, log } = this.around;
     for (const volume of this.volumes) volume.tellErrors(log, clock.monotonicMs());
     if (this.captureGroup !== null) this.spoolReport.tell(this.captureGroup.stats());
+    this.growth.look();
   }
 
   served(error: AfterimageError | null): void {

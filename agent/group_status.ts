@@ -153,10 +153,11 @@ function stopDetail(member: Member, volumes: readonly ProtectedVolume[]): string
 }
 
 /** What a volume's state does not say of it. */
-function volumeDetails({ config, failure, title, counters, log }: ProtectedVolume): string[] {
+function volumeDetails({ config, failure, sizeFault, title, counters, log }: ProtectedVolume): string[] {
   const details: string[] = [];
   if (failure !== null)
     details.push(`volume ${config.name} is not served: ${failure.code}: ${failure.message}. ${failure.hint}`);
+  if (sizeFault !== null) details.push(`${sizeFault.code}: ${sizeFault.message}. ${sizeFault.hint}`);
   if (counters.errors > 0n) details.push(`BACKING_FAILED: failed requests of ${title}: ${counters.errors}`);
   const { fault, flushFailed } = log.state();
   if (fault !== '')

@@ -48,9 +48,11 @@ export function sortInheritance(descriptors: readonly StoredDescriptor[]): {
     useless.push({ name, reason, isWorthless });
   };
   for (const { name, descriptor } of descriptors) {
-    if (byName.has(name))
-      closeSync(descriptor); // the store got it twice
-    else byName.set(name, descriptor);
+    const other = byName.get(name);
+    const isLarger = other !== undefined && sizeIn(name, descriptor) > sizeIn(name, other);
+    // The store got it twice: settings are kept anew when their volume has grown.
+    if (other !== undefined) closeSync(isLarger ? other : descriptor);
+    if (other === undefined || isLarger) byName.set(name, descriptor);
   }
   const groups = new Map<string, InheritedGroup>();
   for (const [name, settings] of namesWith(byName, 'settings')) {
@@ -93,6 +95,16 @@ function namesWith(byName: ReadonlyMap<string, number>, part: string): [string, 
   return [...byName]
     .filter(([name]) => name.endsWith(suffix))
     .map(([name, descriptor]) => [name.slice(0, -suffix.length), descriptor]);
+}
+
+/** Of the volume, if these are settings that can be read. */
+function sizeIn(name: string, descriptor: number): bigint {
+  if (!name.endsWith('/settings')) return 0n;
+  try {
+    return decodeSettings(readWhole(descriptor)).volume.size;
+  } catch {
+    return 0n;
+  }
 }
 
 function readWhole(descriptor: number): Buffer {

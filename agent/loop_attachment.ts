@@ -22,7 +22,7 @@ import type { VolumeUse } from './volume_use.js';
 
 export type LoopDoor = Pick<
   typeof native,
-  'startFuseServer' | 'resumeFuseServer' | 'attachLoop' | 'isLoopOver' | 'detachLoop'
+  'startFuseServer' | 'resumeFuseServer' | 'attachLoop' | 'isLoopOver' | 'detachLoop' | 'resizeLoop'
 >;
 
 /** Where the parts of one loop attachment lie. */
@@ -128,6 +128,7 @@ function attachment(
   const detach = (name: string): Promise<void> => detachOurs(name, isOurs, door.detachLoop);
   return {
     device,
+    grow: (size) => door.resizeLoop(device, path.join(mountPoint, SERVED_FILE_NAME), size),
     async detach(end) {
       const usedBy = async (): Promise<string | null> =>
         (await tryDetach(device, detach)) ? null : describeUse(device);

@@ -3,7 +3,7 @@
  * done. Decides nothing itself: session.ts does, and native/capture keeps production going without either of them.
  */
 import { AfterimageError, isErrorCode, toAfterimageError } from '../proto/errors.js';
-import type { AgentMessage, ReceiverMessage } from '../proto/replication.js';
+import type { AgentMessage, ReceiverMessage, VolumeInfo } from '../proto/replication.js';
 import type { Log } from '../service/log.js';
 import {
   CaptureWork,
@@ -129,6 +129,10 @@ export class Member implements LinkListener {
     this.stopRequested = true;
     this.feed({ type: 'stopRequested' }, null);
     return !this.isDefunct;
+  }
+  /** Its volumes, which are all that it had, have other sizes. */
+  grown(volumes: VolumeInfo[]): void {
+    this.feed({ type: 'grown', volumes }, null);
   }
   /** The time for it is over. */
   expireStop(): void {

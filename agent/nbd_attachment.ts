@@ -16,7 +16,7 @@ import type { NbdSettings } from './served_settings.js';
 import { clearLink, placeLink, removeLink } from './stable_link.js';
 import type { VolumeUse } from './volume_use.js';
 
-export type NbdDoor = Pick<typeof native, 'attachNbd' | 'resumeNbd' | 'detachNbd'>;
+export type NbdDoor = Pick<typeof native, 'attachNbd' | 'resumeNbd' | 'detachNbd' | 'resizeNbd'>;
 
 const SECTOR_BYTES = 512n;
 
@@ -25,7 +25,7 @@ export const nbdBackend = (volume: Buffer): string => `afterimage-${formatUuid(v
 
 /**
  * `link`: where the stable link goes. A device that a killed agent left is served again, whoever uses it. Errors:
- * NBD_UNAVAILABLE, NBD_ATTACH, NBD_BUSY (a device of a killed agent has another size), IO_ERROR.
+ * NBD_UNAVAILABLE, NBD_ATTACH, NBD_BUSY (a device of a killed agent is no smaller one), IO_ERROR.
  */
 export async function attachNbdDevice(
   link: string,
@@ -39,7 +39,8 @@ export async function attachNbdDevice(
   await clearLink(link);
   const left = await nbdDeviceOf(backend);
   if (left !== null) {
-    await refuseOtherSize(left, device);
+    await refuseLarger(left, device);
+    await door.resizeNbd(left, backend, device.size);
     log.warn({ device: left }, 'serving a device that a killed agent left');
   }
   const served =
@@ -79,6 +80,7 @@ function attachment(
 ): Attachment {
   return {
     device,
+    grow: (size) => door.resizeNbd(device, backend, size),
     async detach(end) {
       const usedBy = async (): Promise<string | null> => {
         try {
@@ -108,16 +110,17 @@ async function nbdDeviceOf(backend: string, blockDevices = '/sys/block'): Promis
   return null;
 }
 
-async function refuseOtherSize(left: string, { size, blockSize }: native.BlockDevice): Promise<void> {
+/** A smaller one grows: Attachment.grow. */
+async function refuseLarger(left: string, { size, blockSize }: native.BlockDevice): Promise<void> {
   const attributes = path.join('/sys/block', path.basename(left));
   const read = async (name: string): Promise<bigint> =>
     BigInt((await readFile(path.join(attributes, name), 'utf8')).trim());
-  const isSame =
-    (await read('size')) * SECTOR_BYTES === size &&
+  const isWithin =
+    (await read('size')) * SECTOR_BYTES <= size &&
     (await read('queue/logical_block_size')) === BigInt(blockSize);
-  if (isSame) return;
+  if (isWithin) return;
   throw new AfterimageError(
     'NBD_BUSY',
-    `${left} of an agent that was killed has another size than the backing`,
+    `${left} of an agent that was killed is larger than the backing, or has other blocks`,
   );
 }

@@ -21,6 +21,7 @@ import type {
   GenerationAccepted,
   ReceiverMessage,
   Refused,
+  VolumeInfo,
   VolumeState,
   Welcome,
 } from '../proto/replication.js';
@@ -72,6 +73,8 @@ export class AgentSession {
   /** The stream that this process continues, if its predecessor stopped cleanly. */
   #resume: GenerationNumbers | null = null;
   #identity: MemberIdentity | null = null;
+  /** A generation in which volumes had other sizes: the capture group has closed its stream. */
+  #outgrown = 0n;
   /** Production was let in by a predecessor, and its stream is there. */
   #isSucceeding = false;
   /** Production was let in. */
@@ -204,6 +207,8 @@ export class AgentSession {
         return this.#syncs.fenced(event.turn, event.lsn);
       case 'syncFailed':
         return this.#syncs.failed(event.turn, event.code, event.message);
+      case 'grown':
+        return this.#grown(event.volumes);
       case 'checkpointRequested':
         return this.#checkpoints.requested(event.requestId, event.name, this.isStreaming);
       case 'positionRead':
@@ -494,6 +499,14 @@ export class AgentSession {
     if (isNews) this.#interruption.ended(generation, reason);
   }
 
+  /** A session has the volumes that its Hello says. */
+  #grown(volumes: VolumeInfo[]): void {
+    this.#identity = { ...this.#who, volumes };
+    this.#store.note({ volumes });
+    this.#outgrown = this.generation;
+    this.#leave('CLOSED', 'a volume has grown');
+  }
+
   #welcomed(welcome: Welcome): void {
     if (this.#phase !== 'greeting') return this.#leave('SESSION_ORDER', 'a second Welcome');
     const fault = faultOfWelcome(welcome, this.#who.volumes);
@@ -514,7 +527,7 @@ export class AgentSession {
   #ship(durableLsn: bigint, link: number, states: VolumeState[]): void {
     this.#phase = 'streaming';
     this.#shipment.start(durableLsn, link);
-    if (this.#shipment.stream.state !== 'live') return;
+    if (this.#shipment.stream.state !== 'live' || this.generation === this.#outgrown) return;
     this.#syncs.start(this.generation, this.#who.volumes, states, this.#change.peer.hashKey);
   }
 

@@ -18,7 +18,7 @@ export class StateJournal {
   }
 
   /** A change that need not be stored for its own sake: it goes with the next. */
-  note(change: Partial<Pick<StoredState, 'timeNs' | 'era' | 'durableLsn'>>): void {
+  note(change: Partial<Pick<StoredState, 'timeNs' | 'era' | 'durableLsn' | 'volumes'>>): void {
     this.#state = { ...this.#state, ...change };
   }
 

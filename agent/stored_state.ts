@@ -1,6 +1,6 @@
 /** What a member remembers across processes: its first value, and what of it still counts. */
 import { sameVolumes } from '../proto/replication.js';
-import type { DirtyLogPosition } from '../proto/replication.js';
+import type { DirtyLogPosition, VolumeInfo } from '../proto/replication.js';
 import { higher } from '../proto/watermarks.js';
 import type { GenerationNumbers, InheritedStream, MemberIdentity, StoredState } from './session_events.js';
 
@@ -35,13 +35,14 @@ export function startedState(
   // Another session of the same process has its instance.
   const others = before.processes.filter((process) => !process.equals(instance));
   const processes = [instance, ...others].slice(0, PROCESSES_MAX);
-  if (inherited !== null && sameVolumes(before.volumes, volumes)) {
+  if (inherited !== null && sameVolumes(sizedAs(before.volumes, volumes), volumes)) {
     const { generation, capturedLsn, releasedLsn } = inherited;
     const ceiling = higher(before.lsnCeiling, higher(inherited.lsnCeiling, capturedLsn + lsnReserve));
     const state = {
       ...before,
       epoch,
       clean: false,
+      volumes,
       generation: higher(before.generation, generation),
       durableLsn: higher(before.durableLsn, releasedLsn),
       lsnCeiling: ceiling,
@@ -62,6 +63,14 @@ export function startedState(
     state: { ...before, epoch, clean: false, lsnCeiling, processes },
     resume: { epoch, generation: before.generation, firstLsn: before.durableLsn + 1n, lsnCeiling },
   };
+}
+
+/** A predecessor's volumes may have grown since: its stream, which that has ended, is theirs. */
+function sizedAs(before: readonly VolumeInfo[], volumes: readonly VolumeInfo[]): VolumeInfo[] {
+  return before.map((volume) => {
+    const now = volumes.find(({ uuid }) => uuid.equals(volume.uuid));
+    return { ...volume, size: now?.size ?? volume.size };
+  });
 }
 
 /**

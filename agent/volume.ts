@@ -34,7 +34,7 @@ import { VolumeUse } from './volume_use.js';
 export type VolumeDoor = LoopDoor &
   NbdDoor &
   SocketDoor &
-  Pick<typeof native, 'openFileDevice' | 'openDirtyLog'>;
+  Pick<typeof native, 'openFileDevice' | 'reopenFileDevice' | 'openDirtyLog'>;
 
 /** Where front ends put what they need. */
 export interface Places {
@@ -50,6 +50,13 @@ export class ProtectedVolume {
   private attaching: Promise<void> | null = null;
   private detaching: Promise<void> | null = null;
   private unserved: AfterimageError | null = null;
+  private custody: VolumeCustody | null = null;
+  /** Its size as who uses it was shown it; null: nobody knows. */
+  private shownSize: bigint | null = null;
+  /** And as a successor would have it. */
+  private keptSize = 0n;
+  /** What is wrong with the size of its backing, or of its device; null: nothing. */
+  sizeFault: AfterimageError | null = null;
   private closing: Promise<void> | null = null;
   private readonly errors = new BackingErrors();
   private toldLogFault = '';
@@ -58,7 +65,7 @@ export class ProtectedVolume {
     readonly config: VolumeConfig,
     /** Since when the backing is an agent's alone, of a mapped volume; of others "". */
     private readonly insertion: string,
-    readonly info: VolumeInfo,
+    private described: VolumeInfo,
     private readonly stateDir: string,
     /** Whether it was never protected before. */
     readonly isNew: boolean,
@@ -108,7 +115,8 @@ export class ProtectedVolume {
   static async inherit({ settings }: InheritedVolume, door: VolumeDoor): Promise<ProtectedVolume> {
     const { name, number, uuid, size, blockSize, backing, mapped, cache, stateDir, attachment } = settings;
     if (mapped !== null) await refuseUnlessStillInserted(mapped);
-    const device = await door.openFileDevice({ path: backing, cache, readOnly: false, exclusive: true });
+    const options = { path: backing, cache, readOnly: false, exclusive: true };
+    const device = await door.reopenFileDevice(options, size);
     const config: VolumeConfig = {
       ...{ name, backing, cache },
       mapped: mapped?.device ?? null,
@@ -125,6 +133,10 @@ export class ProtectedVolume {
     }
   }
 
+  /** Its size is what production has been let in to. */
+  get info(): VolumeInfo {
+    return this.described;
+  }
   get isUntouched(): boolean {
     return this.evidence === 'untouched';
   }
@@ -188,7 +200,9 @@ export class ProtectedVolume {
     try {
       if (this.attachment === null) {
         const use = (this.use = new VolumeUse(this.config.name, clock, log));
+        const { size } = this.info; // which may grow meanwhile
         this.attachment = await this.attachFrontEnd(custody, places, use, log);
+        this.keptSize = this.shownSize = size;
       }
       const { device } = this.attachment;
       if (mapped !== null)
@@ -198,6 +212,34 @@ export class ProtectedVolume {
       this.unserved = toAfterimageError(thrown);
       throw this.unserved;
     }
+  }
+
+  /** Bytes of its backing, as far as a volume can have them. Errors: BACKING_INVALID, IO_ERROR. */
+  async measure(): Promise<bigint> {
+    try {
+      return await this.backing.remeasure();
+    } catch (thrown) {
+      const { code, message } = toAfterimageError(thrown);
+      throw new AfterimageError(code, `${this.title}: ${message}`, { cause: thrown });
+    }
+  }
+  /** As CapturedVolume.prepareGrowth; and a successor would serve it as large. */
+  async prepareGrowth(bytes: bigint): Promise<void> {
+    await this.device.prepareGrowth(bytes);
+    await this.keepSize(bytes);
+  }
+  /** As CapturedVolume.grow: whoever begins generations hears of it in the same turn. */
+  grow(bytes: bigint): void {
+    this.device.grow(bytes);
+    this.described = { ...this.described, size: bytes };
+  }
+  /** Shows its size to whoever uses it, if that is not done. Errors: DEVICE_RESIZE, NBD_UNAVAILABLE. */
+  async showSize(): Promise<void> {
+    const { size } = this.info;
+    if (this.attachment === null || this.shownSize === size) return;
+    await this.keepSize(size);
+    await this.attachment.grow(size);
+    this.shownSize = size;
   }
 
   /**
@@ -216,7 +258,8 @@ export class ProtectedVolume {
     const { attachment } = settings;
     const use = (this.use = new VolumeUse(this.config.name, clock, log));
     const { device, door } = this;
-    const kept = this.custodyIn(custody);
+    const kept = (this.custody = this.custodyIn(custody, attachment));
+    this.keptSize = settings.size;
     if (attachment.kind === 'socket') {
       const { address } = attachment;
       const listen = (socket: number | null): Promise<Attachment> =>
@@ -288,11 +331,19 @@ export class ProtectedVolume {
     );
   }
 
-  private custodyIn(custody: GroupCustody): VolumeCustody {
+  private async keepSize(size: bigint): Promise<void> {
+    if (this.keptSize === size) return;
+    await this.custody?.grown(size);
+    this.keptSize = size;
+  }
+
+  /** `inherited`: as what a predecessor served it; null: it did not. */
+  private custodyIn(custody: GroupCustody, inherited: AttachmentSettings | null): VolumeCustody {
     const { insertion, stateDir } = this;
     const { backing, cache, mapped: device } = this.config;
     const mapped = device === null ? null : { device, insertion };
-    return custody.volume({ ...this.info, backing, mapped, cache, stateDir }, this.device);
+    const volume = { ...this.info, backing, mapped, cache, stateDir };
+    return custody.volume(volume, this.device, inherited);
   }
 
   private attachFrontEnd(
@@ -303,7 +354,7 @@ export class ProtectedVolume {
   ): Promise<Attachment> {
     const { device, door } = this;
     const { name, attach } = this.config;
-    const kept = this.custodyIn(custody);
+    const kept = (this.custody = this.custodyIn(custody, null));
     if (attach.kind === 'socket') return attachSocket(name, attach.address, device, door, use, kept);
     const link = path.join(places.linkDir, custody.name, name);
     if (attach.kind === 'nbd')

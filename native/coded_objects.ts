@@ -27,13 +27,17 @@ import type {
 } from './index.js';
 
 export class CodedDevice<Addon extends BlockDevice = BlockDevice> implements BlockDevice {
-  readonly size: bigint;
   readonly blockSize: number;
   readonly readOnly: boolean;
   constructor(readonly addon: Addon) {
-    this.size = addon.size;
     this.blockSize = addon.blockSize;
     this.readOnly = addon.readOnly;
+  }
+  get size(): bigint {
+    return this.addon.size;
+  }
+  remeasure(): Promise<bigint> {
+    return coded(() => this.addon.remeasure());
   }
   read(offset: bigint, into: Buffer): Promise<void> {
     return coded(() => this.addon.read(offset, into));
@@ -66,6 +70,12 @@ class CodedVolume extends CodedDevice<CapturedVolume> implements CapturedVolume 
   }
   fence(): Promise<bigint> {
     return coded(() => this.addon.fence());
+  }
+  prepareGrowth(bytes: bigint): Promise<void> {
+    return coded(() => this.addon.prepareGrowth(bytes));
+  }
+  grow(bytes: bigint): void {
+    codedSync(() => this.addon.grow(bytes));
   }
   settleInFlight(): Promise<void> {
     return coded(() => this.addon.settleInFlight());

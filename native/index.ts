@@ -26,9 +26,15 @@ import {
 
 /** A block device (native/device/block_device.h). I/O runs on worker threads. */
 export interface BlockDevice {
+  /** It may grow, and never shrinks. */
   readonly size: bigint;
   readonly blockSize: number;
   readonly readOnly: boolean;
+  /**
+   * Bytes that are there now; where that is more than `size`, `size` has become it. Errors: BACKING_INVALID (more, and no
+   * multiple of its blocks), IO_ERROR.
+   */
+  remeasure(): Promise<bigint>;
   /** Fills `into` from `offset`. The buffer must not be touched until the promise settles. Errors: IO_ERROR. */
   read(offset: bigint, into: Buffer): Promise<void>;
   write(offset: bigint, from: Buffer): Promise<void>;
@@ -148,6 +154,13 @@ export interface CapturedVolume extends BlockDevice {
   readSettled(offset: bigint, into: Buffer): Promise<bigint>;
   /** An LSN not before any write that was in flight when the call began. */
   fence(): Promise<bigint>;
+  /**
+   * Ends the stream (VOLUME_GROWN), and puts what the volume is to grow by in doubt. The backing has `bytes` already.
+   * Errors: MEMORY_UNAVAILABLE.
+   */
+  prepareGrowth(bytes: bigint): Promise<void>;
+  /** The volume has `bytes`, which were prepared; a stream that was begun since ends. */
+  grow(bytes: bigint): void;
   /**
    * Before anybody writes: what a predecessor was writing when it ended is journaled as the backing holds it. The stream is
    * closed where that cannot be done.
@@ -418,6 +431,7 @@ export interface CopyResult {
 /** What the addon exports. Its objects are those above, but for their errors: plain ones, with `code` or without. */
 interface Addon {
   openFileDevice(options: FileDeviceOptions): Promise<BlockDevice>;
+  reopenFileDevice(options: FileDeviceOptions, size: bigint): Promise<BlockDevice>;
   openOverlay(lower: BlockDevice, scratchDirectory: string): Promise<BlockDevice>;
   openPoint(options: PointOptions): Promise<BlockDevice>;
   openRollForward(options: PointOptions): Promise<RollForward>;
@@ -438,9 +452,11 @@ interface Addon {
   attachLoop(file: string, blockSize: number, readOnly: boolean): Promise<string>;
   isLoopOver(device: string, file: FileIdentity): Promise<boolean>;
   detachLoop(device: string): Promise<void>;
+  resizeLoop(device: string, file: string, bytes: bigint): Promise<void>;
   attachNbd(device: BlockDevice, backend: string): Promise<NbdDevice>;
   resumeNbd(device: BlockDevice, backend: string, name: string): Promise<NbdDevice>;
   detachNbd(name: string, backend: string, isForced: boolean): Promise<void>;
+  resizeNbd(name: string, backend: string, bytes: bigint): Promise<void>;
   protectIoProcess(): string[];
   hasServiceManager(): boolean;
   tellServiceManager(assignments: string): void;
@@ -490,6 +506,9 @@ export const supervisorPath = path.join(buildDirectory(), 'afterimage-supervisor
 /** Errors: BACKING_MISSING, BACKING_BUSY, BACKING_INVALID, PERMISSION_DENIED, IO_ERROR. */
 export const openFileDevice = (options: FileDeviceOptions): Promise<BlockDevice> =>
   coded(async () => new CodedDevice(await addon.openFileDevice(options)));
+/** One that was served before, with the size that it had, whatever is there now. Errors: as openFileDevice. */
+export const reopenFileDevice = (options: FileDeviceOptions, size: bigint): Promise<BlockDevice> =>
+  coded(async () => new CodedDevice(await addon.reopenFileDevice(options, size)));
 /** A writable, copy-on-write view of `lower`; gone when closed. Leaves a reserve of its disk. Errors: SCRATCH_UNAVAILABLE. */
 export const openOverlay = (lower: BlockDevice, scratchDirectory: string): Promise<BlockDevice> =>
   coded(async () => new CodedDevice(await addon.openOverlay(addonDevice(lower), scratchDirectory)));
@@ -564,6 +583,9 @@ export const isLoopOver = (device: string, file: FileIdentity): Promise<boolean>
   coded(() => addon.isLoopOver(device, file));
 /** Errors: LOOP_BUSY, LOOP_DETACH. */
 export const detachLoop = (device: string): Promise<void> => coded(() => addon.detachLoop(device));
+/** Makes it as large as the file that it lies over has become, `bytes`. Errors: DEVICE_RESIZE. */
+export const resizeLoop = (device: string, file: string, bytes: bigint): Promise<void> =>
+  coded(() => addon.resizeLoop(device, file, bytes));
 /**
  * Attaches the first free device of the nbd driver, of the size and block size of `device`. `backend`, up to 128 bytes, says
  * whose it is (/sys/block/nbdN/backend). Errors: NBD_UNAVAILABLE, NBD_ATTACH, MEMORY_UNAVAILABLE.
@@ -582,6 +604,9 @@ export const resumeNbd = (device: BlockDevice, backend: string, name: string): P
  */
 export const detachNbd = (name: string, backend: string, isForced: boolean): Promise<void> =>
   coded(() => addon.detachNbd(name, backend, isForced));
+/** It has `bytes` from now on. Errors: NBD_UNAVAILABLE, DEVICE_RESIZE. */
+export const resizeNbd = (name: string, backend: string, bytes: bigint): Promise<void> =>
+  coded(() => addon.resizeNbd(name, backend, bytes));
 /** Exempts the process from what could stall or kill it on the I/O path; returns what was not permitted. */
 export const protectIoProcess = (): string[] => codedSync(() => addon.protectIoProcess());
 /** Whether a service manager listens ($NOTIFY_SOCKET), which may keep descriptors for a successor. */

@@ -101,7 +101,7 @@ export const ERRORS = {
   BACKING_RESIZED: entry(
     EXIT.refused,
     false,
-    'Restore the size, or protect it as a new volume under another name.',
+    'Give it back the size that it had, or more: a volume can grow, and not shrink. Or protect it as a new volume under another name.',
   ),
   BACKING_FAILED: entry(
     EXIT.failure,
@@ -190,6 +190,11 @@ export const ERRORS = {
     false,
     'Take the files away, if nobody needs them: another member or another program has put them there. They are not read, and nothing is lost.',
   ),
+  VOLUME_GROWN: entry(
+    EXIT.failure,
+    true,
+    'Nothing: a backing has become larger. A new generation begins, and what was in doubt is compared, with all that is new.',
+  ),
   LSN_CEILING: entry(
     EXIT.failure,
     true,
@@ -213,6 +218,11 @@ export const ERRORS = {
   ),
   LOOP_ATTACH: entry(EXIT.failure, true, 'See the message and the kernel log.'),
   LOOP_BUSY: entry(EXIT.busy, true, 'Unmount the file system on the device first.'),
+  DEVICE_RESIZE: entry(
+    EXIT.failure,
+    true,
+    'The volume has grown, and its device has not: it does when the agent has attached it again, which takes a stop and a start.',
+  ),
   LOOP_DETACH: entry(EXIT.failure, true, 'See the message and the kernel log; losetup shows the device.'),
   NBD_UNAVAILABLE: entry(
     EXIT.unavailable,
@@ -277,7 +287,7 @@ export const ERRORS = {
   VOLUME_MISMATCH: entry(
     EXIT.refused,
     false,
-    'Give the volume a name that is new to the receiver, or the size that the receiver knows it with.',
+    'Give the volume a name that is new to the receiver; a volume that it knows may have grown, not shrunk. A receiver of a version that knows no growth takes it under a new name only.',
   ),
   GENERATION_UNKNOWN: entry(
     EXIT.refused,

@@ -230,9 +230,11 @@ export class SessionStore {
     number: number,
     { lsn, timeNs, isWhole }: { lsn: bigint; timeNs: bigint; isWhole: boolean },
   ): void {
-    const { baseLsn, size } = this.volume(member, number);
+    const { baseState, baseLsn, syncOffset, size } = this.volume(member, number);
+    // What a volume has grown by since is in the journal.
+    const baseBytes = baseState === 'BASE_COMPLETE' ? syncOffset : size;
     this.catalog.atomically(() => {
-      this.catalog.volumes.setBase(member, number, 'BASE_COMPLETE', baseLsn, size);
+      this.catalog.volumes.setBase(member, number, 'BASE_COMPLETE', baseLsn, baseBytes);
       this.catalog.generations.setOrdered(member, generation, number, lsn, timeNs);
       if (isWhole) this.catalog.verifications.putVerified({ member, number, lsn, timeNs });
       if (isWhole) this.putLog(member, number, (known) => ({ ...known, whole: false }));
@@ -291,7 +293,7 @@ export class SessionStore {
     if (known !== null && (known.member !== member || known.number !== number)) {
       throw mismatch(`known as number ${known.number} of member ${known.member}`);
     }
-    if (known !== null && (known.size !== size || known.blockSize !== blockSize)) {
+    if (known !== null && (size < known.size || known.blockSize !== blockSize)) {
       throw mismatch(
         `${size} bytes in blocks of ${blockSize}, known with ${known.size} in ${known.blockSize}`,
       );

@@ -16,6 +16,7 @@ Napi::Value device_value(Napi::Env env, SharedDevice& device) {
   return DeviceObject::create(env, std::move(device));
 }
 
+/// (options), or (options, size) for one that was served before.
 Napi::Value open_file_device(const Napi::CallbackInfo& info) {
   const auto object = info[0].As<Napi::Object>();
   const std::string path = get_string(object, "path");
@@ -24,6 +25,7 @@ Napi::Value open_file_device(const Napi::CallbackInfo& info) {
       get_string(object, "cache") == "direct" ? FileDevice::Cache::kDirect : FileDevice::Cache::kBuffered;
   options.read_only = get_bool(object, "readOnly");
   options.exclusive = get_bool(object, "exclusive");
+  if (!info[1].IsUndefined()) options.size = to_u64(info[1], "size");
   return run_async<SharedDevice>(
       info.Env(),
       [path, options]() -> Result<SharedDevice> {
@@ -79,6 +81,9 @@ void DeviceObject::define(Napi::Env env, Napi::Object exports) {
                       InstanceMethod<&DeviceObject::republish>("republish"),
                       InstanceMethod<&DeviceObject::read_settled>("readSettled"),
                       InstanceMethod<&DeviceObject::fence>("fence"),
+                      InstanceMethod<&DeviceObject::remeasure>("remeasure"),
+                      InstanceMethod<&DeviceObject::prepare_growth>("prepareGrowth"),
+                      InstanceMethod<&DeviceObject::grow>("grow"),
                       InstanceMethod<&DeviceObject::settle>("settleInFlight"),
                       InstanceMethod<&DeviceObject::in_flight>("inFlightDescriptor"),
                       InstanceMethod<&DeviceObject::clean_up>("cleanUp"),
@@ -86,6 +91,7 @@ void DeviceObject::define(Napi::Env env, Napi::Object exports) {
                   });
   AddonData::of(env).device = Napi::Persistent(constructor);
   exports.Set("openFileDevice", Napi::Function::New<open_file_device>(env));
+  exports.Set("reopenFileDevice", Napi::Function::New<open_file_device>(env));
   exports.Set("openOverlay", Napi::Function::New<open_overlay>(env));
   exports.Set("copyRange", Napi::Function::New<copy_between>(env));
 }
@@ -216,6 +222,31 @@ Napi::Value DeviceObject::fence(const Napi::CallbackInfo& info) {
   return run_async<uint64_t>(
       info.Env(), [device = captured(info.Env())]() -> Result<uint64_t> { return device->fence(); },
       [](Napi::Env env, uint64_t& lsn) -> Napi::Value { return big(env, lsn); });
+}
+
+Napi::Value DeviceObject::remeasure(const Napi::CallbackInfo& info) {
+  return run_async<uint64_t>(
+      info.Env(), [device = open_device(info.Env())] { return device->remeasure(); },
+      [this](Napi::Env env, uint64_t& bytes) -> Napi::Value {
+        if (device_) size_ = device_->size();
+        return big(env, bytes);
+      },
+      {Value()});
+}
+
+Napi::Value DeviceObject::prepare_growth(const Napi::CallbackInfo& info) {
+  return run_async<Nothing>(
+      info.Env(),
+      [device = captured(info.Env()), bytes = to_u64(info[0], "bytes")] {
+        return device->prepare_growth(bytes);
+      },
+      undefined);
+}
+
+Napi::Value DeviceObject::grow(const Napi::CallbackInfo& info) {
+  captured(info.Env())->grow(to_u64(info[0], "bytes"));
+  size_ = device_->size();
+  return info.Env().Undefined();
 }
 
 Napi::Value DeviceObject::clean_up(const Napi::CallbackInfo& info) {

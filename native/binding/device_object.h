@@ -32,6 +32,9 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   Napi::Value republish(const Napi::CallbackInfo& info);
   Napi::Value read_settled(const Napi::CallbackInfo& info);
   Napi::Value fence(const Napi::CallbackInfo& info);
+  Napi::Value remeasure(const Napi::CallbackInfo& info);
+  Napi::Value prepare_growth(const Napi::CallbackInfo& info);
+  Napi::Value grow(const Napi::CallbackInfo& info);
   Napi::Value settle(const Napi::CallbackInfo& info);
   Napi::Value in_flight(const Napi::CallbackInfo& info);
   Napi::Value clean_up(const Napi::CallbackInfo& info);

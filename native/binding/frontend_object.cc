@@ -209,6 +209,14 @@ Napi::Value attach(const Napi::CallbackInfo& info) {
       [](Napi::Env env, std::string& device) -> Napi::Value { return Napi::String::New(env, device); });
 }
 
+Napi::Value resize(const Napi::CallbackInfo& info) {
+  return run_async<Nothing>(
+      info.Env(),
+      [device = to_string(info[0], "device"), file = to_string(info[1], "file"),
+       bytes = to_u64(info[2], "bytes")] { return resize_loop(device, file, bytes); },
+      undefined);
+}
+
 Napi::Value is_over(const Napi::CallbackInfo& info) {
   const auto object = info[1].As<Napi::Object>();
   const FileIdentity file{.device = get_u64(object, "device"), .inode = get_u64(object, "inode")};
@@ -233,6 +241,7 @@ void define_frontends(Napi::Env env, Napi::Object exports) {
   exports.Set("attachLoop", Napi::Function::New<attach>(env));
   exports.Set("isLoopOver", Napi::Function::New<is_over>(env));
   exports.Set("detachLoop", Napi::Function::New<detach>(env));
+  exports.Set("resizeLoop", Napi::Function::New<resize>(env));
   exports.Set("resumeFuseServer", Napi::Function::New<resume_fuse_server>(env));
 }
 

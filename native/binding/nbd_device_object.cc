@@ -129,6 +129,18 @@ Napi::Value detach(const Napi::CallbackInfo& info) {
       undefined);
 }
 
+Napi::Value resize(const Napi::CallbackInfo& info) {
+  return run_async<Nothing>(
+      info.Env(),
+      [name = to_string(info[0], "name"), backend = to_string(info[1], "backend"),
+       bytes = to_u64(info[2], "bytes")]() -> Outcome {
+        auto driver = NbdDriver::open();
+        if (!driver.ok()) return driver.error();
+        return driver->resize(name, backend, bytes);
+      },
+      undefined);
+}
+
 }  // namespace
 
 void define_nbd_device(Napi::Env env, Napi::Object exports) {
@@ -136,6 +148,7 @@ void define_nbd_device(Napi::Env env, Napi::Object exports) {
   exports.Set("attachNbd", Napi::Function::New<attach>(env));
   exports.Set("resumeNbd", Napi::Function::New<resume>(env));
   exports.Set("detachNbd", Napi::Function::New<detach>(env));
+  exports.Set("resizeNbd", Napi::Function::New<resize>(env));
 }
 
 }  // namespace afterimage::binding

@@ -25,8 +25,8 @@ bool modifies(const Record& record) {
 }
 
 /// Why a stream ended, as its ring keeps it; 0 means that it has not.
-constexpr std::array<const char*, 7> kEndReasons{"",       "RING_FULL",  "LSN_CEILING", "BACKING_FAILED",
-                                                 "CLOSED", "SPOOL_FULL", "SPOOL_IO"};
+constexpr std::array<const char*, 8> kEndReasons{"",       "RING_FULL",  "LSN_CEILING", "BACKING_FAILED",
+                                                 "CLOSED", "SPOOL_FULL", "SPOOL_IO",    "VOLUME_GROWN"};
 constexpr uint32_t kClosed = 4;
 
 uint32_t number_of(const char* reason) {

@@ -31,11 +31,8 @@ size_t byte_of(uint64_t extent) { return extent % kDirtyPageExtents / 8; }
 std::byte bit_of(uint64_t extent) { return static_cast<std::byte>(1u << (extent % 8)); }
 uint32_t page_of(uint64_t extent) { return static_cast<uint32_t>(extent / kDirtyPageExtents); }
 
-std::span<std::atomic<uint32_t>> make_words(std::span<std::byte> memory) {
-  const size_t count = memory.size() / sizeof(std::atomic<uint32_t>);
-  auto* const words = reinterpret_cast<std::atomic<uint32_t>*>(memory.data());
-  for (size_t i = 0; i < count; ++i) new (words + i) std::atomic<uint32_t>(0);
-  return {words, count};
+constexpr size_t word_bytes(uint64_t volume_bytes) {
+  return dirty_extents(volume_bytes) * sizeof(std::atomic<uint32_t>);
 }
 
 }  // namespace
@@ -45,9 +42,9 @@ std::span<std::atomic<uint32_t>> make_words(std::span<std::byte> memory) {
 Result<std::unique_ptr<DirtyLog>> DirtyLog::open(const Options& options) {
   AFTERIMAGE_ASSERT(options.volume_bytes > 0 && options.volume_bytes <= kDirtyVolumeBytesMax,
                     "the bounds of the log");
-  auto memory = PinnedMemory::allocate(dirty_extents(options.volume_bytes) * sizeof(std::atomic<uint32_t>));
+  auto memory = PinnedMemory::allocate(word_bytes(options.volume_bytes), word_bytes(kDirtyVolumeBytesMax));
   if (!memory.ok()) return memory.error();
-  std::unique_ptr<DirtyLog> log(new DirtyLog(std::move(*memory)));
+  std::unique_ptr<DirtyLog> log(new DirtyLog(std::move(*memory), options.volume_bytes));
   const DirtyLogFile::Identity identity{options.volume, options.volume_bytes};
   auto file = DirtyLogFile::open(options.path, identity, *options.file);
   if (!file.ok()) {
@@ -67,12 +64,17 @@ Result<std::unique_ptr<DirtyLog>> DirtyLog::open(const Options& options) {
   return log;
 }
 
-DirtyLog::DirtyLog(PinnedMemory words)
-    : words_memory_(std::move(words)), words_(make_words(words_memory_.bytes())), extents_(words_.size()) {}
+DirtyLog::DirtyLog(PinnedMemory words, uint64_t volume_bytes)
+    : words_memory_(std::move(words)),
+      words_(reinterpret_cast<std::atomic<uint32_t>*>(words_memory_.bytes().data())),
+      extents_(dirty_extents(volume_bytes)),
+      volume_bytes_(volume_bytes) {
+  for (uint64_t extent = 0; extent < extents_; ++extent) new (words_ + extent) std::atomic<uint32_t>(0);
+}
 
 DirtyLog::~DirtyLog() {
-  for (const auto& word : words_)
-    AFTERIMAGE_ASSERT((word.load() & kWriters) == 0, "the extents of writers that are still inside");
+  for (uint64_t extent = 0; extent < extents_; ++extent)
+    AFTERIMAGE_ASSERT((word(extent).load() & kWriters) == 0, "the extents of writers that are still inside");
 }
 
 void DirtyLog::adopt(std::vector<DirtyPage> pages) {
@@ -92,8 +94,8 @@ void DirtyLog::adopt(std::vector<DirtyPage> pages) {
 }
 
 void DirtyLog::fill_marked() {
-  for (auto& word : words_) word = kMarked | kTouched;
-  marked_ = extents_;
+  for (uint64_t extent = 0; extent < extents_; ++extent) word(extent) = kMarked | kTouched;
+  marked_ = extents_.load();
 }
 
 // --- writers ---
@@ -150,8 +152,49 @@ void DirtyLog::mark_all() {
     for (uint32_t page = 0; page < pages_.size(); ++page) set_pending(page);
     commit(lock);
   }
-  for (auto& word : words_)
-    if ((word.fetch_or(kMarked | kTouched) & kMarked) == 0) ++marked_;
+  for (uint64_t extent = 0; extent < extents_; ++extent)
+    if ((word(extent).fetch_or(kMarked | kTouched) & kMarked) == 0) ++marked_;
+}
+
+Outcome DirtyLog::grow(uint64_t volume_bytes) {
+  AFTERIMAGE_ASSERT(volume_bytes <= kDirtyVolumeBytesMax, "the bounds of the log");
+  Lock lock(mutex_);
+  AFTERIMAGE_ASSERT(volume_bytes >= volume_bytes_, "writers may be inside of what would go");
+  const uint64_t extents = dirty_extents(volume_bytes);
+  if (Outcome extended = words_memory_.extend(word_bytes(volume_bytes)); !extended.ok()) return extended;
+  // What waits for the disk from here on is written to the new file.
+  while (is_committing_) committed_changed_.wait(lock);
+  if (!void_) {
+    is_committing_ = true;
+    const std::vector<DirtyPage> pages = pages_;
+    lock.unlock();
+    auto file = file_->grown(volume_bytes, pages);
+    if (!file.ok()) file_->invalidate();
+    lock.lock();
+    if (file.ok()) {
+      file_ = std::move(*file);
+      grow_pages(&pages_, volume_bytes_, volume_bytes);
+      is_pending_.resize(pages_.size());
+      sequence_ = 0;
+      const std::vector<DirtyPage> written = file_->take_pages();
+      for (size_t page = 0; page < pages_.size(); ++page) {
+        pages_[page].sequence = written[page].sequence;
+        sequence_ += written[page].sequence;
+      }
+    } else {
+      fault_ = "the dirty log cannot be made longer: " + file.error().message;
+      void_ = true;
+    }
+    is_committing_ = false;
+    committed_changed_.notify_all();
+  }
+  synced_generation_ = 0;
+  for (uint64_t extent = extents_; extent < extents; ++extent) new (words_ + extent) std::atomic<uint32_t>(0);
+  for (uint64_t extent = volume_bytes_ / kDirtyExtentBytes; extent < extents; ++extent)
+    if ((word(extent).fetch_or(kMarked | kTouched) & kMarked) == 0) ++marked_;
+  volume_bytes_ = volume_bytes;
+  extents_ = extents;
+  return Nothing{};
 }
 
 // --- unmarking ---
@@ -172,7 +215,8 @@ bool DirtyLog::has_flushed(uint64_t ticket) const { return !flush_failed_ && flu
 
 uint64_t DirtyLog::cut(uint32_t idle_cuts) {
   uint64_t chosen = 0;
-  for (auto& word : words_) {
+  for (uint64_t extent = 0; extent < extents_; ++extent) {
+    std::atomic<uint32_t>& word = words_[extent];
     uint32_t before = word.load(std::memory_order_relaxed);
     if (before == 0 || (before & kWriters) != 0) continue;
     uint32_t after = before;
@@ -190,7 +234,7 @@ uint64_t DirtyLog::cut(uint32_t idle_cuts) {
 uint64_t DirtyLog::unmark(uint64_t basis_generation, uint64_t basis_lsn, uint32_t idle_cuts) {
   uint64_t unmarked = 0;
   for (uint64_t begin = 0; begin < extents_; begin += kStretch) {
-    const uint64_t end = std::min(begin + kStretch, extents_);
+    const uint64_t end = std::min(begin + kStretch, extents_.load());
     Lock lock(mutex_, std::defer_lock);
     for (uint64_t extent = begin; extent < end; ++extent) {
       uint32_t expected = word(extent).load(std::memory_order_relaxed);
@@ -299,8 +343,9 @@ bool DirtyLog::is_marked(uint64_t offset) const {
 }
 
 std::vector<std::byte> DirtyLog::bitmap() const {
-  std::vector<std::byte> bitmap((extents_ + 7) / 8);
-  for (uint64_t extent = 0; extent < extents_; ++extent)
+  const uint64_t extents = extents_;
+  std::vector<std::byte> bitmap((extents + 7) / 8);
+  for (uint64_t extent = 0; extent < extents; ++extent)
     if ((word(extent).load() & kMarked) != 0) bitmap[extent / 8] |= bit_of(extent);
   return bitmap;
 }

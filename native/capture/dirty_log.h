@@ -15,10 +15,13 @@
 // only, production goes on, and void() tells whoever has to see to it that the next start compares
 // everything.
 //
+// It can grow with its volume, and then has all that was added in doubt.
+//
 // Threads: Writer, flush_began(), flush_ended() and counts from any thread; cut(), unmark() and mark_all()
-// from any thread, one at a time between them; no call waits for the network or JavaScript, and only a first
-// mark, mark_all() and unmark() wait for the disk. There is no thread of its own: of those that wait for the
-// disk one writes for all. Ownership: owns its file. Writers must have gone before it does.
+// from any thread, one at a time between them; grow() from one thread; no call waits for the network or
+// JavaScript, and only a first mark, mark_all() and unmark() wait for the disk. There is no thread of its
+// own: of those that wait for the disk one writes for all. Ownership: owns its file. Writers must have gone
+// before it does.
 #pragma once
 
 #include <atomic>
@@ -26,7 +29,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -85,6 +87,10 @@ class DirtyLog {
   uint64_t unmark(uint64_t basis_generation, uint64_t basis_lsn, uint32_t idle_cuts = 0);
   /// The whole volume is in doubt.
   void mark_all();
+  /// The volume has `volume_bytes` from now on, no fewer than before: what was added is marked, durably so
+  /// unless the log is void, before anybody may write there. Until set_synced() nothing is unmarked. First
+  /// marks wait meanwhile. Errors: MEMORY_UNAVAILABLE, and nothing has changed.
+  Outcome grow(uint64_t volume_bytes);
 
   /// The generation in which the receiver has said that it holds the volume; what was published since it
   /// began counts. 0: none.
@@ -112,7 +118,7 @@ class DirtyLog {
 
  private:
   using Lock = std::unique_lock<std::mutex>;
-  explicit DirtyLog(PinnedMemory words);
+  DirtyLog(PinnedMemory words, uint64_t volume_bytes);
   void adopt(std::vector<DirtyPage> pages);
   void fill_marked();
 
@@ -125,9 +131,9 @@ class DirtyLog {
   Errno write_pending(Lock& lock, const std::vector<uint32_t>& pages);
   std::atomic<uint32_t>& word(uint64_t extent) const { return words_[extent]; }
 
-  const PinnedMemory words_memory_;
-  const std::span<std::atomic<uint32_t>> words_;  // one per extent
-  const uint64_t extents_;
+  PinnedMemory words_memory_;           // has the addresses of the largest log, and memory for this one
+  std::atomic<uint32_t>* const words_;  // one per extent
+  std::atomic<uint64_t> extents_;
 
   std::atomic<uint64_t> marked_{0};
   std::atomic<uint64_t> synced_generation_{0};
@@ -139,6 +145,7 @@ class DirtyLog {
   mutable std::mutex mutex_;  // what follows
   std::condition_variable committed_changed_;
   std::unique_ptr<DirtyLogFile> file_;
+  uint64_t volume_bytes_;
   std::vector<DirtyPage> pages_;   // as they are to be on the disk; their sequence as it was last written
   std::vector<bool> is_pending_;   // by page
   std::vector<uint32_t> pending_;  // pages that differ from the disk

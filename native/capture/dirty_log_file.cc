@@ -87,16 +87,15 @@ Errno sync_directory(const std::string& path, JournalFile& file) {
   return directory ? file.fsync(directory.get()) : errno;
 }
 
-/// All extents of the page that the volume has.
-void mark_page(DirtyPage* page, uint32_t index, uint64_t extents) {
-  std::ranges::fill(page->bits, std::byte{0});
-  const uint64_t first = uint64_t{index} * kDirtyPageExtents;
-  const uint64_t count = std::min<uint64_t>(kDirtyPageExtents, extents - first);
-  for (uint64_t extent = 0; extent < count; ++extent)
-    page->bits[extent / 8] |= static_cast<std::byte>(1u << (extent % 8));
-}
-
 }  // namespace
+
+void grow_pages(std::vector<DirtyPage>* pages, uint64_t before, uint64_t after) {
+  pages->resize(dirty_pages(after));
+  for (uint64_t extent = before / kDirtyExtentBytes; extent < dirty_extents(after); ++extent) {
+    const uint64_t bit = extent % kDirtyPageExtents;
+    (*pages)[extent / kDirtyPageExtents].bits[bit / 8] |= static_cast<std::byte>(1u << (bit % 8));
+  }
+}
 
 DirtyLogFile::DirtyLogFile(std::string path, const Identity& identity, JournalFile& file, Fd fd)
     : path_(std::move(path)), identity_(identity), file_(file), fd_(std::move(fd)) {}
@@ -114,29 +113,44 @@ Result<std::unique_ptr<DirtyLogFile>> DirtyLogFile::open(const std::string& path
   if (const Errno error = file.fdatasync(log->fd_.get())) return file_error("fdatasync " + path, error);
   if (const Outcome read = log->read_header(); !read.ok()) return read.error();
   if (const Outcome read = log->read_pages(); !read.ok()) return read.error();
+  if (log->identity_.volume_bytes < identity.volume_bytes)
+    return log->grown(identity.volume_bytes, log->take_pages());
   return log;
 }
 
 Result<std::unique_ptr<DirtyLogFile>> DirtyLogFile::create(const std::string& path, const Identity& identity,
                                                            JournalFile& file) {
+  uint64_t id = 0;
+  do
+    if (::getrandom(&id, sizeof id, 0) != sizeof id) return file_error("getrandom", errno);
+  while ((id &= INT64_MAX) == 0);  // the receiver's catalog has signed numbers
+  std::vector<DirtyPage> pages;
+  grow_pages(&pages, 0, identity.volume_bytes);
+  return make(path, identity, file, id, std::move(pages));
+}
+
+Result<std::unique_ptr<DirtyLogFile>> DirtyLogFile::grown(uint64_t volume_bytes,
+                                                          std::vector<DirtyPage> pages) const {
+  grow_pages(&pages, identity_.volume_bytes, volume_bytes);
+  return make(path_, {identity_.volume, volume_bytes}, file_, id_, std::move(pages));
+}
+
+Result<std::unique_ptr<DirtyLogFile>> DirtyLogFile::make(const std::string& path, const Identity& identity,
+                                                         JournalFile& file, uint64_t id,
+                                                         std::vector<DirtyPage> pages) {
   AFTERIMAGE_ASSERT(identity.volume_bytes <= kDirtyVolumeBytesMax, "the bounds of the log");
   const std::string made = path + ".new";
   Fd fd(::open(made.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd) return file_error("create " + made, errno);
   std::unique_ptr<DirtyLogFile> log(new DirtyLogFile(path, identity, file, std::move(fd)));
-  do
-    if (::getrandom(&log->id_, sizeof log->id_, 0) != sizeof log->id_) return file_error("getrandom", errno);
-  while ((log->id_ &= INT64_MAX) == 0);  // the receiver's catalog has signed numbers
-  const uint32_t pages = dirty_pages(identity.volume_bytes);
-  const uint64_t extents = dirty_extents(identity.volume_bytes);
-  log->pages_.resize(pages);
+  log->id_ = id;
+  log->pages_ = std::move(pages);
   Errno error = 0;
-  for (uint32_t index = 0; index < pages && error == 0; ++index) {
-    DirtyPage& page = log->pages_[index];
-    mark_page(&page, index, extents);
-    for (page.sequence = 1; page.sequence <= 2 && error == 0; ++page.sequence)
-      error = log->write(index, page);
-    page.sequence = 2;
+  for (uint32_t index = 0; index < log->pages_.size() && error == 0; ++index) {
+    for (int turn = 0; turn < 2 && error == 0; ++turn) {
+      ++log->pages_[index].sequence;
+      error = log->write(index, log->pages_[index]);
+    }
   }
   for (uint64_t copy = 0; copy < kDirtyCopies && error == 0; ++copy) {
     log->write_header(log->slot_.data());
@@ -155,8 +169,6 @@ Result<std::unique_ptr<DirtyLogFile>> DirtyLogFile::create(const std::string& pa
 Outcome DirtyLogFile::read_header() {
   struct stat about {};
   if (::fstat(fd_.get(), &about) != 0) return file_error("fstat " + path_, errno);
-  const uint32_t pages = dirty_pages(identity_.volume_bytes);
-  const uint64_t bytes = kDirtyHeadersBytes + pages * kDirtyPageBytes;
   std::string why = "it is damaged";
   for (uint64_t copy = 0; copy < kDirtyCopies; ++copy) {
     if (about.st_size < static_cast<off_t>((copy + 1) * kDirtySlotBytes)) break;
@@ -171,12 +183,15 @@ Outcome DirtyLogFile::read_header() {
       return untrusted(path_, "it is of version " + std::to_string(head.version));
     if (std::memcmp(head.volume, identity_.volume.data(), sizeof head.volume) != 0)
       return untrusted(path_, "it is another volume's");
-    if (head.volume_bytes != identity_.volume_bytes || head.pages != pages)
+    const uint32_t pages = dirty_pages(head.volume_bytes);
+    if (head.volume_bytes == 0 || head.volume_bytes > identity_.volume_bytes || head.pages != pages)
       return untrusted(path_, "its volume had " + std::to_string(head.volume_bytes) + " bytes");
+    const uint64_t bytes = kDirtyHeadersBytes + pages * kDirtyPageBytes;
     if (about.st_size != static_cast<off_t>(bytes))
       return untrusted(path_,
                        "it has " + std::to_string(about.st_size) + " bytes, not " + std::to_string(bytes));
     id_ = head.id;
+    identity_.volume_bytes = head.volume_bytes;
     return Nothing{};
   }
   return untrusted(path_, why);

@@ -2,7 +2,8 @@
 // copies, then for each page of the bitmap four slots, two copies for each of two turns.
 //
 // Why this and not an appended log: its size is fixed and all of it is written when the log is made, so that
-// no later mark needs room on the disk, and nothing ever has to be compacted. Why two turns: a page is
+// no later mark needs room on the disk, and nothing ever has to be compacted. For a volume that has grown a
+// longer file takes its place. Why two turns: a page is
 // written over the turn before the last, so that a torn write leaves the last one. Why two copies of each: of
 // one copy alone nobody could tell one that rotted from one that a power loss tore, and the turn before it
 // lacks marks.
@@ -48,15 +49,21 @@ class DirtyLogFile {
     Uuid volume{};
     uint64_t volume_bytes = 0;
   };
-  /// Reads the log of this volume and makes it whole again where a writing was cut short. Errors: IO_ERROR,
-  /// PERMISSION_DENIED (of the system); STATE_INVALID, which says why nothing in it can be believed: missing,
-  /// damaged, of another version, of another volume or size.
+  /// Reads the log of this volume and makes it whole again where a writing was cut short. One of the same
+  /// volume when it was smaller is grown(). Errors: IO_ERROR, PERMISSION_DENIED (of the system);
+  /// STATE_INVALID, which says why nothing in it can be believed: missing, damaged, of another version, of
+  /// another volume, of a larger one.
   static Result<std::unique_ptr<DirtyLogFile>> open(const std::string& path, const Identity& identity,
                                                     JournalFile& file);
   /// Puts a new log with every extent marked, and an `id` never used before, in the place of whatever is
   /// there. Errors: IO_ERROR, PERMISSION_DENIED.
   static Result<std::unique_ptr<DirtyLogFile>> create(const std::string& path, const Identity& identity,
                                                       JournalFile& file);
+
+  /// Puts a longer one in the place of this: of the same id, with `pages` as they are to be, and all that the
+  /// volume has grown by marked. Their sequences rise by two. Errors: IO_ERROR, PERMISSION_DENIED; this one
+  /// is then still there.
+  Result<std::unique_ptr<DirtyLogFile>> grown(uint64_t volume_bytes, std::vector<DirtyPage> pages) const;
 
   /// Random, 1…2⁶³−1: tells a log from the one before it.
   uint64_t id() const { return id_; }
@@ -74,6 +81,10 @@ class DirtyLogFile {
 
  private:
   DirtyLogFile(std::string path, const Identity& identity, JournalFile& file, Fd fd);
+  /// A new file with these pages, each of which is written in both of its turns.
+  static Result<std::unique_ptr<DirtyLogFile>> make(const std::string& path, const Identity& identity,
+                                                    JournalFile& file, uint64_t id,
+                                                    std::vector<DirtyPage> pages);
   Outcome read_header();
   Outcome read_pages();
   Errno write_bytes(const std::byte* bytes, uint64_t length, uint64_t offset);
@@ -82,13 +93,17 @@ class DirtyLogFile {
   void write_slot(std::byte* slot, uint32_t index, const DirtyPage& page) const;
 
   const std::string path_;
-  const Identity identity_;
+  Identity identity_;
   JournalFile& file_;
   Fd fd_;
   uint64_t id_ = 0;
   std::vector<DirtyPage> pages_;
   std::vector<std::byte> slot_ = std::vector<std::byte>(kDirtySlotBytes);  // what is being written
 };
+
+/// The pages of a volume of `before` bytes, 0 for a new one, become those of one of `after`, with all that
+/// this adds marked.
+void grow_pages(std::vector<DirtyPage>* pages, uint64_t before, uint64_t after);
 
 constexpr uint64_t dirty_extents(uint64_t volume_bytes) {
   return volume_bytes / kDirtyExtentBytes + (volume_bytes % kDirtyExtentBytes != 0 ? 1 : 0);

@@ -50,10 +50,14 @@ struct AllocationExtent {
 class BlockDevice {
  public:
   virtual ~BlockDevice() = default;
-  virtual uint64_t size() const = 0;        // bytes, a multiple of kSectorBytes
+  virtual uint64_t size() const = 0;  // bytes, a multiple of kSectorBytes; it may grow, and never shrinks
   virtual uint32_t block_size() const = 0;  // logical block size in bytes: 512 or 4096
   virtual bool read_only() const = 0;
   virtual bool can_fast_zero() const { return false; }
+  /// Bytes that are there now, as far as the device can use them. Where that is more than size(), size() has
+  /// become it. May wait for the disk. Errors: BACKING_INVALID (more, and no multiple of its blocks),
+  /// IO_ERROR.
+  virtual Result<uint64_t> remeasure() { return size(); }
 
   /// Called by each front-end thread before its first request: makes what the thread will need of its own, so
   /// that no request waits for memory or fails for want of it. Errors: ENOMEM.

@@ -67,6 +67,7 @@ CapturedDevice::CapturedDevice(std::shared_ptr<BlockDevice> backing, CaptureGrou
                                uint16_t volume_number, std::shared_ptr<DirtyLog> log,
                                std::shared_ptr<InFlightTable> in_flight, const DirtyLogCleaner::Pace& pace)
     : backing_(std::move(backing)),
+      size_(backing_->size()),
       group_(group),
       volume_(volume_number),
       log_(std::move(log)),
@@ -83,7 +84,7 @@ CapturedDevice::~CapturedDevice() {
 #endif
 }
 
-uint64_t CapturedDevice::size() const { return backing_->size(); }
+uint64_t CapturedDevice::size() const { return size_; }
 uint32_t CapturedDevice::block_size() const { return backing_->block_size(); }
 bool CapturedDevice::read_only() const { return backing_->read_only(); }
 bool CapturedDevice::can_fast_zero() const { return backing_->can_fast_zero(); }
@@ -176,6 +177,7 @@ Errno CapturedDevice::read(uint64_t offset, uint64_t length, std::byte* into) {
 }
 
 Errno CapturedDevice::allocation(uint64_t offset, uint64_t length, std::vector<AllocationExtent>* extents) {
+  if (const Errno error = check_range(size(), offset, length, EINVAL)) return error;
   return backing_->allocation(offset, length, extents);
 }
 
@@ -228,6 +230,17 @@ void CapturedDevice::settle_in_flight() {
   }
   if (!is_settled) group_->close_stream("BACKING_FAILED");
   in_flight_->clear();
+}
+
+Outcome CapturedDevice::prepare_growth(uint64_t bytes) {
+  group_->close_stream("VOLUME_GROWN");
+  return log_ != nullptr ? log_->grow(bytes) : Nothing{};
+}
+
+void CapturedDevice::grow(uint64_t bytes) {
+  AFTERIMAGE_ASSERT(bytes >= size_ && bytes <= backing_->size(), "what the backing has");
+  group_->close_stream("VOLUME_GROWN");
+  size_ = bytes;
 }
 
 void CapturedDevice::clean_up() {

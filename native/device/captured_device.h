@@ -14,10 +14,13 @@
 // the error is returned; if that fails too, or the range is too long for that, the stream is closed
 // ("BACKING_FAILED") and production goes on unprotected.
 //
-// Threads: as BlockDevice. republish(), read_settled(), fence(), settle_in_flight() and clean_up() from
-// worker threads. With a dirty log it has a thread that unmarks in the background (dirty_log_cleaner.h) until
-// it goes. Ownership: shares the backing, the dirty log and the table of writes in flight; the group must
-// outlive it.
+// It can grow with its backing: the stream ends before (reason "VOLUME_GROWN"), so that a generation has the
+// sizes that it began with.
+//
+// Threads: as BlockDevice. republish(), read_settled(), fence(), settle_in_flight(), prepare_growth() and
+// clean_up() from worker threads; grow() from the thread that begins generations. With a dirty log it has a
+// thread that unmarks in the background (dirty_log_cleaner.h) until it goes. Ownership: shares the backing,
+// the dirty log and the table of writes in flight; the group must outlive it.
 #pragma once
 
 #include <atomic>
@@ -70,6 +73,12 @@ class CapturedDevice final : public BlockDevice {
   void settle_in_flight();
   /// Of the table, which keeps it; -1: there is none.
   int in_flight_memfd() const { return in_flight_ ? in_flight_->memfd() : -1; }
+  /// Closes the stream, and marks what is added to the volume in the dirty log. The backing has `bytes`
+  /// already. Errors: MEMORY_UNAVAILABLE.
+  Outcome prepare_growth(uint64_t bytes);
+  /// Takes requests for all of `bytes`, which were prepared. A stream that was begun since is closed: who
+  /// begins the next one knows of the new size.
+  void grow(uint64_t bytes);
   /// Unmarks what can be unmarked at once (DirtyLogCleaner::clean_up).
   void clean_up();
   struct Counters {
@@ -93,6 +102,7 @@ class CapturedDevice final : public BlockDevice {
   Errno counted(Errno error);
 
   const std::shared_ptr<BlockDevice> backing_;
+  std::atomic<uint64_t> size_;  // the backing may have grown since
   CaptureGroup* const group_;
   const uint16_t volume_;
   const std::shared_ptr<DirtyLog> log_;

@@ -29,6 +29,8 @@ class FileDevice final : public BlockDevice {
     /// Files: an open-file-description lock (F_OFD_SETLK), which other agents respect: a write lock, or for a
     /// read-only device a read lock, which excludes writers alone.
     bool exclusive = true;
+    /// The size to have, whatever is there; 0: as much as is there.
+    uint64_t size = 0;
   };
 
   /// Errors: BACKING_MISSING (no such file), BACKING_BUSY (mounted, locked or held), BACKING_INVALID (neither
@@ -41,6 +43,7 @@ class FileDevice final : public BlockDevice {
   bool read_only() const override { return read_only_; }
   /// True where fallocate zeroes without writing: from the file system, or from what the block device claims.
   bool can_fast_zero() const override { return fast_zero_; }
+  Result<uint64_t> remeasure() override;
   bool direct() const { return direct_; }
   Errno prepare_thread() override;
   Errno read(uint64_t offset, uint64_t length, std::byte* into) override;
@@ -56,8 +59,10 @@ class FileDevice final : public BlockDevice {
 
  private:
   FileDevice() = default;
+  /// Bytes that are there. Errors: IO_ERROR.
+  Result<uint64_t> bytes_there() const;
   /// What open() finds out about the descriptor, in order.
-  Outcome measure(const std::string& path);
+  Outcome measure(const std::string& path, uint64_t size);
   Outcome lock_file(const std::string& path);
   void measure_direct_io();
   void measure_fast_zero();
@@ -71,7 +76,7 @@ class FileDevice final : public BlockDevice {
   Errno zero_blocks(uint64_t offset, uint64_t length, const RequestOptions& options);
 
   Fd fd_;
-  uint64_t size_ = 0;
+  std::atomic<uint64_t> size_{0};
   uint32_t block_size_ = kSectorBytes;
   bool read_only_ = false;
   bool direct_ = false;

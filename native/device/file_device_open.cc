@@ -68,7 +68,7 @@ Result<std::unique_ptr<FileDevice>> FileDevice::open(const std::string& path, co
   device->fd_ = std::move(*fd);
   device->read_only_ = options.read_only;
   device->direct_ = direct && !refused;
-  if (Outcome measured = device->measure(path); !measured.ok()) return measured.error();
+  if (Outcome measured = device->measure(path, options.size); !measured.ok()) return measured.error();
   if (options.exclusive && !device->is_block_device_)
     if (Outcome locked = device->lock_file(path); !locked.ok()) return locked.error();
   device->measure_direct_io();
@@ -78,23 +78,47 @@ Result<std::unique_ptr<FileDevice>> FileDevice::open(const std::string& path, co
 
 FileDevice::~FileDevice() = default;
 
-Outcome FileDevice::measure(const std::string& path) {
+Result<uint64_t> FileDevice::bytes_there() const {
+  uint64_t bytes = 0;
+  if (is_block_device_) {
+    if (::ioctl(fd_.get(), BLKGETSIZE64, &bytes) != 0)
+      return system_error("IO_ERROR", "ask a device for its size", errno);
+    return bytes;
+  }
+  struct stat now {};
+  if (::fstat(fd_.get(), &now) != 0) return system_error("IO_ERROR", "ask a file for its size", errno);
+  return static_cast<uint64_t>(now.st_size);
+}
+
+Result<uint64_t> FileDevice::remeasure() {
+  const auto there = bytes_there();
+  if (!there.ok()) return there.error();
+  if (*there > size_ && *there % block_size_ != 0)
+    return Error{"BACKING_INVALID", "it has " + std::to_string(*there) +
+                                        " bytes, which is not a multiple of " + std::to_string(block_size_)};
+  const uint64_t usable = *there - *there % std::max(block_size_, alignment_);
+  if (usable > size_) size_ = usable;
+  return usable;
+}
+
+Outcome FileDevice::measure(const std::string& path, uint64_t size) {
   struct stat now {};
   if (::fstat(fd_.get(), &now) != 0) return system_error("IO_ERROR", "stat " + path, errno);
   is_block_device_ = S_ISBLK(now.st_mode);
   if (is_block_device_) {
     int logical = 0;
-    if (::ioctl(fd_.get(), BLKGETSIZE64, &size_) != 0 || ::ioctl(fd_.get(), BLKSSZGET, &logical) != 0)
-      return system_error("IO_ERROR", "ask " + path + " for its size", errno);
+    if (::ioctl(fd_.get(), BLKSSZGET, &logical) != 0)
+      return system_error("IO_ERROR", "ask " + path + " for its block size", errno);
     block_size_ = static_cast<uint32_t>(logical);
     if (!std::has_single_bit(block_size_) || block_size_ < kSectorBytes || block_size_ > kBlockBytesMax)
       return Error{"BACKING_INVALID", path + " has blocks of " + std::to_string(logical) + " bytes"};
     zero_unit_ = block_size_;
-  } else if (S_ISREG(now.st_mode)) {
-    size_ = static_cast<uint64_t>(now.st_size);
-  } else {
+  } else if (!S_ISREG(now.st_mode)) {
     return Error{"BACKING_INVALID", path + " is neither a file nor a block device"};
   }
+  const auto there = bytes_there();
+  if (!there.ok()) return there.error();
+  size_ = size != 0 ? size : *there;
   if (size_ == 0 || size_ % block_size_ != 0)
     return Error{"BACKING_INVALID", path + " has " + std::to_string(size_) +
                                         " bytes, which is not a positive multiple of " +
@@ -149,8 +173,9 @@ void FileDevice::measure_fast_zero() {
         ::fstat(fd_.get(), &node) == 0 && queue_attribute(node.st_rdev, "write_zeroes_max_bytes") > 0;
   } else {
     // A hole beyond the end changes nothing of the content, and a file system that has no holes says so.
-    fast_zero_ = ::fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(size_),
-                             kBlockBytesMax) == 0;
+    const auto end = bytes_there();
+    fast_zero_ = end.ok() && ::fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                         static_cast<off_t>(*end), kBlockBytesMax) == 0;
   }
 }
 

@@ -1,10 +1,12 @@
 #include "frontend/loop_device.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/loop.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
@@ -81,6 +83,26 @@ Outcome detach_loop(const std::string& device) {
   if (error != 0)
     return system_error(error == EBUSY ? "LOOP_BUSY" : "LOOP_DETACH", "detach " + device, error);
   return Nothing{};
+}
+
+Outcome resize_loop(const std::string& device, const std::string& file, uint64_t bytes) {
+  const Fd loop(::open(device.c_str(), O_RDONLY | O_CLOEXEC));
+  uint64_t now = 0;
+  if (!loop || ::ioctl(loop.get(), BLKGETSIZE64, &now) != 0)
+    return system_error("DEVICE_RESIZE", "ask " + device + " for its size", errno);
+  if (now == bytes) return Nothing{};
+  // The driver takes the size that the kernel remembers of the file, which it does not take over from an
+  // answer of its server while others write; from this, which is no change for the server, it does.
+  struct statx told {};
+  if (::statx(AT_FDCWD, file.c_str(), AT_STATX_FORCE_SYNC, STATX_SIZE, &told) != 0)
+    return system_error("DEVICE_RESIZE", "ask for the size of " + file, errno);
+  if (told.stx_size == bytes && ::truncate(file.c_str(), static_cast<off_t>(bytes)) != 0)
+    return system_error("DEVICE_RESIZE", "have the size of " + file + " noticed", errno);
+  if (::ioctl(loop.get(), LOOP_SET_CAPACITY) != 0 || ::ioctl(loop.get(), BLKGETSIZE64, &now) != 0)
+    return system_error("DEVICE_RESIZE", "resize " + device, errno);
+  if (now == bytes) return Nothing{};
+  return Error{"DEVICE_RESIZE",
+               device + " has " + std::to_string(now) + " bytes, not " + std::to_string(bytes)};
 }
 
 Result<bool> is_loop_over(const std::string& device, const FileIdentity& file) {

@@ -25,6 +25,10 @@ Result<std::string> attach_loop(const LoopOptions& options);
 /// LOOP_DETACH.
 Outcome detach_loop(const std::string& device);
 
+/// Makes the device as large as `file`, which it lies over, has become: `bytes`. Errors: DEVICE_RESIZE, also
+/// when it is not that large then.
+Outcome resize_loop(const std::string& device, const std::string& file, uint64_t bytes);
+
 /// A file, whatever has become of its path: st_dev and st_ino.
 struct FileIdentity {
   uint64_t device = 0;

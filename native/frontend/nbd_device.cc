@@ -85,6 +85,18 @@ Errno NbdDriver::reconnect(const std::string& device, const std::string& backend
   return netlink_.carry_out(command);
 }
 
+Outcome NbdDriver::resize(const std::string& device, const std::string& backend, uint64_t bytes) {
+  const auto index = index_of(device);
+  if (!index || !is_nbd_of(device, backend)) return system_error("DEVICE_RESIZE", "resize " + device, ENODEV);
+  NetlinkCommand command(NBD_CMD_RECONFIGURE);
+  command.u32(NBD_ATTR_INDEX, *index)
+      .u64(NBD_ATTR_SIZE_BYTES, bytes)
+      .text(NBD_ATTR_BACKEND_IDENTIFIER, backend);
+  if (const Errno error = netlink_.carry_out(command))
+    return system_error("DEVICE_RESIZE", "resize " + device, error);
+  return Nothing{};
+}
+
 void NbdDriver::disconnect(const std::string& device, const std::string& backend) {
   const auto index = index_of(device);
   if (!index || !is_nbd_of(device, backend)) return;

@@ -47,6 +47,8 @@ class NbdDriver {
   /// ENODEV: no device of that name is attached for `backend`. Another errno: try again.
   Errno reconnect(const std::string& device, const std::string& backend, uint32_t timeout_seconds,
                   int socket);
+  /// It has `bytes` from now on. Errors: DEVICE_RESIZE.
+  Outcome resize(const std::string& device, const std::string& backend, uint64_t bytes);
   /// Detaches it from whoever may use it.
   void disconnect(const std::string& device, const std::string& backend);
   /// Detaches; NBD_BUSY if something still has it open, and then it stays attached. Nothing to do where it is

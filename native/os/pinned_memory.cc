@@ -6,6 +6,8 @@
 #include <cerrno>
 #include <cstdint>
 
+#include "os/assert.h"
+
 namespace afterimage {
 
 bool pin_memory(void* start, size_t bytes) {
@@ -19,16 +21,32 @@ bool pin_memory(void* start, size_t bytes) {
   return ::mlock(pages, end - first) == 0;
 }
 
-Result<PinnedMemory> PinnedMemory::allocate(size_t bytes) {
-  void* const start =
-      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+Result<PinnedMemory> PinnedMemory::allocate(size_t bytes, size_t reserved) {
+  void* const start = ::mmap(nullptr, std::max(bytes, reserved), PROT_NONE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (start == MAP_FAILED) return system_error("MEMORY_UNAVAILABLE", "mmap of an I/O buffer", errno);
-  pin_memory(start, bytes);
-  return PinnedMemory({static_cast<std::byte*>(start), bytes});
+  PinnedMemory memory({static_cast<std::byte*>(start), 0}, std::max(bytes, reserved));
+  if (Outcome extended = memory.extend(bytes); !extended.ok()) return extended.error();
+  return memory;
+}
+
+Outcome PinnedMemory::extend(size_t bytes) {
+  AFTERIMAGE_ASSERT(bytes >= bytes_.size() && bytes <= reserved_, "the addresses of this mapping");
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t used = (bytes_.size() + page - 1) / page * page;  // what is there stays as it is
+  if (bytes > used) {
+    void* const start = bytes_.data() + used;
+    const void* const made = ::mmap(start, bytes - used, PROT_READ | PROT_WRITE,
+                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE | MAP_FIXED, -1, 0);
+    if (made == MAP_FAILED) return system_error("MEMORY_UNAVAILABLE", "mmap of an I/O buffer", errno);
+    pin_memory(start, bytes - used);
+  }
+  bytes_ = {bytes_.data(), bytes};
+  return Nothing{};
 }
 
 PinnedMemory::~PinnedMemory() {
-  if (!bytes_.empty()) ::munmap(bytes_.data(), bytes_.size());
+  if (reserved_ > 0) ::munmap(bytes_.data(), reserved_);
 }
 
 }  // namespace afterimage

@@ -9,12 +9,13 @@ export interface VolumeRow {
   number: number;
   uuid: string;
   name: string;
+  /** As the agent said last: the points of a generation have the size that the volume had in it. */
   size: bigint;
   blockSize: number;
   baseState: BaseState;
   /** Records at or below it are in the base, or do not matter to it: only later segments are read on top. */
   baseLsn: bigint;
-  /** BASE_SYNCING: everything below is on stable storage in the base. */
+  /** BASE_SYNCING: everything below is on stable storage in the base. BASE_COMPLETE: it is at least so long. */
   syncOffset: bigint;
 }
 
@@ -30,18 +31,19 @@ export class VolumeTable {
   private readonly upsert: Statement<[VolumeRow]>;
   private readonly selectAll: Statement<[string], Stored>;
   private readonly selectByUuid: Statement<[string], Stored>;
-  private readonly updateBaseLsn: Statement<[bigint, string, number]>;
+  private readonly updateBaseLsn: Statement<[bigint, bigint, string, number]>;
   private readonly updateBase: Statement<[BaseState, bigint, bigint, string, number]>;
 
   constructor(database: CatalogDatabase) {
     this.upsert = database.prepare(`
       INSERT INTO volumes (member, number, uuid, name, size, block_size, base_state, base_lsn, sync_offset)
       VALUES (@member, @number, @uuid, @name, @size, @blockSize, @baseState, @baseLsn, @syncOffset)
-      ON CONFLICT (member, number) DO UPDATE SET name = excluded.name`);
+      ON CONFLICT (member, number) DO UPDATE SET name = excluded.name, size = max(size, excluded.size)`);
     this.selectAll = database.prepare(`SELECT ${COLUMNS} FROM volumes WHERE member = ? ORDER BY number`);
     this.selectByUuid = database.prepare(`SELECT ${COLUMNS} FROM volumes WHERE uuid = ?`);
     this.updateBaseLsn = database.prepare(
-      'UPDATE volumes SET base_lsn = max(base_lsn, ?) WHERE member = ? AND number = ?',
+      `UPDATE volumes SET base_lsn = max(base_lsn, ?), sync_offset = max(sync_offset, ?)
+       WHERE member = ? AND number = ?`,
     );
     this.updateBase = database.prepare(
       'UPDATE volumes SET base_state = ?, base_lsn = ?, sync_offset = ? WHERE member = ? AND number = ?',
@@ -55,13 +57,13 @@ export class VolumeTable {
     const row = this.selectByUuid.get(uuid);
     return row === undefined ? null : fromStored(row);
   }
-  /** Adds a volume; of a known one only the name may change. */
+  /** Adds a volume; of a known one only the name may change, and its size, which never falls. */
   put(volume: VolumeRow): void {
     this.upsert.run(volume);
   }
-  /** The base includes everything up to `lsn`. */
-  raiseBase(member: string, number: number, lsn: bigint): void {
-    this.updateBaseLsn.run(lsn, member, number);
+  /** The base, which is complete, includes everything up to `lsn`, and is at least `bytes` long. */
+  raiseBase(member: string, number: number, lsn: bigint, bytes: bigint): void {
+    this.updateBaseLsn.run(lsn, bytes, member, number);
   }
   setBase(member: string, number: number, base: BaseState, baseLsn: bigint, syncOffset: bigint): void {
     this.updateBase.run(base, baseLsn, syncOffset, member, number);

@@ -60,7 +60,7 @@ export async function checkBase(
       `the base of ${volume.name} ends at LSN ${volume.baseLsn}, in the middle of ${within.path}`,
     );
   }
-  const size = volume.baseState === 'BASE_COMPLETE' ? volume.size : volume.syncOffset;
+  const size = volume.syncOffset;
   const sizes = `${bytes ?? 0n} bytes, where ${volume.name} has ${volume.size}`;
   if (bytes === null) say('BASE_LOST', 'it is not there');
   else if (bytes < size) say('BASE_SHORT', sizes);
@@ -118,9 +118,10 @@ export async function repairBase(
   const has = (code: FindingCode): boolean => findings.some((one) => one.code === code);
   const offsets = [...badOffsets];
   if (volume.baseState === 'BASE_COMPLETE' && (has('BASE_LOST') || has('BASE_SHORT'))) {
-    await native.loseBase(file, bytes ?? 0n, volume.size);
-    for (let offset = 0n; offset < volume.size; offset += PIECE_BYTES) {
-      offsets.push(...(await native.scrubBase(file, volume.size, offset, PIECE_BYTES)).badOffsets);
+    const size = volume.syncOffset;
+    await native.loseBase(file, bytes ?? 0n, size);
+    for (let offset = 0n; offset < size; offset += PIECE_BYTES) {
+      offsets.push(...(await native.scrubBase(file, size, offset, PIECE_BYTES)).badOffsets);
     }
   }
   if (has('BASE_UNSUMMED')) await native.completeBase(file);

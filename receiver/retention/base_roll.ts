@@ -94,7 +94,7 @@ export class BaseRoll {
         if (!(await this.apply(row, journal, volume, oldestLsn, control))) return false;
       }
       if (control.isStopped()) return false;
-      this.forget(row, volumes, oldestLsn);
+      this.forget(row, journal, volumes, oldestLsn);
       await atStage('forgotten');
       // Those who found the files by the catalog before have opened them by then.
       await access.opened(row.uuid);
@@ -142,10 +142,18 @@ export class BaseRoll {
     }
   }
 
-  private forget({ uuid }: MemberRow, volumes: readonly VolumeRow[], lsn: bigint): void {
+  private forget(
+    { uuid }: MemberRow,
+    journal: MemberJournal,
+    volumes: readonly VolumeRow[],
+    lsn: bigint,
+  ): void {
     const { catalog } = this.parts;
     catalog.atomically(() => {
-      for (const { number } of volumes) catalog.volumes.raiseBase(uuid, number, lsn);
+      for (const { number, size, baseLsn } of volumes) {
+        const isMoved = journal.tiles(baseLsn, lsn).length > 0; // then it became as long as the volume
+        catalog.volumes.raiseBase(uuid, number, lsn, isMoved ? size : 0n);
+      }
       catalog.segments.deleteUpTo(uuid, lsn);
       catalog.eras.deleteBefore(uuid, lsn);
       const own = catalog.generations.generations(uuid).findLast(({ firstLsn }) => firstLsn <= lsn);

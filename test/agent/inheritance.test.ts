@@ -98,7 +98,7 @@ function isOpen(descriptor: number): boolean {
 t.test('what was kept of a volume is what a successor finds', async (t) => {
   const { custody, captured, server, kept, opened, open } = scene(t);
   custody.keepRing({ ringDescriptor: () => open() });
-  await custody.volume(VOLUME, captured).keep(loopOf(server));
+  await custody.volume(VOLUME, captured, null).keep(loopOf(server));
   for (const descriptor of opened.slice(1)) t.notOk(isOpen(descriptor), 'the store has its own');
   const { groups, useless } = sortInheritance(kept);
   t.same(useless, []);
@@ -118,10 +118,35 @@ t.test('what was kept of a volume is what a successor finds', async (t) => {
   for (const part of ['inFlight', 'fuse', 'slots'] as const) t.type(groups[0]?.volumes[0]?.[part], 'number');
 });
 
+t.test('a volume that has grown is kept as large, whatever else the store has', async (t) => {
+  const size = VOLUME.size + 4096n;
+  const { custody, captured, server, kept } = scene(t);
+  const volume = custody.volume(VOLUME, captured, null);
+  await volume.grown(size);
+  t.equal(kept.length, 0, 'nobody serves it yet');
+  await volume.keep(loopOf(server));
+  await volume.grown(size);
+  t.equal(kept.filter(({ name }) => name === 'shop/data/settings').length, 2, 'it is never without settings');
+  for (const found of [kept, [...kept].reverse()]) {
+    const copies = found.map(({ name, descriptor }) => ({
+      name,
+      descriptor: openSync(`/proc/self/fd/${descriptor}`, 'r'),
+    }));
+    const [group] = sortInheritance(copies).groups;
+    const [inherited] = group?.volumes ?? [];
+    t.equal(inherited?.settings.size, size);
+    // And whoever goes on with that can grow too, without having attached it.
+    if (inherited === undefined) continue;
+    await custody.volume(VOLUME, captured, inherited.settings.attachment).grown(size + 4096n);
+    t.match(kept.at(-1), { name: 'shop/data/settings' });
+    kept.pop();
+  }
+});
+
 t.test('a volume that was not kept whole had not been let in, and is forgotten', async (t) => {
   for (const part of ['fuse', 'settings']) {
     const { custody, captured, server, kept } = scene(t);
-    await custody.volume(VOLUME, captured).keep(loopOf(server));
+    await custody.volume(VOLUME, captured, null).keep(loopOf(server));
     const found = kept.filter(({ name }) => name !== `shop/data/${part}`);
     const { groups, useless } = sortInheritance(found);
     t.same(groups, []);
@@ -141,7 +166,7 @@ t.test(
       ['x'.repeat(100_000), /100000 bytes/],
     ] as const) {
       const { custody, captured, server, kept } = scene(t);
-      await custody.volume(VOLUME, captured).keep(loopOf(server));
+      await custody.volume(VOLUME, captured, null).keep(loopOf(server));
       const settings = kept.find(({ name }) => name === 'shop/data/settings');
       if (settings === undefined) throw new Error('there are settings');
       closeSync(settings.descriptor);
@@ -156,7 +181,7 @@ t.test(
 
 t.test('the settings of one volume under the name of another are not believed', async (t) => {
   const { custody, captured, server, kept } = scene(t);
-  await custody.volume(VOLUME, captured).keep(loopOf(server));
+  await custody.volume(VOLUME, captured, null).keep(loopOf(server));
   for (const one of kept) one.name = one.name.replace('data', 'logs');
   t.match(sortInheritance(kept).useless[0]?.reason, /those of shop\/data/);
 });
@@ -167,7 +192,7 @@ t.test(
     const { custody, captured, kept } = scene(t);
     const address = { unix: '/run/afterimage/shop-data.sock' };
     await custody
-      .volume(VOLUME, captured)
+      .volume(VOLUME, captured, null)
       .keep(() => ({ attachment: { kind: 'socket', address }, descriptors: {} }));
     const found = kept.filter(({ name }) => name !== 'shop/data/in-flight');
     t.equal(found.length, kept.length - 1);
@@ -180,7 +205,7 @@ t.test(
 
 t.test('a volume that nobody uses any more is forgotten', async (t) => {
   const { custody, captured, server, kept } = scene(t);
-  const volume = custody.volume(VOLUME, captured);
+  const volume = custody.volume(VOLUME, captured, null);
   await volume.keep(loopOf(server));
   volume.forget();
   t.same(kept, []);
@@ -194,7 +219,7 @@ t.test('a store that fails keeps nobody from being served, and is told of', asyn
     storeDescriptor: failing,
     forgetDescriptor: failing,
   });
-  const volume = custody.volume(VOLUME, captured);
+  const volume = custody.volume(VOLUME, captured, null);
   await volume.keep(loopOf(server));
   volume.forget();
   t.match(lines.join(''), /NOTIFY_FAILED/);
@@ -203,7 +228,7 @@ t.test('a store that fails keeps nobody from being served, and is told of', asyn
 
 t.test('without a service manager nothing is kept', async (t) => {
   const { custody, captured, server, kept } = scene(t, { hasServiceManager: () => false });
-  await custody.volume(VOLUME, captured).keep(loopOf(server));
+  await custody.volume(VOLUME, captured, null).keep(loopOf(server));
   custody.keepRing({ ringDescriptor: () => 0 });
   t.same(kept, []);
 });

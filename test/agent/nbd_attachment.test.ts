@@ -26,6 +26,8 @@ function scene(t: Test) {
   const door: NbdDoor = {
     attachNbd: (_, backend) => served(`attach ${backend}`),
     resumeNbd: (_, backend, name) => served(`resume ${backend} ${name}`),
+    resizeNbd: (name, backend, bytes) =>
+      Promise.resolve(void calls.push(`resize ${name} ${backend} ${bytes}`)),
     detachNbd: (name, _, isForced) => {
       if (state.isUsed && !isForced) return Promise.reject(new AfterimageError('NBD_BUSY', name));
       calls.push(isForced ? 'take' : 'detach');
@@ -35,6 +37,7 @@ function scene(t: Test) {
   const kept: KeptAttachment[] = [];
   const custody = {
     keep: (describe: () => KeptAttachment) => Promise.resolve(void kept.push(describe())),
+    grown: () => Promise.resolve(),
     forget: () => void calls.push('forget'),
   };
   const log = createLog('agent', 'fatal');

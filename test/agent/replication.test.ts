@@ -221,7 +221,7 @@ t.test('a second agent is refused, by its directories and by the backing', async
   await agent.stop();
 });
 
-t.test('backings that cannot be: missing, resized, of a size that no disk has', async (t) => {
+t.test('backings that cannot be: missing, shrunk, of a size that no disk has', async (t) => {
   const here = await scene(t);
   const agent = await start(t, here.site);
   await agent.settled();

@@ -160,6 +160,51 @@ t.test(
   },
 );
 
+t.test(
+  'a volume that has grown: another session, no sync of what ends, and a generation of the new size',
+  (t) => {
+    const script = flowing();
+    const volumes = IDENTITY.volumes.map((volume) => ({ ...volume, size: volume.size * 2n }));
+    script.feed({ type: 'grown', volumes });
+    t.ok(script.get('disconnect'));
+    script.lose();
+    t.equal(script.get('fail'), undefined, 'which is no failure');
+    script.connect();
+    t.match(script.get('send')?.message, { hello: { volumes, continuous: true, generation: 1n } });
+    script.welcome(1n, 10n, COMPLETE);
+    t.ok(script.get('startShipping'), 'the rest of the generation is wanted');
+    t.same(script.said(), [], 'it has volumes of another size: none of them is synced in it');
+    script.frame(11n, 20n);
+    script.feed({ type: 'streamEnded', generation: 1n, lastLsn: 20n, reason: 'VOLUME_GROWN', timeNs: 77n });
+    t.match(script.get('interrupted'), { code: 'VOLUME_GROWN' });
+    t.same(script.said(), ['streamEnd']);
+    t.match(script.get('persist')?.state, { volumes }, 'a clean stop counts for the volumes as they are');
+    script.feed({ type: 'persisted' });
+    t.match(script.get('send')?.message, { generationBegin: { reason: 'VOLUME_GROWN', volumes } });
+    script.hear({ generationAccepted: { generation: 2n, volumes: [COMPLETE] } });
+    t.same(script.said(), ['syncBegin']);
+    t.end();
+  },
+);
+
+t.test('a volume that grows while a generation is asked for begins another', (t) => {
+  const script = new Script();
+  script.start(null);
+  script.welcome(0n, 0n, EMPTY);
+  script.feed({ type: 'persisted' });
+  t.same(script.said(), ['generationBegin']);
+  const volumes = IDENTITY.volumes.map((volume) => ({ ...volume, size: volume.size * 2n }));
+  script.feed({ type: 'grown', volumes });
+  script.hear({ generationAccepted: { generation: 1n, volumes: [EMPTY] } });
+  t.equal(script.get('beginGeneration'), undefined, 'that one has the old size');
+  script.lose();
+  script.connect();
+  script.welcome(1n, 0n, EMPTY);
+  script.feed({ type: 'persisted' });
+  t.match(script.get('send')?.message, { generationBegin: { generation: 2n, volumes } });
+  t.end();
+});
+
 t.test('a full ring: the rest of the generation first, then its end, then the next', (t) => {
   const script = flowing();
   script.lose();

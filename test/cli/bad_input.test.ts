@@ -17,7 +17,7 @@ const SITUATIONS: Readonly<Record<string, readonly ErrorCode[]>> = {
   'a backing that is missing': ['BACKING_MISSING'],
   'a backing that is mounted or in use': ['BACKING_BUSY'],
   'a backing that is too small, or no disk': ['BACKING_INVALID'],
-  'a backing that changed in size': ['BACKING_RESIZED', 'VOLUME_MISMATCH'],
+  'a backing that has shrunk': ['BACKING_RESIZED', 'VOLUME_MISMATCH'],
   'a backing that holds the state': ['BACKING_ON_ITSELF'],
   'a receiver that is full': ['JOURNAL_FULL'],
   'a receiver that is away': [

@@ -3,11 +3,13 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <random>
 #include <string>
 #include <thread>
 
 #include "block_device_contract.h"
+#include "device/file_device.h"
 #include "dirty_log_disk.h"
 #include "memory_device.h"
 #include "scratch_files.h"
@@ -535,6 +537,61 @@ TEST_CASE(
   backing->flush_error = EIO;
   CHECK(device.flush() == EIO);
   CHECK(log->has_flush_failed());
+}
+
+TEST_CASE("captured device: it grows between two generations, and what was added is in doubt") {
+  const ScratchDirectory directory;
+  constexpr uint64_t kBefore = 4u << 20;
+  constexpr uint64_t kAfter = 12u << 20;
+  const std::string path = directory.make_file("backing", kBefore);
+  auto opened = FileDevice::open(path, {});
+  REQUIRE(opened.ok());
+  const std::shared_ptr<BlockDevice> backing = std::move(*opened);
+  auto log = DirtyLog::open({.path = directory.path("log"), .volume = Uuid{1}, .volume_bytes = kBefore});
+  REQUIRE(log.ok());
+  const std::shared_ptr<DirtyLog> marks = std::move(*log);
+  auto made = CaptureGroup::create({.ring_bytes = kRingBytesMin, .linger_us = 500});
+  REQUIRE(made.ok());
+  CaptureGroup& group = **made;
+  CapturedDevice device(backing, &group, 0, marks);
+  REQUIRE(
+      group.begin_generation({.epoch = 1, .generation = 1, .first_lsn = 1, .lsn_ceiling = UINT64_MAX}).ok());
+  REQUIRE(group.start_shipping(0, 0).ok());
+  const auto data = bytes(4096);
+  REQUIRE(device.write(0, 4096, data.data(), {}) == 0);
+
+  std::filesystem::resize_file(path, kAfter);
+  REQUIRE(*backing->remeasure() == kAfter);
+  CHECK(device.size() == kBefore);  // the backing's size alone changes nothing
+  CHECK(device.write(kBefore, 4096, data.data(), {}) == ENOSPC);
+  CHECK(group.mode() == Mode::kStreaming);
+  REQUIRE(device.prepare_growth(kAfter).ok());
+  CHECK(group.stats().end_reason == std::string("VOLUME_GROWN"));
+  CHECK(device.write(kBefore, 4096, data.data(), {}) == ENOSPC);
+  device.grow(kAfter);
+  CHECK(device.size() == kAfter);
+  CHECK(device.write(kAfter - 4096, 4096, data.data(), {}) == 0);  // in no generation
+  CHECK(marks->state().extents == 3);
+  CHECK(marks->marked() == 3);
+
+  StreamReader reader(group);
+  reader.images[0].resize(kBefore);
+  while (reader.ends.empty()) REQUIRE(reader.take());
+  CHECK(reader.ends[0].last_lsn == 1);
+  REQUIRE(
+      group.begin_generation({.epoch = 1, .generation = 2, .first_lsn = 2, .lsn_ceiling = UINT64_MAX}).ok());
+  CHECK(device.write(kBefore, 4096, data.data(), {}) == 0);
+  CHECK(group.position().lsn == 2);
+
+  // A generation that was begun with the old size, before whoever begins them heard of the new one.
+  std::filesystem::resize_file(path, 2 * kAfter);
+  REQUIRE(*backing->remeasure() == 2 * kAfter);
+  REQUIRE(device.prepare_growth(2 * kAfter).ok());
+  group.abandon_stream();
+  REQUIRE(
+      group.begin_generation({.epoch = 1, .generation = 3, .first_lsn = 3, .lsn_ceiling = UINT64_MAX}).ok());
+  device.grow(2 * kAfter);
+  CHECK(group.mode() == Mode::kTracking);
 }
 
 TEST_CASE("captured device: what the receiver has and the backing was flushed after is unmarked by itself") {

@@ -207,6 +207,104 @@ TEST_CASE("dirty log: what is not this volume's log, or not whole, puts everythi
   CHECK_FALSE(log->is_void());
 }
 
+TEST_CASE("dirty log: what a volume has grown by is in doubt, and nothing else is") {
+  const ScratchDirectory directory;
+  const std::string path = directory.path("log");
+  const uint64_t before = 10 * kExtent + 512;  // an extent that is there in part
+  const uint64_t after = 40'000 * kExtent;     // another page
+  auto log = open_log(path, before);
+  settle(*log, 5);
+  log->set_synced(1);
+  write_to(*log, 3);
+  const DirtyLog::State old = log->state();
+  std::set<uint64_t> expected{3};
+  for (uint64_t extent = 10; extent < 40'000; ++extent) expected.insert(extent);
+  SUBCASE("while it is open") {
+    const DirtyLog::Writer inside(log.get(), 7 * kExtent, 7 * kExtent + 512);
+    expected.insert(7);
+    REQUIRE(log->grow(after).ok());
+    CHECK(log->synced_generation() == 0);  // nothing of it has been compared
+    CHECK(marked(*log) == expected);
+    CHECK(log->marked() == expected.size());
+    const DirtyLog::Writer behind(log.get(), after - 512, after);
+  }
+  SUBCASE("while it was not") {
+    log.reset();
+    log = open_log(path, after);
+    CHECK(log->state().distrust.empty());
+    CHECK(marked(*log) == expected);
+  }
+  CHECK(log->state().id == old.id);
+  CHECK(log->state().basis_lsn == 5);
+  CHECK(log->state().sequence > old.sequence);
+  const uint64_t sequence = log->state().sequence;
+  log.reset();
+  CHECK(marked_in(path, after) == expected);
+  CHECK(open_log(path, after)->state().sequence == sequence);
+  log = open_log(path, after);
+  settle(*log);
+  CHECK(log->marked() == 0);
+  log.reset();
+  CHECK(open_log(path, before)->marked() == 11);  // of a larger volume: not to be believed
+}
+
+TEST_CASE("dirty log: one that cannot be made longer is void, and forgotten") {
+  struct FailingSync final : UnsyncedFile {
+    Errno fsync(int) override { return fails ? EIO : 0; }
+    bool fails = false;
+  } file;
+  const ScratchDirectory directory;
+  const std::string path = directory.path("log");
+  auto log = open_log(path, 8 * kExtent, file);
+  settle(*log);
+  file.fails = true;
+  REQUIRE(log->grow(9 * kExtent).ok());
+  CHECK(log->is_void());
+  CHECK(marked(*log) == std::set<uint64_t>{8});
+  write_to(*log, 8);
+  log.reset();
+  CHECK(open_log(path, 9 * kExtent)->marked() == 9);
+}
+
+TEST_CASE("dirty log: writers and whoever unmarks go on while it grows, and no mark is lost") {
+  const ScratchDirectory directory;
+  const std::string path = directory.path("log");
+  constexpr uint64_t kFirst = 64;
+  constexpr uint64_t kSteps = 20;
+  constexpr uint64_t kLast = kFirst + kSteps * 2'000;
+  UnsyncedFile file;
+  auto log = open_log(path, kFirst * kExtent, file);
+  settle(*log);
+  std::atomic<uint64_t> extents{kFirst};
+  std::atomic<bool> is_over{false};
+  std::vector<std::thread> threads;
+  for (unsigned seed = 0; seed < 3; ++seed) {
+    threads.emplace_back([&, seed] {
+      std::mt19937_64 random(seed);
+      while (!is_over) {
+        const uint64_t extent = random() % extents;
+        const DirtyLog::Writer inside(log.get(), extent * kExtent, extent * kExtent + 512);
+        CHECK(log->is_marked(extent * kExtent));
+      }
+    });
+  }
+  threads.emplace_back([&] {
+    while (!is_over) settle(*log);
+  });
+  for (uint64_t step = 1; step <= kSteps; ++step) {
+    const uint64_t count = kFirst + step * 2'000;
+    REQUIRE(log->grow(count * kExtent).ok());
+    extents = count;
+  }
+  is_over = true;
+  for (std::thread& thread : threads) thread.join();
+  CHECK(log->state().extents == kLast);
+  const auto expected = marked(*log);
+  CHECK(log->marked() == expected.size());
+  log.reset();
+  CHECK(includes(marked_in(path, kLast * kExtent), expected));
+}
+
 TEST_CASE("dirty log: every prefix of a torn write leaves the state before it or after it") {
   const ScratchDirectory directory;
   const std::string path = directory.path("log");

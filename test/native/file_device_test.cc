@@ -6,7 +6,9 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <string>
 #include <thread>
 
@@ -94,6 +96,55 @@ TEST_CASE("a backing that cannot be used is refused with the reason's code") {
   CHECK(refusal(directory.make_file("odd", 1000)) == "BACKING_INVALID");
   REQUIRE(::mkfifo(directory.path("fifo").c_str(), 0600) == 0);
   CHECK(refusal(directory.path("fifo")) == "BACKING_INVALID");
+}
+
+TEST_CASE("a backing that grows is as large as it is when it is asked, and never smaller") {
+  const ScratchDirectory directory;
+  for (const Cache cache : {Cache::kBuffered, Cache::kDirect}) {
+    const std::string path = directory.make_file("grows", 1 << 20);
+    auto device = open_device(path, {.cache = cache});
+    std::vector<std::byte> sector(4096, std::byte{7});
+    std::filesystem::resize_file(path, (2 << 20) + 100);
+    CHECK(std::string(device->remeasure().error().code) == "BACKING_INVALID");  // nor could it be opened so
+    std::filesystem::resize_file(path, 2 << 20);
+    CHECK(device->size() == 1 << 20);
+    CHECK(device->write(2 << 20, 512, sector.data(), {}) == ENOSPC);
+    CHECK(*device->remeasure() == 2 << 20);
+    CHECK(device->size() == 2 << 20);
+    CHECK(device->write((2 << 20) - 4096, 4096, sector.data(), {}) == 0);
+    CHECK(content_of(path, (2 << 20) - 4096, 4096) == sector);
+    std::filesystem::resize_file(path, 1 << 20);
+    CHECK(*device->remeasure() == 1 << 20);
+    CHECK(device->size() == 2 << 20);  // whoever has it told somebody of that
+  }
+}
+
+TEST_CASE("a block device that grows is as large as it is when it is asked") {
+  NEEDS(LoopDisk::available(), "root and loop devices");
+  const ScratchDirectory directory;
+  const std::string path = directory.make_file("disk", 1 << 20);
+  const LoopDisk disk(path, 512);
+  auto device = open_device(disk.path(), {});
+  std::filesystem::resize_file(path, 3 << 20);
+  REQUIRE(std::system(("losetup -c " + disk.path()).c_str()) == 0);
+  CHECK(device->size() == 1 << 20);
+  CHECK(*device->remeasure() == 3 << 20);
+  CHECK(device->size() == 3 << 20);
+}
+
+TEST_CASE(
+    "a backing that was served is opened with the size that it had, and nothing behind that is touched") {
+  const ScratchDirectory directory;
+  const std::string path = directory.make_random_file("served", (2 << 20) + 1000);
+  const auto before = content_of(path, 0, (2 << 20) + 1000);
+  auto device = open_device(path, {.size = 1 << 20});
+  CHECK(device->size() == 1 << 20);
+  CHECK(content_of(path, 0, (2 << 20) + 1000) == before);
+  CHECK_FALSE(device->remeasure().ok());
+  CHECK(device->size() == 1 << 20);
+  std::filesystem::resize_file(path, 4096);
+  device.reset();
+  CHECK(open_device(path, {.size = 1 << 20})->size() == 1 << 20);
 }
 
 TEST_CASE("nobody writes behind an exclusive opener of a file") {

@@ -92,6 +92,20 @@ TEST_CASE("a loop device is known by its file, not by the file's path") {
   CHECK_FALSE(is_over(ours));
 }
 
+TEST_CASE("a loop device becomes as large as its file has become") {
+  REQUIRE_LOOP();
+  const BackingFile file;
+  const auto device = attach_loop({.file = file.path()});
+  REQUIRE(device.ok());
+  const DetachGuard guard{*device};
+  CHECK(resize_loop(*device, file.path(), 16 << 20).ok());
+  CHECK(code_of(resize_loop(*device, file.path(), 32 << 20)) == "DEVICE_RESIZE");
+  REQUIRE(::truncate(file.path().c_str(), 32 << 20) == 0);
+  CHECK(resize_loop(*device, file.path(), 32 << 20).ok());
+  CHECK(shell("blockdev --getsize64 " + *device).output == "33554432\n");
+  CHECK(code_of(resize_loop(*device, "/nowhere", 64 << 20)) == "DEVICE_RESIZE");
+}
+
 TEST_CASE("detaching is refused while the device is mounted, and it stays attached") {
   REQUIRE_LOOP();
   const BackingFile file;

@@ -374,7 +374,7 @@ t.test('a group without its agent, and volumes that are not what they were', asy
     [{ groupName: '../escape' }, 'MESSAGE_INVALID'],
     [{ group: randomBytes(16) }, 'GROUP_MISMATCH'],
     [{ groupName: 'other' }, 'GROUP_MISMATCH'],
-    [{ volumes: [{ ...agent.info, size: BigInt(SIZE * 2) }] }, 'VOLUME_MISMATCH'],
+    [{ volumes: [{ ...agent.info, size: BigInt(SIZE / 2) }] }, 'VOLUME_MISMATCH'],
     [{ volumes: [{ ...agent.info, number: 1 }] }, 'VOLUME_MISMATCH'],
     [{ volumes: [{ ...agent.info, uuid: randomBytes(16) }] }, 'VOLUME_MISMATCH'],
     [{ volumes: [{ ...agent.info, name: 'a/b' }] }, 'MESSAGE_INVALID'],

@@ -407,18 +407,27 @@ void t.test('neighbours must follow each other', async (t) => {
   const attempt = async (
     change: (made: HandMade) => void,
     second: Partial<MadeSegment> = {},
+    bytes = VOLUME_BYTES,
   ): Promise<Buffer> => {
     const made = new HandMade();
     const segments = new Map([[1n, made.segment({ frames })]]);
     change(made);
     const lsn = made.lsn;
     segments.set(lsn, made.segment({ frames, ...second }));
-    return replay(await writeMember(t.testdir(), segments), lsn);
+    const directory = await writeMember(t.testdir(), segments);
+    t.equal((await replay(directory, 1n)).length, VOLUME_BYTES, 'before it nothing has changed');
+    return replay(directory, lsn, bytes);
   };
 
   t.ok(await attempt(() => undefined), 'as it is');
   t.ok(await attempt((made) => (made.lsn = 9n), { generation: 2n }), 'a gap before a generation');
   t.ok(await attempt(() => undefined, { generation: 2n, sizes: [8192, 512] }), 'a volume joins');
+  const grown = await attempt(() => undefined, { generation: 2n, sizes: [8704] }, 8704);
+  t.same(grown.subarray(8192), Buffer.alloc(512), 'a volume that has grown has zeroes there');
+  await t.rejects(
+    attempt(() => undefined, { generation: 2n, sizes: [7680] }),
+    /header gives volume 0 7680/,
+  );
   await t.rejects(
     attempt((made) => (made.lsn = 9n)),
     /records are missing/,

@@ -76,7 +76,11 @@ export async function* replayAt(
   for await (const { header, frames } of readJournal(directory)) {
     sizes.enter(header);
     for (const { number, uuid, size } of header.volumes) {
-      if (!volumes.includes(number) || images.has(number)) continue;
+      if (!volumes.includes(number)) continue;
+      const known = images.get(number);
+      // Behind the last LSN that is wanted nothing is applied.
+      if (known !== undefined && wanted.length > 0 && known.content.length < size) known.resize(size);
+      if (known !== undefined) continue;
       images.set(number, await VolumeImage.fromBase(join(directory, 'base', `${uuid}.img`), size));
     }
     for (const frame of frames) {

@@ -43,6 +43,13 @@ export class VolumeImage {
     return this.#content;
   }
 
+  /** What is added is zero. */
+  resize(bytes: number): void {
+    const resized = Buffer.alloc(bytes);
+    this.#content.copy(resized);
+    this.#content = resized;
+  }
+
   /** Applies a record of this volume whose range lies within it. payload is its frame's, uncompressed. */
   apply(record: JournalRecord, payload: Buffer): void {
     const { kind, offset, length, payloadOffset } = record;
@@ -54,12 +61,8 @@ export class VolumeImage {
         this.#content.fill(0, offset, offset + length);
         return;
       case 'resize':
-      case 'membership': {
-        const resized = Buffer.alloc(offset);
-        this.#content.copy(resized);
-        this.#content = resized;
-        return;
-      }
+      case 'membership':
+        return this.resize(offset);
       case 'flush':
       case 'clock':
       case 'void':

@@ -5,14 +5,23 @@ import type { SegmentHeader } from './segment_header.js';
 /** The size in bytes of every volume of a member, record after record. */
 export class VolumeSizes {
   readonly #bytes = new Map<number, number>();
+  #generation = 0n;
 
-  /** Takes over the sizes of volumes not seen before; those known must be what the records made them. */
-  enter(header: SegmentHeader): void {
-    for (const { number, size } of header.volumes) {
+  /**
+   * Takes over the sizes of volumes not seen before; those known must be what the records made them, or, where a generation
+   * begins, more than that.
+   */
+  enter({ generation, volumes }: SegmentHeader): void {
+    for (const { number, size } of volumes) {
       const known = this.#bytes.get(number) ?? size;
-      claim(known === size, `header gives volume ${number} ${size} bytes, the records before it ${known}`);
+      const isGrown = generation > this.#generation && size > known;
+      claim(
+        known === size || isGrown,
+        `header gives volume ${number} ${size} bytes, the records before it ${known}`,
+      );
       this.#bytes.set(number, size);
     }
+    this.#generation = generation;
   }
 
   /** Applies a record of a volume. Returns the volume's size before and after it. */

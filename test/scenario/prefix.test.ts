@@ -15,7 +15,7 @@ import { command } from './command.js';
 import { Oracle, readOperations, type Operation } from './oracle.js';
 import { Scratch } from './scratch.js';
 import { pseudorandom, SEED } from './seed.js';
-import { Site } from './site.js';
+import { memberDirectory, Site } from './site.js';
 
 t.setTimeout(600_000);
 
@@ -161,12 +161,4 @@ t.test(`every point is a prefix of what the writers saw (seed ${SEED})`, async (
 
 function sha256(bytes: Buffer): string {
   return createHash('sha256').update(bytes).digest('hex');
-}
-
-/** …/groups/<group>/<member>, of which this store has one. */
-async function memberDirectory(store: string): Promise<string> {
-  const groups = path.join(store, 'groups');
-  const [group] = await readdir(groups);
-  const [member] = await readdir(path.join(groups, group ?? ''));
-  return path.join(groups, group ?? '', member ?? '');
 }

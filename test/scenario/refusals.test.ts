@@ -66,10 +66,10 @@ t.test('a backing that is missing, empty or mounted is not protected', async (t)
     await refused(t, 'BACKING_ON_ITSELF', `${mount}/spool`, ['agent', verb, '--config', file]);
 });
 
-t.test('a volume whose backing changed in size is refused, and goes on when it is restored', async (t) => {
+t.test('a volume whose backing has shrunk is refused, and goes on when it is restored', async (t) => {
   const { site, backing } = await siteWithHistory(t, 'resized');
   t.equal(await site.agent.stop(), 0);
-  await truncate(backing, BYTES * 2);
+  await truncate(backing, BYTES / 2);
   const run = ['agent', 'run', '--config', site.scratch.path('agent.toml')];
   await refused(t, 'BACKING_RESIZED', backing, run);
   await truncate(backing, BYTES);

@@ -1,6 +1,7 @@
 /** A receiver and an agent on this machine, with their configurations in a scratch directory. */
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import net from 'node:net';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { CommandResult } from './command.js';
 import { command } from './command.js';
@@ -194,6 +195,14 @@ function agentToml(scratch: Scratch, run: string, receiver: string, options: Sit
     lines.push(`attach = "${volume.attach}"`, `cache = "${volume.cache ?? 'buffered'}"`);
   }
   return `${lines.join('\n')}\n`;
+}
+
+/** …/groups/<group>/<member>, of which this store has one. */
+export async function memberDirectory(store: string): Promise<string> {
+  const groups = path.join(store, 'groups');
+  const [group] = await readdir(groups);
+  const [member] = await readdir(path.join(groups, group ?? ''));
+  return path.join(groups, group ?? '', member ?? '');
 }
 
 /** The address of a volume that is attached as a socket. */

@@ -6,7 +6,7 @@
  * `node survival.js loop|nbd [STRIKES]`; its last line is JSON.
  */
 import assert from 'node:assert/strict';
-import { mkdir, readFile, realpath } from 'node:fs/promises';
+import { mkdir, open, readFile, realpath } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -79,6 +79,7 @@ async function survive(attach: 'loop' | 'nbd', strikes: number): Promise<Record<
   const latest = await site.recovered('disk', 'latest');
   assert(latest.equals(await readFile(backing)), 'the latest point is what the backing holds');
   await command('e2fsck', ['-f', '-n', scratch.path('recovered-disk.img')]);
+  await grow(site, device, image, backing);
   assert.equal(await site.agent.stop(PATIENCE_SECONDS), 0);
   assert.equal((await readFile(`/sys/block/${path.basename(device)}/size`, 'utf8')).trim(), '0', 'detached');
   return {
@@ -89,6 +90,25 @@ async function survive(attach: 'loop' | 'nbd', strikes: number): Promise<Record<
     writes: load.writes,
     pausesMs: pauses,
   };
+}
+
+/** The device grows with its backing, and what is written there is protected. */
+async function grow(site: Site, device: string, image: string, backing: string): Promise<void> {
+  await command('truncate', ['-s', String(2 * BYTES), image]);
+  if (backing !== image) await command('losetup', ['-c', backing]);
+  const attribute = `/sys/block/${path.basename(device)}/size`;
+  const begin = performance.now();
+  while (Number(await readFile(attribute, 'utf8')) * 512 !== 2 * BYTES) {
+    assert(performance.now() - begin < PATIENCE_SECONDS * 1000, 'the device grows');
+    await sleep(SETTLE_MS);
+  }
+  const handle = await open(device, 'r+');
+  await handle.write(Buffer.alloc(1 << 20, 0x77), 0, 1 << 20, 2 * BYTES - (1 << 20));
+  await handle.sync();
+  await handle.close();
+  await site.settled(PATIENCE_SECONDS);
+  assert((await site.recovered('disk', 'latest')).equals(await readFile(backing)), 'grown at both ends');
+  console.log(`${device} has grown`);
 }
 
 async function diskOver(file: string, blockSize: number): Promise<string> {

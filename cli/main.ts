@@ -12,6 +12,9 @@ import type { Output, Surroundings } from './surroundings.js';
 const COLUMNS_DEFAULT = 80;
 
 const signals = stopSignals();
+// Before anything is waited for: an abort that nobody listened to is not told again.
+const drain = new AbortController();
+signals.drain.addEventListener('abort', () => drain.abort(signals.drain.reason));
 
 // Production waits for the successor of an agent that died: before the command itself is loaded, and its line is read.
 const [noun, verb] = process.argv.slice(2);
@@ -29,9 +32,6 @@ const [{ run }, { daemonModules }] = await Promise.all([
   import('./command.js'),
   import('./daemon_modules.js'),
 ]).catch(serveOnly);
-
-const drain = new AbortController();
-signals.drain.addEventListener('abort', () => drain.abort(signals.drain.reason));
 
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   // `afterimage status --watch | head`: nobody reads any more, which is no failure.

@@ -204,7 +204,9 @@ export class Judge {
           'R5',
           `LSN ${shown.lastLsn} is called ordered, volume ${number} differs from ${firstLsn}`,
         );
-      if (lastLsn === null && foundGeneration === newest && !catalog.doubts.doubt(uuid, number).whole)
+      const isCompared =
+        catalog.doubts.doubt(uuid, number).whole || catalog.verifications.isPending(uuid, number);
+      if (lastLsn === null && foundGeneration === newest && !isCompared)
         violations.add('R5', `volume ${number} differs, and the next generation would not compare all of it`);
     }
   }

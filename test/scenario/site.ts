@@ -166,6 +166,8 @@ export class Site {
 
   async waitFor(what: string, secondsMax: number, is: (group: GroupReport) => boolean): Promise<GroupReport> {
     const deadline = performance.now() + secondsMax * 1000;
+    // A successor serves before it answers.
+    await this.agent.answers(secondsMax);
     for (;;) {
       const group = await this.agentGroup();
       if (is(group)) return group;

@@ -152,7 +152,7 @@ t.test(`a QEMU disk that connects again goes on over killed agents (seed ${SEED}
   const load = [
     '-w',
     '-c',
-    String(STRIKES * 6000),
+    String(STRIKES * 15_000),
     '-d',
     '16',
     '-s',

@@ -67,7 +67,7 @@ export async function checkBase(
   else if (bytes > volume.size) say('BASE_LONG', sizes);
   // One that is being written is not yet what it will be.
   if (bytes !== null && volume.baseState === 'BASE_COMPLETE') {
-    const isSummed = await readBase(parts, checked);
+    const sums = await readBase(parts, checked);
     if (checked.badOffsets.length > 0 && bytes >= size) {
       const [first] = checked.badOffsets;
       const isKnown = await baseDamage(parts, member).isRecorded(file, checked.badOffsets);
@@ -77,15 +77,23 @@ export async function checkBase(
         `damaged blocks: ${count}, the first at byte ${first ?? 0n}`,
       );
     }
-    if (!isSummed) say('BASE_UNSUMMED', 'blocks of it have no checksum');
+    const { oldestLsn } = parts.catalog.windows.held(member.uuid);
+    // A roll-forward that was ended by anything begins anew, with all that it may have left so.
+    if (sums === 'in part' && volume.baseLsn < oldestLsn) {
+      say('BASE_ROLL_PENDING', `blocks of it have no checksum until it has reached LSN ${oldestLsn}`);
+    } else if (sums !== 'whole') {
+      say('BASE_UNSUMMED', 'blocks of it have no checksum');
+    }
   }
   return checked;
 }
 
-/** Whether every block has a checksum. */
-async function readBase({ native, begin, done }: BaseCheckParts, checked: CheckedBase): Promise<boolean> {
+/** Which blocks have a checksum. */
+type Sums = 'whole' | 'in part' | 'none';
+
+async function readBase({ native, begin, done }: BaseCheckParts, checked: CheckedBase): Promise<Sums> {
   const { file, volume } = checked;
-  let isSummed = true;
+  let sums: Sums = 'whole';
   for (let offset = 0n; offset < volume.size; offset += PIECE_BYTES) {
     begin(file);
     const { badOffsets, unsummed, hasSums, bytes } = await native.scrubBase(
@@ -95,10 +103,11 @@ async function readBase({ native, begin, done }: BaseCheckParts, checked: Checke
       PIECE_BYTES,
     );
     checked.badOffsets.push(...badOffsets);
-    if (!hasSums || unsummed > 0n) isSummed = false;
+    if (!hasSums) sums = 'none';
+    else if (unsummed > 0n) sums = 'in part';
     await done(bytes);
   }
-  return isSummed;
+  return sums;
 }
 
 export interface BaseRepairParts extends BaseDamageSources {

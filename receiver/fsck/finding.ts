@@ -166,6 +166,11 @@ export const FINDINGS = {
     'Its blocks are shown without being verified: they were written by an older program, or their checksums are damaged.',
     'With --repair they get checksums of what they hold now.',
   ),
+  BASE_ROLL_PENDING: kind(
+    'note',
+    'Retention is moving it over the oldest segments, which hold all that is being written: no point is wrong.',
+    'Nothing: the running receiver goes on with it, and the blocks get their checksums.',
+  ),
   BASE_LONG: kind('note', 'What lies beyond the volume is never shown.', 'Nothing.'),
   BASE_LSN: kind(
     'damage',

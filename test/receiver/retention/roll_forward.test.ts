@@ -66,6 +66,13 @@ for (const [stage, count] of STAGES) {
       [],
       'fsck takes nothing that was cut off for damage',
     );
+    const ofBases = findings.map(({ code }) => code).filter((code) => code.startsWith('BASE_'));
+    const isUnder = stage === 'applying' || stage === 'applied';
+    t.same(
+      ofBases,
+      isUnder ? ['BASE_ROLL_PENDING'] : [],
+      'nor what is written again for blocks without checksums',
+    );
     await checkFiles(t, scene);
     await receiver.run(LONG, { retentionMs: 3_600_000 });
     await checkHistory(t, scene);

@@ -60,7 +60,8 @@ export class Cluster {
     return new Cluster(data, sockets, ids);
   }
 
-  async initialize(): Promise<void> {
+  /** `settings`: further lines of its configuration. */
+  async initialize(...further: string[]): Promise<void> {
     await mkdir(this.data, { mode: 0o700 });
     await chown(this.data, this.ids.uid, this.ids.gid);
     await this.as(['initdb', '-D', this.data, '-A', 'trust', '--data-checksums'], 120);
@@ -68,6 +69,7 @@ export class Cluster {
       "listen_addresses = ''",
       `unix_socket_directories = '${this.sockets}'`,
       'shared_buffers = 64MB',
+      ...further,
     ];
     await writeFile(path.join(this.data, 'postgresql.auto.conf'), `${settings.join('\n')}\n`);
   }

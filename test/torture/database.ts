@@ -3,11 +3,13 @@ import { mkdir } from 'node:fs/promises';
 import { AfterimageError } from '../../proto/errors.js';
 import { formatTime } from '../../proto/time.js';
 import { command } from '../scenario/command.js';
-import { acknowledgedBy, Cluster, rowOf, type Load } from '../scenario/postgres.js';
+import { acknowledgedBy, Cluster, rowOf, type Commit, type Load } from '../scenario/postgres.js';
 import type { Scratch } from '../scenario/scratch.js';
 import type { SiteControl } from './site_control.js';
 
-const BYTES = 256 << 20;
+const BYTES = 512 << 20;
+/** Between two checkpoints, which a fast machine comes to soon. Its default is more than all of the volume. */
+const LOG_MAX = "max_wal_size = '96MB'";
 const SCALE = 1;
 const CLIENTS = 4;
 const SECONDS_MAX = 120;
@@ -25,7 +27,7 @@ export class DatabaseImage {
     await command('mount', ['-o', 'loop', file, mount]);
     try {
       const cluster = await Cluster.at(`${mount}/pg`, scratch.path('database-sockets'));
-      await cluster.initialize();
+      await cluster.initialize(LOG_MAX);
       await cluster.start();
       try {
         await cluster.prepare(SCALE);
@@ -42,6 +44,12 @@ export class DatabaseImage {
   async copyTo(file: string): Promise<void> {
     await command('cp', ['--sparse=always', this.file, file]);
   }
+}
+
+/** What was acknowledged, and what is there. */
+export interface Ended {
+  commits: Commit[];
+  ledger: Map<string, bigint>;
 }
 
 /** At work on its device. */
@@ -67,23 +75,30 @@ export class Database {
     return new Database(scratch, cluster, load, mount);
   }
 
-  /**
-   * Ends the work by the death of its server, as pgbench writes its log then, and unmounts; judges `points` instants of it.
-   * `mayBreak`: some of them may lie in a gap.
-   */
+  /** Ends the work by the death of its server, as pgbench writes its log then; what production has of it. Unmounts. */
+  async end(): Promise<Ended> {
+    await this.cluster.stop();
+    const logged = await this.load.finish();
+    await this.cluster.unlock();
+    await this.cluster.start();
+    const ledger = await this.cluster.ledger();
+    await this.cluster.stop();
+    await command('umount', [this.mount]);
+    return { commits: acknowledgedBy(logged, ledger), ledger };
+  }
+
+  /** Judges `points` instants of the work. `mayBreak`: some of them may lie in a gap. */
   async judge(
+    { commits, ledger }: Ended,
     control: SiteControl,
     volume: string,
     points: number,
     mayBreak: boolean,
     random: () => number,
-  ): Promise<{ commits: number; violations: string[] }> {
-    const rows = await this.ended();
-    const commits = acknowledgedBy(rows.logged, rows.ledger);
+  ): Promise<string[]> {
     const violations: string[] = [];
     for (const { client, sequence } of commits)
-      if (!rows.ledger.has(rowOf(client, sequence)))
-        violations.push(`production lost ${rowOf(client, sequence)}`);
+      if (!ledger.has(rowOf(client, sequence))) violations.push(`production lost ${rowOf(client, sequence)}`);
     for (let i = 0; i < points && commits.length > 0; i += 1) {
       const timeNs = commits[Math.floor(random() * commits.length)]?.timeNs ?? 0n;
       const promised = commits.filter((commit) => commit.timeNs <= timeNs);
@@ -97,18 +112,7 @@ export class Database {
       if (missing.length > 0)
         violations.push(`${point}: ${missing.length} of ${promised.length} commits are missing`);
     }
-    return { commits: commits.length, violations };
-  }
-
-  private async ended() {
-    await this.cluster.stop();
-    const logged = await this.load.finish();
-    await this.cluster.unlock();
-    await this.cluster.start();
-    const ledger = await this.cluster.ledger();
-    await this.cluster.stop();
-    await command('umount', [this.mount]);
-    return { logged, ledger };
+    return violations;
   }
 
   private async ledgerAt(

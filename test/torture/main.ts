@@ -2,7 +2,7 @@
  * Torture: `npm run torture -- [--seed N] [--seconds S] [--rounds N] [--round K] [--strikes-min M] [--until-violation]
  * [--json]`. Round after round until S seconds are over or N rounds are done, or until the first with a violation: real daemons under load, faults, then every promise is checked
  * (round.ts). With --round only that round of the seed, which is made again in the same way. Progress goes to standard
- * error; the last line is a summary. A violation names seed and round; what is left of its round is kept. Exit status: 0,
+ * error; the last line is a summary, with --json all of it. A violation names seed and round; what is left of its round is kept. Exit status: 0,
  * or 1 with any violation, or when a kind of fault struck less than M times.
  */
 import os from 'node:os';
@@ -133,5 +133,14 @@ for (const [kind, total] of Object.entries(summary.faults) as [FaultKind, FaultT
 }
 if (summary.tooFew.length > 0) say(`struck less than ${strikesMin} times: ${summary.tooFew.join(', ')}`);
 const { violations, ...figures } = summary;
-console.log(JSON.stringify(values.json ? summary : { ...figures, violations: violations.length }));
+if (values.json) {
+  console.log(JSON.stringify({ ...figures, violations }));
+} else {
+  for (const { round, promise, text } of violations) console.log(`round ${round}: ${promise}: ${text}`);
+  const struck = Object.values(summary.faults).reduce((sum, total) => sum + total.struck, 0);
+  console.log(
+    `seed ${seed}: ${summary.rounds} rounds in ${summary.seconds} s, ${struck} faults, ${summary.writes} writes, ` +
+      `${summary.points} points, longest pause ${summary.longestPauseMs} ms, ${violations.length} violations`,
+  );
+}
 process.exitCode = violations.length === 0 && summary.tooFew.length === 0 ? 0 : 1;

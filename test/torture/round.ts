@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Scratch } from '../scenario/scratch.js';
 import { pseudorandom } from '../scenario/seed.js';
 import { afterimage } from '../scenario/site.js';
-import { Database, type DatabaseImage } from './database.js';
+import { Database, type DatabaseImage, type Ended } from './database.js';
 import { differing } from './equality.js';
 import { GIVEN_UP, Load } from './load.js';
 import { FAULTS, type FaultKind, type RoundPlan } from './plan.js';
@@ -168,12 +168,10 @@ class Round {
     }
     this.judgeLoad(load);
     this.judgeProduction(load);
-    let settled = await world.control.settled(SETTLED_SECONDS_MAX);
+    const ended = await database?.end();
+    const settled = await world.control.settled(SETTLED_SECONDS_MAX);
     this.lap('settle');
-    if (database !== null) {
-      await this.judgeDatabase(world, database);
-      settled = await world.control.settled(SETTLED_SECONDS_MAX); // it was unmounted
-    }
+    if (database !== null && ended !== undefined) await this.judgeDatabase(world, database, ended);
     this.lap('database');
     if (!plan.mayBreak) await this.judgeContinuity(world, ready.generation, settled.generation);
     const judge = new PointJudge(world, load.operations, this.random, this.report);
@@ -245,11 +243,11 @@ class Round {
       strike.pauseMs = pauseMs(strike.beginNs, strike.endNs + BigInt(PAUSE_MS) * 1_000_000n);
   }
 
-  private async judgeDatabase({ control }: World, database: Database): Promise<void> {
+  private async judgeDatabase({ control }: World, database: Database, ended: Ended): Promise<void> {
     const { mayBreak } = this.plan;
-    const judged = await database.judge(control, DATABASE, DATABASE_POINTS, mayBreak, this.random);
-    this.outcome.commits = judged.commits;
-    for (const text of judged.violations) this.report('R3', `database: ${text}`);
+    this.outcome.commits = ended.commits.length;
+    for (const text of await database.judge(ended, control, DATABASE, DATABASE_POINTS, mayBreak, this.random))
+      this.report('R3', `database: ${text}`);
   }
 
   /** No gap and no resync, whatever died. */

@@ -4,10 +4,11 @@
 //
 // Every sector of 512 bytes that is written carries who wrote it, as in test/scenario/stamp_writer.py: magic,
 // volume, sector, operation, then a filler, and the operation again in its last eight bytes. About half of
-// the operations are aimed at what another writer has in flight. Runs until SIGTERM; says on standard output,
-// a line each, how many writes were answered, and that of the whole group. An operation that fails is noted,
-// and work goes on; what an NBD connection leaves unanswered when it breaks is sent again, but not after
-// SIGTERM.
+// the operations are aimed at what another writer has in flight, or will have: those that keep time with each
+// other make ready what they write before they wait for their moment. Runs until SIGTERM; says on standard
+// output, a line each, how many writes were answered, and that of the whole group. An operation that fails is
+// noted, and work goes on; what an NBD connection leaves unanswered when it breaks is sent again, but not
+// after SIGTERM.
 //
 // The log is written at the end, 48 bytes an operation, little-endian: operation u64, submitted u64 and
 // answered u64 (CLOCK_REALTIME, ns: just before and just after), offset u64, length u32, volume u16, kind u8
@@ -38,13 +39,17 @@
 namespace afterimage::torture {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 constexpr uint64_t kSectorBytes = 512;
 constexpr uint64_t kMagic = 0x504D4154534F4741;
 constexpr size_t kWriteBytesMax = 1u << 20;
 constexpr size_t kPageBytes = 4096;
 constexpr unsigned kWritersMax = 64;
-/// Writers that keep time with each other, so that what one has in flight can be aimed at.
+/// Writers that keep time with each other.
 constexpr unsigned kAtOnce = 8;
+/// That a writer makes up for.
+constexpr int64_t kTurnsLateMax = 8;
 /// Of a sector; the rest compresses to nothing.
 constexpr size_t kFillerBytes = 240;
 
@@ -68,6 +73,19 @@ struct Extent {
   size_t volume = 0;
   uint64_t offset = 0;
   uint64_t length = 0;
+};
+
+/// What a writer has in flight or made ready, and when it is its turn.
+struct Announced {
+  Extent extent{};
+  int64_t turn = 0;
+};
+
+struct Operation {
+  uint64_t number = 0;
+  Kind kind{};
+  Extent extent{};
+  bool is_fua = false;
 };
 
 struct Options {
@@ -94,7 +112,8 @@ struct Load {
   std::atomic<uint64_t> next_operation;
   std::atomic<uint64_t> writes{0};
   std::mutex mutex{};
-  std::array<std::optional<Extent>, kWritersMax> in_flight{};  // under `mutex`
+  std::array<std::optional<Announced>, kWritersMax> announced{};  // of each writer; under `mutex`
+  const Clock::time_point begin = Clock::now();
 };
 
 class Writer {
@@ -109,15 +128,15 @@ class Writer {
   }
 
   void run() {
-    using Clock = std::chrono::steady_clock;
     const auto pause = std::chrono::duration_cast<Clock::duration>(
         std::chrono::duration<double>(options_.writers / options_.rate));
-    for (auto next = Clock::now() + pause * (number_ / kAtOnce * kAtOnce) / options_.writers; !stop;
-         next += pause) {
+    const auto begin = load_->begin + pause * (number_ / kAtOnce * kAtOnce) / options_.writers;
+    for (int64_t turn = 0; !stop; ++turn) {
       // After an outage nobody makes up for what was not written.
-      next = std::max(next, Clock::now() - pause * 8);
-      std::this_thread::sleep_until(next);
-      if (one() != 0) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      turn = std::max<int64_t>(turn, (Clock::now() - begin) / pause - kTurnsLateMax);
+      const Operation operation = make_ready(turn);
+      std::this_thread::sleep_until(begin + pause * turn);
+      if (carry_out(operation) != 0) std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
   }
 
@@ -134,19 +153,26 @@ class Writer {
     return kSectorBytes << kShifts[below(kShifts.size())];
   }
 
-  Extent aim() {
+  /// What others announced for the same turn.
+  std::vector<Extent> others(int64_t turn) {
+    std::vector<Extent> found;
+    const std::lock_guard lock(load_->mutex);
+    const unsigned first = number_ / kAtOnce * kAtOnce;
+    for (unsigned i = first; i < std::min(first + kAtOnce, options_.writers); ++i)
+      if (const auto& other = load_->announced[i]; i != number_ && other && other->turn == turn)
+        found.push_back(other->extent);
+    return found;
+  }
+
+  Extent aim(int64_t turn) {
     Extent extent{.volume = below(targets_.size()), .length = length()};
+    std::vector<Extent> aims;
+    if (chance(75)) aims = others(turn);
+    const Extent other = aims.empty() ? Extent{} : aims[below(aims.size())];
+    if (!aims.empty()) extent.volume = other.volume;
     const uint64_t size = targets_[extent.volume]->size();
-    std::vector<Extent> others;
-    if (chance(75)) {
-      const std::lock_guard lock(load_->mutex);
-      for (unsigned i = 0; i < options_.writers; ++i)
-        if (i != number_ && load_->in_flight[i] && load_->in_flight[i]->volume == extent.volume)
-          others.push_back(*load_->in_flight[i]);
-    }
     int64_t sector = 0;
-    if (!others.empty()) {
-      const Extent& other = others[below(others.size())];
+    if (!aims.empty()) {
       const uint64_t span = (other.length + extent.length) / kSectorBytes;
       sector = static_cast<int64_t>((other.offset + 1) / kSectorBytes + below(std::max<uint64_t>(span, 1))) -
                static_cast<int64_t>(extent.length / kSectorBytes);
@@ -176,31 +202,38 @@ class Writer {
     }
   }
 
-  Errno one() {
-    const Extent extent = aim();
+  Operation make_ready(int64_t turn) {
+    Operation operation{.extent = aim(turn)};
     const uint64_t dice = below(100);
-    const Kind kind = dice < 88   ? Kind::kWrite
-                      : dice < 92 ? Kind::kTrim
-                      : dice < 96 ? Kind::kZero
-                                  : Kind::kFlush;
-    const bool is_fua = chance(5);
-    Record record{.operation = load_->next_operation.fetch_add(1),
+    operation.kind = dice < 88   ? Kind::kWrite
+                     : dice < 92 ? Kind::kTrim
+                     : dice < 96 ? Kind::kZero
+                                 : Kind::kFlush;
+    operation.is_fua = chance(5);
+    operation.number = load_->next_operation.fetch_add(1);
+    if (operation.kind != Kind::kFlush) announce({{.extent = operation.extent, .turn = turn}});
+    if (operation.kind == Kind::kWrite) fill(operation.extent, operation.number);
+    return operation;
+  }
+
+  Errno carry_out(const Operation& operation) {
+    const auto& [number, kind, extent, is_fua] = operation;
+    Record record{.operation = number,
                   .offset = kind == Kind::kFlush ? 0 : extent.offset,
                   .length = kind == Kind::kFlush ? 0 : static_cast<uint32_t>(extent.length),
                   .volume = static_cast<uint16_t>(extent.volume),
                   .kind = kind};
-    if (kind == Kind::kWrite) fill(extent, record.operation);
-    if (kind != Kind::kFlush) fly(extent);
     record.submit_ns = now_ns();
-    record.error = static_cast<uint32_t>(carry_out(kind, extent, is_fua));
+    record.error = static_cast<uint32_t>(request(operation));
     record.answer_ns = now_ns();
-    fly(std::nullopt);
+    announce(std::nullopt);
     records_.push_back(record);
     if (kind == Kind::kWrite && record.error == 0) ++load_->writes;
     return static_cast<Errno>(record.error);
   }
 
-  Errno carry_out(Kind kind, const Extent& extent, bool is_fua) {
+  Errno request(const Operation& operation) {
+    const auto& [number, kind, extent, is_fua] = operation;
     Target& target = *targets_[extent.volume];
     switch (kind) {
       case Kind::kWrite:
@@ -215,9 +248,9 @@ class Writer {
     std::abort();
   }
 
-  void fly(std::optional<Extent> extent) {
+  void announce(std::optional<Announced> announced) {
     const std::lock_guard lock(load_->mutex);
-    load_->in_flight[number_] = extent;
+    load_->announced[number_] = announced;
   }
 
   const unsigned number_;

@@ -265,7 +265,14 @@ export class ProtectedVolume {
       const listen = (socket: number | null): Promise<Attachment> =>
         resumeSocket(settings.name, address, socket, isKept, device, door, use, kept);
       try {
-        this.attachment = await listen(listening).catch(() => listen(null));
+        this.attachment = await listen(listening).catch((thrown: unknown) => {
+          if (listening === null) throw thrown;
+          log.warn(
+            { volume: settings.name, err: toAfterimageError(thrown) },
+            'it listens on a socket of its own',
+          );
+          return listen(null);
+        });
       } catch (thrown) {
         kept.forget(); // nobody gets at it, so nobody would take it away either
         log.error(

@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 
+#include <cerrno>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "binding/addon_data.h"
@@ -12,6 +14,7 @@
 #include "frontend/fuse_server.h"
 #include "frontend/loop_device.h"
 #include "frontend/nbd_server.h"
+#include "os/file_error.h"
 
 namespace afterimage::binding {
 namespace {
@@ -120,14 +123,18 @@ NbdServer::Options nbd_options(const Napi::Object& object) {
   return options;
 }
 
+/// The caller's stays the caller's.
+Fd duplicate(Napi::Env env, uint32_t descriptor) {
+  Fd copy(::fcntl(static_cast<int>(descriptor), F_DUPFD_CLOEXEC, 0));
+  if (!copy) throw_error(env, file_error("another descriptor of " + std::to_string(descriptor), errno));
+  return copy;
+}
+
 /// A predecessor's socket is the second argument, or null.
 Napi::Value open_nbd_server(const Napi::CallbackInfo& info) {
   using Server = std::shared_ptr<NbdServer>;
   auto listening = std::make_shared<Fd>();
-  if (!info[1].IsNull()) {
-    // A duplicate: the caller's stays the caller's.
-    listening->reset(::fcntl(static_cast<int>(to_u32(info[1], "listening")), F_DUPFD_CLOEXEC, 0));
-  }
+  if (!info[1].IsNull()) *listening = duplicate(info.Env(), to_u32(info[1], "listening"));
   return run_async<Server>(
       info.Env(),
       [options = nbd_options(info[0].As<Napi::Object>()), listening]() mutable -> Result<Server> {
@@ -161,14 +168,11 @@ FuseServer::Options fuse_options(const Napi::Object& object) {
   return options;
 }
 
-/// Duplicates: the caller's stay the caller's. `slots` may be null.
+/// `slots` may be null.
 FuseServer::Legacy legacy_of(const Napi::Object& object) {
   FuseServer::Legacy legacy;
-  const auto copy = [&object](const char* key) {
-    return Fd(::fcntl(static_cast<int>(get_u32(object, key)), F_DUPFD_CLOEXEC, 0));
-  };
-  legacy.fuse = copy("fuse");
-  if (!object.Get("slots").IsNull()) legacy.slots = copy("slots");
+  legacy.fuse = duplicate(object.Env(), get_u32(object, "fuse"));
+  if (!object.Get("slots").IsNull()) legacy.slots = duplicate(object.Env(), get_u32(object, "slots"));
   legacy.mount_point = get_string(object, "mountPoint");
   legacy.connection = get_u32(object, "connection");
   return legacy;

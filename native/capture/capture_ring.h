@@ -94,7 +94,7 @@ class CaptureRing {
   /// The ring of a predecessor, all of whose threads must have ended. A record that it had reserved and not
   /// published becomes void: its write was not marked executed, and whoever repeats it publishes it again.
   /// Its memory is there already, and only the way to it is not: while production waits nothing is made to
-  /// wait for that too. A thread of the ring's own makes it, and locks the memory, within a second. Errors:
+  /// wait for that too. A thread of the ring's own makes it, and locks the memory, meanwhile. Errors:
   /// RING_LAYOUT (of another version, or damaged), RING_UNAVAILABLE.
   static Result<std::unique_ptr<CaptureRing>> adopt(Fd memfd);
   ~CaptureRing();

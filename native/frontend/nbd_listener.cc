@@ -1,6 +1,5 @@
 #include "frontend/nbd_listener.h"
 
-#include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -35,18 +34,16 @@ Outcome remove_stale(const std::string& path, const sockaddr_un& address) {
   return Nothing{};
 }
 
-/// "tcp:host:port", an IPv6 host in brackets; "" for any other address.
-std::string tcp_name(const sockaddr_storage& bound) {
-  std::array<char, INET6_ADDRSTRLEN> host{};
-  if (bound.ss_family == AF_INET6) {
-    const auto& address = reinterpret_cast<const sockaddr_in6&>(bound);
-    ::inet_ntop(AF_INET6, &address.sin6_addr, host.data(), host.size());
-    return std::string("tcp:[") + host.data() + "]:" + std::to_string(ntohs(address.sin6_port));
-  }
-  if (bound.ss_family != AF_INET) return "";
-  const auto& address = reinterpret_cast<const sockaddr_in&>(bound);
-  ::inet_ntop(AF_INET, &address.sin_addr, host.data(), host.size());
-  return std::string("tcp:") + host.data() + ":" + std::to_string(ntohs(address.sin_port));
+/// "tcp:host:port", an IPv6 host in brackets, a link-local one with its interface; "" for any other address.
+std::string tcp_name(const sockaddr_storage& bound, socklen_t length) {
+  if (bound.ss_family != AF_INET6 && bound.ss_family != AF_INET) return "";
+  std::array<char, NI_MAXHOST> host{};
+  std::array<char, NI_MAXSERV> port{};
+  if (::getnameinfo(reinterpret_cast<const sockaddr*>(&bound), length, host.data(), host.size(), port.data(),
+                    port.size(), NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+    return "";
+  const std::string name = bound.ss_family == AF_INET6 ? std::string("[") + host.data() + "]" : host.data();
+  return "tcp:" + name + ":" + port.data();
 }
 
 /// The path that the socket is bound to; "": none.
@@ -110,7 +107,7 @@ Result<NbdListener> NbdListener::listen_tcp(const std::string& host, uint16_t po
   socklen_t length = sizeof bound;
   if (::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&bound), &length) != 0)
     return refused("listen on " + host, errno);
-  return NbdListener(std::move(socket), tcp_name(bound), "");
+  return NbdListener(std::move(socket), tcp_name(bound, length), "");
 }
 
 Result<NbdListener> NbdListener::adopt(Fd socket) {
@@ -121,7 +118,7 @@ Result<NbdListener> NbdListener::adopt(Fd socket) {
   if (::getsockopt(socket.get(), SOL_SOCKET, SO_ACCEPTCONN, &listens, &flag_length) != 0 || listens == 0 ||
       ::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&bound), &length) != 0)
     return Error{"LISTEN_FAILED", "an inherited socket does not listen"};
-  if (std::string name = tcp_name(bound); !name.empty())
+  if (std::string name = tcp_name(bound, length); !name.empty())
     return NbdListener(std::move(socket), std::move(name), "");
   const std::string path = path_of(bound, length);
   struct stat node {};

@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import t, { type Test } from 'tap';
 import * as native from '../../native/index.js';
 import { AfterimageError, type ErrorCode } from '../../proto/errors.js';
@@ -103,4 +103,21 @@ t.test('a frame at an odd address is refused, and the journal goes on', async (t
   t.ok(error.cause instanceof TypeError);
   await endsWith(t, 'FRAME_CORRUPT', () => writer.append(Buffer.alloc(4096)));
   await writer.close();
+});
+
+// Symptom: what could not be duplicated counted as "none", and an NBD export listened anew beside the socket of its
+// predecessor, in which clients waited.
+t.test('a descriptor that cannot be gone on with is an error', async (t) => {
+  const path = `${t.testdir()}/nbd.sock`;
+  const options = { unix: path, tcp: null, exports: [] };
+  const NOBODYS = 900_000;
+  await endsWith(t, 'IO_ERROR', () => native.openNbdServer(options, NOBODYS));
+  t.notOk(existsSync(path), 'it listens nowhere');
+});
+
+t.test('an NBD export names its IPv6 address in brackets', async (t) => {
+  const tcp = { host: '::1', port: 0 };
+  const server = await native.openNbdServer({ unix: null, tcp, exports: [] }, null);
+  t.match(server.address, /^tcp:\[::1\]:[1-9][0-9]*$/);
+  await server.stop();
 });

@@ -77,6 +77,8 @@ interface Site {
   /** Of its dirty logs. */
   backup: StoredLogs | null;
   wasSetBack: boolean;
+  /** What it began with, if it is a copy. */
+  copied: ShownCounts;
 }
 
 export interface HistoryResult {
@@ -84,6 +86,22 @@ export interface HistoryResult {
   counts: Map<string, number>;
   points: number;
   records: number;
+}
+
+/** At least so many changes of any of these hosts show all of the site's: a copy begins with what the original had. */
+type ShownCounts = readonly (readonly [ModelHost, number])[];
+
+function shownCounts({ host, copied }: Site): ShownCounts {
+  const own = [host, host.shownCount] as const;
+  return host.shownCount > 0 ? [own] : [own, ...copied];
+}
+
+/** What whoever of them answers must show. */
+function leastCounts(sites: readonly Site[]): Map<ModelHost, number> {
+  const least = new Map<ModelHost, number>();
+  for (const [host, count] of sites.flatMap(shownCounts))
+    least.set(host, Math.min(count, least.get(host) ?? count));
+  return least;
 }
 
 export class History {
@@ -168,7 +186,7 @@ export class History {
 
   // --- the cast ---
 
-  #addSite(content: number[][], directory: StateDirectory): void {
+  #addSite(content: number[][], directory: StateDirectory, original: Site | null = null): void {
     const host = new ModelHost(
       this.#volumes,
       content,
@@ -176,7 +194,8 @@ export class History {
       () => this.#nextStamp(),
       (lsn) => this.#reached.raise('captured', lsn),
     );
-    const site: Site = { host, directory, agent: null, backup: null, wasSetBack: false };
+    const copied = original === null ? [] : shownCounts(original);
+    const site: Site = { host, directory, copied, agent: null, backup: null, wasSetBack: false };
     this.#sites.push(site);
     this.#startAgent(site);
   }
@@ -387,7 +406,7 @@ export class History {
         const content = site.host.backings.map((blocks) => [...blocks]);
         const { stored, logs } = site.directory;
         const { host } = site;
-        this.#addSite(content, { stored, logs: copyLogs(logs) });
+        this.#addSite(content, { stored, logs: copyLogs(logs) }, site);
         this.#sites.at(-1)?.host.inheritHidden(host);
         return true;
       }
@@ -433,18 +452,18 @@ export class History {
     });
   }
 
-  #askForCheckpoint({ agent, host }: Site): boolean {
+  #askForCheckpoint(site: Site): boolean {
+    const { agent } = site;
     if (this.#isOver) return false;
     this.#requests += 1;
     const requestId = `request ${this.#requests}`;
     const name = `point-${this.#requests}`;
     if (this.#random.chance(0.3)) {
       // The receiver asks whichever agent is connected.
-      const counts = this.#sites.map((site) => [site.host, site.host.shownCount] as const);
-      this.#asked.set(requestId, { name, counts: new Map(counts) });
+      this.#asked.set(requestId, { name, counts: leastCounts(this.#sites) });
       this.#receiver?.askForCheckpoint(requestId, name);
     } else if (agent?.isAlive === true) {
-      this.#asked.set(requestId, { name, counts: new Map([[host, host.shownCount]]) });
+      this.#asked.set(requestId, { name, counts: leastCounts([site]) });
       agent.askForCheckpoint(requestId, name);
     }
     return true;

@@ -6,9 +6,11 @@ import { existsSync } from 'node:fs';
 import { realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { AfterimageError } from '../proto/errors.js';
+import { deviceNumber } from '../service/device_number.js';
+import { devicesUnder } from '../service/devices_under.js';
 import { loopDevicesOver } from '../service/loop_devices.js';
 import type * as native from '../native/index.js';
-import { deviceNumber, statOf } from './backing_fingerprint.js';
+import { statOf } from './backing_fingerprint.js';
 import type { AgentConfig, VolumeConfig } from './config.js';
 import type { VolumeMemory } from './state.js';
 
@@ -87,7 +89,7 @@ export async function refuseSelfHolding({ stateDir, groups }: AgentConfig): Prom
 export async function refuseDeviceHolding(device: string, number: string, file: string): Promise<void> {
   let there = file;
   while (there !== path.dirname(there) && !existsSync(there)) there = path.dirname(there);
-  if (deviceNumber((await statOf(there)).dev) === number)
+  if ((await devicesUnder(there)).has(number))
     throw new AfterimageError('BACKING_ON_ITSELF', `${file} lies on ${device}`);
 }
 

@@ -6,6 +6,7 @@
  */
 import { readFile, stat } from 'node:fs/promises';
 import { AfterimageError } from '../proto/errors.js';
+import { deviceNumber } from '../service/device_number.js';
 import { systemError } from '../service/system_errors.js';
 
 /** Where the kernel tells of its boot and its block devices. A test replaces it. */
@@ -76,17 +77,6 @@ async function read(file: string): Promise<string | null> {
     (text) => text.trim(),
     () => null,
   );
-}
-
-/** "MAJOR:MINOR". */
-export const deviceNumber = (rdev: bigint): string => `${major(rdev)}:${minor(rdev)}`;
-
-/** gnu_dev_major and gnu_dev_minor. */
-function major(device: bigint): bigint {
-  return ((device >> 8n) & 0xfffn) | ((device >> 32n) & 0xfffff000n);
-}
-function minor(device: bigint): bigint {
-  return (device & 0xffn) | ((device >> 12n) & 0xffffff00n);
 }
 
 /** Errors: BACKING_MISSING, PERMISSION_DENIED, IO_ERROR. */

@@ -5,18 +5,13 @@
 import path from 'node:path';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import type { VolumeInfo } from '../proto/replication.js';
+import { deviceNumber } from '../service/device_number.js';
 import type { Log } from '../service/log.js';
 import type * as native from '../native/index.js';
 import type { Attachment } from './attachment.js';
 import { openBacking } from './backing.js';
 import { BackingErrors } from './backing_errors.js';
-import {
-  backingFingerprint,
-  deviceNumber,
-  evidenceOf,
-  statOf,
-  type BackingEvidence,
-} from './backing_fingerprint.js';
+import { backingFingerprint, evidenceOf, statOf, type BackingEvidence } from './backing_fingerprint.js';
 import type { Clock } from './clock.js';
 import type { AttachConfig, VolumeConfig } from './config.js';
 import { endAll } from './endings.js';

@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { readFile, stat } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { AfterimageError } from '../proto/errors.js';
+import { deviceNumber } from './device_number.js';
 
 const run = promisify(execFile);
 const UMOUNT_MS_MAX = 10_000;
@@ -14,9 +15,18 @@ export async function isMountPoint(directory: string): Promise<boolean> {
 
 /** Where `device` is mounted in this mount namespace. */
 export async function mountPointsOf(device: string): Promise<string[]> {
-  const { rdev } = await stat(device);
-  const number = `${major(rdev)}:${minor(rdev)}`;
+  const number = deviceNumber((await stat(device, { bigint: true })).rdev);
   return (await mounts()).filter((mount) => mount.device === number).map((mount) => mount.mountPoint);
+}
+
+/** Which mount `file`, an absolute path without links, lies in. */
+export async function mountOf(file: string): Promise<Mount | null> {
+  const holds = ({ mountPoint }: Mount): boolean =>
+    mountPoint === '/' || file === mountPoint || file.startsWith(`${mountPoint}/`);
+  const longest = (found: Mount | null, mount: Mount): Mount =>
+    found === null || mount.mountPoint.length >= found.mountPoint.length ? mount : found;
+  // One that was mounted over another is behind it.
+  return (await mounts()).filter(holds).reduce(longest, null);
 }
 
 /** Errors: FUSE_MOUNT. */
@@ -32,10 +42,15 @@ export async function unmount(directory: string): Promise<void> {
   }
 }
 
-interface Mount {
+export interface Mount {
   /** "major:minor". */
   device: string;
   mountPoint: string;
+  /** Of its file system. */
+  type: string;
+  source: string;
+  /** Of the file system, not of this mount of it. */
+  options: string[];
 }
 
 async function mounts(): Promise<Mount[]> {
@@ -44,20 +59,20 @@ async function mounts(): Promise<Mount[]> {
     .split('\n')
     .filter((line) => line !== '')
     .map((line) => {
-      const fields = line.split(' ');
-      return { device: fields[2] ?? '', mountPoint: unescape(fields[4] ?? '') };
+      // What is optional ends with a dash.
+      const [fields = [], ofFileSystem = []] = line.split(' - ').map((part) => part.split(' '));
+      const [type = '', source = '', options = ''] = ofFileSystem;
+      return {
+        device: fields[2] ?? '',
+        mountPoint: unescape(fields[4] ?? ''),
+        type,
+        source: unescape(source),
+        options: options.split(',').map(unescape),
+      };
     });
 }
 
 /** Spaces, tabs, newlines and backslashes are written as octal. */
 function unescape(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_match, octal: string) => String.fromCharCode(parseInt(octal, 8)));
-}
-
-/** gnu_dev_major and gnu_dev_minor, for numbers of 32 bits. */
-function major(device: number): number {
-  return (device >>> 8) & 0xfff;
-}
-function minor(device: number): number {
-  return (device & 0xff) | ((device >>> 12) & 0xfff00);
 }

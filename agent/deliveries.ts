@@ -1,6 +1,6 @@
 /**
  * What a capture group delivers, to one taker after the other. The group takes one call at a time, and a call that waits
- * outlives the session that made it: the next session takes it over.
+ * outlives the session that made it, and the ProtectionGroup of a start that failed: the next one takes it over.
  */
 import type { CapturedDelivery, CaptureGroup } from '../native/index.js';
 
@@ -22,8 +22,9 @@ export class Deliveries {
     return new Promise((resolve, reject) => {
       this.taker = { resolve, reject };
       if (this.isOwed) return;
+      const owed = this.group.next(); // it may throw, and then owes nothing
       this.isOwed = true;
-      this.group.next().then(
+      owed.then(
         (delivery) => {
           const taker = this.answered();
           if (taker !== null) taker.resolve(delivery);

@@ -268,14 +268,18 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
 
   capture(action: OpenAction): CapturedVolumes {
     this.isOpening = false;
-    const { resume, goesOn } = action;
+    const { resume, goesOn, lastTimeNs, era } = action;
     const group = this.captureGroup ?? this.createCaptureGroup(action);
     for (const volume of this.volumes) if (!volume.isCaptured) volume.capture(group);
     if (goesOn && resume !== null) group.resumeGeneration(resume.epoch, resume.lsnCeiling);
     // What a session before has left of its stream: the new one compares, and begins a generation of its own.
-    else if (group === this.captureGroup) group.abandonStream();
+    else if (group === this.captureGroup) {
+      group.abandonStream();
+      // A ring that was not gone on with begins anew, and the member's records do not.
+      group.resumeClock(lastTimeNs, era);
+    }
     this.captureGroup = group;
-    this.deliveries ??= new Deliveries(group);
+    this.deliveries ??= this.taken?.deliveries ?? new Deliveries(group);
     const volumes = this.volumes.map((each) => [each.info.number, each] as const);
     const syncRateMax = this.config.resyncRateMax;
     return { group, syncRateMax, deliveries: this.deliveries, volumes: new Map(volumes) };
@@ -375,6 +379,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     this.isStopped = true;
     this.stopping.abort();
     this.member.end();
+    this.deliveries?.forsake();
     this.link.close();
     const taken = this.taken?.volumes ?? [];
     await endAll(() =>

@@ -9,6 +9,7 @@ import type { Log } from '../service/log.js';
 import type * as native from '../native/index.js';
 import type { Clock } from './clock.js';
 import { GroupCustody, type StoreDoor } from './custody.js';
+import { Deliveries } from './deliveries.js';
 import { endAll } from './endings.js';
 import type { InheritedGroup, InheritedVolume } from './inheritance.js';
 import { RING_BYTES_MIN } from './served_bounds.js';
@@ -28,6 +29,8 @@ export interface TakenGroup {
   settings: GroupSettings;
   custody: GroupCustody;
   captureGroup: native.CaptureGroup;
+  /** Of captureGroup, to whoever protects the group; also to one that begins again after an error. */
+  deliveries: Deliveries;
   /** Whether the ring is the predecessor's. */
   isContinued: boolean;
   volumes: readonly ProtectedVolume[];
@@ -60,7 +63,10 @@ export async function takeOver(
   const volumes = await Promise.all(
     inherited.volumes.map((volume) => resume(volume, captureGroup, custody, door, clock, log, end)),
   );
-  return { settings, custody, captureGroup, isContinued, volumes: volumes.filter((one) => one !== null) };
+  return {
+    ...{ settings, custody, captureGroup, isContinued, deliveries: new Deliveries(captureGroup) },
+    volumes: volumes.filter((one) => one !== null),
+  };
 }
 
 /**

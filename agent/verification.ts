@@ -151,15 +151,25 @@ export class Verification {
     return differing.map(({ offset, length }) => ({ offset, length: BigInt(length) }));
   }
 
-  /** Adds what differs to `found`, and to `differing`, also when it fails in the middle. */
+  /**
+   * Adds what differs to `found`, and to `differing`, also when it fails in the middle. A large block that differed counts as
+   * a whole where nothing smaller can be told of it: production may have written over it meanwhile, which proves nothing of
+   * the instants before.
+   */
   async #compare(volume: number, range: Range, found: Found, differing: Range[]): Promise<void> {
     const { blockBytes, fineBlockBytes } = SESSION_LIMITS;
     for (const coarse of await this.#differing(volume, range, blockBytes, found)) {
-      for (const one of await this.#differing(volume, coarse, fineBlockBytes, found)) {
-        found.first ??= one;
-        found.bytes += BigInt(one.length);
-        found.extents += 1n;
-        differing.push(one);
+      let known = [coarse];
+      try {
+        const fine = await this.#differing(volume, coarse, fineBlockBytes, found);
+        if (fine.length > 0) known = fine;
+      } finally {
+        for (const one of known) {
+          found.first ??= one;
+          found.bytes += BigInt(one.length);
+          found.extents += 1n;
+          differing.push(one);
+        }
       }
     }
   }

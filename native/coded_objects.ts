@@ -135,6 +135,9 @@ export class CodedCaptureGroup implements CaptureGroup {
   closeStream(): void {
     codedSync(() => this.addon.closeStream());
   }
+  resumeClock(lastTimeNs: bigint, era: number): void {
+    codedSync(() => this.addon.resumeClock(lastTimeNs, era));
+  }
   abandonStream(): void {
     codedSync(() => this.addon.abandonStream());
   }

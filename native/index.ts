@@ -227,6 +227,8 @@ export interface CaptureGroup {
   ringDescriptor(): number;
   /** Ends the stream: reason CLOSED. */
   closeStream(): void;
+  /** Time goes on above `lastTimeNs` in era `era`, where it is not beyond that already. No generation is under way. */
+  resumeClock(lastTimeNs: bigint, era: number): void;
   /** Closes the stream and forgets what the ring holds, without an end: beginGeneration() may follow at once. */
   abandonStream(): void;
   raiseCeiling(lsn: bigint): void;

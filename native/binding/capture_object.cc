@@ -34,6 +34,7 @@ void CaptureObject::define(Napi::Env env, Napi::Object exports) {
                       InstanceMethod<&CaptureObject::resume_generation>("resumeGeneration"),
                       InstanceMethod<&CaptureObject::ring_descriptor>("ringDescriptor"),
                       InstanceMethod<&CaptureObject::close_stream>("closeStream"),
+                      InstanceMethod<&CaptureObject::resume_clock>("resumeClock"),
                       InstanceMethod<&CaptureObject::abandon_stream>("abandonStream"),
                       InstanceMethod<&CaptureObject::raise_ceiling>("raiseCeiling"),
                       InstanceMethod<&CaptureObject::start_shipping>("startShipping"),
@@ -151,6 +152,11 @@ Napi::Value CaptureObject::ring_descriptor(const Napi::CallbackInfo& info) {
 
 Napi::Value CaptureObject::close_stream(const Napi::CallbackInfo& info) {
   group(info.Env()).close_stream("CLOSED");
+  return info.Env().Undefined();
+}
+
+Napi::Value CaptureObject::resume_clock(const Napi::CallbackInfo& info) {
+  group(info.Env()).resume_clock(to_u64(info[0], "lastTimeNs"), to_u32(info[1], "era"));
   return info.Env().Undefined();
 }
 

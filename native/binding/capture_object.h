@@ -34,6 +34,7 @@ class CaptureObject : public Napi::ObjectWrap<CaptureObject> {
   Napi::Value ring_descriptor(const Napi::CallbackInfo& info);
   Napi::Value begin_generation(const Napi::CallbackInfo& info);
   Napi::Value close_stream(const Napi::CallbackInfo& info);
+  Napi::Value resume_clock(const Napi::CallbackInfo& info);
   Napi::Value abandon_stream(const Napi::CallbackInfo& info);
   Napi::Value raise_ceiling(const Napi::CallbackInfo& info);
   Napi::Value start_shipping(const Napi::CallbackInfo& info);

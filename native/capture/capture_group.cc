@@ -303,6 +303,14 @@ void CaptureGroup::raise_ceiling(uint64_t lsn) {
   remember();
 }
 
+void CaptureGroup::resume_clock(uint64_t last_time_ns, uint32_t era) {
+  const std::lock_guard lock(sequence_);
+  if (std::pair(era, last_time_ns) <= std::pair(clock_.era(), clock_.last_ns())) return;
+  clock_.resume(last_time_ns, era);
+  captured_time_ns_ = clock_.last_ns();
+  remember();
+}
+
 void CaptureGroup::abandon_stream() {
   pump_->stop();
   close_stream("CLOSED");

@@ -475,6 +475,24 @@ TEST_CASE("capture group: an abandoned stream leaves nothing behind and ends wit
   CHECK(reader.ends.empty());
 }
 
+TEST_CASE("capture group: a clock that is told of later times goes on behind them, and never back") {
+  std::atomic<uint64_t> realtime{1'700'000'000'000'000'000};
+  const auto group = streaming_group({.clock = [&] { return ClockReading{realtime.load(), 1'000'000'000}; }});
+  StreamReader reader(*group);
+  CHECK(group->publish(write_at(0), noise().data()).time_ns == realtime);
+  group->abandon_stream();
+  group->resume_clock(realtime + 500, 7);
+  group->resume_clock(realtime + 900, 3);
+  group->resume_clock(realtime + 200, 7);
+  CHECK(group->stats().era == 7);
+  REQUIRE(group->begin_generation({.epoch = 2, .generation = 2, .first_lsn = 100, .lsn_ceiling = kNoCeiling})
+              .ok());
+  CHECK(group->publish(write_at(0), noise().data()).time_ns == realtime + 501);
+  realtime -= 10'000'000'000;
+  CHECK(group->publish(write_at(0), noise().data()).lsn == 102);  // the step took one
+  CHECK(group->stats().era == 8);
+}
+
 TEST_CASE("capture group: a step of the clock is a record, and opens an era and a frame") {
   std::atomic<uint64_t> realtime{1'700'000'000'000'000'000};
   const auto group = streaming_group({.linger_us = 50'000, .clock = [&] {

@@ -9,6 +9,7 @@ import type { AgentStatus, GroupStatus } from '../proto/control.js';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import type { Log } from '../service/log.js';
 import { clearServed, isClaimed } from '../service/loop_devices.js';
+import { swapAreas } from '../service/mounts.js';
 import { systemError } from '../service/system_errors.js';
 import type * as native from '../native/index.js';
 import { refuseDeviceHolding } from './backing.js';
@@ -56,9 +57,9 @@ export async function insertVolumes(
   const volumes = mappedVolumes(subject, around);
   const ways = await Promise.all(volumes.map(({ device }) => device.way()));
   // Whoever would have to end the wait would wait for it.
+  const needed = [...programs, ...(await swapAreas()), config.stateDir, config.runDir];
   for (const { device } of volumes)
-    for (const file of [...programs, config.stateDir, config.runDir])
-      await refuseDeviceHolding(device.mapped, await device.number(), file);
+    for (const file of needed) await refuseDeviceHolding(device.mapped, await device.number(), file);
   const group = (await agent.status()).groups.find(({ name }) => name === subject.group);
   if (group === undefined)
     throw new AfterimageError('GROUP_UNKNOWN', `the agent that answers has no group ${subject.group}`);

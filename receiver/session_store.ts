@@ -21,7 +21,7 @@ import { fence, isBehind, isHeirOf } from './hello.js';
 import { endInDoubt } from './journal/damage_record.js';
 import { logAtHeartbeat, logAtHello, type KnownLog } from './log_claims.js';
 import type { StoredVolume, StoredWriter } from './session_events.js';
-import { NUMBER_MAX } from './session_limits.js';
+import { NUMBER_MAX, VOLUMES_MAX } from './session_limits.js';
 
 export class SessionStore {
   /** What was told since the last heartbeat, by member and volume: not worth a write to the disk each. */
@@ -323,7 +323,10 @@ export class SessionStore {
 }
 
 function assertLogs(logs: readonly DirtyLogPosition[]): void {
-  for (const { id, sequence, basisLsn } of logs) assertNumbers(id, sequence, basisLsn);
+  for (const { volume, id, sequence, basisLsn } of logs) {
+    if (volume >= VOLUMES_MAX) throw new AfterimageError('MESSAGE_INVALID', `no volume has number ${volume}`);
+    assertNumbers(id, sequence, basisLsn);
+  }
 }
 
 /** Checked where a peer's numbers enter: beyond that the catalog would refuse them in the middle of something. */

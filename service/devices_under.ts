@@ -1,5 +1,5 @@
 /**
- * Which block devices a file lies on, through whatever is between: partitions, device-mapper, RAID, loop devices, file
+ * Which block devices a file lies on, or a device consists of, through whatever is between: partitions, device-mapper, RAID, loop devices, file
  * systems over several devices. As sysfs tells it (Documentation/ABI/testing/sysfs-block, sysfs-fs-btrfs).
  */
 import { readdir, readFile, realpath, stat } from 'node:fs/promises';
@@ -24,7 +24,9 @@ class DeviceStack {
 
   async addFile(file: string): Promise<void> {
     const place = await realpath(file);
-    const number = deviceNumber((await stat(place, { bigint: true })).dev);
+    const node = await stat(place, { bigint: true });
+    if (node.isBlockDevice()) return this.addDevice(deviceNumber(node.rdev));
+    const number = deviceNumber(node.dev);
     if (number.startsWith('0:')) await this.addMount(place);
     else await this.addDevice(number);
   }

@@ -1,4 +1,4 @@
-/** What is mounted where, from /proc/self/mountinfo (proc_pid_mountinfo(5)). */
+/** What is mounted where (proc_pid_mountinfo(5)), and what is swapped to (proc_swaps(5)). */
 import { execFile } from 'node:child_process';
 import { readFile, stat } from 'node:fs/promises';
 import { promisify } from 'node:util';
@@ -27,6 +27,14 @@ export async function mountOf(file: string): Promise<Mount | null> {
     found === null || mount.mountPoint.length >= found.mountPoint.length ? mount : found;
   // One that was mounted over another is behind it.
   return (await mounts()).filter(holds).reduce(longest, null);
+}
+
+/** Files and devices. */
+export async function swapAreas(): Promise<string[]> {
+  // Under a heading; none where the kernel does not swap.
+  const table = await readFile('/proc/swaps', 'utf8').catch(() => '');
+  const lines = table.split('\n').slice(1);
+  return lines.filter((line) => line !== '').map((line) => unescape(line.split(/\s/)[0] ?? ''));
 }
 
 /** Errors: FUSE_MOUNT. */

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { statSync, symlinkSync, readdirSync } from 'node:fs';
+import { symlinkSync } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import t from 'tap';
@@ -7,6 +7,8 @@ import { openBacking } from '../../agent/backing.js';
 import type { VolumeConfig } from '../../agent/config.js';
 import type { BlockDevice } from '../../native/index.js';
 import { isRoot, skipUnless } from '../prerequisite.js';
+import { command } from '../scenario/command.js';
+import { Scratch } from '../scenario/scratch.js';
 
 const run = promisify(execFile);
 const volume = (backing: string): VolumeConfig => ({
@@ -18,23 +20,32 @@ const volume = (backing: string): VolumeConfig => ({
 });
 const unopened = (): Promise<BlockDevice> => Promise.reject(new Error('it was opened'));
 
-/** The block device that holds the root file system, if it has a node. */
-function rootDevice(): string | null {
-  const { dev } = statSync('/');
-  for (const name of readdirSync('/dev')) {
-    const stat = statSync(`/dev/${name}`, { throwIfNoEntry: false });
-    if (stat?.isBlockDevice() === true && stat.rdev === dev) return `/dev/${name}`;
-  }
-  return null;
-}
-
-const root = rootDevice();
 t.test(
-  'a backing that holds the state directory is refused before it is touched',
-  // Of a container's root it is nobody's fault: left out, and counted as such.
-  { skip: root === null ? 'the root file system has no device node' : false },
+  'a backing that holds the state directory, at whatever depth, is refused before it is touched',
+  { skip: skipUnless(isRoot, 'root') },
   async (t) => {
-    await t.rejects(openBacking(volume(root ?? ''), null, '/', unopened), { code: 'BACKING_ON_ITSELF' });
+    const scratch = await Scratch.create('backing');
+    t.teardown(() => scratch.clean());
+    let directory = scratch.directory;
+    const devices: string[] = [];
+    for (const mib of [64, 32]) {
+      const image = `${directory}/image`;
+      await command('truncate', ['-s', `${mib}M`, image]);
+      const device = (await command('losetup', ['--find', '--show', image])).stdout.trim();
+      scratch.defer(device, () => command('losetup', ['-d', device]));
+      await command('mkfs.ext4', ['-q', device]);
+      directory = `${directory}/mount`;
+      await command('mkdir', [directory]);
+      const mountPoint = directory;
+      await command('mount', [device, mountPoint]);
+      scratch.defer(mountPoint, () => command('umount', [mountPoint]));
+      devices.push(device);
+    }
+    const stateDir = `${directory}/not/there/yet`;
+    for (const device of devices)
+      await t.rejects(openBacking(volume(device), null, stateDir, unopened), { code: 'BACKING_ON_ITSELF' });
+    const inner = devices.at(-1) ?? '';
+    await t.rejects(openBacking(volume(inner), null, scratch.directory, unopened), /it was opened/);
   },
 );
 

@@ -3,6 +3,7 @@ import { mkdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import t, { type Test } from 'tap';
 import { deviceNumber } from '../../service/device_number.js';
 import { devicesUnder } from '../../service/devices_under.js';
+import { swapAreas } from '../../service/mounts.js';
 import { isRoot, skipUnless } from '../prerequisite.js';
 import { command } from '../scenario/command.js';
 import { Scratch } from '../scenario/scratch.js';
@@ -21,7 +22,7 @@ async function mounted(scratch: Scratch, directory: string, mkfs: string, mib: n
   mkdirSync(mountPoint);
   await command('mount', [device, mountPoint]);
   scratch.defer(mountPoint, () => command('umount', [mountPoint]));
-  return { number: numberOf(device), mountPoint };
+  return { device, number: numberOf(device), mountPoint };
 }
 
 async function scratchOf(t: Test): Promise<Scratch> {
@@ -42,6 +43,28 @@ t.test('a file system in a file of another one lies on the devices of both', asR
   t.ok(found.has(outer.number));
   t.notOk(found.has(other.number));
   t.notOk((await devicesUnder(outer.mountPoint)).has(inner.number), 'what lies on it is not under it');
+});
+
+t.test('swap lies on what holds it', asRoot, async (t) => {
+  const scratch = await scratchOf(t);
+  const { number, mountPoint } = await mounted(scratch, scratch.directory, 'mkfs.ext4', 24);
+  const file = `${mountPoint}/swap file`;
+  await command('dd', ['if=/dev/zero', `of=${file}`, 'bs=1M', 'count=4', 'status=none']);
+  await command('chmod', ['600', file]);
+  await command('mkswap', ['-q', file]);
+  await command('swapon', [file]);
+  scratch.defer('swap', () => command('swapoff', [file]));
+  t.ok((await swapAreas()).includes(file));
+  t.ok((await devicesUnder(file)).has(number));
+});
+
+t.test('a device consists of itself, and of what is under it', asRoot, async (t) => {
+  const scratch = await scratchOf(t);
+  const outer = await mounted(scratch, scratch.directory, 'mkfs.ext4', 48);
+  const inner = await mounted(scratch, outer.mountPoint, 'mkfs.ext4', 12);
+  const found = await devicesUnder(inner.device);
+  t.ok(found.has(inner.number));
+  t.ok(found.has(outer.number));
 });
 
 t.test('a subvolume of btrfs, whose device number is nobody’s', asRoot, async (t) => {

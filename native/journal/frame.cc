@@ -69,6 +69,16 @@ const char* fault_in_record(const RecordEntry& record) {
   return nullptr;
 }
 
+Outcome decompress(std::span<const std::byte> stored, uint32_t raw_bytes, std::byte* into) {
+  // LZ4 1.9.2 trusts the signs of its sizes (CVE-2021-3520); both were bounded by parse_frame_tables.
+  static_assert(kChunkRawBytesMax <= LZ4_MAX_INPUT_SIZE);
+  const int unpacked =
+      LZ4_decompress_safe(reinterpret_cast<const char*>(stored.data()), reinterpret_cast<char*>(into),
+                          static_cast<int>(stored.size()), static_cast<int>(raw_bytes));
+  if (unpacked != static_cast<int>(raw_bytes)) return corrupt("chunk does not decompress");
+  return Nothing{};
+}
+
 /// Each chunk follows the one before it without a gap, is of a permitted length, and all together are the
 /// payload.
 const char* fault_in_chunks(const FrameHeader& header, std::span<const ChunkEntry> chunks) {
@@ -206,12 +216,17 @@ Outcome unpack_chunk(const FrameView& view, size_t chunk, std::span<const std::b
     std::memcpy(into, stored.data(), stored.size());
     return Nothing{};
   }
-  // LZ4 1.9.2 trusts the signs of its sizes (CVE-2021-3520); both were bounded by parse_frame_tables.
-  static_assert(kChunkRawBytesMax <= LZ4_MAX_INPUT_SIZE);
-  const int unpacked =
-      LZ4_decompress_safe(reinterpret_cast<const char*>(stored.data()), reinterpret_cast<char*>(into),
-                          static_cast<int>(stored.size()), static_cast<int>(raw_bytes));
-  if (unpacked != static_cast<int>(raw_bytes)) return corrupt("chunk does not decompress");
+  return decompress(stored, raw_bytes, into);
+}
+
+Outcome unpack_all(const FrameView& view, std::byte* scratch) {
+  for (size_t i = 0; i < view.chunks.size(); ++i) {
+    const ChunkEntry& chunk = view.chunks[i];
+    if ((chunk.stored_bytes & kChunkStoredRaw) != 0) continue;
+    const auto stored = view.payload.subspan(chunk.stored_offset, chunk.stored_bytes);
+    if (Outcome unpacked = decompress(stored, chunk_raw_bytes(view, i), scratch); !unpacked.ok())
+      return unpacked;
+  }
   return Nothing{};
 }
 

@@ -129,6 +129,10 @@ uint32_t chunk_raw_bytes(const FrameView& view, size_t chunk);
 /// Errors: FRAME_CORRUPT.
 Outcome unpack_chunk(const FrameView& view, size_t chunk, std::span<const std::byte> stored, std::byte* into);
 
+/// Whether every chunk of a verified frame is what LZ4 can unpack to its length: a CRC that is right says
+/// only that nobody changed it since. `scratch`: kChunkRawBytesMax bytes. Errors: FRAME_CORRUPT.
+Outcome unpack_all(const FrameView& view, std::byte* scratch);
+
 /// Builds one frame at a time into a caller's buffer.
 class FrameBuilder {
  public:

@@ -44,7 +44,9 @@ Result<std::string> segment_of(const std::string& directory, uint64_t lsn) {
 }  // namespace
 
 JournalWriter::JournalWriter(const Options& options)
-    : options_(options), file_(options.file != nullptr ? options.file : &JournalFile::system()) {}
+    : options_(options),
+      file_(options.file != nullptr ? options.file : &JournalFile::system()),
+      unpacked_(std::make_unique_for_overwrite<std::byte[]>(kChunkRawBytesMax)) {}
 
 Result<std::unique_ptr<JournalWriter>> JournalWriter::open(const Options& options, const Position& position,
                                                            const SegmentInfo* tail) {
@@ -200,6 +202,8 @@ Outcome JournalWriter::verify(std::span<const std::byte> bytes, StreamPosition* 
   if (is_stopped_) return stopped();
   const auto frame = verify_frame(bytes);
   if (!frame.ok()) return frame.error();
+  // Acknowledged, it would be found by whoever needs the point, and by nobody before.
+  if (Outcome unpacked = unpack_all(*frame, unpacked_.get()); !unpacked.ok()) return unpacked;
   *header = *frame->header;
   if (header->group != options_.group || header->member != options_.member)
     return Error{"FRAME_FOREIGN", "frame: of another group or member"};

@@ -123,7 +123,8 @@ class JournalWriter {
   std::unique_ptr<SegmentAppender> segment_;  // null: the next frame begins a new one
   std::vector<SegmentInfo> sealed_;           // not yet reported
   bool is_stopped_ = false;
-  std::optional<Error> broken_;  // JOURNAL_IO, until reopened
+  std::optional<Error> broken_;                  // JOURNAL_IO, until reopened
+  const std::unique_ptr<std::byte[]> unpacked_;  // a chunk that is looked at
 
   mutable std::mutex mutex_;
   std::condition_variable wake_;

@@ -94,6 +94,23 @@ TEST_CASE("a refused frame leaves every file as it was, and stops what is queued
          altered([](HistoryFrame& f) { f.data()[170] ^= std::byte{1}; }));
   refuse("a bit of the payload", "FRAME_CORRUPT",
          altered([](HistoryFrame& f) { f.data()[f.bytes() - 9] ^= std::byte{1}; }));
+  HistoryFrame undone = make_frame(stream, next, link, {write}, random);
+  {
+    auto* const header = reinterpret_cast<FrameHeader*>(undone.data());
+    auto* const chunk =
+        reinterpret_cast<ChunkEntry*>(undone.data() + sizeof(FrameHeader) + sizeof(RecordEntry));
+    auto* const payload = reinterpret_cast<std::byte*>(chunk + 1);
+    chunk->stored_bytes = 256;  // of which LZ4 makes nothing
+    std::memset(payload, 0xff, chunk->stored_bytes);
+    header->payload_bytes = chunk->stored_bytes;
+    header->frame_bytes -= 256;
+    undone.header.frame_bytes -= 256;
+    chunk->crc32c = crc32c(payload, chunk->stored_bytes);
+    header->tables_crc32c = crc32c(header + 1, sizeof(RecordEntry) + sizeof(ChunkEntry));
+    header->header_crc32c = crc32c(header, offsetof(FrameHeader, header_crc32c));
+    REQUIRE(verify_frame({undone.data(), undone.bytes()}).ok());
+  }
+  refuse("a chunk that does not decompress", "FRAME_CORRUPT", std::move(undone));
   refuse("another version", "FRAME_VERSION", altered([](HistoryFrame& f) {
            f.data()[8] = std::byte{9};
            const uint32_t crc = crc32c(f.data(), offsetof(FrameHeader, header_crc32c));

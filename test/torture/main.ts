@@ -68,6 +68,7 @@ const summary = {
   longestUnintendedPauseMs: 0,
   bytesDiffering: 0,
   bytesResynced: 0,
+  bytesOnWire: 0,
   seconds: 0,
   secondsByPhase: Object.fromEntries(PHASES.map((phase) => [phase, 0])) as Record<Phase, number>,
 };
@@ -84,7 +85,14 @@ function add(round: number, plan: RoundPlan, outcome: RoundOutcome): void {
   }
   for (const phase of PHASES) summary.secondsByPhase[phase] += outcome.seconds[phase];
   summary.violations.push(...outcome.violations.map((violation) => ({ seed, round, ...violation })));
-  for (const key of ['writes', 'commits', 'points', 'bytesDiffering', 'bytesResynced'] as const)
+  for (const key of [
+    'writes',
+    'commits',
+    'points',
+    'bytesDiffering',
+    'bytesResynced',
+    'bytesOnWire',
+  ] as const)
     summary[key] += outcome[key];
   if (outcome.isShortened) summary.shortened += 1;
   summary.overlappingMin = Math.min(summary.overlappingMin, outcome.overlapping ?? 1);

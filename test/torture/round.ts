@@ -68,6 +68,8 @@ export interface RoundOutcome {
   unintendedPauseMs: number;
   bytesDiffering: number;
   bytesResynced: number;
+  /** Of the resyncs that had the connection to themselves. */
+  bytesOnWire: number;
   violations: Violation[];
   /** Where what is left of a round with violations was put. */
   kept: string | null;
@@ -88,7 +90,7 @@ export async function runRound(
 ): Promise<RoundOutcome> {
   const outcome: RoundOutcome = {
     seconds: Object.fromEntries(PHASES.map((phase) => [phase, 0])) as Record<Phase, number>,
-    ...{ faults: [], writes: 0, commits: 0, points: 0, bytesDiffering: 0, bytesResynced: 0 },
+    ...{ faults: [], writes: 0, commits: 0, points: 0, bytesDiffering: 0, bytesResynced: 0, bytesOnWire: 0 },
     ...{ pauseMs: 0, unintendedPauseMs: 0 },
     overlapping: null,
     isShortened: false,
@@ -164,9 +166,10 @@ class Round {
     await load.stop();
     this.lap('write');
     outcome.writes = load.writes;
-    for (const { bytesDiffering, bytesResynced, violation } of striker.resyncs) {
+    for (const { bytesDiffering, bytesResynced, bytesOnWire, violation } of striker.resyncs) {
       outcome.bytesDiffering += bytesDiffering;
       outcome.bytesResynced += bytesResynced;
+      outcome.bytesOnWire += bytesOnWire ?? 0;
       if (violation !== null) this.report('R8', violation);
     }
     this.judgeLoad(load);

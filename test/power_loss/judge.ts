@@ -17,7 +17,7 @@ import type { DifferenceRow } from '../../receiver/catalog/verifications.js';
 import { readHistory, spansOf, type Span } from '../../receiver/timeline.js';
 import { OpenedReceiver } from './opened_receiver.js';
 import { GROUP, STATE, STORE } from './recording.js';
-import { differenceKey, type Promises } from './promises.js';
+import { differenceKey, generationOf, type Promises } from './promises.js';
 import { BLOCK_BYTES, hashOf, type FramePlace, type Truth } from './truth.js';
 import { Violations, type Verdict } from './verdict.js';
 
@@ -136,14 +136,29 @@ export class Judge {
     await this.judgeBases(receiver, row, newest, violations);
     const spans = spansOf(readHistory(catalog, uuid));
     const differences = catalog.verifications.differences(uuid);
+    const { oldestLsn, droppedLsn } = catalog.windows.held(uuid);
+    if (oldestLsn > promises.letGoLsn)
+      violations.add(
+        'R6',
+        `points before LSN ${oldestLsn} are gone, to go were those before ${promises.letGoLsn}`,
+      );
     this.judgeDifferences(receiver, uuid, newest, spans, promises, violations);
-    this.judgeSpans(spans, promises, differences, violations);
+    this.judgeSpans(spans, oldestLsn, promises, differences, violations);
     for (const [name, lsn] of promises.checkpoints) {
+      if (lsn < oldestLsn) continue;
       const kept = catalog.checkpoints.checkpoint(row.group, name);
       if (kept?.lsn !== lsn) violations.add('checkpoint', `checkpoint ${name} at LSN ${lsn} is not there`);
     }
     await this.judgePoints(receiver, spans, points, verdict);
     if (violations.all.length > 0) return;
+    const oldest = orderedOf(spans)[0];
+    if (oldestLsn > droppedLsn) {
+      await receiver.finishRoll(row, member.journal);
+      if (oldest !== undefined) {
+        verdict.points += 1;
+        await this.judgePoint(receiver, oldest.firstLsn, true, violations);
+      }
+    }
     await this.judgeIngest(receiver, member, verdict);
   }
 
@@ -186,8 +201,9 @@ export class Judge {
   ): void {
     const rows = catalog.verifications.differences(uuid);
     const keys = rows.map((row) => differenceKey(row.foundGeneration, row.number));
+    const held = catalog.generations.generations(uuid)[0]?.generation ?? 0n;
     for (const key of known)
-      if (!keys.includes(key))
+      if (!keys.includes(key) && generationOf(key) >= held)
         violations.add('R5', `the difference of generation and volume ${key} is forgotten`);
     for (const key of keys)
       if (!sent.has(key))
@@ -211,14 +227,16 @@ export class Judge {
     }
   }
 
-  /** R6: what was a point still is one, unless a verification has found that it never was. */
+  /** R6: what was a point still is one, unless retention has let go of it, or a verification has found that it never was. */
   private judgeSpans(
     spans: readonly Span[],
+    oldestLsn: bigint,
     promises: Promises,
     differences: readonly DifferenceRow[],
     violations: Violations,
   ): void {
-    for (const [generation, { firstLsn, lastLsn: promisedLsn }] of promises.ordered) {
+    for (const [generation, { firstLsn: promisedFirst, lastLsn: promisedLsn }] of promises.ordered) {
+      const firstLsn = higher(promisedFirst, oldestLsn);
       const lastLsn = differences
         .filter((row) => generation <= row.foundGeneration)
         .reduce((least, row) => (row.firstLsn <= least ? row.firstLsn - 1n : least), promisedLsn);
@@ -246,10 +264,11 @@ export class Judge {
     count: number,
     verdict: Verdict,
   ): Promise<void> {
-    const ordered = spans.filter(
-      ({ grade, firstLsn, lastLsn }) => grade === 'ordered' && lastLsn >= firstLsn,
-    );
+    const ordered = orderedOf(spans);
     const lsns = new Set(ordered.slice(-1).map(({ lastLsn }) => lastLsn));
+    // Most of what the oldest one shows is in the bases, where they were moved.
+    const oldest = ordered[0];
+    if (oldest !== undefined && oldest.firstLsn > 0n) lsns.add(oldest.firstLsn);
     for (let index = 0; index < count && ordered.length > 0; index += 1) {
       const { firstLsn, lastLsn } = ordered[Math.floor(this.random() * ordered.length)] as Span;
       const length = Number(lastLsn - firstLsn) + 1;
@@ -353,6 +372,10 @@ export class Judge {
     verdict.points += 1;
     await this.judgePoint(receiver, appended, false, verdict.violations);
   }
+}
+
+function orderedOf(spans: readonly Span[]): Span[] {
+  return spans.filter(({ grade, firstLsn, lastLsn }) => grade === 'ordered' && lastLsn >= firstLsn);
 }
 
 /** Neighbours together, at most STRETCH_BLOCKS_MAX of them. */

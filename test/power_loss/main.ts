@@ -1,9 +1,10 @@
 /**
  * Power loss, state by state: `npm run power-loss -- [--seed N] [--states S] [--spool-states S] [--rounds R] [--seconds S]
- * [--json]`. Records a site under load (recording.ts), then opens S of the states that its disk might have held; and of
+ * [--states-min N] [--syncs-min N] [--json]`. Records a site under load (recording.ts), then opens S of the states that its disk might have held; and of
  * those of a spool (spool.ts). The first line of a
  * failure names the seed and the state; the recording is kept then, and `--recording DIRECTORY --only STATE` makes that
- * state again and leaves it there. The last line is a summary. Exit status: 0, or 1 with any violation.
+ * state again and leaves it there. The last line is a summary. Exit status: 0, or 1 with any violation, or
+ * where less than N distinct states of the site were opened, or next to less than N distinct syncs.
  */
 import { mkdtemp } from 'node:fs/promises';
 import os from 'node:os';
@@ -26,6 +27,8 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '8' },
     /** Of opening states; then it ends with what it has. */
     seconds: { type: 'string', default: '3600' },
+    'states-min': { type: 'string', default: '0' },
+    'syncs-min': { type: 'string', default: '0' },
     /** Keeps the recording there, whatever comes of it. */
     keep: { type: 'string' },
     recording: { type: 'string' },
@@ -99,6 +102,11 @@ if (failure !== undefined && kept !== null) {
 }
 const { failures, ...figures } = summary;
 const violations = failures.length + (spool?.violations.length ?? 0);
-const last = { seed, ...figures, spool, violations, recording: kept };
+const tooFew = [
+  ...(summary.states < Number(values['states-min']) ? ['states'] : []),
+  ...(summary.syncPoints < Number(values['syncs-min']) ? ['syncPoints'] : []),
+];
+if (tooFew.length > 0) say(`too few: ${tooFew.join(', ')}`);
+const last = { seed, ...figures, spool, violations, tooFew, recording: kept };
 console.log(values.json ? JSON.stringify({ ...last, failures }) : JSON.stringify(last));
-process.exitCode = violations === 0 ? 0 : 1;
+process.exitCode = violations === 0 && tooFew.length === 0 ? 0 : 1;

@@ -5,8 +5,11 @@ import { BaseDamage } from '../../receiver/base_damage.js';
 import { Catalog } from '../../receiver/catalog/catalog.js';
 import { DamageWatch } from '../../receiver/journal/damage_watch.js';
 import { RunBuilds } from '../../receiver/journal/runs.js';
+import type { MemberRow } from '../../receiver/catalog/members.js';
+import type { MemberJournal } from '../../receiver/journal/journal.js';
 import { Members, type Member } from '../../receiver/members.js';
 import { Points } from '../../receiver/points.js';
+import { BaseRoll } from '../../receiver/retention/base_roll.js';
 import type { Store } from '../../receiver/store.js';
 import type { Violations } from './verdict.js';
 
@@ -20,6 +23,7 @@ export class OpenedReceiver {
   private readonly runs: RunBuilds;
   private readonly watch: DamageWatch;
   private readonly baseDamage: BaseDamage;
+  private readonly roll: BaseRoll;
 
   constructor(
     readonly store: Store,
@@ -46,6 +50,8 @@ export class OpenedReceiver {
     const limits = { segmentBytes: SEGMENT_BYTES, headroomBytes: 0n };
     const journals = { catalog, store, access, native: watched, runs: this.runs, log, ...limits };
     this.members = new Members(journals, () => performance.now());
+    const atOnce = { sleep: () => Promise.resolve(), atStage: () => undefined };
+    this.roll = new BaseRoll({ catalog, store, access, native: watched, ...atOnce, log });
     const nowNs = (): bigint => BigInt(Date.now()) * 1_000_000n;
     this.points = new Points({ catalog, store, native: watched, journals: this.members, access, nowNs });
     this.baseDamage = new BaseDamage({
@@ -57,6 +63,16 @@ export class OpenedReceiver {
 
   open(): Promise<void> {
     return this.members.openAll();
+  }
+
+  /** What retention was in the middle of. */
+  async finishRoll(row: MemberRow, journal: MemberJournal): Promise<void> {
+    await this.roll.finish(
+      row,
+      journal,
+      () => Promise.resolve(null),
+      () => false,
+    );
   }
 
   async close(): Promise<void> {

@@ -20,7 +20,9 @@ export type Promised =
   /** The agent has shown itself with this epoch: it never shows it again as another process. */
   | { kind: 'epoch'; epoch: bigint }
   /** The agent has used numbers up to there: it never uses them again. */
-  | { kind: 'used'; lsn: bigint };
+  | { kind: 'used'; lsn: bigint }
+  /** Retention may let go of what is before `lsn` from now on, and of no more. */
+  | { kind: 'letGo'; lsn: bigint };
 export type PromisedAt = Promised & { ns: bigint };
 
 /** What follows from the promises made so far. */
@@ -36,6 +38,7 @@ export interface Promises {
   differences: { sent: Set<string>; known: Set<string> };
   epoch: bigint;
   usedLsn: bigint;
+  letGoLsn: bigint;
 }
 
 export function noPromises(): Promises {
@@ -48,6 +51,7 @@ export function noPromises(): Promises {
     differences: { sent: new Set(), known: new Set() },
     epoch: 0n,
     usedLsn: 0n,
+    letGoLsn: 0n,
   };
 }
 
@@ -84,11 +88,19 @@ export function keep(promises: Promises, promised: Promised): void {
       return;
     case 'used':
       if (promised.lsn > promises.usedLsn) promises.usedLsn = promised.lsn;
+      return;
+    case 'letGo':
+      promises.letGoLsn = promised.lsn;
   }
 }
 
 export function differenceKey(generation: bigint, volume: number): string {
   return `${generation} ${volume}`;
+}
+
+/** Of a difference's key. */
+export function generationOf(key: string): bigint {
+  return BigInt(key.split(' ')[0] ?? '');
 }
 
 /** Listens to one session, and tells what is promised in it. */

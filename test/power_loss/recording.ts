@@ -1,12 +1,12 @@
 /**
  * A site whose receiver's store and agent's state lie in a directory that records every operation on them, while writers
- * write, connections are cut, and daemons are killed and started again. What comes of it is the record, what was promised
- * when, and the store as it was in the end.
+ * write, connections are cut, and daemons are killed and started again; in the end history is shortened meanwhile. What comes of it is
+ * the record, what was promised when, and the whole journal.
  */
 import Database from 'better-sqlite3';
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { open, readdir } from 'node:fs/promises';
+import { appendFile, copyFile, cp, mkdir, open, readdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -17,6 +17,7 @@ import { readOperations, type Operation as Written } from '../scenario/oracle.js
 import type { Scratch } from '../scenario/scratch.js';
 import { pseudorandom } from '../scenario/seed.js';
 import { afterimage, nbdUri, Site } from '../scenario/site.js';
+import { Disk } from './disk.js';
 import type { PromisedAt } from './promises.js';
 import { Relay } from './relay.js';
 
@@ -40,6 +41,13 @@ const SEGMENT_SYNC_US = 4000;
 /** The first sync has some 50 of these to make: it shall last for a while. */
 const BASE_WRITE_US = 80_000;
 const SYNC_MS = 1000;
+/** In the end the bases are moved over what is older each time that a segment or two are full. */
+const SHORT_HISTORY = '[retention]\nwindow = "1h"\nfloor = "1s"\nbytes_max = "8MiB"\n';
+/** Of a base that is moved: there is time to die in the middle. */
+const ROLL_WRITE_US = 1000;
+const ROLL_MS = 1000;
+const ROLLS = 3;
+const ROLLED_MS_MAX = 60_000;
 /** What the volumes hold before they are protected is written in this time. */
 const BEFORE_SECONDS = 1;
 /** What is written behind the agent, and the status of a verification that finds it. */
@@ -59,9 +67,9 @@ export interface Recording {
   /** When `receiver init` had ended, CLOCK_MONOTONIC. */
   initNs: bigint;
   written: Written[];
-  /** `base_lsn` of the volumes by number, as the catalog had it in the end: records up to there are not applied. */
+  /** `base_lsn` of the volumes by number before the bases were moved: records up to there are not applied. */
   baseLsns: ReadonlyMap<number, bigint>;
-  /** The member's directory in the store as it was in the end. */
+  /** As the member's directory in the store: its bases before they were moved, and the whole journal. */
   memberDirectory: string;
 }
 
@@ -150,25 +158,15 @@ export async function record(scratch: Scratch, seed: number, rounds: number): Pr
 
   let first = written.reduce((max, { op }) => Math.max(max, op), 0) + 1;
   for (let round = 0; round < rounds; round += 1) {
-    const log = scratch.path(`operations-${round}.jsonl`);
-    const group = await site.agentGroup();
-    const targets = VOLUMES.flatMap((_, index) => ['--target', nbdUri(group, index)]);
-    const run = ['--seed', String(seed + round), '--seconds', String(WRITER_SECONDS_MAX)];
-    const load = ['--writers', String(WRITERS), '--pause-ms', String(PAUSE_MS), '--first', String(first)];
-    const words = [STAMP_WRITER, ...targets, ...run, ...load, '--log', log];
-    const writers = spawn('/usr/bin/python3', words, { stdio: 'inherit' });
-    scratch.defer('writers', () => void writers.kill('SIGKILL'));
-    await sleep(random() * ROUND_MS);
-    await site.ask('checkpoint', 'create', GROUP, `round-${round}`);
-    between.cut();
-    await sleep(random() * ROUND_MS);
-    // Another seed begins elsewhere.
-    await INCIDENTS[(seed + round) % INCIDENTS.length]?.(site, recorded);
-    await sleep(random() * ROUND_MS);
-    writers.kill('SIGTERM');
-    const status = await ended(writers, WRITER_SECONDS_MAX);
-    if (status !== 0) throw new Error(`the writers ended with ${status}`);
-    const done = await readOperations(log);
+    const done = await writing(site, seed + round, first, async () => {
+      await sleep(random() * ROUND_MS);
+      await site.ask('checkpoint', 'create', GROUP, `round-${round}`);
+      between.cut();
+      await sleep(random() * ROUND_MS);
+      // Another seed begins elsewhere.
+      await INCIDENTS[(seed + round) % INCIDENTS.length]?.(site, recorded);
+      await sleep(random() * ROUND_MS);
+    });
     written.push(...done);
     first = done.reduce((max, { op }) => Math.max(max, op), first) + 1;
     await site.settled();
@@ -182,19 +180,104 @@ export async function record(scratch: Scratch, seed: number, rounds: number): Pr
     await site.agent.start();
     await site.settled();
   }
+
+  await site.receiver.stop();
+  const store = path.join(recorded.backing, STORE);
+  const whole = scratch.path('whole');
+  const { baseLsns } = await catalogOf(scratch, store);
+  await cp(
+    await memberDirectory(store),
+    path.join(whole, path.relative(store, await memberDirectory(store))),
+    {
+      recursive: true,
+    },
+  );
+  const shortNs = process.hrtime.bigint();
+  await appendFile(scratch.path('receiver.toml'), SHORT_HISTORY);
+  written.push(...(await writing(site, seed + rounds, first, () => rolls(site, recorded, random))));
+  await site.settled();
   await site.agent.stop();
   await site.receiver.stop();
   await recorded.stop();
-  const store = path.join(recorded.backing, STORE);
+  const operations = await recorded.operations();
+  const { oldestLsn } = await catalogOf(scratch, store);
+  await addJournal(await memberDirectory(whole), await memberDirectory(store), operations, shortNs);
   return {
-    operations: await recorded.operations(),
+    operations,
     operationLog: recorded.log,
-    promised: between.promised,
+    promised: [...between.promised, { kind: 'letGo', lsn: oldestLsn, ns: shortNs }],
     initNs,
     written,
-    baseLsns: baseLsns(path.join(store, 'catalog.sqlite')),
-    memberDirectory: await memberDirectory(store),
+    baseLsns,
+    memberDirectory: await memberDirectory(whole),
   };
+}
+
+/** Writers write over all volumes while something happens; what they did. `first`: the number of their first operation. */
+async function writing(
+  site: Site,
+  seed: number,
+  first: number,
+  meanwhile: () => Promise<void>,
+): Promise<Written[]> {
+  const { scratch } = site;
+  const log = scratch.path(`operations-${first}.jsonl`);
+  const group = await site.agentGroup();
+  const targets = VOLUMES.flatMap((_, index) => ['--target', nbdUri(group, index)]);
+  const run = ['--seed', String(seed), '--seconds', String(WRITER_SECONDS_MAX)];
+  const load = ['--writers', String(WRITERS), '--pause-ms', String(PAUSE_MS), '--first', String(first)];
+  const words = [STAMP_WRITER, ...targets, ...run, ...load, '--log', log];
+  const writers = spawn('/usr/bin/python3', words, { stdio: 'inherit' });
+  scratch.defer('writers', () => void writers.kill('SIGKILL'));
+  await meanwhile();
+  writers.kill('SIGTERM');
+  const status = await ended(writers, WRITER_SECONDS_MAX);
+  if (status !== 0) throw new Error(`the writers ended with ${status}`);
+  return readOperations(log);
+}
+
+/** The receiver comes with a short history: it dies while it moves the bases, and later moves them again and again. */
+async function rolls(site: Site, disk: FaultDirectory, random: () => number): Promise<void> {
+  const slow = await disk.add({ op: 'write', path: '*.img', do: 'delay', us: ROLL_WRITE_US });
+  await site.receiver.start();
+  let last = await rolled(site, 0n);
+  await sleep(random() * ROLL_MS);
+  await site.receiver.kill();
+  await site.receiver.start();
+  for (let count = 1; count < ROLLS; count += 1) last = await rolled(site, last);
+  await disk.clear(slow);
+}
+
+/** Waits until points up to `lsn` are gone, and more. */
+async function rolled(site: Site, lsn: bigint): Promise<bigint> {
+  for (const deadline = Date.now() + ROLLED_MS_MAX; Date.now() < deadline; await sleep(50)) {
+    const oldest = BigInt((await site.receiverGroup()).oldestLsn);
+    if (oldest > lsn) return oldest;
+  }
+  throw new Error(`nothing behind LSN ${lsn} was let go of`);
+}
+
+/** Adds to `target` the segments that `source` has, and those that were removed from there since, as they were then. */
+async function addJournal(
+  target: string,
+  source: string,
+  operations: readonly Operation[],
+  sinceNs: bigint,
+): Promise<void> {
+  const journal = path.join(target, 'journal');
+  await mkdir(journal, { recursive: true });
+  const disk = new Disk(operations);
+  const all = { hasName: () => true, hasSector: () => true, hasSize: () => true };
+  const removed = operations.filter(
+    ({ kind, error, beginNs, path: name }) =>
+      kind === 'unlink' && error === 0 && beginNs >= sinceNs && name.endsWith('.seg'),
+  );
+  for (const { begin, path: name } of removed.sort((left, right) => left.begin - right.begin)) {
+    disk.advance(begin - 1);
+    const file = disk.choose(all).files.find((each) => each.path === name);
+    if (file !== undefined) await writeFile(path.join(journal, path.basename(name)), file.content());
+  }
+  await cp(path.join(source, 'journal'), journal, { recursive: true });
 }
 
 /** Somebody writes behind the agent, and a verification finds it; then it is as it was, as if nothing had been written. */
@@ -217,15 +300,23 @@ async function differ(site: Site, file: string): Promise<void> {
   }
 }
 
-function baseLsns(catalog: string): Map<number, bigint> {
-  const database = new Database(catalog, { readonly: true });
+/** Of a store that nobody has open; a copy is read, so that nothing of it is changed. */
+async function catalogOf(
+  scratch: Scratch,
+  store: string,
+): Promise<{ baseLsns: Map<number, bigint>; oldestLsn: bigint }> {
+  const copy = scratch.path('catalog.sqlite');
+  await copyFile(path.join(store, 'catalog.sqlite'), copy);
+  const database = new Database(copy);
   database.defaultSafeIntegers(true);
-  const rows = database.prepare<[], { number: bigint; lsn: bigint }>(
+  const bases = database.prepare<[], { number: bigint; lsn: bigint }>(
     'SELECT number, base_lsn AS lsn FROM volumes',
   );
-  const found = new Map(rows.all().map(({ number, lsn }) => [Number(number), lsn]));
+  const baseLsns = new Map(bases.all().map(({ number, lsn }) => [Number(number), lsn]));
+  const windows = database.prepare<[], { lsn: bigint }>('SELECT oldest_lsn AS lsn FROM held_windows');
+  const oldestLsn = windows.all()[0]?.lsn ?? 0n;
   database.close();
-  return found;
+  return { baseLsns, oldestLsn };
 }
 
 /** Writes to the volumes before anybody protects them: their bases are not to be empty. */

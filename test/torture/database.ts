@@ -87,7 +87,10 @@ export class Database {
     return { commits: acknowledgedBy(logged, ledger), ledger };
   }
 
-  /** Judges `points` instants of the work. `mayBreak`: some of them may lie in a gap. */
+  /**
+   * Judges `points` instants of the work that the receiver still holds; where it holds none any more, its oldest one, which
+   * has all of it. `mayBreak`: some of them may lie in a gap.
+   */
   async judge(
     { commits, ledger }: Ended,
     control: SiteControl,
@@ -100,11 +103,17 @@ export class Database {
     for (const { client, sequence } of commits)
       if (!ledger.has(rowOf(client, sequence))) violations.push(`production lost ${rowOf(client, sequence)}`);
     for (let i = 0; i < points && commits.length > 0; i += 1) {
-      const timeNs = commits[Math.floor(random() * commits.length)]?.timeNs ?? 0n;
+      const { windowBeginNs } = await control.receiverGroup();
+      const held = commits.filter((commit) => commit.timeNs >= windowBeginNs);
+      const timeNs = held[Math.floor(random() * held.length)]?.timeNs ?? windowBeginNs;
       const promised = commits.filter((commit) => commit.timeNs <= timeNs);
       const point = formatTime(timeNs);
-      const there = await this.ledgerAt(control, volume, point, i).catch((thrown: unknown) => {
-        if (mayBreak && thrown instanceof AfterimageError && thrown.code === 'POINT_GRADE') return null;
+      const there = await this.ledgerAt(control, volume, point, i).catch(async (thrown: unknown) => {
+        if (!(thrown instanceof AfterimageError)) throw thrown;
+        if (mayBreak && thrown.code === 'POINT_GRADE') return null;
+        // Retention goes on meanwhile, and takes what is older than what it holds then.
+        const isTaken = timeNs < (await control.receiverGroup()).windowBeginNs;
+        if (thrown.code === 'POINT_EXPIRED' && isTaken) return null;
         throw thrown;
       });
       if (there === null) continue;

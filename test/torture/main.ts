@@ -1,7 +1,9 @@
 /**
- * Torture: `npm run torture -- [--seed N] [--seconds S] [--rounds N] [--round K] [--strikes-min M] [--until-violation]
- * [--json]`. Round after round until S seconds are over or N rounds are done, or until the first with a violation: real daemons under load, faults, then every promise is checked
- * (round.ts). With --round only that round of the seed, which is made again in the same way. Progress goes to standard
+ * Torture: `npm run torture -- [--seed N] [--seconds S] [--rounds N] [--round K] [--strikes-min M] [--pause-ms-max N]
+ * [--until-violation] [--json]`. Round after round until S seconds are over or N rounds are done, or until the first with a violation: real daemons under load, faults, then every promise is checked
+ * (round.ts). With --pause-ms-max a
+ * round is violated in which production waited longer than N ms where no fault froze or slowed it on purpose: only a quiet
+ * machine can promise that. With --round only that round of the seed, which is made again in the same way. Progress goes to standard
  * error; the last line is a summary, with --json all of it. A violation names seed and round; what is left of its round is kept. Exit status: 0,
  * or 1 with any violation, or when a kind of fault struck less than M times.
  */
@@ -22,6 +24,7 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '1000000' },
     round: { type: 'string' },
     'strikes-min': { type: 'string', default: '0' },
+    'pause-ms-max': { type: 'string' },
     'until-violation': { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
   },
@@ -31,6 +34,7 @@ const KEPT_MAX = 5;
 const seed = Number(values.seed);
 const secondsMax = Number(values.seconds);
 const strikesMin = Number(values['strikes-min']);
+const pauseMsMax = values['pause-ms-max'] === undefined ? null : Number(values['pause-ms-max']);
 const only = values.round === undefined ? null : Number(values.round);
 const say = (text: string): void => console.error(`torture: ${text}`);
 
@@ -60,8 +64,11 @@ const summary = {
   /** Rounds in which retention moved the bases. */
   shortened: 0,
   longestPauseMs: 0,
+  /** Where no fault froze or slowed production on purpose. */
+  longestUnintendedPauseMs: 0,
   bytesDiffering: 0,
   bytesResynced: 0,
+  bytesOnWire: 0,
   seconds: 0,
   secondsByPhase: Object.fromEntries(PHASES.map((phase) => [phase, 0])) as Record<Phase, number>,
 };
@@ -78,20 +85,30 @@ function add(round: number, plan: RoundPlan, outcome: RoundOutcome): void {
   }
   for (const phase of PHASES) summary.secondsByPhase[phase] += outcome.seconds[phase];
   summary.violations.push(...outcome.violations.map((violation) => ({ seed, round, ...violation })));
-  for (const key of ['writes', 'commits', 'points', 'bytesDiffering', 'bytesResynced'] as const)
+  for (const key of [
+    'writes',
+    'commits',
+    'points',
+    'bytesDiffering',
+    'bytesResynced',
+    'bytesOnWire',
+  ] as const)
     summary[key] += outcome[key];
   if (outcome.isShortened) summary.shortened += 1;
   summary.overlappingMin = Math.min(summary.overlappingMin, outcome.overlapping ?? 1);
   summary.longestPauseMs = Math.round(Math.max(summary.longestPauseMs, outcome.pauseMs));
+  summary.longestUnintendedPauseMs = Math.round(
+    Math.max(summary.longestUnintendedPauseMs, outcome.unintendedPauseMs),
+  );
 }
 
 function tell(round: number, seconds: number, outcome: RoundOutcome): void {
-  const { faults, writes, points, pauseMs, violations, kept } = outcome;
+  const { faults, writes, points, pauseMs, unintendedPauseMs, violations, kept } = outcome;
   const phases = PHASES.map((phase) => `${phase} ${outcome.seconds[phase].toFixed(1)}`).join(', ');
   const kinds = faults.map(({ kind, hasStruck }) => (hasStruck ? kind : `(${kind})`)).join(', ');
   say(
     `round ${round}: ${seconds.toFixed(1)} s, ${writes} writes, ${points} points, ` +
-      `longest pause ${pauseMs.toFixed(0)} ms: ${kinds} (${phases})`,
+      `longest pause ${pauseMs.toFixed(0)} ms, ${unintendedPauseMs.toFixed(0)} unintended: ${kinds} (${phases})`,
   );
   if (violations.length === 0) return;
   for (const { promise, text } of violations) say(`seed ${seed}, round ${round}: ${promise}: ${text}`);
@@ -114,7 +131,8 @@ try {
     say(
       `round ${round}: ${plan.volumes}, store ${plan.store}, ring ${plan.ringBytes}${plan.spoolBytes === null ? '' : ' and spool'}: ${plan.faults.join(', ')}`,
     );
-    const outcome = await runRound(plan, round, { database, keep: keptRounds < KEPT_MAX ? keep : null });
+    const options = { database, keep: keptRounds < KEPT_MAX ? keep : null, pauseMsMax };
+    const outcome = await runRound(plan, round, options);
     if (outcome.kept !== null) keptRounds += 1;
     add(round, plan, outcome);
     tell(round, secondsSince(roundBegin), outcome);
@@ -140,7 +158,7 @@ if (values.json) {
   const struck = Object.values(summary.faults).reduce((sum, total) => sum + total.struck, 0);
   console.log(
     `seed ${seed}: ${summary.rounds} rounds in ${summary.seconds} s, ${struck} faults, ${summary.writes} writes, ` +
-      `${summary.points} points, longest pause ${summary.longestPauseMs} ms, ${violations.length} violations`,
+      `${summary.points} points, longest pause ${summary.longestPauseMs} ms, ${summary.longestUnintendedPauseMs} unintended, ${violations.length} violations`,
   );
 }
 process.exitCode = violations.length === 0 && summary.tooFew.length === 0 ? 0 : 1;

@@ -6,7 +6,9 @@ import { pseudorandom } from '../scenario/seed.js';
 
 /**
  * What a fault needs to be around it, and what it may cost. `breaks`: the stream may not be able to go on, and a new
- * generation begins. `fails`: production may see an error.
+ * generation begins. `fails`: production may see an error while it lasts; `refusesFlushes`: and its flushes also afterwards,
+ * until the backing is opened anew, as after one that `opensAnew`. `slows`: production is frozen or slowed on purpose, or
+ * its host is gone.
  */
 interface Needs {
   store?: StoreKind;
@@ -19,39 +21,48 @@ interface Needs {
   isLoopAlone?: true;
   breaks?: true;
   fails?: true;
+  refusesFlushes?: true;
+  opensAnew?: true;
+  slows?: true;
 }
 type StoreKind = 'small' | 'faulty';
 type Volumes = 'loop' | 'loop-and-socket' | 'database';
 
 export const FAULTS = {
-  'agent-killed': {},
-  'agent-killed-writing': { hasFaultyBacking: true, hasSocket: true },
+  'agent-killed': { opensAnew: true },
+  'agent-killed-writing': { hasFaultyBacking: true, hasSocket: true, opensAnew: true, slows: true },
   'receiver-killed': { store: 'faulty' },
-  'both-killed': {},
-  'agent-stopped': {},
+  'both-killed': { opensAnew: true },
+  'agent-stopped': { slows: true },
   'receiver-stopped': {},
-  'agent-replaced': {},
+  'agent-replaced': { opensAnew: true },
   'receiver-restarted': {},
   'link-cut': {},
   'link-delayed': {},
   'link-throttled': {},
   'link-stalled': {},
   'ring-full': { hasSmallRing: true, breaks: true },
-  'host-lost': { isLoopAlone: true, breaks: true, fails: true },
+  'host-lost': { isLoopAlone: true, breaks: true, fails: true, opensAnew: true, slows: true },
   'store-full': { store: 'small' },
   'store-no-space': { store: 'faulty' },
   'store-write-fails': { store: 'faulty' },
   'store-write-torn': { store: 'faulty' },
   'store-write-short': { store: 'faulty' },
   'store-sync-fails': { store: 'faulty' },
-  'state-full': { hasFaultyState: true },
-  'state-write-fails': { hasFaultyState: true },
+  'state-full': { hasFaultyState: true, opensAnew: true },
+  'state-write-fails': { hasFaultyState: true, opensAnew: true },
   'backing-write-fails': { hasFaultyBacking: true, isLoopAlone: true, breaks: true, fails: true },
-  'backing-sync-fails': { hasFaultyBacking: true, isLoopAlone: true, breaks: true, fails: true },
+  'backing-sync-fails': {
+    hasFaultyBacking: true,
+    isLoopAlone: true,
+    breaks: true,
+    fails: true,
+    refusesFlushes: true,
+  },
 } as const satisfies Record<string, Needs>;
 export type FaultKind = keyof typeof FAULTS;
 const KINDS = Object.keys(FAULTS) as FaultKind[];
-const needsOf = (kind: FaultKind): Needs => FAULTS[kind];
+export const faultNeeds = (kind: FaultKind): Needs => FAULTS[kind];
 
 export interface RoundPlan {
   seed: number;
@@ -66,9 +77,8 @@ export interface RoundPlan {
   isHistoryShort: boolean;
   /** In this order. */
   faults: FaultKind[];
-  /** The stream may break; production may see errors. */
+  /** The stream may break. */
   mayBreak: boolean;
-  mayFail: boolean;
 }
 
 /** In so many rounds every kind comes up once, and then again in another order. */
@@ -113,12 +123,11 @@ export function planRound(seed: number, round: number): RoundPlan {
   return {
     seed: roundSeed(seed, round),
     ...plan,
-    mayBreak: plan.ringBytes === SMALL_RING || plan.faults.some((kind) => needsOf(kind).breaks),
-    mayFail: plan.faults.some((kind) => needsOf(kind).fails),
+    mayBreak: plan.ringBytes === SMALL_RING || plan.faults.some((kind) => faultNeeds(kind).breaks),
   };
 }
 
-type Dealt = Omit<RoundPlan, 'seed' | 'mayBreak' | 'mayFail'>;
+type Dealt = Omit<RoundPlan, 'seed' | 'mayBreak'>;
 
 /** The rounds of deal `number`, 0, 1, …. */
 function deal(seed: number, number: number): Dealt[] {
@@ -163,7 +172,7 @@ function deal(seed: number, number: number): Dealt[] {
 }
 
 function fits(kind: FaultKind, round: Dealt): boolean {
-  const wanted = needsOf(kind);
+  const wanted = faultNeeds(kind);
   if (wanted.store !== undefined && wanted.store !== round.store) return false;
   if (wanted.hasFaultyState && !round.hasFaultyState) return false;
   if (wanted.hasFaultyBacking && !round.hasFaultyBacking) return false;

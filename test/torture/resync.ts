@@ -1,41 +1,94 @@
 /** What a resync costs against what differed, where nobody writes meanwhile (R8). */
 import { readFile } from 'node:fs/promises';
-import type { World } from './world.js';
+import { compress } from '../../native/index.js';
+import { HASH_BYTES } from '../../proto/replication.js';
+import { DATABASE, type World } from './world.js';
 
-const BLOCK = 4096;
+/** Blocks are compared by checksums; those that differ once more, in smaller ones (docs/PROTOCOL.md, Resync). */
+const BLOCK = 64 << 10;
+const SMALL_BLOCK = 4096;
+/** Of a volume, compared wherever nothing is marked. */
+const PROBES = 17;
 /** Of the records beside their content, and of the checksums that were asked for. */
 const SENT_SHARE_MAX = 1.1;
 /** Frames, and what is asked for, in a resync of next to nothing. */
 const SENT_BYTES_FREE = 256 << 10;
+/** On the wire, both ways, where what differs travels compressed. Beside it and its checksums: the handshake; each second, heartbeats and their acknowledgements. */
+const WIRE_BYTES_FREE = 16 << 10;
+const WIRE_BYTES_PER_SECOND = 2 << 10;
+/** For each block that differs: its request, its records, and what is wrapped around them. */
+const WIRE_BYTES_PER_BLOCK = 64;
 const SETTLED_SECONDS_MAX = 60;
 
 export interface Resync {
   bytesDiffering: number;
   bytesResynced: number;
+  /** Through the proxy, both ways, all told; null: others used it too. */
+  bytesOnWire: number | null;
   violation: string | null;
 }
 
 /** Compares production with what the receiver has, lets `connect` begin the resync, and looks at what it did. */
 export async function measuredResync(world: World, connect: () => Promise<void>): Promise<Resync> {
-  const { control, stamped } = world;
+  const { control, proxy, stamped } = world;
   const names = stamped.map(({ name }) => name);
   const before = await control.recovered(names, 'latest');
   let bytesDiffering = 0;
-  for (const [index, { backing }] of stamped.entries())
-    bytesDiffering += differingBytes(await readFile(backing), before[index] as Buffer);
+  let bytesPacked = 0;
+  let blocksDiffering = 0;
+  for (const [index, { backing }] of stamped.entries()) {
+    const now = await readFile(backing);
+    const differing = differingBlocks(now, before[index] as Buffer, SMALL_BLOCK);
+    bytesDiffering += SMALL_BLOCK * differing.length;
+    bytesPacked += differing.reduce((total, block) => total + (compress(block)?.length ?? block.length), 0);
+    blocksDiffering += differingBlocks(now, before[index] as Buffer, BLOCK).length;
+  }
+  // What is still to be sent of the stream that has ended goes first.
+  const queued = await control.agentGroup().then(
+    ({ ringUsedBytes, spoolUsedBytes }) => Number(ringUsedBytes + spoolUsedBytes),
+    () => 0,
+  );
+  const passedBefore = proxy.bytesPassed;
+  const beginMs = performance.now();
   await connect();
   const { volumes } = await control.settled(SETTLED_SECONDS_MAX);
+  const seconds = (performance.now() - beginMs) / 1000;
   // A database goes on.
+  const isAlone = volumes.every(({ name }) => name !== DATABASE);
+  const bytesOnWire = isAlone ? proxy.bytesPassed - passedBefore : null;
   const compared = volumes.filter(({ name }) => names.includes(name));
-  const bytesResynced = compared.reduce((sum, volume) => sum + Number(volume.resyncDifferingBytes), 0);
-  const isBounded = bytesResynced <= SENT_SHARE_MAX * bytesDiffering + SENT_BYTES_FREE;
-  const violation = isBounded ? null : `${bytesResynced} bytes were resynced, ${bytesDiffering} differed`;
-  return { bytesDiffering, bytesResynced, violation };
+  const sum = (of: (volume: (typeof compared)[number]) => bigint): number =>
+    compared.reduce((total, volume) => total + Number(of(volume)), 0);
+  const bytesResynced = sum((volume) => volume.resyncDifferingBytes);
+  const blocks =
+    Math.ceil(sum((volume) => volume.resyncComparedBytes) / BLOCK) +
+    PROBES * compared.length +
+    blocksDiffering * (BLOCK / SMALL_BLOCK);
+  const violations: string[] = [];
+  if (bytesResynced > SENT_SHARE_MAX * bytesDiffering + SENT_BYTES_FREE)
+    violations.push(`${bytesResynced} bytes were resynced, ${bytesDiffering} differed`);
+  const wireMax =
+    SENT_SHARE_MAX * bytesPacked +
+    HASH_BYTES * blocks +
+    queued +
+    WIRE_BYTES_FREE +
+    WIRE_BYTES_PER_SECOND * seconds +
+    WIRE_BYTES_PER_BLOCK * blocksDiffering;
+  if (bytesOnWire !== null && bytesOnWire > wireMax)
+    violations.push(
+      `${bytesOnWire} bytes went over the wire; ${bytesDiffering} differed (${bytesPacked} compressed), ${blocks} checksums were asked for, ` +
+        `${queued} bytes were waiting`,
+    );
+  return {
+    ...{ bytesDiffering, bytesResynced, bytesOnWire },
+    violation: violations.length === 0 ? null : violations.join('; '),
+  };
 }
 
-function differingBytes(a: Buffer, b: Buffer): number {
-  let count = 0;
-  for (let at = 0; at < a.length; at += BLOCK)
-    if (a.compare(b, at, at + BLOCK, at, at + BLOCK) !== 0) count += BLOCK;
-  return count;
+/** The blocks of `a` that `b` holds something else in. */
+function differingBlocks(a: Buffer, b: Buffer, bytes: number): Buffer[] {
+  const blocks: Buffer[] = [];
+  for (let at = 0; at < a.length; at += bytes)
+    if (a.compare(b, at, at + bytes, at, at + bytes) !== 0) blocks.push(a.subarray(at, at + bytes));
+  return blocks;
 }

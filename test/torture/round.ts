@@ -2,14 +2,16 @@
 import { cp, mkdir, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { formatTime } from '../../proto/time.js';
 import { Scratch } from '../scenario/scratch.js';
 import { pseudorandom } from '../scenario/seed.js';
 import { afterimage } from '../scenario/site.js';
 import { Database, type DatabaseImage, type Ended } from './database.js';
 import { differing } from './equality.js';
-import { GIVEN_UP, Load } from './load.js';
+import { Load } from './load.js';
 import { FAULTS, type FaultKind, type RoundPlan } from './plan.js';
 import { PointJudge, takeSample, type Sample } from './points.js';
+import { failedForNothing, pauseMs, pauseMsOf, unintendedPauseMs, type Strike } from './production.js';
 import { Striker } from './strike.js';
 import { DATABASE, makeWorld, type World } from './world.js';
 
@@ -29,17 +31,11 @@ const DATABASE_POINTS = 3;
 const VIOLATIONS_MAX = 20;
 /** An fsck is made of every so many rounds, and where files were hurt. */
 const FSCK_EVERY = 3;
-/** After a fault, what production waited is put down to it. */
-const PAUSE_MS = 1000;
-
 export interface Violation {
   promise: string;
   text: string;
 }
-interface Struck {
-  kind: FaultKind;
-  beginNs: bigint;
-  endNs: bigint;
+interface Struck extends Strike {
   hasStruck: boolean;
   pauseMs: number;
 }
@@ -68,8 +64,12 @@ export interface RoundOutcome {
   commits: number;
   points: number;
   pauseMs: number;
+  /** Of an operation that met no fault that freezes or slows production on purpose. */
+  unintendedPauseMs: number;
   bytesDiffering: number;
   bytesResynced: number;
+  /** Of the resyncs that had the connection to themselves. */
+  bytesOnWire: number;
   violations: Violation[];
   /** Where what is left of a round with violations was put. */
   kept: string | null;
@@ -79,16 +79,19 @@ export interface RoundOptions {
   database: DatabaseImage | null;
   /** Directory that what is left of a round goes to if it has violations; null: it is not kept. */
   keep: string | null;
+  /** Longest that production may wait where no fault freezes or slows it on purpose; null: as long as it takes. */
+  pauseMsMax: number | null;
 }
 
 export async function runRound(
   plan: RoundPlan,
   round: number,
-  { database, keep }: RoundOptions,
+  { database, keep, pauseMsMax }: RoundOptions,
 ): Promise<RoundOutcome> {
   const outcome: RoundOutcome = {
     seconds: Object.fromEntries(PHASES.map((phase) => [phase, 0])) as Record<Phase, number>,
-    ...{ faults: [], writes: 0, commits: 0, points: 0, pauseMs: 0, bytesDiffering: 0, bytesResynced: 0 },
+    ...{ faults: [], writes: 0, commits: 0, points: 0, bytesDiffering: 0, bytesResynced: 0, bytesOnWire: 0 },
+    ...{ pauseMs: 0, unintendedPauseMs: 0 },
     overlapping: null,
     isShortened: false,
     violations: [],
@@ -104,6 +107,8 @@ export async function runRound(
   const run = new Round(scratch, plan, round, image, outcome, report);
   await run.run().catch(failed('run'));
   run.count();
+  if (pauseMsMax !== null && outcome.unintendedPauseMs > pauseMsMax)
+    report('R7', `production waited ${outcome.unintendedPauseMs.toFixed(0)} ms, and no fault meant it to`);
   if (outcome.violations.length > 0 && keep !== null) {
     await keepFiles(scratch, keep).catch(failed('keep'));
     outcome.kept = keep;
@@ -161,9 +166,10 @@ class Round {
     await load.stop();
     this.lap('write');
     outcome.writes = load.writes;
-    for (const { bytesDiffering, bytesResynced, violation } of striker.resyncs) {
+    for (const { bytesDiffering, bytesResynced, bytesOnWire, violation } of striker.resyncs) {
       outcome.bytesDiffering += bytesDiffering;
       outcome.bytesResynced += bytesResynced;
+      outcome.bytesOnWire += bytesOnWire ?? 0;
       if (violation !== null) this.report('R8', violation);
     }
     this.judgeLoad(load);
@@ -230,17 +236,17 @@ class Round {
 
   /** R7, and how long it waited. */
   private judgeProduction({ operations }: Load): void {
-    const failed = operations.filter(({ errno }) => errno !== 0 && errno !== GIVEN_UP);
-    if (failed.length > 0 && !this.plan.mayFail)
-      this.report('R7', `${failed.length} operations failed, the first with errno ${failed[0]?.errno}`);
-    const pauseMs = (from: bigint, to: bigint): number =>
-      operations.reduce((longest, { submitNs, ackNs }) => {
-        if (ackNs < from || submitNs > to) return longest;
-        return Math.max(longest, Number(ackNs - submitNs) / 1e6);
-      }, 0);
-    this.outcome.pauseMs = pauseMs(0n, 1n << 63n);
-    for (const strike of this.struck)
-      strike.pauseMs = pauseMs(strike.beginNs, strike.endNs + BigInt(PAUSE_MS) * 1_000_000n);
+    const [first, ...others] = failedForNothing(operations, this.struck);
+    if (first !== undefined) {
+      const at = formatTime(first.submitNs);
+      this.report(
+        'R7',
+        `${1 + others.length} operations failed, and no fault allows it; the first, a ${first.kind} of ${at}, with errno ${first.errno}`,
+      );
+    }
+    this.outcome.pauseMs = pauseMs(operations, 0n, 1n << 63n);
+    this.outcome.unintendedPauseMs = unintendedPauseMs(operations, this.struck);
+    for (const strike of this.struck) strike.pauseMs = pauseMsOf(operations, strike);
   }
 
   private async judgeDatabase({ control }: World, database: Database, ended: Ended): Promise<void> {

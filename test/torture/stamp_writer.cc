@@ -12,7 +12,7 @@
 //
 // The log is written at the end, 48 bytes an operation, little-endian: operation u64, submitted u64 and
 // answered u64 (CLOCK_REALTIME, ns: just before and just after), offset u64, length u32, volume u16, kind u8
-// (0 write, 1 trim, 2 zero, 3 flush), zero u8, errno u32, zero u32.
+// (0 write, 1 trim, 2 zero, 3 flush), fua u8 (1: a write that asked for it), errno u32, zero u32.
 #include <unistd.h>
 
 #include <algorithm>
@@ -63,9 +63,9 @@ struct Record {
   uint32_t length = 0;
   uint16_t volume = 0;
   Kind kind{};
-  uint8_t reserved = 0;
+  uint8_t is_fua = 0;
   uint32_t error = 0;
-  uint32_t reserved_too = 0;
+  uint32_t reserved = 0;
 };
 static_assert(sizeof(Record) == 48, "read by stamp_writer.ts");
 
@@ -222,7 +222,8 @@ class Writer {
                   .offset = kind == Kind::kFlush ? 0 : extent.offset,
                   .length = kind == Kind::kFlush ? 0 : static_cast<uint32_t>(extent.length),
                   .volume = static_cast<uint16_t>(extent.volume),
-                  .kind = kind};
+                  .kind = kind,
+                  .is_fua = kind == Kind::kWrite && is_fua ? uint8_t{1} : uint8_t{0}};
     record.submit_ns = now_ns();
     record.error = static_cast<uint32_t>(request(operation));
     record.answer_ns = now_ns();

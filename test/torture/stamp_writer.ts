@@ -16,6 +16,8 @@ const KINDS = ['write', 'trim', 'zero', 'flush'] as const;
 export interface StampedOperation extends Operation {
   /** 0: acknowledged. */
   errno: number;
+  /** A write that asked to be on stable storage when it is answered. */
+  isFua: boolean;
 }
 
 export async function buildStampWriter(): Promise<void> {
@@ -89,6 +91,7 @@ function readStampLog(bytes: Buffer): StampedOperation[] {
       volume: bytes.readUInt16LE(at + 36),
       kind: KINDS[bytes.readUInt8(at + 38)] ?? 'flush',
       errno,
+      isFua: bytes.readUInt8(at + 39) === 1,
       isFailed: errno !== 0,
     };
   });

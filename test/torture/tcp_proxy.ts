@@ -27,6 +27,8 @@ export class TcpProxy {
   isStalled = false;
   /** Messages that waited for one of these. */
   heldUp = 0;
+  /** That went on, both ways together. */
+  bytesPassed = 0;
 
   private readonly connections = new Set<Connection>();
   private budgetMs = 0;
@@ -87,7 +89,8 @@ export class TcpProxy {
   }
 
   private lane(from: net.Socket, to: net.Socket): Lane {
-    return new Lane(from, to, (held) => this.admit(held));
+    const passed = (bytes: number): void => void (this.bytesPassed += bytes);
+    return new Lane(from, to, (held) => this.admit(held), passed);
   }
 
   /** Resolves when the bytes may go on. */
@@ -116,6 +119,7 @@ class Lane {
     private readonly from: net.Socket,
     private readonly to: net.Socket,
     private readonly admit: (held: Held) => Promise<void>,
+    private readonly passed: (bytes: number) => void,
   ) {
     from.on('data', (bytes: Buffer) => {
       const arrivedMs = performance.now();
@@ -139,7 +143,10 @@ class Lane {
     for (let next = this.held.shift(); next !== undefined; next = this.held.shift()) {
       await this.admit(next);
       this.lastMs = performance.now();
-      if (!this.to.destroyed && !this.to.write(next.bytes)) await this.drained();
+      if (!this.to.destroyed) {
+        this.passed(next.bytes.length);
+        if (!this.to.write(next.bytes)) await this.drained();
+      }
       this.heldBytes -= next.bytes.length;
       if (this.heldBytes <= HELD_BYTES_MAX / 2) this.from.resume();
     }

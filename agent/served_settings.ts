@@ -5,6 +5,10 @@
 import { FUSE_THREADS_MAX } from './served_bounds.js';
 import { decimal, nullable, oneOf, record, text, toJson, union, uuid, whole } from './stored_fields.js';
 
+/**
+ * Another number: to serve without what is new in them would be wrong, so that production waits for a version that knows
+ * it. What is only added, and may be ignored, keeps the number, and is absent in the settings of those before.
+ */
 const SETTINGS_VERSION = 1;
 
 const group = record({

@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <memory>
 
+#include "frontend/nbd_peer.h"
+
 namespace afterimage {
 namespace {
 
@@ -11,6 +13,10 @@ namespace {
 /// windows, so that a badly fragmented file cannot fill the memory with extents.
 constexpr size_t kExtentsMax = 4096;
 constexpr uint64_t kWindowBytes = 64 << 20;
+
+/// Whether its client is there, an overtaken connection asks the kernel before each request, but no more
+/// often than this: so it does after every request that was stalled.
+constexpr auto kLookInterval = std::chrono::milliseconds(1);
 
 /// The same extents in whole blocks: of a block of which parts differ is said only what is true of all of it.
 void round_to_blocks(std::vector<AllocationExtent>* extents, uint64_t block_bytes) {
@@ -35,7 +41,9 @@ void round_to_blocks(std::vector<AllocationExtent>* extents, uint64_t block_byte
 
 NbdConnection::NbdConnection(int socket, const NbdSession& session, const std::atomic<bool>& stopping,
                              std::span<std::byte> memory, NbdTraffic* traffic)
-    : session_(session),
+    : socket_(socket),
+      stopping_(stopping),
+      session_(session),
       device_(*session.target->device),
       read_only_(session.target->read_only || device_.read_only()),
       traffic_(traffic),
@@ -45,10 +53,11 @@ NbdConnection::NbdConnection(int socket, const NbdSession& session, const std::a
 bool NbdConnection::serve() {
   nbd::Request request{};
   bool has_left = false;
+  number_ = newest_ = traffic_->connections.fetch_add(1) + 1;
   while (need_header() && nbd::parse_request(input_.data(), &request)) {
     input_.consume(nbd::kRequestBytes);
     has_left = request.type == nbd::kDisconnect;
-    if (has_left) break;
+    if (has_left || is_overtaken()) break;
     traffic_->requests.fetch_add(1, std::memory_order_relaxed);
     if (!carry_out(request)) break;
   }
@@ -63,6 +72,19 @@ bool NbdConnection::need_header() {
 
 bool NbdConnection::need_payload(size_t bytes) {
   return input_.available() >= bytes || (replies_.send() && input_.fill_payload(bytes));
+}
+
+/// Whether what is still to be done here may be older than what has been done over a newer connection: there
+/// is one, and this one's client is gone. A server that stops has shut the sockets itself, and carries out
+/// what has come.
+bool NbdConnection::is_overtaken() {
+  const uint64_t newest = traffic_->connections.load();
+  if (newest == number_ || stopping_) return false;
+  const Clock::time_point now = Clock::now();
+  if (newest == newest_ && now - looked_ < kLookInterval) return false;
+  newest_ = newest;
+  looked_ = now;
+  return may_be_gone(socket_);
 }
 
 bool NbdConnection::carry_out(const nbd::Request& request) {
@@ -131,7 +153,7 @@ bool NbdConnection::write(const nbd::Request& request) {
   uint64_t offset = request.offset;
   for (uint64_t left = request.length; left > 0;) {
     const uint64_t piece = std::min<uint64_t>(left, kNbdPieceBytes);
-    if (!need_payload(piece)) return false;
+    if (!need_payload(piece) || is_overtaken()) return false;
     if (error == 0) error = device_.write(offset, piece, input_.data(), options);
     input_.consume(piece);
     offset += piece;

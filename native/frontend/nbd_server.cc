@@ -19,6 +19,7 @@
 #include "frontend/nbd_connection.h"
 #include "frontend/nbd_handshake.h"
 #include "frontend/nbd_listener.h"
+#include "frontend/nbd_peer.h"
 #include "os/assert.h"
 #include "os/fd.h"
 #include "os/io_thread.h"
@@ -28,9 +29,12 @@ namespace afterimage {
 namespace {
 
 constexpr auto kAcceptPauseMs = 50;  // after accept() failed, for want of descriptors for example
+/// How soon one who waits notices that its own client has hung up; what else it waits for wakes it.
+constexpr auto kTurnPause = std::chrono::milliseconds(20);
 
 struct Connection {
   Fd socket;
+  const BlockDevice* device = nullptr;  // null: it still negotiates, and may come to any
   std::thread thread;
   bool finished = false;  // the thread is about to end, and touches nothing any more
 };
@@ -44,6 +48,7 @@ struct NbdServer::State {
   void accept_one();
   void reap();
   void serve(Connection* connection);
+  bool await_turn(Connection* connection, const BlockDevice* device);
   void wake() const { ::eventfd_write(waker.get(), 1); }
 
   Options options;
@@ -54,9 +59,9 @@ struct NbdServer::State {
   std::atomic<bool> stopping{false};
   NbdTraffic traffic;
 
-  std::mutex mutex;  // of what follows
-  std::condition_variable all_finished;
-  std::list<Connection> connections;
+  std::mutex mutex;                   // of what follows
+  std::condition_variable ended;      // a connection has
+  std::list<Connection> connections;  // the oldest first
   uint64_t live = 0;
 };
 
@@ -165,7 +170,8 @@ void NbdServer::State::serve(Connection* connection) {
   const int socket = connection->socket.get();
   try {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(options.handshake_seconds);
-    if (const auto session = negotiate_nbd(socket, options.exports, deadline)) {
+    const auto session = negotiate_nbd(socket, options.exports, deadline);
+    if (session && await_turn(connection, session->target->device.get())) {
       const auto memory = PinnedMemory::allocate(kNbdConnectionBytes);
       if (memory.ok() && session->target->device->prepare_thread() == 0)
         NbdConnection(socket, *session, stopping, memory->bytes(), &traffic).serve();
@@ -178,9 +184,32 @@ void NbdServer::State::serve(Connection* connection) {
   {
     const std::lock_guard lock(mutex);
     connection->finished = true;
-    if (--live == 0) all_finished.notify_all();
+    --live;
   }
+  ended.notify_all();
   wake();
+}
+
+/// Until no older connection can still carry out what a client that has left it had sent. False: this one's
+/// client has gone too, or a server that stops has cut it off.
+bool NbdServer::State::await_turn(Connection* connection, const BlockDevice* device) {
+  const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(kNbdStopSecondsMax);
+  std::unique_lock lock(mutex);
+  connection->device = device;
+  for (;;) {
+    const bool is_patient = std::chrono::steady_clock::now() < patience;
+    bool waits = false;
+    for (const Connection& older : connections) {
+      if (&older == connection) break;
+      if (older.finished || (older.device != nullptr && older.device != device)) continue;
+      if (nbd_peer(older.socket.get()) == NbdPeer::kThere) continue;
+      waits = true;
+      if (!is_patient) ::shutdown(older.socket.get(), SHUT_RDWR);
+    }
+    if (!waits) return true;
+    if (nbd_peer(connection->socket.get()) == NbdPeer::kGone) return false;
+    ended.wait_for(lock, kTurnPause);
+  }
 }
 
 void NbdServer::stop() {
@@ -193,8 +222,7 @@ void NbdServer::stop() {
     std::unique_lock lock(state.mutex);
     // What a client has sent by now is still read and carried out; then its connection finds the end.
     for (const Connection& connection : state.connections) ::shutdown(connection.socket.get(), SHUT_RD);
-    state.all_finished.wait_for(lock, std::chrono::seconds(kNbdStopSecondsMax),
-                                [&] { return state.live == 0; });
+    state.ended.wait_for(lock, std::chrono::seconds(kNbdStopSecondsMax), [&] { return state.live == 0; });
     for (const Connection& connection : state.connections)
       if (!connection.finished) ::shutdown(connection.socket.get(), SHUT_RDWR);
   }

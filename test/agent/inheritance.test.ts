@@ -1,14 +1,16 @@
 /** What an agent puts into the descriptor store, and what a successor makes of what it finds there. */
-import { closeSync, fstatSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, fstatSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import t, { type Test } from 'tap';
+import { systemClock } from '../../agent/clock.js';
 import { GroupCustody, type KeptAttachment, type StoreDoor } from '../../agent/custody.js';
 import { sortInheritance } from '../../agent/inheritance.js';
-import { inheritedStream } from '../../agent/takeover.js';
+import { inheritedStream, letGo, takeOver } from '../../agent/takeover.js';
 import * as native from '../../native/index.js';
 import { AfterimageError } from '../../proto/errors.js';
 import { createLog } from '../../service/log.js';
+import { qemuIo, scratchDirectory } from './running_agent.js';
 
 const GROUP = {
   name: 'shop',
@@ -178,6 +180,41 @@ t.test(
     }
   },
 );
+
+// An upgrade that is taken back: production would wait until it is made again.
+t.test('settings of a later version that have more in them are served', async (t) => {
+  const { custody, captured, kept } = scene(t);
+  const directory = scratchDirectory(t);
+  const backing = path.join(directory, 'backing');
+  writeFileSync(backing, Buffer.alloc(1 << 20, 7));
+  const address = { unix: path.join(directory, 'socket') };
+  await custody
+    .volume({ ...VOLUME, backing, size: 1n << 20n, blockSize: 512 }, captured, null)
+    .keep(() => ({ attachment: { kind: 'socket', address }, descriptors: {} }));
+  const settings = kept.filter(({ name }) => name === 'shop/data/settings');
+  for (const one of settings) {
+    const later = withMore(JSON.parse(readFileSync(`/proc/self/fd/${one.descriptor}`, 'utf8')));
+    t.match(later, {
+      group: { later: 1 },
+      volume: { later: 1, attachment: { later: 1, address: { later: 1 } } },
+    });
+    closeSync(one.descriptor);
+    one.descriptor = native.makeSealedMemory('test', Buffer.from(JSON.stringify(later)));
+  }
+  const [group] = sortInheritance(settings).groups;
+  if (group === undefined) throw new Error('they are not served');
+  const end = AbortSignal.timeout(20_000);
+  const taken = await takeOver(group, native, systemClock, createLog('agent', 'fatal'), end);
+  t.teardown(() => letGo(taken, end));
+  await qemuIo(address.unix, 'read -P 7 0 1M', 'write -P 8 0 4k', 'read -P 8 0 4k');
+});
+
+/** With a field in each object that is not known. */
+function withMore(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null) return value;
+  const fields = Object.entries(value).map(([key, one]): [string, unknown] => [key, withMore(one)]);
+  return { ...Object.fromEntries(fields), later: 1 };
+}
 
 t.test('the settings of one volume under the name of another are not believed', async (t) => {
   const { custody, captured, server, kept } = scene(t);

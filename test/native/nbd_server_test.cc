@@ -5,15 +5,18 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <list>
 #include <thread>
 
 #include "device/file_device.h"
+#include "memory_device.h"
 #include "nbd_raw_client.h"
 #include "prerequisite.h"
 #include "scratch_files.h"
@@ -22,8 +25,8 @@ namespace afterimage {
 namespace {
 
 constexpr uint64_t kBytes = 8 << 20;
-constexpr uint16_t kRead = 0, kWrite = 1, kFlush = 3, kTrim = 4, kCache = 5, kWriteZeroes = 6,
-                   kBlockStatus = 7;
+constexpr uint16_t kRead = 0, kWrite = 1, kDisconnect = 2, kFlush = 3, kTrim = 4, kCache = 5,
+                   kWriteZeroes = 6, kBlockStatus = 7;
 constexpr uint16_t kFua = 1, kNoHole = 2, kDontFragment = 4, kRequestOne = 8, kFastZero = 16;
 constexpr uint32_t kErrorPerm = 1, kErrorInval = 22, kErrorNoSpc = 28, kErrorNotSup = 95;
 
@@ -125,6 +128,51 @@ bool eventually(Claim claim) {
   }
   return false;
 }
+
+/// Long enough that what is not held back would have come.
+bool has_answer_within_a_moment(const RawNbdClient& client) {
+  pollfd answer{client.descriptor(), POLLIN, 0};
+  return ::poll(&answer, 1, 200) > 0;
+}
+
+/// A server over a device that keeps its first write until end(); the export "other" is over another one.
+struct Stalling {
+  explicit Stalling(bool over_tcp = false) {
+    device->before_write = [this] {
+      if (is_stalled.exchange(true)) return;
+      is_stalled.notify_all();
+      is_over.wait(false);
+    };
+    if (over_tcp) options.tcp_host = "127.0.0.1";
+    if (!over_tcp) options.unix_path = directory.path("socket");
+    options.exports = {{"", "", device, false}, {"other", "", std::make_shared<MemoryDevice>(kBytes), false}};
+    server = serve(options);
+  }
+  ~Stalling() { end(); }
+  RawNbdClient connect(const std::string& name = "") const {
+    const std::string address = server->address();
+    RawNbdClient client =
+        options.unix_path.empty()
+            ? RawNbdClient(static_cast<uint16_t>(std::stoul(address.substr(address.rfind(':') + 1))))
+            : RawNbdClient(options.unix_path);
+    client.go(false, name);
+    return client;
+  }
+  /// Writes from offset 0. Returns once the device keeps that.
+  void stall(RawNbdClient* client, uint32_t length = 512) {
+    client->request(kWrite, 0, 0, length, pattern(length));
+    is_stalled.wait(false);
+  }
+  void end() {
+    is_over = true;
+    is_over.notify_all();
+  }
+  const ScratchDirectory directory;
+  NbdServer::Options options;
+  std::atomic<bool> is_stalled{false}, is_over{false};
+  std::shared_ptr<MemoryDevice> device = std::make_shared<MemoryDevice>(kBytes);
+  std::unique_ptr<NbdServer> server;
+};
 
 std::string listen_refusal(const NbdServer::Options& options) {
   const auto server = NbdServer::start(options);
@@ -463,7 +511,7 @@ TEST_CASE("a client that leaves in the middle of a payload changes nothing and l
   RawNbdClient leaving(served.socket);
   leaving.go();
   leaving.request(kWrite, 0, 4096, 512, pattern(512));
-  leaving.request(2, 0, 0, 0);
+  leaving.request(kDisconnect, 0, 0, 0);
   CHECK(leaving.simple_reply().error == 0);
   CHECK(leaving.closed());
   CHECK(eventually([&] { return served.server->stats().connections == 0; }));
@@ -481,6 +529,138 @@ TEST_CASE("the 65th client is turned away, and served once another has left") {
   clients.pop_front();
   CHECK(eventually([&] { return served.server->stats().connections < kNbdConnectionsMax; }));
   RawNbdClient(served.socket).go();
+}
+
+// Symptom: a client whose connection broke while a write was stalled connected again, sent it again and then
+// newer data, both acknowledged; what the old connection had received and not begun landed over that.
+TEST_CASE("what a client that is gone had sent never lands over what it has written since") {
+  Stalling stalling;
+  RawNbdClient old = stalling.connect();
+  SUBCASE("it connects again when it is gone: nothing is answered before all of the old is done") {
+    stalling.stall(&old);
+    old.request(kWrite, 0, 4096, 512, pattern(512, 1));
+    old.close();
+    RawNbdClient again = stalling.connect();
+    again.request(kWrite, 0, 4096, 512, pattern(512, 1), 1);
+    again.request(kWrite, 0, 4096, 512, pattern(512, 2), 2);
+    CHECK_FALSE(has_answer_within_a_moment(again));
+    stalling.end();
+    for (const uint64_t cookie : {1, 2}) CHECK(again.simple_reply().cookie == cookie);
+    CHECK(eventually([&] { return stalling.server->stats().connections == 1; }));
+    CHECK(again.read(4096, 512) == pattern(512, 2));
+  }
+  SUBCASE("it had another connection all the time: the old begins nothing any more") {
+    stalling.stall(&old);
+    old.request(kWrite, 0, 4096, 512, pattern(512, 1));
+    RawNbdClient other = stalling.connect();
+    CHECK(other.perform(kWrite, 0, 4096, 512, pattern(512, 2)) == 0);
+    old.close();
+    stalling.end();
+    CHECK(eventually([&] { return stalling.server->stats().connections == 1; }));
+    CHECK(other.read(4096, 512) == pattern(512, 2));
+  }
+  SUBCASE("likewise in the middle of a long write") {
+    stalling.stall(&old, (1 << 20) + 4096);
+    RawNbdClient other = stalling.connect();
+    CHECK(other.perform(kWrite, 0, 1 << 20, 512, pattern(512, 2)) == 0);
+    old.close();
+    stalling.end();
+    CHECK(eventually([&] { return stalling.server->stats().connections == 1; }));
+    CHECK(other.read(1 << 20, 512) == pattern(512, 2));
+  }
+}
+
+TEST_CASE("over TCP likewise, as soon as it is known that a client is gone") {
+  Stalling stalling(true);
+  RawNbdClient old = stalling.connect();
+  stalling.stall(&old);
+  old.request(kWriteZeroes, 0, 4096, 512);
+  SUBCASE("before the next connects") {
+    old.close();
+    RawNbdClient again = stalling.connect();
+    again.request(kWrite, 0, 4096, 512, pattern(512, 2));
+    CHECK_FALSE(has_answer_within_a_moment(again));
+    stalling.end();
+    CHECK(again.simple_reply().error == 0);
+    CHECK(eventually([&] { return stalling.server->stats().connections == 1; }));
+    CHECK(again.read(4096, 512) == pattern(512, 2));
+  }
+  SUBCASE("later") {
+    RawNbdClient again = stalling.connect();
+    CHECK(again.perform(kWrite, 0, 4096, 512, pattern(512, 2)) == 0);
+    old.close();
+    stalling.end();
+    CHECK(eventually([&] { return stalling.server->stats().connections == 1; }));
+    CHECK(again.read(4096, 512) == pattern(512, 2));
+  }
+}
+
+TEST_CASE("a stalled backing holds nobody up but who was gone before") {
+  Stalling stalling;
+  RawNbdClient first = stalling.connect();
+  stalling.stall(&first);
+  SUBCASE("a client beside another that is there") {
+    RawNbdClient second = stalling.connect();
+    CHECK(second.perform(kWrite, 0, 4096, 512, pattern(512)) == 0);
+    CHECK(second.read(4096, 512) == pattern(512));
+    stalling.end();
+    CHECK(first.simple_reply().error == 0);
+    CHECK(first.read(4096, 512) == pattern(512));
+  }
+  SUBCASE("a client of another device") {
+    first.close();
+    RawNbdClient second = stalling.connect("other");
+    CHECK(second.perform(kWrite, 0, 4096, 512, pattern(512)) == 0);
+  }
+  SUBCASE("those that negotiate, and whoever gives up waiting") {
+    first.close();
+    {
+      RawNbdClient waiting = stalling.connect();
+      CHECK(stalling.server->stats().connections == 2);
+    }
+    CHECK(eventually([&] { return stalling.server->stats().connections == 1; }));
+  }
+  SUBCASE("stop") {
+    first.close();
+    RawNbdClient waiting = stalling.connect();
+    waiting.request(kRead, 0, 0, 512);
+    std::jthread stopping([&] { stalling.server->stop(); });
+    CHECK(waiting.closed());
+    stalling.end();
+    stopping.join();
+    CHECK(stalling.server->stats().connections == 0);
+  }
+}
+
+TEST_CASE("a client that has ended what it sends gets its answers, though others are there") {
+  Stalling stalling;
+  RawNbdClient leaving = stalling.connect();
+  stalling.stall(&leaving);
+  leaving.request(kWrite, 0, 4096, 512, pattern(512, 1), 8);
+  leaving.request(kDisconnect, 0, 0, 0);
+  RawNbdClient beside = stalling.connect();
+  CHECK(beside.read(4096, 512) == Bytes(512));
+  REQUIRE(::shutdown(leaving.descriptor(), SHUT_WR) == 0);
+  RawNbdClient next = stalling.connect();
+  next.request(kRead, 0, 4096, 512, {}, 9);
+  CHECK_FALSE(has_answer_within_a_moment(next));
+  stalling.end();
+  CHECK(leaving.simple_reply().error == 0);
+  CHECK(leaving.simple_reply().cookie == 8);
+  CHECK(next.simple_reply().cookie == 9);
+  CHECK(next.receive(512) == pattern(512, 1));
+}
+
+TEST_CASE("one that takes no answers either is cut off") {
+  const Served served;
+  RawNbdClient leaving(served.socket);
+  leaving.go();
+  for (uint64_t i = 0; i < 8; ++i) leaving.request(kRead, 0, 0, 1 << 20);
+  REQUIRE(::shutdown(leaving.descriptor(), SHUT_WR) == 0);
+  RawNbdClient next(served.socket);
+  next.go();
+  CHECK(next.read(0, 512) == Bytes(512));
+  CHECK(served.server->stats().connections == 1);
 }
 
 TEST_CASE("stop finishes what clients have sent, then closes") {

@@ -21,7 +21,7 @@ import type { InheritedVolume } from './inheritance.js';
 import { attachLoopDevice, resumeLoopDevice, servedAt, type LoopDoor } from './loop_attachment.js';
 import { MappedDevice } from './mapped_device.js';
 import { attachNbdDevice, nbdBackend, resumeNbdDevice, type NbdDoor } from './nbd_attachment.js';
-import type { AttachmentSettings } from './served_settings.js';
+import type { AttachmentSettings, VolumeSettings } from './served_settings.js';
 import { attachSocket, resumeSocket, type SocketDoor } from './socket_attachment.js';
 import type { VolumeMemory } from './state.js';
 import { VolumeUse } from './volume_use.js';
@@ -108,15 +108,11 @@ export class ProtectedVolume {
    * VOLUME_NOT_INSERTED where its I/O went past the agent since.
    */
   static async inherit({ settings }: InheritedVolume, door: VolumeDoor): Promise<ProtectedVolume> {
-    const { name, number, uuid, size, blockSize, backing, mapped, cache, stateDir, attachment } = settings;
+    const { name, number, uuid, size, blockSize, backing, mapped, cache, stateDir } = settings;
     if (mapped !== null) await refuseUnlessStillInserted(mapped);
     const options = { path: backing, cache, readOnly: false, exclusive: true };
     const device = await door.reopenFileDevice(options, size);
-    const config: VolumeConfig = {
-      ...{ name, backing, cache },
-      mapped: mapped?.device ?? null,
-      attach: attachOf(attachment),
-    };
+    const config = configOf(settings);
     const info = { number, uuid, name, size, blockSize };
     try {
       const log = await openDirtyLog(stateDir, info, door.openDirtyLog);
@@ -372,6 +368,10 @@ export class ProtectedVolume {
 }
 
 /** As the configuration would have it. */
+export function configOf({ name, backing, cache, mapped, attachment }: VolumeSettings): VolumeConfig {
+  return { name, backing, cache, mapped: mapped?.device ?? null, attach: attachOf(attachment) };
+}
+
 function attachOf(attachment: AttachmentSettings): AttachConfig {
   if (attachment.kind === 'loop') return { kind: 'loop', threads: attachment.threads };
   return attachment.kind === 'nbd' ? { kind: 'nbd' } : { kind: 'socket', address: attachment.address };

@@ -217,12 +217,14 @@ export class ProtectedVolume {
   /** As CapturedVolume.prepareGrowth; and a successor would serve it as large. */
   async prepareGrowth(bytes: bigint): Promise<void> {
     await this.device.prepareGrowth(bytes);
+    this.custody?.growing();
     await this.keepSize(bytes);
   }
   /** As CapturedVolume.grow: whoever begins generations hears of it in the same turn. */
   grow(bytes: bigint): void {
     this.device.grow(bytes);
     this.described = { ...this.described, size: bytes };
+    this.custody?.hasGrown();
   }
   /** Shows its size to whoever uses it, if that is not done. Errors: DEVICE_RESIZE, NBD_UNAVAILABLE. */
   async showSize(): Promise<void> {
@@ -238,7 +240,7 @@ export class ProtectedVolume {
    * attached later, as any other. Errors: those of resumeLoopDevice and resumeNbdDevice.
    */
   async resume(
-    { settings, fuse, slots, listening }: InheritedVolume,
+    { settings, isGrowing, fuse, slots, listening }: InheritedVolume,
     /** All that the store has of it is right. */
     isKept: boolean,
     custody: GroupCustody,
@@ -251,6 +253,8 @@ export class ProtectedVolume {
     const { device, door } = this;
     const kept = (this.custody = this.custodyIn(custody, attachment));
     this.keptSize = settings.size;
+    // An export keeps all of itself anew.
+    if (!isKept && attachment.kind !== 'socket') kept.replaceInFlight();
     if (attachment.kind === 'socket') {
       const { address } = attachment;
       const listen = (socket: number | null): Promise<Attachment> =>
@@ -277,6 +281,7 @@ export class ProtectedVolume {
       const session = { fuse: fuse as number, slots };
       this.attachment = await resumeLoopDevice(attachment, session, device, door, use, kept, log);
     }
+    if (isGrowing) kept.hasGrown(); // by now, and no stream that was begun before is open
   }
 
   /**

@@ -83,6 +83,8 @@ export class VolumeTakeover {
     try {
       volume = await ProtectedVolume.inherit(inherited, this.door);
       const isKept = this.capture(volume, captureGroup);
+      // Its records could be of bytes that the generation does not have.
+      if (inherited.isGrowing) captureGroup.closeStream();
       await volume.resume(inherited, isKept, custody, clock, log);
       log.warn({ volume: name, device: volume.attachedAs }, 'serving what a predecessor served');
       this.served = volume;

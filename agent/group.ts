@@ -129,8 +129,8 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   /**
    * Serves the volumes of `config`; resolves as soon as production is let in, whether the receiver is there or not.
    * `taken`: what is served already since a predecessor served it, and is this group's from here on, unless the state
-   * cannot be read or a backing be opened. Errors: STATE_INVALID, VOLUME_LIMIT, RING_UNAVAILABLE, IO_ERROR, those of
-   * backings and front ends.
+   * cannot be read, a backing be opened, or one of its volumes be served yet. Errors: STATE_INVALID, VOLUME_LIMIT,
+   * RING_UNAVAILABLE, IO_ERROR, those of backings and front ends.
    */
   static async start(
     config: GroupConfig,
@@ -141,6 +141,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
       randomBytes(UUID_BYTES),
     );
     if (taken !== null) refuseOtherMember(taken, state);
+    taken?.refuseUnlessWhole();
     const volumes = await openVolumes(config, state, taken?.volumes ?? [], around);
     const custody = taken?.custody ?? custodyOf(config, state, around);
     const group = new ProtectionGroup(config, state, volumes, custody, taken, around);

@@ -1,5 +1,6 @@
 /** What a predecessor left in the descriptor store (custody.ts), sorted by what it belongs to. */
 import { closeSync, fstatSync, readSync } from 'node:fs';
+import path from 'node:path';
 import type { StoredDescriptor } from '../native/index.js';
 import { RING_PART, VOLUME_PARTS } from './custody.js';
 import { decodeSettings, type GroupSettings, type VolumeSettings } from './served_settings.js';
@@ -8,6 +9,8 @@ const SETTINGS_BYTES_MAX = 64 * 1024;
 
 export interface InheritedVolume {
   settings: VolumeSettings;
+  /** The predecessor died while it let the volume grow: its generation may have been begun with a smaller size. */
+  isGrowing: boolean;
   /** The table of writes in flight; null: nobody knows what was being written. */
   inFlight: number | null;
   /** Of a loop device, null for others. */
@@ -55,6 +58,8 @@ export function sortInheritance(descriptors: readonly StoredDescriptor[]): {
     if (other === undefined || isLarger) byName.set(name, descriptor);
   }
   const groups = new Map<string, InheritedGroup>();
+  /** Of whose volumes another version may be able to read the settings: it needs the ring too. */
+  const unread = new Set<string>();
   for (const [name, settings] of namesWith(byName, 'settings')) {
     const part = (one: (typeof VOLUME_PARTS)[number]): number | null => byName.get(`${name}/${one}`) ?? null;
     const fuse = part('fuse');
@@ -69,13 +74,22 @@ export function sortInheritance(descriptors: readonly StoredDescriptor[]): {
         isRingSuspect: false,
         volumes: [],
       };
-      const parts = { inFlight: part('in-flight'), fuse, slots: part('slots'), listening: part('listening') };
+      const growing = part('growing');
+      if (growing !== null) closeSync(growing);
+      const parts = {
+        isGrowing: growing !== null,
+        inFlight: part('in-flight'),
+        fuse,
+        slots: part('slots'),
+        listening: part('listening'),
+      };
       inherited.volumes.push({ settings: volume, ...parts });
       groups.set(group.name, inherited);
     } catch (thrown) {
       const reason = `the settings of ${name}: ${(thrown as Error).message}`;
       for (const part of VOLUME_PARTS)
         if (byName.has(`${name}/${part}`)) discard(`${name}/${part}`, reason, false);
+      unread.add(path.dirname(name));
       continue;
     }
     closeSync(settings);
@@ -85,7 +99,10 @@ export function sortInheritance(descriptors: readonly StoredDescriptor[]): {
     group.ring = byName.get(`${name}/${RING_PART}`) ?? null;
     byName.delete(`${name}/${RING_PART}`);
   }
-  for (const name of [...byName.keys()]) discard(name, 'it belongs to no volume that is served', true);
+  for (const name of [...byName.keys()]) {
+    const isWorthless = path.basename(name) !== RING_PART || !unread.has(path.dirname(name));
+    discard(name, 'it belongs to no volume that is served', isWorthless);
+  }
   return { groups: [...groups.values()], useless };
 }
 

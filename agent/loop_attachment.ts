@@ -2,6 +2,7 @@
  * A volume as /dev/loopN: a loop device over the one file of a FUSE file system that the addon serves, with a stable
  * link to it. Also clears away what a killed agent left there. Needs root.
  */
+import { closeSync } from 'node:fs';
 import { mkdir, realpath, rmdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { toAfterimageError } from '../proto/errors.js';
@@ -15,7 +16,7 @@ import {
 } from '../service/loop_devices.js';
 import type * as native from '../native/index.js';
 import type { Attachment } from './attachment.js';
-import type { VolumeCustody } from './custody.js';
+import type { AttachmentCustody } from './custody.js';
 import type { LoopSettings } from './served_settings.js';
 import { clearLink, placeLink, removeLink } from './stable_link.js';
 import type { VolumeUse } from './volume_use.js';
@@ -47,7 +48,7 @@ export async function attachLoopDevice(
   device: native.BlockDevice,
   door: LoopDoor,
   use: VolumeUse,
-  custody: VolumeCustody,
+  custody: AttachmentCustody,
   log: Log,
 ): Promise<Attachment> {
   const { mountPoint, link } = places;
@@ -98,21 +99,33 @@ export async function resumeLoopDevice(
   device: native.BlockDevice,
   door: LoopDoor,
   use: VolumeUse,
-  custody: VolumeCustody,
+  custody: AttachmentCustody,
   log: Log,
 ): Promise<Attachment> {
   const { threads, mountPoint, connection } = settings;
   const options = { mountPoint, fileName: SERVED_FILE_NAME, device, readOnly: false, threads };
   const resume = (held: number | null): Promise<native.FuseServer> =>
     door.resumeFuseServer(options, { fuse, slots: held, mountPoint, connection });
+  let isKept = slots !== null;
   const server = await resume(slots).catch((thrown: unknown) => {
     const error = toAfterimageError(thrown);
     if (error.code !== 'SLOTS_LAYOUT') throw error;
     // Better than not to serve: what was under way then is finished where the kernel sends it again (Linux 6.9).
     log.error({ device: settings.device, err: error }, 'what was under way may hang on an older kernel');
+    isKept = false;
     return resume(null);
   });
+  if (!isKept) keepSlots(server, custody);
   return attachment(settings.device, settings, settings.file, server, door, use, custody);
+}
+
+/** Of the resumed session, which has them for itself: the next process finds them. */
+function keepSlots(server: native.FuseServer, custody: AttachmentCustody): void {
+  custody.replace(() => {
+    const { fuse, slots } = server.legacy();
+    closeSync(fuse);
+    return slots === null ? {} : { slots };
+  });
 }
 
 function attachment(
@@ -122,7 +135,7 @@ function attachment(
   server: native.FuseServer,
   door: LoopDoor,
   use: VolumeUse,
-  custody: VolumeCustody,
+  custody: AttachmentCustody,
 ): Attachment {
   const isOurs = (): Promise<boolean> => door.isLoopOver(device, file);
   const detach = (name: string): Promise<void> => detachOurs(name, isOurs, door.detachLoop);

@@ -125,7 +125,7 @@ async function serve(
 function forgotten(config: AgentConfig, taken: ReadonlyMap<string, TakenGroup>, log: Log): GroupConfig[] {
   return [...taken.values()]
     .filter(({ settings }) => !config.groups.some(({ name }) => name === settings.name))
-    .map(({ settings, volumes }) => {
+    .map(({ settings, configs }) => {
       const { name, ringBytes, lingerUs } = settings;
       log.warn(
         { group: name },
@@ -137,7 +137,7 @@ function forgotten(config: AgentConfig, taken: ReadonlyMap<string, TakenGroup>, 
         lingerUs,
         spool: null,
         resyncRateMax: null,
-        volumes: volumes.map((volume) => volume.config),
+        volumes: configs,
       };
     });
 }

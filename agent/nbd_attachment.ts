@@ -9,9 +9,10 @@ import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import { formatUuid } from '../proto/uuid.js';
 import type { Log } from '../service/log.js';
 import { describeUse } from '../service/loop_devices.js';
+import { systemError } from '../service/system_errors.js';
 import type * as native from '../native/index.js';
 import type { Attachment } from './attachment.js';
-import type { VolumeCustody } from './custody.js';
+import type { AttachmentCustody } from './custody.js';
 import type { NbdSettings } from './served_settings.js';
 import { clearLink, placeLink, removeLink } from './stable_link.js';
 import type { VolumeUse } from './volume_use.js';
@@ -33,7 +34,7 @@ export async function attachNbdDevice(
   device: native.BlockDevice,
   door: NbdDoor,
   use: VolumeUse,
-  custody: VolumeCustody,
+  custody: AttachmentCustody,
   log: Log,
 ): Promise<Attachment> {
   await clearLink(link);
@@ -65,7 +66,7 @@ export async function resumeNbdDevice(
   device: native.BlockDevice,
   door: NbdDoor,
   use: VolumeUse,
-  custody: VolumeCustody,
+  custody: AttachmentCustody,
 ): Promise<Attachment> {
   const served = await door.resumeNbd(device, settings.backend, settings.device);
   return attachment(settings, served, door, use, custody);
@@ -76,7 +77,7 @@ function attachment(
   served: native.NbdDevice,
   door: NbdDoor,
   use: VolumeUse,
-  custody: VolumeCustody,
+  custody: AttachmentCustody,
 ): Attachment {
   return {
     device,
@@ -103,8 +104,13 @@ function attachment(
 async function nbdDeviceOf(backend: string, blockDevices = '/sys/block'): Promise<string | null> {
   for (const name of await readdir(blockDevices)) {
     if (!name.startsWith('nbd')) continue;
-    // Only attached ones have it, and one may be detached meanwhile.
-    const text = await readFile(`${blockDevices}/${name}/backend`, 'utf8').catch(() => '');
+    const attribute = `${blockDevices}/${name}/backend`;
+    const text = await readFile(attribute, 'utf8').catch((thrown: unknown) => {
+      const { code } = thrown as NodeJS.ErrnoException;
+      // Only attached ones have it, and one may be detached meanwhile.
+      if (code === 'ENOENT' || code === 'ENODEV') return '';
+      throw systemError(thrown, attribute);
+    });
     if (text.trimEnd() === backend) return `/dev/${name}`;
   }
   return null;

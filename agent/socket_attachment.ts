@@ -5,7 +5,7 @@
 import type * as native from '../native/index.js';
 import type { Attachment } from './attachment.js';
 import type { SocketAddress } from './config.js';
-import type { VolumeCustody } from './custody.js';
+import type { AttachmentCustody } from './custody.js';
 import type { VolumeUse } from './volume_use.js';
 
 export type SocketDoor = Pick<typeof native, 'openNbdServer'>;
@@ -17,7 +17,7 @@ export async function attachSocket(
   device: native.BlockDevice,
   door: SocketDoor,
   use: VolumeUse,
-  custody: VolumeCustody,
+  custody: AttachmentCustody,
 ): Promise<Attachment> {
   const server = await door.openNbdServer(optionsOf(volume, address, device), null);
   return serve(server, address, use, custody);
@@ -35,7 +35,7 @@ export async function resumeSocket(
   device: native.BlockDevice,
   door: SocketDoor,
   use: VolumeUse,
-  custody: VolumeCustody,
+  custody: AttachmentCustody,
 ): Promise<Attachment> {
   const server = await door.openNbdServer(optionsOf(volume, address, device), listening);
   // While the store forgets it and gets it again, a process that dies would leave nothing of it.
@@ -60,7 +60,7 @@ async function serve(
   server: native.NbdServer,
   address: SocketAddress,
   use: VolumeUse,
-  custody: VolumeCustody,
+  custody: AttachmentCustody,
 ): Promise<Attachment> {
   try {
     await custody.keep(() => ({

@@ -10,7 +10,7 @@ import { systemClock } from './clock.js';
 import { endAll } from './endings.js';
 import { sortInheritance } from './inheritance.js';
 import { LONG_LIFE_MS, ShortLives } from './short_lives.js';
-import { letGo, takeOver, type TakenGroup } from './takeover.js';
+import { TakenGroup } from './takeover.js';
 
 /** What a restart or an upgrade sends: see handOver(). */
 const HAND_OVER_SIGNAL = 'SIGUSR2';
@@ -34,18 +34,19 @@ export class Succession {
   }
 
   /**
-   * Serves what a predecessor served, if there was one. `end` ends the wait for a backing. Errors: those of takeOver.
+   * Serves what a predecessor served, if there was one. A volume that cannot be served keeps waiting only whoever uses it.
+   * Errors: those of TakenGroup.open.
    */
-  static async begin(end: AbortSignal, log: Log = createLog('agent', 'info')): Promise<Succession> {
+  static async begin(log: Log = createLog('agent', 'info')): Promise<Succession> {
     for (const warning of native.protectIoProcess()) log.warn({ warning }, 'the I/O path is less protected');
     const { lives, rest } = ShortLives.begin(native.takeStoredDescriptors(), native);
     const succession = new Succession(lives, log);
     try {
-      await succession.takeOverAll(rest, end);
+      await succession.takeOverAll(rest);
       lives.serving();
       return succession;
     } catch (thrown) {
-      await succession.end(end);
+      succession.dispose();
       throw thrown;
     }
   }
@@ -72,30 +73,31 @@ export class Succession {
   /** Takes away what nobody has gone on with, once nobody uses it or `end` aborts. */
   async end(end: AbortSignal): Promise<void> {
     this.isOver = true;
-    await endAll(() => [...this.taken.values()].map((group) => letGo(group, end))).finally(() => {
-      this.lives.end();
-      clearTimeout(this.livesLong);
-      process.off('uncaughtException', this.onDefect);
-      process.off(HAND_OVER_SIGNAL, this.onHandOver);
-    });
+    await endAll(() => [...this.taken.values()].map((group) => group.letGo(end))).finally(() =>
+      this.dispose(),
+    );
   }
 
-  private async takeOverAll(
-    descriptors: readonly native.StoredDescriptor[],
-    end: AbortSignal,
-  ): Promise<void> {
+  private dispose(): void {
+    this.lives.end();
+    clearTimeout(this.livesLong);
+    process.off('uncaughtException', this.onDefect);
+    process.off(HAND_OVER_SIGNAL, this.onHandOver);
+  }
+
+  private async takeOverAll(descriptors: readonly native.StoredDescriptor[]): Promise<void> {
     const { lives, log } = this;
     const { groups, useless } = sortInheritance(descriptors);
     if (lives.isRingSuspect) {
       log.fatal(`${lives.text}: what they had captured and not sent is given up`);
       for (const group of groups) group.isRingSuspect = true;
     }
-    const taken = await Promise.all(
-      groups.map((group) =>
-        takeOver(group, native, systemClock, log.child({ group: group.settings.name }), end),
-      ),
+    // All rings before any volume: an error leaves nobody half served.
+    const taken = groups.map((group) =>
+      TakenGroup.open(group, native, systemClock, log.child({ group: group.settings.name })),
     );
     for (const group of taken) this.taken.set(group.settings.name, group);
+    await Promise.all(taken.map((group) => group.serve()));
     for (const { name, reason, isWorthless } of useless) {
       log.error({ descriptor: name, reason }, 'a descriptor that a predecessor left is of no use');
       if (isWorthless) native.forgetDescriptor(name);

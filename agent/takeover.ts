@@ -8,6 +8,7 @@ import { toAfterimageError } from '../proto/errors.js';
 import type { Log } from '../service/log.js';
 import type * as native from '../native/index.js';
 import type { Clock } from './clock.js';
+import type { VolumeConfig } from './config.js';
 import { GroupCustody, type StoreDoor } from './custody.js';
 import { Deliveries } from './deliveries.js';
 import { endAll } from './endings.js';
@@ -15,25 +16,85 @@ import type { InheritedGroup, InheritedVolume } from './inheritance.js';
 import { RING_BYTES_MIN } from './served_bounds.js';
 import type { GroupSettings } from './served_settings.js';
 import type { InheritedStream } from './session_events.js';
-import { ProtectedVolume, type VolumeDoor } from './volume.js';
+import type { ProtectedVolume, VolumeDoor } from './volume.js';
+import { VolumeTakeover } from './volume_takeover.js';
 
 export type TakeoverDoor = VolumeDoor &
   StoreDoor &
   Pick<typeof native, 'createCaptureGroup' | 'adoptCaptureGroup'>;
 
-const RETRY_MS = 200;
-const LOG_EVERY = 25;
+/** What else there is to do waits for so long for a backing that does not answer. */
+const FIRST_ATTEMPTS_MS_MAX = 2_000;
 
 /** A group whose production is served, and which has no session yet. */
-export interface TakenGroup {
-  settings: GroupSettings;
-  custody: GroupCustody;
-  captureGroup: native.CaptureGroup;
-  /** Of captureGroup, to whoever protects the group; also to one that begins again after an error. */
-  deliveries: Deliveries;
-  /** Whether the ring is the predecessor's. */
-  isContinued: boolean;
-  volumes: readonly ProtectedVolume[];
+export class TakenGroup {
+  /** To whoever protects the group; also to one that begins again after an error. */
+  readonly deliveries: Deliveries;
+  private readonly takeovers: readonly VolumeTakeover[];
+
+  private constructor(
+    readonly settings: GroupSettings,
+    readonly custody: GroupCustody,
+    readonly captureGroup: native.CaptureGroup,
+    /** Whether the ring is the predecessor's. */
+    readonly isContinued: boolean,
+    volumes: readonly InheritedVolume[],
+    door: TakeoverDoor,
+    private readonly clock: Clock,
+    log: Log,
+  ) {
+    this.deliveries = new Deliveries(captureGroup);
+    this.takeovers = volumes.map(
+      (volume) => new VolumeTakeover(volume, captureGroup, custody, door, clock, log),
+    );
+  }
+
+  /** Serves nothing yet. Errors: RING_UNAVAILABLE when there is not even memory for a small ring. */
+  static open(inherited: InheritedGroup, door: TakeoverDoor, clock: Clock, log: Log): TakenGroup {
+    const { settings, volumes } = inherited;
+    const custody = new GroupCustody(door, settings, log);
+    const { captureGroup, isContinued } = openRing(inherited, custody, door, log);
+    return new TakenGroup(settings, custody, captureGroup, isContinued, volumes, door, clock, log);
+  }
+
+  /** Serves the volumes. Those that cannot be after a first attempt are as soon as they can. Never rejects. */
+  async serve(): Promise<void> {
+    const firsts = Promise.all(this.takeovers.map((one) => one.begin()));
+    const enough = new AbortController();
+    const late = this.clock.sleep(FIRST_ATTEMPTS_MS_MAX, enough.signal).catch(() => undefined);
+    await Promise.race([firsts, late]);
+    enough.abort();
+  }
+
+  /** Those that are served. */
+  get volumes(): ProtectedVolume[] {
+    return this.takeovers.flatMap(({ volume }) => volume ?? []);
+  }
+  /** Of all volumes, served or not. */
+  get configs(): VolumeConfig[] {
+    return this.takeovers.map(({ config }) => config);
+  }
+  /** A session has all volumes of its group. Errors: of the first volume that cannot be served yet. */
+  refuseUnlessWhole(): void {
+    for (const { failure } of this.takeovers) if (failure !== null) throw failure;
+  }
+
+  /**
+   * Takes the group away from the host: each volume once it is served and nobody uses it, or `end` aborts. It got no
+   * session. Errors: the first of those of the front ends.
+   */
+  async letGo(end: AbortSignal): Promise<void> {
+    const { captureGroup, custody } = this;
+    await endAll(
+      () =>
+        this.takeovers.map(async (one) => {
+          await one.settled(end);
+          await one.volume?.detach(end);
+        }),
+      () => this.volumes.map((volume) => volume.close()),
+      () => [captureGroup.close()],
+    ).finally(() => custody.forgetRing());
+  }
 }
 
 export interface InheritedRing {
@@ -47,29 +108,6 @@ export interface InheritedRing {
 }
 
 /**
- * Serves the volumes of `inherited`, however long one of their backings has to be waited for: whoever uses it waits too.
- * `end` ends that wait. Errors: RING_UNAVAILABLE when there is not even memory for a small ring; INTERRUPTED.
- */
-export async function takeOver(
-  inherited: InheritedGroup,
-  door: TakeoverDoor,
-  clock: Clock,
-  log: Log,
-  end: AbortSignal,
-): Promise<TakenGroup> {
-  const { settings } = inherited;
-  const custody = new GroupCustody(door, settings, log);
-  const { captureGroup, isContinued } = openRing(inherited, custody, door, log);
-  const volumes = await Promise.all(
-    inherited.volumes.map((volume) => resume(volume, captureGroup, custody, door, clock, log, end)),
-  );
-  return {
-    ...{ settings, custody, captureGroup, isContinued, deliveries: new Deliveries(captureGroup) },
-    volumes: volumes.filter((one) => one !== null),
-  };
-}
-
-/**
  * The stream that its session may go on with; null: there is none. One that has ended, and of which the ring holds nothing,
  * is none: a predecessor that had given it up has released what the receiver never had.
  */
@@ -79,22 +117,12 @@ export function inheritedStream({ captureGroup, isContinued }: InheritedRing): I
   return { generation, capturedLsn, releasedLsn, lsnCeiling };
 }
 
-/** Takes a group that got no session away from the host, once nobody uses it or `end` aborts. */
-export async function letGo(taken: TakenGroup, end: AbortSignal): Promise<void> {
-  const { volumes, captureGroup, custody } = taken;
-  await endAll(
-    () => volumes.map((volume) => volume.detach(end)),
-    () => volumes.map((volume) => volume.close()),
-    () => [captureGroup.close()],
-  ).finally(() => custody.forgetRing());
-}
-
 function openRing(
   { settings, ring, isRingSuspect }: InheritedGroup,
   custody: GroupCustody,
   door: TakeoverDoor,
   log: Log,
-): Pick<TakenGroup, 'captureGroup' | 'isContinued'> {
+): { captureGroup: native.CaptureGroup; isContinued: boolean } {
   const { uuid: group, member, ringBytes, lingerUs, spool } = settings;
   const options = { group, member, ringBytes, lingerUs, spool, lastTimeNs: 0n, era: 1 };
   try {
@@ -120,73 +148,4 @@ function newRing(options: native.CaptureGroupOptions, door: TakeoverDoor, log: L
     log.error({ err: toAfterimageError(thrown) }, 'a smaller capture ring has to do');
     return door.createCaptureGroup({ ...options, ringBytes: RING_BYTES_MIN });
   }
-}
-
-/** Null: there is nothing to be resumed, since nobody has the device any more. */
-async function resume(
-  inherited: InheritedVolume,
-  captureGroup: native.CaptureGroup,
-  custody: GroupCustody,
-  door: TakeoverDoor,
-  clock: Clock,
-  log: Log,
-  end: AbortSignal,
-): Promise<ProtectedVolume | null> {
-  const { settings, inFlight, fuse, slots, listening } = inherited;
-  const close = (): void => {
-    for (const descriptor of [inFlight, fuse, slots, listening])
-      if (descriptor !== null) closeSync(descriptor);
-  };
-  for (let attempts = 0; ; attempts += 1) {
-    let volume: ProtectedVolume | null = null;
-    try {
-      volume = await ProtectedVolume.inherit(inherited, door);
-      const isKept = captureOf(volume, captureGroup, inFlight, log);
-      await volume.resume(inherited, isKept, custody, clock, log);
-      close();
-      log.warn({ volume: settings.name, device: volume.attachedAs }, 'serving what a predecessor served');
-      return volume;
-    } catch (thrown) {
-      await volume?.close().catch(() => undefined);
-      const error = toAfterimageError(thrown);
-      if (error.code === 'NBD_GONE' || error.code === 'VOLUME_NOT_INSERTED') {
-        log.error({ volume: settings.name, err: error }, 'nobody has the device any more');
-        custody.forgetVolume(settings.name);
-        close();
-        return null;
-      }
-      if (attempts % LOG_EVERY === 0) {
-        log.fatal(
-          { volume: settings.name, err: error },
-          'a volume in use cannot be served yet: its I/O waits',
-        );
-      }
-      await clock.sleep(RETRY_MS, end);
-    }
-  }
-}
-
-/**
- * True: with the table of what the predecessor was writing. Without it stream and backing may disagree from here on, and the
- * stream ends.
- */
-function captureOf(
-  volume: ProtectedVolume,
-  captureGroup: native.CaptureGroup,
-  inFlight: number | null,
-  log: Log,
-): boolean {
-  try {
-    volume.capture(captureGroup, inFlight);
-    if (inFlight !== null) return true;
-  } catch (thrown) {
-    if (inFlight === null) throw thrown;
-    log.error(
-      { volume: volume.config.name, err: toAfterimageError(thrown) },
-      'what was being written is not known',
-    );
-    volume.capture(captureGroup);
-  }
-  captureGroup.closeStream();
-  return false;
 }

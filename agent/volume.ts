@@ -21,7 +21,7 @@ import type { InheritedVolume } from './inheritance.js';
 import { attachLoopDevice, resumeLoopDevice, servedAt, type LoopDoor } from './loop_attachment.js';
 import { MappedDevice } from './mapped_device.js';
 import { attachNbdDevice, nbdBackend, resumeNbdDevice, type NbdDoor } from './nbd_attachment.js';
-import type { AttachmentSettings } from './served_settings.js';
+import type { AttachmentSettings, VolumeSettings } from './served_settings.js';
 import { attachSocket, resumeSocket, type SocketDoor } from './socket_attachment.js';
 import type { VolumeMemory } from './state.js';
 import { VolumeUse } from './volume_use.js';
@@ -108,15 +108,11 @@ export class ProtectedVolume {
    * VOLUME_NOT_INSERTED where its I/O went past the agent since.
    */
   static async inherit({ settings }: InheritedVolume, door: VolumeDoor): Promise<ProtectedVolume> {
-    const { name, number, uuid, size, blockSize, backing, mapped, cache, stateDir, attachment } = settings;
+    const { name, number, uuid, size, blockSize, backing, mapped, cache, stateDir } = settings;
     if (mapped !== null) await refuseUnlessStillInserted(mapped);
     const options = { path: backing, cache, readOnly: false, exclusive: true };
     const device = await door.reopenFileDevice(options, size);
-    const config: VolumeConfig = {
-      ...{ name, backing, cache },
-      mapped: mapped?.device ?? null,
-      attach: attachOf(attachment),
-    };
+    const config = configOf(settings);
     const info = { number, uuid, name, size, blockSize };
     try {
       const log = await openDirtyLog(stateDir, info, door.openDirtyLog);
@@ -221,12 +217,14 @@ export class ProtectedVolume {
   /** As CapturedVolume.prepareGrowth; and a successor would serve it as large. */
   async prepareGrowth(bytes: bigint): Promise<void> {
     await this.device.prepareGrowth(bytes);
+    this.custody?.growing();
     await this.keepSize(bytes);
   }
   /** As CapturedVolume.grow: whoever begins generations hears of it in the same turn. */
   grow(bytes: bigint): void {
     this.device.grow(bytes);
     this.described = { ...this.described, size: bytes };
+    this.custody?.hasGrown();
   }
   /** Shows its size to whoever uses it, if that is not done. Errors: DEVICE_RESIZE, NBD_UNAVAILABLE. */
   async showSize(): Promise<void> {
@@ -242,7 +240,7 @@ export class ProtectedVolume {
    * attached later, as any other. Errors: those of resumeLoopDevice and resumeNbdDevice.
    */
   async resume(
-    { settings, fuse, slots, listening }: InheritedVolume,
+    { settings, isGrowing, fuse, slots, listening }: InheritedVolume,
     /** All that the store has of it is right. */
     isKept: boolean,
     custody: GroupCustody,
@@ -255,6 +253,8 @@ export class ProtectedVolume {
     const { device, door } = this;
     const kept = (this.custody = this.custodyIn(custody, attachment));
     this.keptSize = settings.size;
+    // An export keeps all of itself anew.
+    if (!isKept && attachment.kind !== 'socket') kept.replaceInFlight();
     if (attachment.kind === 'socket') {
       const { address } = attachment;
       const listen = (socket: number | null): Promise<Attachment> =>
@@ -281,6 +281,7 @@ export class ProtectedVolume {
       const session = { fuse: fuse as number, slots };
       this.attachment = await resumeLoopDevice(attachment, session, device, door, use, kept, log);
     }
+    if (isGrowing) kept.hasGrown(); // by now, and no stream that was begun before is open
   }
 
   /**
@@ -372,6 +373,10 @@ export class ProtectedVolume {
 }
 
 /** As the configuration would have it. */
+export function configOf({ name, backing, cache, mapped, attachment }: VolumeSettings): VolumeConfig {
+  return { name, backing, cache, mapped: mapped?.device ?? null, attach: attachOf(attachment) };
+}
+
 function attachOf(attachment: AttachmentSettings): AttachConfig {
   if (attachment.kind === 'loop') return { kind: 'loop', threads: attachment.threads };
   return attachment.kind === 'nbd' ? { kind: 'nbd' } : { kind: 'socket', address: attachment.address };

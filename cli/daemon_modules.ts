@@ -28,7 +28,7 @@ export const daemonModules = (succession: Promise<Succession> | null): Daemons =
     const { runAgent } = await import('../agent/main.js');
     const { Succession } = await import('../agent/succession.js');
     const load = async (): Promise<AgentConfig> => overridden(await loadAgentConfig(file), overrides);
-    await runAgent(load, stop, version, await (succession ?? Succession.begin(stop.end)));
+    await runAgent(load, stop, version, await (succession ?? Succession.begin()));
   },
   async supervise(flag) {
     const { becomeProgram, hasServiceManager, supervisorPath } = await import('../native/index.js');

@@ -91,7 +91,9 @@ Result<Served> resume_device(const std::shared_ptr<BlockDevice>& device, const s
                              const std::string& name) {
   auto opened = NbdDriver::open();
   if (!opened.ok()) return opened.error();
-  if (!is_nbd_of(name, backend)) return Error{"NBD_GONE", name + " is not attached any more"};
+  const Errno error = check_nbd_owner(name, backend);
+  if (error == ENODEV) return Error{"NBD_GONE", name + " is not attached any more"};
+  if (error != 0) return system_error("NBD_UNAVAILABLE", "look who has " + name, error);
   auto driver = std::make_shared<NbdDriver>(std::move(*opened));
   auto server = NbdDeviceServer::start(device, Fd(), offer_to(driver, name, backend));
   if (!server.ok()) return server.error();

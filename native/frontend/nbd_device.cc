@@ -76,7 +76,7 @@ Errno NbdDriver::reconnect(const std::string& device, const std::string& backend
                            int socket) {
   const auto index = index_of(device);
   // The driver compares the name only where the device has one.
-  if (!index || !is_nbd_of(device, backend)) return ENODEV;
+  if (const Errno error = check_nbd_owner(device, backend)) return error;
   NetlinkCommand command(NBD_CMD_RECONFIGURE);
   command.u32(NBD_ATTR_INDEX, *index)
       .u64(NBD_ATTR_TIMEOUT, timeout_seconds)
@@ -87,7 +87,8 @@ Errno NbdDriver::reconnect(const std::string& device, const std::string& backend
 
 Outcome NbdDriver::resize(const std::string& device, const std::string& backend, uint64_t bytes) {
   const auto index = index_of(device);
-  if (!index || !is_nbd_of(device, backend)) return system_error("DEVICE_RESIZE", "resize " + device, ENODEV);
+  if (const Errno error = check_nbd_owner(device, backend))
+    return system_error("DEVICE_RESIZE", "resize " + device, error);
   NetlinkCommand command(NBD_CMD_RECONFIGURE);
   command.u32(NBD_ATTR_INDEX, *index)
       .u64(NBD_ATTR_SIZE_BYTES, bytes)
@@ -99,7 +100,7 @@ Outcome NbdDriver::resize(const std::string& device, const std::string& backend,
 
 void NbdDriver::disconnect(const std::string& device, const std::string& backend) {
   const auto index = index_of(device);
-  if (!index || !is_nbd_of(device, backend)) return;
+  if (check_nbd_owner(device, backend) != 0) return;
   NetlinkCommand command(NBD_CMD_DISCONNECT);
   command.u32(NBD_ATTR_INDEX, *index);
   netlink_.carry_out(command);
@@ -116,36 +117,43 @@ Errno NbdDriver::set_flags(uint32_t index, const std::string& backend, uint64_t 
 Outcome NbdDriver::detach(const std::string& device, const std::string& backend) {
   const auto index = index_of(device);
   if (!index) return system_error("NBD_DETACH", device, EINVAL);
+  const auto gone_or = [&device](Errno error) -> Outcome {
+    if (error == ENODEV) return Nothing{};
+    return system_error("NBD_DETACH", "look who has " + device, error);
+  };
   // NBD_CMD_DISCONNECT would take it from whoever uses it. What tells is the last close of all: the driver is
   // asked to detach then, and where others have the device open it is asked not to any more.
   for (int i = 0; i < kDetachTriesMax; ++i) {
     if (i > 0) std::this_thread::sleep_for(kDetachRetryPause);
-    if (!is_nbd_of(device, backend)) return Nothing{};
+    if (const Errno error = check_nbd_owner(device, backend)) return gone_or(error);
     // O_EXCL is refused while it is mounted, which will not pass: nothing to wait for.
     Fd opened(::open(device.c_str(), O_RDONLY | O_EXCL | O_CLOEXEC));
     if (!opened) return system_error(errno == EBUSY ? "NBD_BUSY" : "NBD_DETACH", "open " + device, errno);
     if (const Errno error = set_flags(*index, backend, NBD_CFLAG_DISCONNECT_ON_CLOSE))
       return system_error("NBD_DETACH", "detach " + device, error);
     opened.reset();
-    if (!is_nbd_of(device, backend)) return Nothing{};
+    if (check_nbd_owner(device, backend) == ENODEV) return Nothing{};
     const Errno error = set_flags(*index, backend, 0);
-    if (error != 0 && is_nbd_of(device, backend)) return system_error("NBD_DETACH", "keep " + device, error);
+    if (error != 0 && check_nbd_owner(device, backend) != ENODEV)
+      return system_error("NBD_DETACH", "keep " + device, error);
   }
   return system_error("NBD_BUSY", "detach " + device, EBUSY);
 }
 
-bool is_nbd_of(const std::string& device, const std::string& backend) {
+Errno check_nbd_owner(const std::string& device, const std::string& backend) {
   const auto index = index_of(device);
-  if (!index) return false;
+  if (!index) return ENODEV;
   std::array<char, 64> path{};
   std::snprintf(path.data(), path.size(), "/sys/block/nbd%u/backend", *index);
   const Fd file(::open(path.data(), O_RDONLY | O_CLOEXEC));
+  // Only attached devices have it.
+  if (!file) return errno == ENOENT ? ENODEV : errno;
   std::array<char, kBackendBytesMax + 2> text{};
-  const ssize_t count = file ? ::read(file.get(), text.data(), text.size()) : -1;
-  if (count < 0) return false;
+  const ssize_t count = ::read(file.get(), text.data(), text.size());
+  if (count < 0) return errno;  // ENODEV: it was detached meanwhile
   std::string_view found(text.data(), static_cast<size_t>(count));
   if (found.ends_with('\n')) found.remove_suffix(1);
-  return found == backend;
+  return found == backend ? 0 : ENODEV;
 }
 
 }  // namespace afterimage

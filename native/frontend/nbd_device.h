@@ -60,7 +60,7 @@ class NbdDriver {
   GenericNetlink netlink_;
 };
 
-/// Whether `device` is attached for `backend`.
-bool is_nbd_of(const std::string& device, const std::string& backend);
+/// 0: `device` is attached for `backend`. ENODEV: it is not. Another errno: that cannot be told, try again.
+Errno check_nbd_owner(const std::string& device, const std::string& backend);
 
 }  // namespace afterimage

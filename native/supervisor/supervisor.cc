@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
@@ -20,6 +21,9 @@ using std::chrono::milliseconds;
 
 constexpr int kFirstDescriptor = 3;  // SD_LISTEN_FDS_START
 constexpr int kCannotRun = 127;      // as a shell says it
+/// Far longer than a program takes to listen to signals. One that is never ready, since it only serves or
+/// tries again what fails, is to end in good order too.
+constexpr milliseconds kHearsAfter{3000};
 constexpr std::array<int, 6> kPassedOn{SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
 
 void say(const std::string& text) { std::fprintf(stderr, "afterimage-supervisor: %s\n", text.c_str()); }
@@ -51,11 +55,12 @@ int Supervisor::run() {
   }
   for (;;) {
     std::array<pollfd, 2> sources{{{signals_.get(), POLLIN, 0}, {listener_.descriptor(), POLLIN, 0}}};
-    ::poll(sources.data(), sources.size(), -1);
+    ::poll(sources.data(), sources.size(), poll_ms());
     listen();
     signalfd_siginfo signal;
     while (::read(signals_.get(), &signal, sizeof signal) == sizeof signal)
       signalled(static_cast<int>(signal.ssi_signo));
+    pass_stops_on();
     int status = 0;
     if (::waitpid(child_, &status, WNOHANG) != child_) continue;
     listen();  // its last words
@@ -118,16 +123,28 @@ void Supervisor::listen() {
     if (!wrong.empty()) say(std::string(wrong));
     if (!keeper_.is_ready() || was_ready_) continue;
     was_ready_ = true;
-    for (; stops_unheard_ > 0; --stops_unheard_) ::kill(child_, stop_signal_);
   }
 }
 
-/// Before it is ready a program may die of a signal that was to stop it in good order, and come back.
+bool Supervisor::hears_stops() const { return was_ready_ || Clock::now() - started_ >= kHearsAfter; }
+
+void Supervisor::pass_stops_on() {
+  if (child_ <= 0 || !hears_stops()) return;
+  for (; stops_unheard_ > 0; --stops_unheard_) ::kill(child_, stop_signal_);
+}
+
+/// Until there is something to be done that no descriptor tells of; -1: nothing.
+int Supervisor::poll_ms() const {
+  if (stops_unheard_ == 0) return -1;
+  const auto left = std::chrono::ceil<milliseconds>(started_ + kHearsAfter - Clock::now());
+  return static_cast<int>(std::max(left, milliseconds(0)).count());
+}
+
 void Supervisor::signalled(int signal) {
   if (signal == SIGCHLD) return;
   if (stops(signal)) {
     stop_signal_ = signal;
-    if (!was_ready_ && !keeper_.kept().empty()) {
+    if (!hears_stops() && !keeper_.kept().empty()) {
       ++stops_unheard_;
       return;
     }

@@ -4,7 +4,8 @@
 // waitpid(2) says: until then one of them may still be writing.
 //
 // It ends with the program's status when that keeps nothing any more: it has stopped in good order, or never
-// began. Signals that stop or reload are passed on.
+// began. Signals that stop or reload are passed on. One that is to stop it waits until the program is ready,
+// or has lived for some seconds: before, it may die of what was to end it in good order, and come back.
 //
 // Threads: one, which blocks every signal that it waits for. Ownership: owns everything below it.
 #pragma once
@@ -35,6 +36,9 @@ class Supervisor {
   [[noreturn]] void become_program() const;
   void listen();
   void signalled(int signal);
+  bool hears_stops() const;
+  void pass_stops_on();
+  int poll_ms() const;
   bool is_over(int status) const;
   void pause_before_restart();
 
@@ -45,7 +49,7 @@ class Supervisor {
   pid_t child_ = -1;        // -1: none
   bool was_ready_ = false;  // in this life
   int stop_signal_ = 0;     // the last that is to stop the program; 0: none
-  int stops_unheard_ = 0;   // to be passed on as soon as it is ready to take them
+  int stops_unheard_ = 0;   // to be passed on as soon as it hears them
   Clock::time_point started_;
   RestartPause pause_;
 };

@@ -39,7 +39,7 @@ t.test('a failed attachment leaves no server, and says what failed first', async
   mkdirSync(places.mountPoint);
   const use = new VolumeUse('data', systemClock, log);
   const device = { blockSize: 512 } as BlockDevice;
-  const custody = { keep: () => Promise.resolve(), grown: () => Promise.resolve(), forget: () => undefined };
+  const custody = { keep: () => Promise.resolve(), replace: () => undefined, forget: () => undefined };
   await t.rejects(attachLoopDevice(places, 1, device, door, use, custody, log), { message: /link|file/ });
   t.equal(served, 0);
   t.match(lines.join(''), /LOOP_BUSY.*FUSE_MOUNT/s, 'what is left is told too');

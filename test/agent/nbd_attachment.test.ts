@@ -37,7 +37,7 @@ function scene(t: Test) {
   const kept: KeptAttachment[] = [];
   const custody = {
     keep: (describe: () => KeptAttachment) => Promise.resolve(void kept.push(describe())),
-    grown: () => Promise.resolve(),
+    replace: () => undefined,
     forget: () => void calls.push('forget'),
   };
   const log = createLog('agent', 'fatal');

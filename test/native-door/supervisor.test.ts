@@ -137,6 +137,20 @@ t.test('a stop that comes while a successor starts is told to it when it is read
   t.equal(status, 5);
 });
 
+// Symptom: an agent that only served, or tried again a configuration with a mistake, was never ready; so nothing stopped it but
+// SIGKILL, which took the descriptors of its production.
+t.test('a program that is never ready hears a stop when it has lived for a while', async (t) => {
+  for (const pause of [0, 4_000]) {
+    const supervised = supervise(t, '1=count', '1=barrier', '1=say=up', '1=sleep=60000');
+    await supervised.heard('1 up');
+    await sleep(pause);
+    supervised.kill('SIGTERM');
+    const { status, told } = await supervised.end();
+    t.match(told, '1 SIGTERM');
+    t.equal(status, 5);
+  }
+});
+
 t.test('a program that dies while it stops is told again', async (t) => {
   const supervised = supervise(
     t,

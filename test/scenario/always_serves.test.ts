@@ -5,13 +5,13 @@
  */
 import { spawn } from 'node:child_process';
 import { closeSync, openSync, readdirSync, readlinkSync, writeSync } from 'node:fs';
-import { readFile, rename, writeFile } from 'node:fs/promises';
+import { appendFile, open, readFile, rename, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { FaultDirectory } from '../fault/fault_directory.js';
 import { command, ended } from './command.js';
 import { Scratch } from './scratch.js';
-import { nbdUri, Site, type GroupReport } from './site.js';
+import { afterimage, groupOf, nbdUri, Site, type GroupReport } from './site.js';
 
 t.setTimeout(600_000);
 
@@ -24,7 +24,11 @@ const DEATHS = 31;
 async function production(
   t: Test,
   name: string,
-  { hasFaultyState = false, attach = 'loop' }: { hasFaultyState?: boolean; attach?: 'loop' | 'socket' } = {},
+  {
+    hasFaultyState = false,
+    attach = 'loop',
+    others = [],
+  }: { hasFaultyState?: boolean; attach?: 'loop' | 'socket'; others?: string[] } = {},
 ) {
   const scratch = await Scratch.create(name);
   t.teardown(() => scratch.clean());
@@ -38,15 +42,19 @@ async function production(
   await writeFile(hook, '');
   const env = { ...process.env, NODE_OPTIONS: `--require=${hook}` };
   const site = await Site.create(scratch, { group: GROUP, volumes, supervised: true, env, ...state });
+  for (const group of others) {
+    const image = scratch.path(`${group}.img`);
+    await command('truncate', ['-s', String(BYTES), image]);
+    const volume = `[[group.volume]]\nname = "disk"\nbacking = "${image}"\nattach = "loop"\n`;
+    await appendFile(scratch.path('agent.toml'), `[[group]]\nname = "${group}"\n${volume}`);
+  }
   await site.start();
   const before = await site.settled();
   const device = before.volumes[0]?.device ?? '';
-  const target =
-    attach === 'loop'
-      ? ['--ioengine=libaio', '--direct=1', `--filename=${device}`]
-      : ['--ioengine=nbd', `--uri=${nbdUri(before)}`];
+  const overDevice = (name: string): string[] => ['--ioengine=libaio', '--direct=1', `--filename=${name}`];
+  const served = attach === 'loop' ? overDevice(device) : ['--ioengine=nbd', `--uri=${nbdUri(before)}`];
   /** Writes with verification: fails where a write or a read does, or where something else is read back. */
-  const works = async (): Promise<boolean> => {
+  const works = async (target = served): Promise<boolean> => {
     const flags = ['--rw=randwrite', '--bs=4k', '--iodepth=8', '--size=32m', '--io_size=4m'];
     const fio = spawn('fio', ['--name=p', ...target, ...flags, '--verify=crc32c'], { stdio: 'ignore' });
     scratch.defer('fio', () => void fio.kill('SIGKILL'));
@@ -66,7 +74,23 @@ async function production(
     t.ok(recovered.equals(await readFile(backing)), 'the latest point is what the backing holds');
     return group;
   };
-  return { scratch, site, before, works, kill, sameAgain, faults, hook };
+  /** Of another group than the site's. */
+  const other = async (group: string): Promise<GroupReport> => {
+    const { stdout } = await afterimage(['status', '--control', site.agentControl, '--json']);
+    return groupOf(JSON.parse(stdout), 'agent', group);
+  };
+  const worksToo = async (group: string): Promise<boolean> =>
+    works(overDevice((await other(group)).volumes[0]?.device ?? ''));
+  /** How often it is in the agent's log. */
+  const told = async (what: RegExp): Promise<number> =>
+    (await readFile(scratch.path('agent.log'), 'utf8')).match(what)?.length ?? 0;
+  const giveBack = (): Promise<void> => rename(`${backing}.away`, backing);
+  const takeAway = async (): Promise<void> => {
+    await rename(backing, `${backing}.away`);
+    scratch.defer('backing', () => giveBack().catch(() => undefined)); // or nothing that waits for it ends
+  };
+  const parts = { scratch, site, before, hook, faults };
+  return { ...parts, works, other, worksToo, kill, sameAgain, told, takeAway, giveBack };
 }
 
 /** Changes 4 bytes of a memfd that the supervisor keeps. */
@@ -173,6 +197,82 @@ t.test('a state that cannot be read, and clients of a socket', async (t) => {
   t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
 });
 
+// Symptom: a disk that was missing when the agent came back kept all groups from their sessions and their control socket, and
+// a stop from being heard, for as long as it was missing.
+t.test('a backing that is away, and another group', async (t) => {
+  const { site, before, works, other, worksToo, kill, sameAgain, takeAway, giveBack } = await production(
+    t,
+    'away',
+    {
+      others: ['calm'],
+    },
+  );
+  await takeAway();
+  await kill();
+  const working = works();
+  await site.agent.answers();
+  t.ok(await worksToo('calm'), 'production of the other group goes on');
+  await site.waitFor('told of', 30, ({ detail }) => detail.includes('BACKING_MISSING'));
+  while ((await other('calm')).state !== 'protected') await sleep(100);
+  await giveBack();
+  t.ok(await working, 'and of this one when its backing is back');
+  t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
+});
+
+t.test('a stop while a backing is away waits for it', async (t) => {
+  const { site, works, kill, takeAway, giveBack } = await production(t, 'away-stop', { others: ['calm'] });
+  await takeAway();
+  await kill();
+  const working = works();
+  await site.agent.answers();
+  site.agent.signal('SIGTERM');
+  await site.agent.tells(/so does the stop/);
+  await giveBack();
+  t.ok(await working, 'production that had waited goes on');
+  t.equal(await site.agent.stop(), 0, 'and the stop too');
+});
+
+t.test('a second signal gives a volume up whose backing is away', async (t) => {
+  const { site, kill, sameAgain, takeAway, giveBack } = await production(t, 'away-end', { others: ['calm'] });
+  await takeAway();
+  await kill();
+  await site.agent.answers();
+  site.agent.signal('SIGTERM');
+  await site.agent.tells(/so does the stop/);
+  t.equal(await site.agent.stop(), 0);
+  await giveBack();
+  await site.agent.start();
+  await sameAgain();
+});
+
+// Symptom: an agent that only serves, or tries again what is wrong with its configuration, is never ready, and its supervisor
+// kept a stop to itself until then: nothing ended them but SIGKILL, and I/O hung for ever.
+t.test('a stop of an agent that cannot do more than serve', async (t) => {
+  const { scratch, site, before, kill, sameAgain, hook } = await production(t, 'serves-stop');
+  const file = scratch.path('agent.toml');
+  const right = await readFile(file, 'utf8');
+  const wrongs: [RegExp, () => Promise<void>][] = [
+    [/only serves/, () => writeFile(hook, "if (process.argv.includes('agent')) process.argv.push('--no');")],
+    [/CONFIG_INVALID/, () => writeFile(file, right.replace('[[group]]', '[[gruop]]'))],
+  ];
+  let group = before;
+  for (const [told, spoil] of wrongs) {
+    const user = await open(group.volumes[0]?.device ?? '', 'r');
+    await spoil();
+    await kill();
+    await site.agent.tells(told);
+    site.agent.signal('SIGTERM');
+    await site.agent.tells(/in use: waiting/);
+    t.equal((await user.read({ length: 4096 })).bytesRead, 4096, 'whoever uses a device keeps the agent');
+    await user.close();
+    while (site.agent.running) await sleep(50);
+    await writeFile(hook, '');
+    await writeFile(file, right);
+    await site.agent.start();
+    group = await sameAgain();
+  }
+});
+
 t.test('a ring of another layout', async (t) => {
   const { site, before, works, kill, sameAgain } = await production(t, 'ring');
   damage(site.agent.pid, 'afterimage-ring', 8);
@@ -184,20 +284,38 @@ t.test('a ring of another layout', async (t) => {
 });
 
 t.test('request slots of another layout', async (t) => {
-  const { site, before, works, kill, sameAgain } = await production(t, 'slots');
+  const { site, before, works, kill, sameAgain, told } = await production(t, 'slots');
   damage(site.agent.pid, 'afterimage-slots', 8);
   const working = works();
   await sleep(300);
   await kill();
   t.ok(await working, 'production goes on, since this kernel sends again what nobody answered');
   t.equal((await sameAgain()).generation, before.generation);
-  t.match(await site.agent.tail(), /SLOTS_LAYOUT/);
+  t.equal(await told(/SLOTS_LAYOUT/g), 1);
+  // Symptom: the store went on keeping the old ones, so that each successor had to do without what was under way.
+  const again = works();
+  await sleep(300);
+  await kill();
+  t.ok(await again);
+  t.equal((await sameAgain()).generation, before.generation);
+  t.equal(await told(/SLOTS_LAYOUT/g), 1, 'the one after has the new slots');
+});
+
+t.test('a table of writes in flight of another layout', async (t) => {
+  const { site, before, works, kill, sameAgain, told } = await production(t, 'table');
+  damage(site.agent.pid, 'afterimage-in-flight', 8);
+  await kill();
+  t.ok(await works(), 'production goes on');
+  const after = await sameAgain();
+  t.ok(BigInt(after.generation) > BigInt(before.generation), 'the stream is another one');
+  await kill();
+  t.ok(await works());
+  t.equal((await sameAgain()).generation, after.generation, 'the one after has the new table');
+  t.equal(await told(/what was being written is not known/g), 1);
 });
 
 t.test('an agent that dies whenever it starts', async (t) => {
-  const { scratch, site, works, kill, sameAgain } = await production(t, 'loop');
-  const told = async (what: RegExp): Promise<number> =>
-    (await readFile(scratch.path('agent.log'), 'utf8')).match(what)?.length ?? 0;
+  const { site, works, kill, sameAgain, told } = await production(t, 'loop');
   const working = works();
   for (let death = 1; death <= DEATHS; death += 1) {
     await kill();

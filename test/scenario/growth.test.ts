@@ -246,3 +246,42 @@ t.test(
     await assertStoreSound(t, site);
   },
 );
+
+// Symptom: the store had the new size, and the session had begun a generation with the old one while that was awaited. The
+// agent was killed then; its successor served the new size in that generation, whose first record beyond the old size the
+// receiver refused.
+t.test('an agent that is killed between the new size and its generation', async (t) => {
+  const [before, after] = [16 * MIB, 32 * MIB];
+  const scratch = await Scratch.create('growth-killed');
+  t.teardown(() => scratch.clean());
+  const backing = scratch.path('volume.img');
+  await command('truncate', ['-s', String(before), backing]);
+  const volumes = [{ name: 'disk', backing, attach: 'loop' as const }];
+  const site = await Site.create(scratch, { group: GROUP, volumes, supervised: true });
+  await site.start();
+  const small = await site.settled();
+  const device = small.volumes[0]?.device ?? '';
+  const agent = site.agent.supervisedPid() ?? 0;
+  // It answers no barrier, so that the agent waits for it.
+  site.agent.signal('SIGSTOP');
+  await truncate(backing, after);
+  const midway = await site.waitFor('in a generation', 30, ({ generation, state }) => {
+    return BigInt(generation) > BigInt(small.generation) && state === 'protected';
+  });
+  t.equal(midway.volumes[0]?.size, before, 'of the old size');
+  process.kill(agent, 'SIGKILL');
+  site.agent.signal('SIGCONT');
+  await until('as large as its backing', async () => (await sizeOf(device)) === after);
+  await command(
+    'dd',
+    ['if=/dev/urandom', `of=${device}`, 'bs=1M', 'oflag=direct', 'conv=notrunc'].concat([
+      'seek=20',
+      'count=4',
+    ]),
+  );
+  const group = await settledWith(t, site, after);
+  const latest = await recoveredAt(t, site, BigInt(group.durableLsn), after);
+  t.ok(latest.equals(await readFile(backing)), 'the latest point is what the backing holds');
+  t.notMatch(await readFile(scratch.path('agent.log'), 'utf8'), /RECORD_INVALID/);
+  await assertStoreSound(t, site);
+});

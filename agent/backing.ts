@@ -22,7 +22,8 @@ export type OpenFileDevice = typeof native.openFileDevice;
 
 /**
  * Opens the backing of `config` for the agent alone. `memory` is what the last run knew of the volume, null for a new
- * one: since then it may have grown. Errors: BACKING_MISSING, BACKING_BUSY, BACKING_INVALID, BACKING_RESIZED (it has
+ * one: since then it may have grown. What is read of it is what its disk has, also where a predecessor's flush had failed.
+ * Errors: BACKING_MISSING, BACKING_BUSY, BACKING_INVALID, BACKING_RESIZED (it has
  * shrunk), BACKING_ON_ITSELF, PERMISSION_DENIED, IO_ERROR.
  */
 export async function openBacking(
@@ -57,6 +58,7 @@ export async function openBacking(
       `${config.backing} of volume ${config.name} has ${size} bytes, and had ${memory.size}`,
     );
   }
+  await device.forgetCached();
   return device;
 }
 

@@ -159,9 +159,13 @@ function volumeDetails({ config, failure, sizeFault, title, counters, log }: Pro
     details.push(`volume ${config.name} is not served: ${failure.code}: ${failure.message}. ${failure.hint}`);
   if (sizeFault !== null) details.push(`${sizeFault.code}: ${sizeFault.message}. ${sizeFault.hint}`);
   if (counters.errors > 0n) details.push(`BACKING_FAILED: failed requests of ${title}: ${counters.errors}`);
-  const { fault, flushFailed } = log.state();
+  const { fault, isStale, flushFailed } = log.state();
   if (fault !== '')
     details.push(`the dirty log of volume ${config.name} is void: its next resync compares everything`);
+  if (isStale)
+    details.push(
+      `the disk of the state directory takes no changes: should this host lose power before that ends, or before the receiver has been told, volume ${config.name} must be verified`,
+    );
   if (flushFailed)
     details.push(`${title} failed a flush: what was written since stays in doubt until it is opened anew`);
   return details;

@@ -396,7 +396,7 @@ export class AgentSession {
     this.#conduct.heard();
     this.#numbers.reset();
     this.#shipment.window.reset();
-    this.#toldLogs = this.#helloLogs ?? logs;
+    this.#toldLogs = this.#logsAtHello(logs);
     const { stream, marks, generation, usedLsnMax } = this.#shipment;
     this.#send({
       hello: {
@@ -413,6 +413,13 @@ export class AgentSession {
         logs: this.#toldLogs,
       },
     });
+  }
+
+  /** A log that became another one, or void, before the first Hello is what it is now: nobody shall count on the old one. */
+  #logsAtHello(logs: DirtyLogPosition[]): DirtyLogPosition[] {
+    if (this.#helloLogs === null) return logs;
+    const found = this.#helloLogs;
+    return logs.map((log) => found.find(({ volume, id }) => volume === log.volume && id === log.id) ?? log);
   }
 
   #disconnected(code: string, message: string): void {

@@ -51,6 +51,9 @@ export class CodedDevice<Addon extends BlockDevice = BlockDevice> implements Blo
   flush(): Promise<void> {
     return coded(() => this.addon.flush());
   }
+  forgetCached(): Promise<void> {
+    return coded(() => this.addon.forgetCached());
+  }
   close(): Promise<void> {
     return coded(() => this.addon.close());
   }

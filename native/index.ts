@@ -40,6 +40,8 @@ export interface BlockDevice {
   write(offset: bigint, from: Buffer): Promise<void>;
   zero(offset: bigint, length: bigint): Promise<void>;
   flush(): Promise<void>;
+  /** What is read from now on is on the disk, as far as nobody writes meanwhile, and not only in the page cache. */
+  forgetCached(): Promise<void>;
   /** Releases the device. Front ends that still serve it keep it alive until they stop. */
   close(): Promise<void>;
 }
@@ -196,6 +198,8 @@ export interface DirtyLogState {
   distrust: string;
   /** Why it is void, "": it is not. */
   fault: string;
+  /** It is void, and its file could not be made so yet: who finds that would believe it. */
+  isStale: boolean;
 }
 /** Which extents of a volume are in doubt. A captured volume marks in it and unmarks by itself. */
 export interface DirtyLog {

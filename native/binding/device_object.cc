@@ -77,6 +77,7 @@ void DeviceObject::define(Napi::Env env, Napi::Object exports) {
                       InstanceMethod<&DeviceObject::write>("write"),
                       InstanceMethod<&DeviceObject::zero>("zero"),
                       InstanceMethod<&DeviceObject::flush>("flush"),
+                      InstanceMethod<&DeviceObject::forget_cached>("forgetCached"),
                       InstanceMethod<&DeviceObject::close>("close"),
                       InstanceMethod<&DeviceObject::republish>("republish"),
                       InstanceMethod<&DeviceObject::read_settled>("readSettled"),
@@ -170,6 +171,16 @@ Napi::Value DeviceObject::zero(const Napi::CallbackInfo& info) {
 Napi::Value DeviceObject::flush(const Napi::CallbackInfo& info) {
   return run_async<Nothing>(
       info.Env(), [device = open_device(info.Env())] { return from_errno(device->flush(), "flush"); },
+      undefined);
+}
+
+Napi::Value DeviceObject::forget_cached(const Napi::CallbackInfo& info) {
+  return run_async<Nothing>(
+      info.Env(),
+      [device = open_device(info.Env())]() -> Outcome {
+        device->forget_cached();
+        return Nothing{};
+      },
       undefined);
 }
 

@@ -28,6 +28,7 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   Napi::Value write(const Napi::CallbackInfo& info);
   Napi::Value zero(const Napi::CallbackInfo& info);
   Napi::Value flush(const Napi::CallbackInfo& info);
+  Napi::Value forget_cached(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
   Napi::Value republish(const Napi::CallbackInfo& info);
   Napi::Value read_settled(const Napi::CallbackInfo& info);

@@ -68,6 +68,7 @@ Napi::Value DirtyLogObject::state(const Napi::CallbackInfo& info) {
   object.Set("flushFailed", Napi::Boolean::New(env, state.flush_failed));
   object.Set("distrust", state.distrust);
   object.Set("fault", state.fault);
+  object.Set("isStale", Napi::Boolean::New(env, state.is_stale));
   return object;
 }
 

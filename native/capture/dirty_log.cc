@@ -44,7 +44,7 @@ Result<std::unique_ptr<DirtyLog>> DirtyLog::open(const Options& options) {
                     "the bounds of the log");
   auto memory = PinnedMemory::allocate(word_bytes(options.volume_bytes), word_bytes(kDirtyVolumeBytesMax));
   if (!memory.ok()) return memory.error();
-  std::unique_ptr<DirtyLog> log(new DirtyLog(std::move(*memory), options.volume_bytes));
+  std::unique_ptr<DirtyLog> log(new DirtyLog(std::move(*memory), options));
   const DirtyLogFile::Identity identity{options.volume, options.volume_bytes};
   auto file = DirtyLogFile::open(options.path, identity, *options.file);
   if (!file.ok()) {
@@ -57,18 +57,19 @@ Result<std::unique_ptr<DirtyLog>> DirtyLog::open(const Options& options) {
     return log;
   }
   // What could not be read now may be readable later, and would lack the marks of this run.
-  DirtyLogFile::discard(options.path, *options.file);
-  log->fault_ = file.error().message;
-  log->void_ = true;
+  log->become_void(file.error().message, DirtyLogFile::discard(options.path, *options.file) != 0);
   log->fill_marked();
   return log;
 }
 
-DirtyLog::DirtyLog(PinnedMemory words, uint64_t volume_bytes)
-    : words_memory_(std::move(words)),
+DirtyLog::DirtyLog(PinnedMemory words, const Options& options)
+    : path_(options.path),
+      volume_(options.volume),
+      disk_(*options.file),
+      words_memory_(std::move(words)),
       words_(reinterpret_cast<std::atomic<uint32_t>*>(words_memory_.bytes().data())),
-      extents_(dirty_extents(volume_bytes)),
-      volume_bytes_(volume_bytes) {
+      extents_(dirty_extents(options.volume_bytes)),
+      volume_bytes_(options.volume_bytes) {
   for (uint64_t extent = 0; extent < extents_; ++extent) new (words_ + extent) std::atomic<uint32_t>(0);
 }
 
@@ -82,9 +83,9 @@ void DirtyLog::adopt(std::vector<DirtyPage> pages) {
   is_pending_.resize(pages_.size());
   for (uint64_t extent = 0; extent < extents_; ++extent) {
     if ((pages_[page_of(extent)].bits[byte_of(extent)] & bit_of(extent)) == std::byte{0}) continue;
-    word(extent) = kMarked | kTouched;
-    ++marked_;
+    if ((word(extent).fetch_or(kMarked | kTouched) & kMarked) == 0) ++marked_;
   }
+  sequence_ = 0;
   for (const DirtyPage& page : pages_) {
     sequence_ += page.sequence;
     if (page.basis_lsn < basis_lsn_) continue;
@@ -94,8 +95,22 @@ void DirtyLog::adopt(std::vector<DirtyPage> pages) {
 }
 
 void DirtyLog::fill_marked() {
-  for (uint64_t extent = 0; extent < extents_; ++extent) word(extent) = kMarked | kTouched;
-  marked_ = extents_.load();
+  for (uint64_t extent = 0; extent < extents_; ++extent)
+    if ((word(extent).fetch_or(kMarked | kTouched) & kMarked) == 0) ++marked_;
+}
+
+/// The mutex is held, or nobody else has the log yet.
+void DirtyLog::become_void(std::string fault, bool is_stale) {
+  fault_ = std::move(fault);
+  stale_ = is_stale;
+  if (is_stale && doubts_ != nullptr) doubts_->note(InFlightTable::kLogStale);
+  void_ = true;
+}
+
+void DirtyLog::keep_doubts_in(std::shared_ptr<InFlightTable> table) {
+  const Lock lock(mutex_);
+  doubts_ = std::move(table);
+  if (stale_ && doubts_ != nullptr) doubts_->note(InFlightTable::kLogStale);
 }
 
 // --- writers ---
@@ -152,8 +167,41 @@ void DirtyLog::mark_all() {
     for (uint32_t page = 0; page < pages_.size(); ++page) set_pending(page);
     commit(lock);
   }
-  for (uint64_t extent = 0; extent < extents_; ++extent)
-    if ((word(extent).fetch_or(kMarked | kTouched) & kMarked) == 0) ++marked_;
+  fill_marked();
+}
+
+void DirtyLog::begin_anew() {
+  Lock lock(mutex_);
+  while (is_committing_) committed_changed_.wait(lock);
+  if (!void_) {
+    is_committing_ = true;
+    const DirtyLogFile::Identity identity{volume_, volume_bytes_};
+    lock.unlock();
+    auto file = DirtyLogFile::create(path_, identity, disk_);
+    const bool is_stale = !file.ok() && file_->invalidate() != 0;
+    lock.lock();
+    if (file.ok()) {
+      distrust_ = path_ + ": a predecessor could not write what it marked";
+      file_ = std::move(*file);
+      basis_generation_ = basis_lsn_ = 0;
+      adopt(file_->take_pages());
+      if (doubts_ != nullptr) doubts_->forget(InFlightTable::kLogStale);
+    } else {
+      become_void("the dirty log cannot be begun anew: " + file.error().message, is_stale);
+    }
+    is_committing_ = false;
+    committed_changed_.notify_all();
+  }
+  fill_marked();
+}
+
+void DirtyLog::refute() {
+  if (!stale_) return;
+  // Void, so that nobody else uses the file any more.
+  if ((file_ != nullptr ? file_->invalidate() : DirtyLogFile::discard(path_, disk_)) != 0) return;
+  const Lock lock(mutex_);
+  stale_ = false;
+  if (doubts_ != nullptr) doubts_->forget(InFlightTable::kLogStale);
 }
 
 Outcome DirtyLog::grow(uint64_t volume_bytes) {
@@ -169,7 +217,7 @@ Outcome DirtyLog::grow(uint64_t volume_bytes) {
     const std::vector<DirtyPage> pages = pages_;
     lock.unlock();
     auto file = file_->grown(volume_bytes, pages);
-    if (!file.ok()) file_->invalidate();
+    const bool is_stale = !file.ok() && file_->invalidate() != 0;
     lock.lock();
     if (file.ok()) {
       file_ = std::move(*file);
@@ -182,8 +230,7 @@ Outcome DirtyLog::grow(uint64_t volume_bytes) {
         sequence_ += written[page].sequence;
       }
     } else {
-      fault_ = "the dirty log cannot be made longer: " + file.error().message;
-      void_ = true;
+      become_void("the dirty log cannot be made longer: " + file.error().message, is_stale);
     }
     is_committing_ = false;
     committed_changed_.notify_all();
@@ -204,6 +251,7 @@ uint64_t DirtyLog::flush_began() { return flushes_begun_.fetch_add(1) + 1; }
 void DirtyLog::flush_ended(uint64_t ticket, bool has_succeeded) {
   if (!has_succeeded) {
     flush_failed_ = true;
+    if (doubts_ != nullptr) doubts_->note(InFlightTable::kBackingLostWrites);
     return;
   }
   uint64_t before = flushed_.load();
@@ -296,11 +344,10 @@ void DirtyLog::lead(Lock& lock) {
     sequence_ += pages.size();
     committed_ = upto;
   } else {
-    fault_ = std::string("the dirty log cannot be written: ") + std::strerror(error);
     lock.unlock();
-    file_->invalidate();
+    const bool is_stale = file_->invalidate() != 0;
     lock.lock();
-    void_ = true;
+    become_void(std::string("the dirty log cannot be written: ") + std::strerror(error), is_stale);
   }
   is_committing_ = false;
   committed_changed_.notify_all();
@@ -335,6 +382,7 @@ DirtyLog::State DirtyLog::state() const {
   state.flush_failed = flush_failed_;
   state.distrust = distrust_;
   state.fault = fault_;
+  state.is_stale = stale_;
   return state;
 }
 

@@ -12,16 +12,18 @@
 //
 // What a file cannot prove is in doubt: a log that is missing, damaged or another volume's is begun anew with
 // every extent marked. One that could not be written once is void for good: marks are then kept in memory
-// only, production goes on, and void() tells whoever has to see to it that the next start compares
-// everything.
+// only, production goes on, and is_void() tells whoever has to see to it that the next start compares
+// everything. Its file, which lacks those marks, is made unreadable as such; while the disk does not let
+// that be done either the log is stale, and it is tried again and again.
 //
 // It can grow with its volume, and then has all that was added in doubt.
 //
-// Threads: Writer, flush_began(), flush_ended() and counts from any thread; cut(), unmark() and mark_all()
-// from any thread, one at a time between them; grow() from one thread; no call waits for the network or
-// JavaScript, and only a first mark, mark_all() and unmark() wait for the disk. There is no thread of its
-// own: of those that wait for the disk one writes for all. Ownership: owns its file. Writers must have gone
-// before it does.
+// Threads: Writer, flush_began(), flush_ended() and counts from any thread; cut(), unmark(), mark_all(),
+// begin_anew() and refute() from any thread, one at a time between them; keep_doubts_in() before all of
+// these; grow() from one thread; no call waits for the network or JavaScript, and only a first mark,
+// mark_all(), unmark(), begin_anew() and refute() wait for the disk. There is no thread of its own: of those
+// that wait for the disk one writes for all. Ownership: owns its file, shares the table. Writers must have
+// gone before it does.
 #pragma once
 
 #include <atomic>
@@ -33,6 +35,7 @@
 #include <vector>
 
 #include "capture/dirty_log_file.h"
+#include "capture/in_flight_table.h"
 #include "os/pinned_memory.h"
 
 namespace afterimage {
@@ -87,6 +90,13 @@ class DirtyLog {
   uint64_t unmark(uint64_t basis_generation, uint64_t basis_lsn, uint32_t idle_cuts = 0);
   /// The whole volume is in doubt.
   void mark_all();
+  /// What its file says is not to be believed: another one takes its place, of another id and with every
+  /// extent marked. Where that cannot be made the log is void.
+  void begin_anew();
+  /// Of a stale log: tries again to make its file void.
+  void refute();
+  /// Where a successor is told that a flush of the backing failed, and that the log is stale. Null: nowhere.
+  void keep_doubts_in(std::shared_ptr<InFlightTable> table);
   /// The volume has `volume_bytes` from now on, no fewer than before: what was added is marked, durably so
   /// unless the log is void, before anybody may write there. Until set_synced() nothing is unmarked. First
   /// marks wait meanwhile. Errors: MEMORY_UNAVAILABLE, and nothing has changed.
@@ -108,6 +118,8 @@ class DirtyLog {
     /// Why nothing of what the file held was believed, and why the log is void; empty: no such thing.
     std::string distrust;
     std::string fault;
+    /// It is void, and who finds its file would believe it.
+    bool is_stale = false;
   };
   State state() const;
   bool is_void() const { return void_; }
@@ -118,9 +130,10 @@ class DirtyLog {
 
  private:
   using Lock = std::unique_lock<std::mutex>;
-  DirtyLog(PinnedMemory words, uint64_t volume_bytes);
+  DirtyLog(PinnedMemory words, const Options& options);
   void adopt(std::vector<DirtyPage> pages);
   void fill_marked();
+  void become_void(std::string fault, bool is_stale);
 
   void enter(uint64_t first, uint64_t last);
   void leave(uint64_t first, uint64_t last);
@@ -131,6 +144,9 @@ class DirtyLog {
   Errno write_pending(Lock& lock, const std::vector<uint32_t>& pages);
   std::atomic<uint32_t>& word(uint64_t extent) const { return words_[extent]; }
 
+  const std::string path_;
+  const Uuid volume_;
+  JournalFile& disk_;
   PinnedMemory words_memory_;           // has the addresses of the largest log, and memory for this one
   std::atomic<uint32_t>* const words_;  // one per extent
   std::atomic<uint64_t> extents_;
@@ -141,6 +157,8 @@ class DirtyLog {
   std::atomic<uint64_t> flushed_{0};  // the highest ticket of those that succeeded
   std::atomic<bool> flush_failed_{false};
   std::atomic<bool> void_{false};
+  std::atomic<bool> stale_{false};
+  std::shared_ptr<InFlightTable> doubts_;
 
   mutable std::mutex mutex_;  // what follows
   std::condition_variable committed_changed_;

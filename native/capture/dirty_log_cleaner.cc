@@ -33,6 +33,7 @@ void DirtyLogCleaner::run() {
 
 void DirtyLogCleaner::step() {
   const std::lock_guard one(round_mutex_);
+  log_.refute();
   if (!is_under_way_) is_under_way_ = begin(&round_, pace_.idle_cuts);
   if (!is_under_way_) return;
   if (!holds(round_)) {
@@ -54,6 +55,7 @@ void DirtyLogCleaner::step() {
 
 uint64_t DirtyLogCleaner::clean_up() {
   const std::lock_guard one(round_mutex_);
+  log_.refute();
   is_under_way_ = false;
   Round round;
   if (!begin(&round, 0)) return log_.marked();

@@ -7,6 +7,7 @@
 //     production may never flush
 //   → the receiver is durable up to that LSN, in the same generation, and holds the volume in it
 //   → unmark those that nobody has written to since the cut.
+// And the file of a log that is void is made so, where that could not be done at once (DirtyLog::refute).
 // A round that the stream's end overtakes is given up: what was written then is in no record.
 //
 // Threads: the constructor starts one, at no I/O priority and waiting for the disk and the receiver only; the

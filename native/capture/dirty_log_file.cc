@@ -257,16 +257,23 @@ Errno DirtyLogFile::write(uint32_t index, const DirtyPage& page) {
 
 Errno DirtyLogFile::sync() { return file_.fdatasync(fd_.get()); }
 
-void DirtyLogFile::invalidate() {
+/// Either is enough: no header, or no file.
+Errno DirtyLogFile::invalidate() {
   std::ranges::fill(slot_, std::byte{0});
+  Errno wiped = 0;
   for (uint64_t copy = 0; copy < kDirtyCopies; ++copy)
-    (void)write_bytes(slot_.data(), kDirtySlotBytes, copy * kDirtySlotBytes);
-  (void)file_.fdatasync(fd_.get());
-  discard(path_, file_);
+    if (const Errno error = write_bytes(slot_.data(), kDirtySlotBytes, copy * kDirtySlotBytes)) wiped = error;
+  if (const Errno error = file_.fdatasync(fd_.get())) wiped = error;
+  const Errno discarded = discard(path_, file_);
+  return wiped == 0 ? 0 : discarded;
 }
 
-void DirtyLogFile::discard(const std::string& path, JournalFile& file) {
-  if (::unlink(path.c_str()) == 0) (void)sync_directory(path, file);
+Errno DirtyLogFile::discard(const std::string& path, JournalFile& file) {
+  const auto is_none = [](Errno error) { return error == ENOENT || error == ENOTDIR; };
+  if (::unlink(path.c_str()) != 0 && !is_none(errno)) return errno;
+  // Also where it was gone already: perhaps since an attempt whose sync failed.
+  const Errno error = sync_directory(path, file);
+  return is_none(error) ? 0 : error;
 }
 
 Errno DirtyLogFile::write_bytes(const std::byte* bytes, uint64_t length, uint64_t offset) {

@@ -74,10 +74,11 @@ class DirtyLogFile {
   /// syncs.
   Errno write(uint32_t index, const DirtyPage& page);
   Errno sync();
-  /// Whoever opens it later must find nothing to believe. Best effort: the disk has just failed.
-  void invalidate();
+  /// Whoever opens it later must find nothing to believe: 0 once that is on stable storage, else why it is
+  /// not yet. The disk may have just failed.
+  Errno invalidate();
   /// The same for a file that could not even be opened as a log.
-  static void discard(const std::string& path, JournalFile& file);
+  static Errno discard(const std::string& path, JournalFile& file);
 
  private:
   DirtyLogFile(std::string path, const Identity& identity, JournalFile& file, Fd fd);

@@ -56,7 +56,8 @@ Result<std::unique_ptr<InFlightTable>> InFlightTable::create() {
   if (::fcntl(memfd.get(), F_ADD_SEALS, kSeals) != 0) return unavailable("seals");
   const auto mapping = map(memfd);
   if (!mapping.ok()) return mapping.error();
-  new (*mapping) Header{kMagic, kInFlightLayoutVersion, kInFlightMax, {0}};  // slots of zero bytes are free
+  new (*mapping)
+      Header{kMagic, kInFlightLayoutVersion, kInFlightMax, {0}, {0}};  // slots of zero bytes are free
   return std::unique_ptr<InFlightTable>(new InFlightTable(std::move(memfd), *mapping));
 }
 
@@ -69,9 +70,11 @@ Result<std::unique_ptr<InFlightTable>> InFlightTable::adopt(Fd memfd) {
   const auto mapping = map(memfd);
   if (!mapping.ok()) return mapping.error();
   std::unique_ptr<InFlightTable> table(new InFlightTable(std::move(memfd), *mapping));
-  const Header& header = *table->header_;
-  if (header.magic != kMagic || header.version != kInFlightLayoutVersion || header.count != kInFlightMax)
+  Header& header = *table->header_;
+  if (header.magic != kMagic || header.version < kInFlightLayoutVersionMin ||
+      header.version > kInFlightLayoutVersion || header.count != kInFlightMax)
     return other("of another layout");
+  header.version = kInFlightLayoutVersion;  // the bytes of what was added were zero
   return table;
 }
 

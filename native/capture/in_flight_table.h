@@ -1,8 +1,9 @@
 // InFlightTable: the ranges of one volume that are being written at this moment, in a memfd so that a
 // successor process knows them: what of them is on the backing, and whether the ring has it, nobody can tell
-// otherwise. It reads them again and journals what it finds.
+// otherwise. It reads them again and journals what it finds. Beside them lies what of the volume's disks it
+// must not believe, whatever they say by then: it finds that when it looks after the ranges.
 //
-// Threads: Entry by any number of threads at once; left() and clear() before any of them.
+// Threads: Entry, note() and has() by any number of threads at once; left() and clear() before any Entry.
 // Ownership: owns the memfd and its mapping; an Entry must go before the table does.
 #pragma once
 
@@ -18,13 +19,16 @@ namespace afterimage {
 
 /// Far more than a volume has threads that write to it.
 constexpr uint32_t kInFlightMax = 1023;
-constexpr uint32_t kInFlightLayoutVersion = 1;
+/// 2: doubts; in a table of version 1 there are none. Older programs refuse it, and end the stream.
+constexpr uint32_t kInFlightLayoutVersion = 2;
+constexpr uint32_t kInFlightLayoutVersionMin = 1;
 
 class InFlightTable {
  public:
   /// Errors: RING_UNAVAILABLE.
   static Result<std::unique_ptr<InFlightTable>> create();
-  /// That of a predecessor, all of whose threads must have ended. Errors: RING_LAYOUT, RING_UNAVAILABLE.
+  /// That of a predecessor, all of whose threads must have ended; it is of this version from then on. Errors:
+  /// RING_LAYOUT, RING_UNAVAILABLE.
   static Result<std::unique_ptr<InFlightTable>> adopt(Fd memfd);
   ~InFlightTable();
   InFlightTable(const InFlightTable&) = delete;
@@ -44,6 +48,19 @@ class InFlightTable {
   Left left() const;
   void clear();
 
+  enum Doubt : uint32_t {
+    /// A flush of the backing failed, and the kernel says so only once: what was written since the last good
+    /// one may be in its cache and nowhere else.
+    kBackingLostWrites = 1,
+    /// The dirty log is void, and its file, which lacks marks, is there still.
+    kLogStale = 2,
+  };
+  void note(Doubt doubt) { header_->doubts.fetch_or(doubt, std::memory_order_release); }
+  void forget(Doubt doubt) {
+    header_->doubts.fetch_and(~static_cast<uint32_t>(doubt), std::memory_order_release);
+  }
+  bool has(Doubt doubt) const { return (header_->doubts.load(std::memory_order_acquire) & doubt) != 0; }
+
  private:
   struct alignas(64) Slot {
     enum State : uint32_t { kFree = 0, kClaimed = 1, kWriting = 2 };
@@ -56,6 +73,7 @@ class InFlightTable {
     uint32_t version;
     uint32_t count;
     std::atomic<uint32_t> unlisted;  // writers that found no free slot
+    std::atomic<uint32_t> doubts;    // bits of Doubt
   };
   static_assert(sizeof(Slot) == 64 && sizeof(Header) == 64);
   static_assert(std::atomic<uint32_t>::is_always_lock_free, "shared with a successor process");

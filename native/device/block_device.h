@@ -72,6 +72,11 @@ class BlockDevice {
   /// point).
   virtual Errno trim(uint64_t offset, uint64_t length, const RequestOptions& options) = 0;
   virtual Errno flush() = 0;
+  /// A flush has failed, or a write with FUA for want of one: no later one succeeds, and what was written
+  /// since the last good one may be lost although it is still read.
+  virtual bool has_flush_failed() const { return false; }
+  /// What is read from now on is on the disk, as far as nobody writes meanwhile. May wait for the disk.
+  virtual void forget_cached() {}
   /// Describes [offset, offset + length) completely and in order; neighbours differ. Default: all allocated
   /// data.
   virtual Errno allocation(uint64_t offset, uint64_t length, std::vector<AllocationExtent>* extents);

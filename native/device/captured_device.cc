@@ -74,6 +74,7 @@ CapturedDevice::CapturedDevice(std::shared_ptr<BlockDevice> backing, CaptureGrou
       in_flight_(std::move(in_flight)) {
   AFTERIMAGE_ASSERT(volume_number <= kVolumeNumberMax, "records that every reader accepts");
   if (log_ == nullptr || read_only()) return;
+  log_->keep_doubts_in(in_flight_);
   cleaner_ = std::make_unique<DirtyLogCleaner>(
       log_.get(), backing_.get(), [group] { return group->standing(); }, pace);
 }
@@ -115,6 +116,7 @@ Errno CapturedDevice::modify(uint64_t offset, uint64_t length, const RequestOpti
 #endif
   if (const Errno error = carry_out(for_backing); error != 0) {
     if (options.fast_only && error == ENOTSUP) return error;  // untouched, and no failure of the backing
+    if (backing_->has_flush_failed()) note_lost_writes();
     if (end - begin > kInDoubtBytesMax || journal_backing(begin, end, 0, nullptr) != 0)
       group_->close_stream("BACKING_FAILED");
     return counted(error);
@@ -220,6 +222,13 @@ uint64_t CapturedDevice::fence() {
 
 void CapturedDevice::settle_in_flight() {
   if (in_flight_ == nullptr) return;
+  const bool has_lost_writes = in_flight_->has(InFlightTable::kBackingLostWrites);
+  if (has_lost_writes) {
+    // The stream has what the disk may have lost, and all of that is marked.
+    backing_->forget_cached();
+    group_->close_stream("BACKING_FAILED");
+  }
+  if (log_ != nullptr && in_flight_->has(InFlightTable::kLogStale)) log_->begin_anew();
   const InFlightTable::Left left = in_flight_->left();
   bool is_settled = left.is_whole;
   for (const InFlightTable::Range& range : left.ranges) {
@@ -229,6 +238,7 @@ void CapturedDevice::settle_in_flight() {
     if (!is_range || journal_backing(range.begin, range.end, 0, nullptr) != 0) is_settled = false;
   }
   if (!is_settled) group_->close_stream("BACKING_FAILED");
+  if (has_lost_writes) in_flight_->forget(InFlightTable::kBackingLostWrites);
   in_flight_->clear();
 }
 
@@ -318,6 +328,11 @@ uint64_t CapturedDevice::publish_piece(uint64_t offset, uint32_t length, const s
 Errno CapturedDevice::refusal(uint64_t offset, uint64_t length, Errno beyond) const {
   if (read_only()) return EPERM;
   return check_range(size(), offset, length, beyond);
+}
+
+/// Once told of a failed flush the log unmarks nothing, and a successor is told too.
+void CapturedDevice::note_lost_writes() {
+  if (log_ != nullptr && !log_->has_flush_failed()) log_->flush_ended(log_->flush_began(), false);
 }
 
 Errno CapturedDevice::counted(Errno error) {

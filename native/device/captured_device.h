@@ -68,8 +68,9 @@ class CapturedDevice final : public BlockDevice {
   /// An LSN not before any write that was in flight when the call began.
   uint64_t fence();
   /// Before anybody writes: journals what the backing holds where a predecessor was writing when it ended, so
-  /// that stream and backing agree. Where that is not known, or cannot be read, the stream is closed
-  /// ("BACKING_FAILED").
+  /// that stream and backing agree. Where that is not known, or cannot be read, or where the backing had
+  /// failed a flush, the stream is closed ("BACKING_FAILED"): what is marked is compared then. A dirty log
+  /// whose file the predecessor could not make void is begun anew.
   void settle_in_flight();
   /// Of the table, which keeps it; -1: there is none.
   int in_flight_memfd() const { return in_flight_ ? in_flight_->memfd() : -1; }
@@ -100,6 +101,7 @@ class CapturedDevice final : public BlockDevice {
   uint64_t publish_piece(uint64_t offset, uint32_t length, const std::byte* content, uint8_t flags);
   Errno refusal(uint64_t offset, uint64_t length, Errno beyond) const;
   Errno counted(Errno error);
+  void note_lost_writes();
 
   const std::shared_ptr<BlockDevice> backing_;
   std::atomic<uint64_t> size_;  // the backing may have grown since

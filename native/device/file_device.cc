@@ -238,6 +238,13 @@ Errno FileDevice::flush() {
   return 0;
 }
 
+/// A page that could not be written counts as clean afterwards, and is read as if it had been. What is dirty
+/// still is written first, and if that fails too it is on no disk either: the answer does not matter.
+void FileDevice::forget_cached() {
+  if (!read_only_) (void)::fdatasync(fd_.get());
+  (void)::posix_fadvise(fd_.get(), 0, 0, POSIX_FADV_DONTNEED);
+}
+
 Errno FileDevice::allocation(uint64_t offset, uint64_t length, std::vector<AllocationExtent>* extents) {
   if (is_block_device_) return BlockDevice::allocation(offset, length, extents);
   if (const Errno error = check_range(size_, offset, length, EINVAL)) return error;

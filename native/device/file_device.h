@@ -55,6 +55,8 @@ class FileDevice final : public BlockDevice {
   /// lost write-back only once, and a later success would acknowledge data that never reached the disk.
   /// Writes with FUA count as flushes here.
   Errno flush() override;
+  bool has_flush_failed() const override { return flush_failed_; }
+  void forget_cached() override;
   Errno allocation(uint64_t offset, uint64_t length, std::vector<AllocationExtent>* extents) override;
 
  private:

@@ -609,6 +609,17 @@ t.test('a receiver is not told of marks that a process made which it never knew'
   script.welcome(1n, 0n, SYNCED);
   t.same(script.get('persist')?.state.unwelcomedLogs, [], 'from here on what the next process finds counts');
 
+  // Void since it was found: nobody shall count on what it was.
+  const broken = new Script();
+  broken.feed({ ...started, logs: [found] });
+  broken.feed({ type: 'persisted' });
+  broken.feed({ type: 'opened' });
+  broken.feed({ type: 'connected', logs: [{ ...found, id: 0n }] });
+  t.match(
+    broken.actions.find(({ type }) => type === 'send'),
+    { message: { hello: { logs: [{ volume: 0, id: 0n }] } } },
+  );
+
   const next = new Script();
   next.feed({ ...started, logs: [{ ...found, id: 8n, sequence: 2n }] });
   t.match(next.get('persist')?.state.unwelcomedLogs, [{ id: 8n, sequence: 2n }], 'another log is another');

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@
 
 #include "device/captured_device.h"
 #include "device/file_device.h"
+#include "memory_device.h"
 #include "ring_fixture.h"
 #include "scratch_files.h"
 
@@ -422,6 +424,135 @@ TEST_CASE("writes in flight that the table could not list, or that it lists wron
   device.settle_in_flight();
   CHECK(group->stats().mode == Mode::kTracking);
   CHECK(shared->left().ranges.empty());
+}
+
+namespace {
+
+/// One whose writers have ended, as a successor finds it.
+std::shared_ptr<InFlightTable> inherited(const InFlightTable& table) {
+  auto adopted = InFlightTable::adopt(Fd(::fcntl(table.memfd(), F_DUPFD_CLOEXEC, 0)));
+  REQUIRE(adopted.ok());
+  return std::move(*adopted);
+}
+
+std::shared_ptr<DirtyLog> dirty_log(const std::string& path) {
+  auto log = DirtyLog::open({.path = path, .volume = {1}, .volume_bytes = kVolumeBytes});
+  REQUIRE(log.ok());
+  return std::move(*log);
+}
+
+}  // namespace
+
+// Symptom: the backing failed a flush, the agent was killed, and its successor, whose flush of the backing
+// opened anew succeeded, unmarked what the disk had lost: the replica had it, and nobody compared.
+TEST_CASE(
+    "a flush that failed before the process was killed ends the stream, and what is marked is compared") {
+  const ScratchDirectory scratch;
+  const auto log = dirty_log(scratch.path("log"));
+  auto made = InFlightTable::create();
+  REQUIRE(made.ok());
+  const std::shared_ptr<InFlightTable> table(std::move(*made));
+  const auto backing = std::make_shared<MemoryDevice>(kVolumeBytes);
+  const auto bytes = content(1, 4096);
+  bool was_lost = true;
+  auto group = streaming_group(kOptions);
+  {
+    CapturedDevice device(backing, group.get(), 0, log, table, {.poll = 24h});
+    SUBCASE("production's") {
+      backing->flush_error = EIO;
+      CHECK(device.flush() == EIO);
+    }
+    SUBCASE("that of the log's cleaner") {
+      backing->flush_error = EIO;
+      log->set_synced(3);
+      device.clean_up();
+    }
+    SUBCASE("a durable write, of which only the write succeeds") {
+      backing->write_error = EIO;
+      backing->lost_writes = true;
+      CHECK(device.write(0, bytes.size(), bytes.data(), {.fua = true}) == EIO);
+    }
+    SUBCASE("none: a write alone puts nothing in doubt") {
+      backing->write_error = EIO;
+      CHECK(device.write(0, bytes.size(), bytes.data(), {}) == EIO);
+      was_lost = false;
+    }
+  }
+  CHECK(log->state().flush_failed == was_lost);
+  const auto adopted = succeed(std::move(group));
+  REQUIRE(adopted.ok());
+  for (int successor = 1; successor <= 2; ++successor) {
+    const auto reopened = std::make_shared<MemoryDevice>(kVolumeBytes);
+    CapturedDevice device(reopened, adopted->get(), 0, nullptr, inherited(*table), {.poll = 24h});
+    device.settle_in_flight();
+    CHECK((*adopted)->stats().mode == (was_lost ? Mode::kTracking : Mode::kStreaming));
+    // A second one finds nothing: the stream has ended, which its ring says.
+    CHECK(reopened->forgotten == (was_lost && successor == 1));
+  }
+}
+
+// Symptom: the disk of the state directory took neither marks nor an end of the dirty log; the agent was
+// killed, and its successor believed the file, which lacked the marks.
+TEST_CASE("a dirty log whose file could not be made void is not believed by a successor") {
+  class ReadOnlyFile : public JournalFile {
+   public:
+    Errno pwritev(int fd, const iovec* pieces, int count, uint64_t offset, uint64_t* written) override {
+      return is_read_only ? EROFS : JournalFile::pwritev(fd, pieces, count, offset, written);
+    }
+    std::atomic<bool> is_read_only{false};
+  } file;
+  const ScratchDirectory scratch;
+  const std::string path = scratch.path("log");
+  auto made = InFlightTable::create();
+  REQUIRE(made.ok());
+  const std::shared_ptr<InFlightTable> table(std::move(*made));
+  auto group = streaming_group(kOptions);
+  const auto backing = std::make_shared<MemoryDevice>(kVolumeBytes);
+  {
+    auto opened = DirtyLog::open({.path = path, .volume = {1}, .volume_bytes = kVolumeBytes, .file = &file});
+    REQUIRE(opened.ok());
+    const std::shared_ptr<DirtyLog> log(std::move(*opened));
+    log->cut();
+    log->unmark(3, 100);
+    CHECK(log->marked() == 0);
+    CapturedDevice device(backing, group.get(), 0, log, table, {.poll = 24h});
+    // What lies at its path cannot be unlinked.
+    REQUIRE(::rename(path.c_str(), scratch.path("kept").c_str()) == 0);
+    REQUIRE(::mkdir(path.c_str(), 0700) == 0);
+    file.is_read_only = true;
+    const auto bytes = content(1, 4096);
+    CHECK(device.write(0, bytes.size(), bytes.data(), {}) == 0);
+    CHECK(log->is_void());
+    CHECK(log->state().is_stale);
+  }
+  REQUIRE(::rmdir(path.c_str()) == 0);
+  REQUIRE(::rename(scratch.path("kept").c_str(), path.c_str()) == 0);
+  const auto log = dirty_log(path);
+  const uint64_t id_before = log->state().id;
+  CHECK(log->marked() == 0);  // what is written there lacks the mark
+  CapturedDevice device(backing, group.get(), 0, log, inherited(*table), {.poll = 24h});
+  device.settle_in_flight();
+  CHECK(log->marked() == log->state().extents);
+  CHECK(log->state().id != id_before);
+  CHECK_FALSE(log->state().distrust.empty());
+  CHECK_FALSE(table->has(InFlightTable::kLogStale));
+  CHECK((*group).stats().mode == Mode::kStreaming);  // the stream lacks nothing
+  CHECK(dirty_log(path)->marked() == log->state().extents);
+}
+
+TEST_CASE("a table of writes in flight of the version before is read, and is of this one then") {
+  auto table = InFlightTable::create();
+  REQUIRE(table.ok());
+  void* const mapping = ::mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_SHARED, (*table)->memfd(), 0);
+  REQUIRE(mapping != MAP_FAILED);
+  uint32_t& version = static_cast<uint32_t*>(mapping)[2];
+  version = kInFlightLayoutVersionMin;
+  const auto adopted = inherited(**table);
+  CHECK(version == kInFlightLayoutVersion);
+  CHECK_FALSE(adopted->has(InFlightTable::kBackingLostWrites));
+  version = kInFlightLayoutVersionMin - 1;
+  CHECK_FALSE(InFlightTable::adopt(Fd(::fcntl((*table)->memfd(), F_DUPFD_CLOEXEC, 0))).ok());
+  ::munmap(mapping, kPage);
 }
 
 TEST_CASE("a table of writes in flight of another layout is refused") {

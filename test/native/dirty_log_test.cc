@@ -400,6 +400,53 @@ TEST_CASE(
   CHECK(open_log(path, 8 * kExtent)->marked() == 8);
 }
 
+// Symptom: the disk of the state directory turned read-only while the receiver was away. Marks failed, and so
+// did every attempt to make the file void, of which there was one; after a power loss it was believed.
+TEST_CASE("dirty log: a file that cannot be made void is tried again, until it is") {
+  class ReadOnlyFile : public JournalFile {
+   public:
+    Errno pwritev(int fd, const iovec* pieces, int count, uint64_t offset, uint64_t* written) override {
+      return is_read_only ? EROFS : JournalFile::pwritev(fd, pieces, count, offset, written);
+    }
+    Errno fsync(int fd) override { return is_read_only ? EIO : JournalFile::fsync(fd); }
+    std::atomic<bool> is_read_only{false};
+  } file;
+  const ScratchDirectory directory;
+  const std::string path = directory.path("log"), kept = directory.path("kept");
+  auto log = open_log(path, 8 * kExtent, file);
+  settle(*log);
+  MemoryDevice backing{512};
+  DirtyLogCleaner cleaner{log.get(), &backing, [] { return CaptureGroup::Standing{}; }, {.poll = 24h}};
+  const auto break_disk = [&] {
+    // What lies at its path cannot be unlinked.
+    REQUIRE(::rename(path.c_str(), kept.c_str()) == 0);
+    REQUIRE(::mkdir(path.c_str(), 0700) == 0);
+    file.is_read_only = true;
+  };
+  const auto restore_names = [&] {
+    REQUIRE(::rmdir(path.c_str()) == 0);
+    REQUIRE(::rename(kept.c_str(), path.c_str()) == 0);
+  };
+  break_disk();
+  SUBCASE("after a mark") { write_to(*log, 2); }
+  SUBCASE("after it could not be made longer") { REQUIRE(log->grow(9 * kExtent).ok()); }
+  SUBCASE("after it could not be begun anew") { log->begin_anew(); }
+  CHECK(log->is_void());
+  cleaner.step();
+  CHECK(log->state().is_stale);
+  restore_names();
+  CHECK(
+      DirtyLogFile::open(path, {kVolume, 8 * kExtent}, JournalFile::system()).ok());  // it would be believed
+  cleaner.step();
+  CHECK(log->state().is_stale);  // unlinked, but that is not on stable storage
+  file.is_read_only = false;
+  cleaner.step();
+  CHECK_FALSE(log->state().is_stale);
+  CHECK(log->is_void());
+  log.reset();
+  CHECK(open_log(path, 8 * kExtent)->marked() == 8);
+}
+
 TEST_CASE("dirty log: where none can be made, there is a void one, and no old one is left to be believed") {
   const ScratchDirectory directory;
   const std::string path = directory.path("log");

@@ -240,6 +240,30 @@ TEST_CASE("after a failed flush every later one fails until the device is reopen
   CHECK(device->flush() == 0);
 }
 
+// A page that could not be written back is clean, and read as if it were on the disk: what is compared with
+// the receiver must be what the disk has.
+TEST_CASE("what the page cache alone has is forgotten on demand, and nothing else is") {
+  NEEDS(LoopDisk::available(), "root and loop devices");
+  const ScratchDirectory directory;
+  const std::string file = directory.make_file("disk", 1 << 20);
+  const LoopDisk disk(file, 512);
+  const auto device = open_device(disk.path(), {.exclusive = false});
+  const std::vector<std::byte> lost(4096, std::byte{1}), kept(4096, std::byte{2});
+  std::vector<std::byte> read(4096);
+  REQUIRE(device->write(0, lost.size(), lost.data(), {}) == 0);
+  REQUIRE(device->flush() == 0);
+  const Fd below(::open(file.c_str(), O_RDWR | O_CLOEXEC));
+  REQUIRE(::pwrite(below.get(), std::vector<std::byte>(4096).data(), 4096, 0) == 4096);
+  REQUIRE(device->write(8192, kept.size(), kept.data(), {}) == 0);
+  REQUIRE(device->read(0, read.size(), read.data()) == 0);
+  CHECK(read == lost);
+  device->forget_cached();
+  REQUIRE(device->read(0, read.size(), read.data()) == 0);
+  CHECK(is_zero(read.data(), read.size()));
+  REQUIRE(device->read(8192, read.size(), read.data()) == 0);
+  CHECK(read == kept);
+}
+
 TEST_CASE("many flushes at once all succeed") {
   const ScratchDirectory directory;
   const auto device = open_device(directory.make_file("volume", 1 << 20), {});

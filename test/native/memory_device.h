@@ -57,6 +57,8 @@ class MemoryDevice final : public BlockDevice {
     ++flushes;
     return flush_error;
   }
+  bool has_flush_failed() const override { return lost_writes; }
+  void forget_cached() override { ++forgotten; }
 
   std::vector<std::byte> content() const {
     const std::lock_guard lock(mutex_);
@@ -64,7 +66,8 @@ class MemoryDevice final : public BlockDevice {
   }
 
   std::atomic<Errno> read_error{0}, write_error{0}, flush_error{0};
-  std::atomic<int> fua_writes{0}, flushes{0};
+  std::atomic<bool> lost_writes{false};
+  std::atomic<int> fua_writes{0}, flushes{0}, forgotten{0};
   std::function<void()> before_write, after_write;  // set before the device is shared
   bool dawdles = false;                             // likewise
 

@@ -3,7 +3,9 @@
  * application's only where its own bytes are concerned; whatever else goes wrong it is not kept from writing (R7), and
  * nothing is called equal that is not.
  */
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { FaultDirectory } from '../fault/fault_directory.js';
 import { command } from './command.js';
@@ -64,6 +66,111 @@ t.test('a write that the backing fails, and a flush that fails once and then suc
   await site.agent.start();
   await site.settled(120);
   t.ok(await io(uri, 'flush'), 'opened anew it is believed again');
+  await equalAtLast(t, site, backing);
+});
+
+/** Ends the agent below its supervisor, and returns when a successor answers. */
+async function succeeded(site: Site, signal: NodeJS.Signals): Promise<void> {
+  const pid = site.agent.supervisedPid();
+  if (pid === null) throw new Error('an agent runs');
+  process.kill(pid, signal);
+  while ([null, pid].includes(site.agent.supervisedPid())) await sleep(10);
+  await site.agent.answers();
+}
+
+// Symptom: after a failed flush the agent was killed; its successor opened the backing, flushed it without error, and took
+// what the disk had lost off the dirty log. If that returns, the replica holds here what the disk does not.
+t.test('a flush that failed is not forgotten by whoever comes next', async (t) => {
+  const scratch = await Scratch.create('failed-flush');
+  t.teardown(() => scratch.clean());
+  const disk = await FaultDirectory.start(scratch, 'disk');
+  const backing = `${disk.mount}/volume.img`;
+  await command('truncate', ['-s', String(BYTES), backing]);
+  const volumes = [{ name: 'disk', backing, attach: 'socket' as const, cache: 'direct' as const }];
+  const site = await Site.create(scratch, { group: GROUP, volumes, supervised: true });
+  await site.start();
+  const uri = nbdUri(await site.settled());
+  await writePattern(uri, '0x11');
+  const ways: Record<string, () => Promise<void>> = {
+    'it was killed': () => succeeded(site, 'SIGKILL'),
+    'it handed over': () => succeeded(site, 'SIGUSR2'),
+    'it was stopped': async () => {
+      t.equal(await site.agent.stop(), 0);
+      await site.agent.start();
+    },
+  };
+  for (const [index, [way, next]] of Object.entries(ways).entries()) {
+    const at = 8 + 8 * index;
+    await disk.add({ op: 'sync', path: '*volume.img', do: 'fail', errno: 'EIO', times: 1 });
+    await io(uri, `write -P 0x22 ${at}M 1M`); // which it flushes when it is done
+    await site.waitFor('told of', 30, ({ detail }) => /failed a flush/.test(detail));
+    const before = await site.waitFor('replicated', 30, (group) => group.durableLsn === group.capturedLsn);
+    await disk.clear();
+    // What the disk has is what it had before.
+    const file = await open(path.join(disk.backing, 'volume.img'), 'r+');
+    await file.write(Buffer.alloc(MIB), 0, MIB, at * MIB);
+    await file.close();
+    await next();
+    const after = await site.settled(120);
+    t.ok(BigInt(after.generation) > BigInt(before.generation), `${way}: what is in doubt is compared`);
+    t.notMatch(after.detail, /failed a flush/);
+    t.ok(await io(uri, 'flush'), 'opened anew it is believed again');
+    await equalAtLast(t, site, backing);
+  }
+});
+
+/**
+ * A state directory whose file system turned read-only while the receiver was away and production wrote, more than the ring
+ * holds, where nothing was marked.
+ */
+async function readOnlyState(t: Test, name: string, supervised: boolean) {
+  const scratch = await Scratch.create(name);
+  t.teardown(() => scratch.clean());
+  const state = await FaultDirectory.start(scratch, 'state');
+  const backing = scratch.path('volume.img');
+  await command('truncate', ['-s', String(BYTES), backing]);
+  const volumes = [{ name: 'disk', backing, attach: 'socket' as const }];
+  const options = { group: GROUP, volumes, state: state.mount, ringBytes: '8MiB', supervised };
+  const site = await Site.create(scratch, options);
+  await site.start();
+  await writePattern(nbdUri(await site.settled()), '0x11');
+  t.equal(await site.agent.stop(), 0);
+  await site.agent.start();
+  const ready = await site.settled();
+  t.equal(ready.volumes[0]?.doubtBytes, 0);
+  await site.receiver.stop();
+  for (const op of ['write', 'unlink', 'create', 'truncate', 'rename'] as const)
+    await state.add({ op, path: '*/dirty/*', do: 'fail', errno: 'EROFS' });
+  // Away from the samples that a partial resync looks at.
+  for (let megabyte = 1; megabyte < 60; megabyte += 8)
+    await command('qemu-io', ['-f', 'raw', '-c', `write -P 0x5a ${megabyte}M 2M`, nbdUri(ready)]);
+  await site.waitFor('tracking', 30, (group) => group.state === 'tracking');
+  const told = await site.waitFor('told of', 30, ({ detail }) => /takes no changes/.test(detail));
+  t.match(told.detail, /volume disk must be verified/);
+  return { site, state, backing };
+}
+
+t.test('a dirty log that can be neither written nor removed, and its agent is killed', async (t) => {
+  const { site, state, backing } = await readOnlyState(t, 'read-only-killed', true);
+  await succeeded(site, 'SIGKILL');
+  await site.waitFor('told of by the successor', 30, ({ detail }) => /takes no changes/.test(detail));
+  await site.receiver.start();
+  t.equal((await site.settled(120)).volumes[0]?.resyncComparedBytes, BYTES, 'all of it is compared');
+  await equalAtLast(t, site, backing);
+  // Back again before anybody else has to be told.
+  await state.clear();
+  await site.waitFor('no longer', 30, ({ detail }) => !detail.includes('takes no changes'));
+  t.same(await readdir(path.join(state.backing, 'dirty')), []);
+});
+
+t.test('a dirty log that could be removed only later, before its host was lost', async (t) => {
+  const { site, state, backing } = await readOnlyState(t, 'read-only-lost', false);
+  await state.clear();
+  await site.waitFor('no longer', 30, ({ detail }) => !detail.includes('takes no changes'));
+  await site.agent.kill();
+  await site.receiver.start();
+  await site.agent.start();
+  t.equal((await site.settled(120)).volumes[0]?.resyncComparedBytes, BYTES, 'all of it is compared');
   await equalAtLast(t, site, backing);
 });
 

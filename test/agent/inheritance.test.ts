@@ -6,7 +6,7 @@ import t, { type Test } from 'tap';
 import { systemClock } from '../../agent/clock.js';
 import { GroupCustody, type KeptAttachment, type StoreDoor } from '../../agent/custody.js';
 import { sortInheritance } from '../../agent/inheritance.js';
-import { inheritedStream, letGo, takeOver } from '../../agent/takeover.js';
+import { inheritedStream, TakenGroup } from '../../agent/takeover.js';
 import * as native from '../../native/index.js';
 import { AfterimageError } from '../../proto/errors.js';
 import { createLog } from '../../service/log.js';
@@ -243,7 +243,7 @@ t.test('settings of a later version that have more in them are served', async (t
   const [group] = sortInheritance(settings).groups;
   if (group === undefined) throw new Error('they are not served');
   const end = AbortSignal.timeout(20_000);
-  const taken = TakenGroup.open(group, native, systemClock, createLog("agent", "fatal"));
+  const taken = TakenGroup.open(group, native, systemClock, createLog('agent', 'fatal'));
   await taken.serve();
   t.teardown(() => taken.letGo(end));
   await qemuIo(address.unix, 'read -P 7 0 1M', 'write -P 8 0 4k', 'read -P 8 0 4k');

@@ -157,6 +157,10 @@ CaptureGroup::~CaptureGroup() = default;
 
 CaptureGroup::Publication CaptureGroup::publish(const Record& record, const std::byte* payload) {
   const uint32_t payload_bytes = payload_bytes_of(record);
+#ifdef AFTERIMAGE_SABOTAGE_WAIT_WHILE_FULL  // breaks R7: production waits until the receiver has made room
+  while (mode() == Mode::kStreaming && ring_->used() + payload_bytes + 4096 > ring_->capacity())
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+#endif
   RingRecord* slot = nullptr;
   {
     const std::lock_guard lock(sequence_);

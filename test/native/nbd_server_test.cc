@@ -559,6 +559,20 @@ TEST_CASE("what a client that is gone had sent never lands over what it has writ
     CHECK(eventually([&] { return stalling.server->stats().connections == 1; }));
     CHECK(other.read(4096, 512) == pattern(512, 2));
   }
+  SUBCASE("likewise when the server stops meanwhile") {
+    stalling.stall(&old);
+    old.request(kWrite, 0, 4096, 512, pattern(512, 1));
+    RawNbdClient other = stalling.connect();
+    CHECK(other.perform(kWrite, 0, 4096, 512, pattern(512, 2)) == 0);
+    old.close();
+    std::jthread stopping([&] { stalling.server->stop(); });
+    CHECK(other.closed());
+    stalling.end();
+    stopping.join();
+    Bytes now(512);
+    CHECK(stalling.device->read(4096, 512, now.data()) == 0);
+    CHECK(now == pattern(512, 2));
+  }
   SUBCASE("likewise in the middle of a long write") {
     stalling.stall(&old, (1 << 20) + 4096);
     RawNbdClient other = stalling.connect();

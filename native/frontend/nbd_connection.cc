@@ -75,16 +75,16 @@ bool NbdConnection::need_payload(size_t bytes) {
 }
 
 /// Whether what is still to be done here may be older than what has been done over a newer connection: there
-/// is one, and this one's client is gone. A server that stops has shut the sockets itself, and carries out
-/// what has come.
+/// is one, and this one's client is gone.
 bool NbdConnection::is_overtaken() {
   const uint64_t newest = traffic_->connections.load();
-  if (newest == number_ || stopping_) return false;
+  if (newest == number_) return false;
   const Clock::time_point now = Clock::now();
   if (newest == newest_ && now - looked_ < kLookInterval) return false;
   newest_ = newest;
   looked_ = now;
-  return may_be_gone(socket_);
+  // A server that stops has ended itself what comes from its clients, and carries out what has come.
+  return stopping_ ? nbd_peer(socket_) == NbdPeer::kGone : may_be_gone(socket_);
 }
 
 bool NbdConnection::carry_out(const nbd::Request& request) {

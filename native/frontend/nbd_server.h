@@ -6,15 +6,16 @@
 // Threads: start()/stop()/stats() from one control thread. One thread accepts; each connection has one thread
 // that receives, carries the request out inline on the device, and batches replies (up to 16, or until its
 // input is empty): measured faster than a worker pool. Nothing calls into JavaScript.
+// Ownership: shares the devices until stop() has returned. Buffers are per connection and bounded: about 2
+// MiB, and up to kNbdPayloadBytesMax more while a read longer than 1 MiB is answered; a longer payload to be
+// written is received and written in pieces of 1 MiB.
 //
 // A client that connects again, since its connection broke, sends again what was not answered, and then newer
 // writes. So a connection carries its first request out only when every older one to the same device whose
 // client has ended it (nbd_peer.h) is through with what it had received, however long the backing stalls. Its
 // own thread waits, after the handshake: the client sees a slow server, not one that refuses it. Nobody waits
 // for a connection whose client is there. A client that has ended what it sends and takes no answers either
-// is cut off after kNbdStopSecondsMax. Ownership: shares the devices until stop() has returned. Buffers are
-// per connection and bounded: about 2 MiB, and up to kNbdPayloadBytesMax more while a read longer than 1 MiB
-// is answered; a longer payload to be written is received and written in pieces of 1 MiB.
+// is cut off after kNbdStopSecondsMax.
 #pragma once
 
 #include <atomic>

@@ -158,9 +158,11 @@ struct Stalling {
     client.go(false, name);
     return client;
   }
-  /// Writes from offset 0. Returns once the device keeps that.
-  void stall(RawNbdClient* client, uint32_t length = 512) {
-    client->request(kWrite, 0, 0, length, pattern(length));
+  /// Writes from offset 0, and sends more with it, so that both are received at once. Returns once the device
+  /// keeps the write.
+  void stall(RawNbdClient* client, const Bytes& more = {}, uint32_t length = 512) {
+    const Bytes write = RawNbdClient::request_bytes(kWrite, 0, 0, length, pattern(length), 7);
+    client->send(Wire().bytes(write).bytes(more));
     is_stalled.wait(false);
   }
   void end() {
@@ -536,9 +538,9 @@ TEST_CASE("the 65th client is turned away, and served once another has left") {
 TEST_CASE("what a client that is gone had sent never lands over what it has written since") {
   Stalling stalling;
   RawNbdClient old = stalling.connect();
+  const Bytes older = RawNbdClient::request_bytes(kWrite, 0, 4096, 512, pattern(512, 1), 8);
   SUBCASE("it connects again when it is gone: nothing is answered before all of the old is done") {
-    stalling.stall(&old);
-    old.request(kWrite, 0, 4096, 512, pattern(512, 1));
+    stalling.stall(&old, older);
     old.close();
     RawNbdClient again = stalling.connect();
     again.request(kWrite, 0, 4096, 512, pattern(512, 1), 1);
@@ -550,8 +552,7 @@ TEST_CASE("what a client that is gone had sent never lands over what it has writ
     CHECK(again.read(4096, 512) == pattern(512, 2));
   }
   SUBCASE("it had another connection all the time: the old begins nothing any more") {
-    stalling.stall(&old);
-    old.request(kWrite, 0, 4096, 512, pattern(512, 1));
+    stalling.stall(&old, older);
     RawNbdClient other = stalling.connect();
     CHECK(other.perform(kWrite, 0, 4096, 512, pattern(512, 2)) == 0);
     old.close();
@@ -559,8 +560,21 @@ TEST_CASE("what a client that is gone had sent never lands over what it has writ
     CHECK(eventually([&] { return stalling.server->stats().connections == 1; }));
     CHECK(other.read(4096, 512) == pattern(512, 2));
   }
+  SUBCASE("likewise when the server stops meanwhile") {
+    stalling.stall(&old, older);
+    RawNbdClient other = stalling.connect();
+    CHECK(other.perform(kWrite, 0, 4096, 512, pattern(512, 2)) == 0);
+    old.close();
+    std::jthread stopping([&] { stalling.server->stop(); });
+    CHECK(other.closed());
+    stalling.end();
+    stopping.join();
+    Bytes now(512);
+    CHECK(stalling.device->read(4096, 512, now.data()) == 0);
+    CHECK(now == pattern(512, 2));
+  }
   SUBCASE("likewise in the middle of a long write") {
-    stalling.stall(&old, (1 << 20) + 4096);
+    stalling.stall(&old, {}, (1 << 20) + 4096);
     RawNbdClient other = stalling.connect();
     CHECK(other.perform(kWrite, 0, 1 << 20, 512, pattern(512, 2)) == 0);
     old.close();
@@ -573,8 +587,7 @@ TEST_CASE("what a client that is gone had sent never lands over what it has writ
 TEST_CASE("over TCP likewise, as soon as it is known that a client is gone") {
   Stalling stalling(true);
   RawNbdClient old = stalling.connect();
-  stalling.stall(&old);
-  old.request(kWriteZeroes, 0, 4096, 512);
+  stalling.stall(&old, RawNbdClient::request_bytes(kWriteZeroes, 0, 4096, 512, {}, 8));
   SUBCASE("before the next connects") {
     old.close();
     RawNbdClient again = stalling.connect();

@@ -1,8 +1,8 @@
 /**
  * Runs inside of a virtual machine (stock_kernels.test.ts): the agent of a mounted volume dies again and again while fio writes
  * to the file system and reads back what it wrote. No I/O error, of a loop device one generation, and in the end the receiver
- * has what the backing has. While nobody serves, the clock is also set back by a day, and ahead by a year. Where systemd
- * is the service manager, it also restarts the agent, and itself.
+ * has what the backing has. While nobody serves, the clock is also set back by a day, and ahead by a year: of a loop device each
+ * time shows what was there then. Where systemd is the service manager, it also restarts the agent, and itself.
  *
  * `node survival.js loop|nbd supervisor|systemd`; its last line is JSON.
  */
@@ -15,6 +15,7 @@ import { command } from '../../scenario/command.js';
 import { Scratch } from '../../scenario/scratch.js';
 import { Site, type SiteOptions } from '../../scenario/site.js';
 import { ioErrors, Load, PATIENCE_SECONDS, served } from './load.js';
+import { Moments } from './moments.js';
 import { keptCount, systemctl, UnitDaemon, unitOf } from './unit_daemon.js';
 
 const GROUP = 'vm';
@@ -43,9 +44,10 @@ const KILLS: Strike[] = [
   { what: 'killed', end: kill },
   { what: 'killed', end: kill },
 ];
-const BY_SYSTEMD: Strike[] = [
-  { what: 'restarted', end: () => systemctl('restart', unitOf('agent')) },
+const BELOW_SYSTEMD: Strike[] = [
+  ...KILLS.slice(1),
   { what: 'killed after systemd began anew', end: (pid) => systemctl('daemon-reexec').then(() => kill(pid)) },
+  { what: 'restarted', end: () => systemctl('restart', unitOf('agent')) },
   { what: 'asked to hand over', end: (pid) => process.kill(pid, 'SIGUSR2') },
 ];
 
@@ -58,7 +60,7 @@ async function survive(attach: 'loop' | 'nbd', manager: Manager): Promise<Record
   await command('truncate', ['-s', String(BYTES), image]);
   // A disk of 4 KiB sectors, which the attached device must have too.
   const backing = attach === 'nbd' ? await diskOver(image, 4096) : image;
-  await command('mkfs.ext4', ['-q', '-F', backing]);
+  const moments = await Moments.format(backing, scratch.path('content'));
   const volumes = [{ name: 'disk', backing, attach }];
   const under: Partial<SiteOptions> =
     manager === 'systemd' ? { daemon: (options) => new UnitDaemon(options) } : { supervised: true };
@@ -81,10 +83,12 @@ async function survive(attach: 'loop' | 'nbd', manager: Manager): Promise<Record
   const load = new Load(mount, scratch.path('fio.json'));
   const working = load.run();
   const pauses: number[] = [];
-  for (const one of manager === 'systemd' ? [...KILLS, ...BY_SYSTEMD] : KILLS) {
+  for (const one of manager === 'systemd' ? BELOW_SYSTEMD : KILLS) {
     await served(device, WRITES_BETWEEN, load);
+    if (one.clockStep !== undefined) await moments.mark(mount);
     pauses.push(await strike(one, site, device, load));
   }
+  await moments.mark(mount);
   await served(device, WRITES_BETWEEN, load);
   if (attach === 'nbd') await startByHand(site, device, load);
   load.stop();
@@ -107,6 +111,7 @@ async function survive(attach: 'loop' | 'nbd', manager: Manager): Promise<Record
   const latest = await site.recovered('disk', 'latest');
   assert(latest.equals(await readFile(backing)), 'the latest point is what the backing holds');
   await command('e2fsck', ['-f', '-n', scratch.path('recovered-disk.img')]);
+  if (attach === 'loop') await moments.verify((time) => site.recovered('disk', time));
   await grow(site, device, image, backing);
   assert.equal(await site.agent.stop(PATIENCE_SECONDS), 0);
   assert.equal((await readFile(`/sys/block/${path.basename(device)}/size`, 'utf8')).trim(), '0', 'detached');

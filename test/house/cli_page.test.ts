@@ -10,6 +10,8 @@ import { parseConfig } from '../../service/config.js';
 import { noDaemons, Recorder } from '../cli/canned.js';
 
 const PAGE = fileURLToPath(new URL('../../../docs/CLI.md', import.meta.url));
+/** What is shown to work in a virtual machine. */
+const UNIT = fileURLToPath(new URL('../../../test/vm/systemd/afterimage-agent.service', import.meta.url));
 
 function verbs(command: Command, path: string): [path: string, verb: Command][] {
   if (command.commands.length === 0) return [[path, command]];
@@ -50,6 +52,19 @@ t.test('the sample configurations are valid, and show the defaults', (t) => {
     '[[group.volume]]\nname = "log"\nbacking = "/srv/log.img"\nattach = "socket"\n' +
     '[[group.volume]]\nname = "old"\nbacking = "/dev/vg/old"\nattach = "nbd"\n';
   t.same(parseConfig(agent, 'agent.toml', agentConfig), parseConfig(least, 'least', agentConfig));
+  t.end();
+});
+
+t.test('docs/CLI.md has the settings of the unit that is tested', (t) => {
+  const settings = (text: string): string[] => text.match(/^[A-Z]\w+=.*$/gm) ?? [];
+  const [, shown = ''] = /```ini\n(\[Unit\]\n.*?)```/s.exec(readFileSync(PAGE, 'utf8')) ?? [];
+  const tested = settings(readFileSync(UNIT, 'utf8'));
+  // Not what differs from one installation to the next.
+  const own = /^(Description|ExecStart|WantedBy)=/;
+  t.strictSame(
+    settings(shown),
+    tested.filter((line) => !own.test(line)),
+  );
   t.end();
 });
 

@@ -29,7 +29,7 @@ export class Daemon {
   /** By the scenario, on purpose. */
   private wasKilled = false;
 
-  constructor(private readonly options: DaemonOptions) {}
+  constructor(protected readonly options: DaemonOptions) {}
 
   get pid(): number {
     const pid = this.child?.pid;

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { CommandResult } from './command.js';
 import { command } from './command.js';
-import { CLI, Daemon } from './daemon.js';
+import { CLI, Daemon, type DaemonOptions } from './daemon.js';
 import type { Scratch } from './scratch.js';
 
 export interface SiteVolume {
@@ -34,6 +34,8 @@ export interface SiteOptions {
   env?: NodeJS.ProcessEnv;
   /** The agent runs below the bundled supervisor. */
   supervised?: boolean;
+  /** Makes the daemons, when they are not to be processes of this one's. */
+  daemon?: (options: DaemonOptions) => Daemon;
 }
 
 export interface VolumeReport {
@@ -100,9 +102,9 @@ export class Site {
     const address = options.via === undefined ? listen : await options.via(listen);
     await writeFile(agentConfig, agentToml(scratch, run, address, options));
     await afterimage(['receiver', 'init', '--store', store]);
-    const env = options.env;
+    const { env, daemon: make = (one) => new Daemon(one) } = options;
     const daemon = (name: 'agent' | 'receiver', config: string): Daemon =>
-      new Daemon({
+      make({
         name,
         config,
         control: `${run}/${name}.sock`,

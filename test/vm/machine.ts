@@ -3,7 +3,7 @@
  * for what it finds there. No network, no disk of its own, nothing stays. Times inside mean nothing.
  */
 import { spawn } from 'node:child_process';
-import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -17,7 +17,10 @@ const CONSOLE = path.resolve('build/vm/console.log');
 const MEMORY_MIB = 2048;
 /** What reaching the root file system takes; the kernel loads the rest from there when it is asked for. */
 const BOOT_MODULES = ['virtio_pci', '9pnet_virtio', '9p', 'overlay'];
-const DIRECTORIES = ['bin', 'proc', 'dev', 'lower', 'layer', 'root'];
+const DIRECTORIES = ['bin', 'proc', 'dev', 'lower', 'systemd', 'layer', 'root', 'units'];
+/** Neither its own progress, nor what a new installation would be due for. */
+const SYSTEMD_SAYS = 'systemd.show_status=error systemd.condition-needs-update=no';
+const UNITS = 'test/vm/systemd';
 const STATUS = /^guest: status (\d+)$/m;
 
 /** The programs without which there is no virtual machine, that are not installed here. */
@@ -35,21 +38,25 @@ export interface GuestResult {
   machineEnd: number | string;
 }
 
-/** Runs `words` in the current directory, as root. */
+/** Runs `words` in the current directory, as root; below systemd if there is a `systemd` to lay over the root. */
 export async function runInGuest(
   kernel: Kernel,
+  systemd: string | null,
   words: readonly string[],
   secondsMax: number,
 ): Promise<GuestResult> {
   const directory = await mkdtemp(path.join(os.tmpdir(), 'afterimage-vm-'));
   try {
-    const initramfs = await packInitramfs(kernel, words, directory);
+    const initramfs = await packInitramfs(kernel, systemd !== null, words, directory);
     const board = ['-M', 'q35', '-cpu', 'max', '-accel', 'tcg,thread=multi', '-smp', '2'];
     const bare = ['-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-nic', 'none'];
-    const share = 'local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap';
-    const devices = ['-virtfs', share, '-device', 'virtio-rng-pci', '-serial', `file:${CONSOLE}`];
-    const append = 'console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off random.trust_cpu=on';
-    const boot = ['-kernel', kernel.image, '-initrd', initramfs, '-append', append];
+    const shares = [...share('host', '/'), ...(systemd === null ? [] : share('systemd', systemd))];
+    const devices = [...shares, '-device', 'virtio-rng-pci', '-serial', `file:${CONSOLE}`];
+    const append = [
+      'console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off random.trust_cpu=on',
+      SYSTEMD_SAYS,
+    ];
+    const boot = ['-kernel', kernel.image, '-initrd', initramfs, '-append', append.join(' ')];
     const args = [...board, '-m', String(MEMORY_MIB), ...bare, ...devices, ...boot];
     const machine = spawn(QEMU, args, { stdio: ['ignore', 'inherit', 'inherit'] });
     const machineEnd = await ended(machine, secondsMax);
@@ -61,12 +68,27 @@ export async function runInGuest(
   }
 }
 
-async function packInitramfs(kernel: Kernel, words: readonly string[], directory: string): Promise<string> {
+function share(tag: string, directory: string): string[] {
+  return [
+    '-virtfs',
+    `local,path=${directory},mount_tag=${tag},security_model=none,readonly=on,multidevs=remap`,
+  ];
+}
+
+async function packInitramfs(
+  kernel: Kernel,
+  hasSystemd: boolean,
+  words: readonly string[],
+  directory: string,
+): Promise<string> {
   const root = path.join(directory, 'root');
   for (const name of DIRECTORIES) await mkdir(path.join(root, name), { recursive: true });
   await copyFile(BUSYBOX, path.join(root, 'bin/busybox'));
   await copyFile('test/vm/init.sh', path.join(root, 'init'));
-  await writeFile(path.join(root, 'settings'), `KERNEL_LIB=${quote(kernel.lib)}\n`);
+  const settings = [`KERNEL_LIB=${quote(kernel.lib)}`, `SYSTEMD=${hasSystemd ? 'yes' : 'no'}`];
+  await writeFile(path.join(root, 'settings'), `${settings.join('\n')}\n`);
+  for (const name of await readdir(UNITS))
+    await copyFile(path.join(UNITS, name), path.join(root, 'units', name));
   await writeFile(path.join(root, 'command'), guestCommand(words));
   const modules = path.join('lib/modules', kernel.release);
   const dependencies = await readFile(

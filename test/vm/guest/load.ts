@@ -43,6 +43,8 @@ export function ioErrors(after: number): string[] {
 export class Load {
   rounds = 0;
   writes = 0;
+  /** The longest that a write took, in milliseconds. */
+  writeMsMax = 0;
   private isStopped = false;
   private failure: unknown = null;
 
@@ -82,10 +84,12 @@ export class Load {
     const { jobs } = JSON.parse(await readFile(report, 'utf8')) as FioReport;
     assert.equal(jobs[0]?.error, 0);
     this.rounds += 1;
-    this.writes += jobs[0].write.total_ios;
+    const { total_ios: writes, lat_ns: latency } = jobs[0].write;
+    this.writes += writes;
+    this.writeMsMax = Math.max(this.writeMsMax, Math.round(latency.max / 1e6));
   }
 }
 
 interface FioReport {
-  jobs: { error: number; write: { total_ios: number } }[];
+  jobs: { error: number; write: { total_ios: number; lat_ns: { max: number } } }[];
 }

@@ -11,6 +11,7 @@ import { devicesUnder } from '../service/devices_under.js';
 import { loopDevicesOver } from '../service/loop_devices.js';
 import type * as native from '../native/index.js';
 import { statOf } from './backing_fingerprint.js';
+import { isOtherDevice } from './backing_identity.js';
 import type { AgentConfig, VolumeConfig } from './config.js';
 import type { VolumeMemory } from './state.js';
 
@@ -22,13 +23,14 @@ export type OpenFileDevice = typeof native.openFileDevice;
 
 /**
  * Opens the backing of `config` for the agent alone. `memory` is what the last run knew of the volume, null for a new
- * one: since then it may have grown. What is read of it is what its disk has, also where a predecessor's flush had failed.
+ * one: since then it may have grown, unless `identity` says that it is another device. What is read of it is what its disk has, also where a predecessor's flush had failed.
  * Errors: BACKING_MISSING, BACKING_BUSY, BACKING_INVALID, BACKING_RESIZED (it has
- * shrunk), BACKING_ON_ITSELF, PERMISSION_DENIED, IO_ERROR.
+ * shrunk, or is another device of another size), BACKING_ON_ITSELF, PERMISSION_DENIED, IO_ERROR.
  */
 export async function openBacking(
   config: VolumeConfig,
-  memory: VolumeMemory | null,
+  memory: Pick<VolumeMemory, 'size' | 'identity'> | null,
+  identity: string,
   stateDir: string,
   openFileDevice: OpenFileDevice,
 ): Promise<native.BlockDevice> {
@@ -51,6 +53,14 @@ export async function openBacking(
     );
   }
   const { size } = device;
+  if (memory !== null && size !== memory.size && isOtherDevice(memory.identity, identity)) {
+    await device.close();
+    throw new AfterimageError(
+      'BACKING_RESIZED',
+      `${config.backing} of volume ${config.name} is another device (${identity}) than before ` +
+        `(${memory.identity}), and has ${size} bytes, not ${memory.size}`,
+    );
+  }
   if (memory !== null && size < memory.size) {
     await device.close();
     throw new AfterimageError(

@@ -2,7 +2,8 @@
  * By what the agent tells whether a backing was changed while no agent held it. Taken after the last flush, while it is
  * still held exclusively, and at the next start before it is opened, which makes a change of its own (the device tries
  * whether the file can have holes). Where the two are equal, the stream goes on; where they show a change, the whole volume
- * is compared with the receiver; where they show nothing, as after a boot, the dirty log and a few samples must do.
+ * is compared with the receiver; where they show nothing, as after a boot, the dirty log and a few samples must do. What was
+ * changed past this host no counter of it shows: backing_samples.ts.
  */
 import { readFile, stat } from 'node:fs/promises';
 import { AfterimageError } from '../proto/errors.js';
@@ -15,7 +16,7 @@ export interface KernelTables {
   /** Of /sys/dev/block. */
   blockDevices: string;
 }
-const KERNEL: KernelTables = {
+export const KERNEL: KernelTables = {
   bootId: '/proc/sys/kernel/random/boot_id',
   blockDevices: '/sys/dev/block',
 };

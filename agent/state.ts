@@ -24,6 +24,10 @@ const volumeSchema = z.strictObject({
   backing: z.string(),
   /** What the backing was when the file was last written (backing_fingerprint.ts). */
   fingerprint: z.string(),
+  /** And what a few of its places held then (backing_samples.ts); "" unless that was at a clean stop. Absent in older states. */
+  samples: z.string().default(''),
+  /** Which device it is (backing_identity.ts); "": nobody knows. Absent in older states. */
+  identity: z.string().default(''),
   /** Of a mapped volume, since when its backing was the agent's alone (mapped_device.ts). Absent in the first states. */
   insertion: z.string().default(''),
 });

@@ -12,6 +12,8 @@ import type { Attachment } from './attachment.js';
 import { openBacking } from './backing.js';
 import { BackingErrors } from './backing_errors.js';
 import { backingFingerprint, evidenceOf, statOf, type BackingEvidence } from './backing_fingerprint.js';
+import { backingIdentity, isOtherDevice } from './backing_identity.js';
+import { backingSamples, evidenceOfSamples } from './backing_samples.js';
 import type { Clock } from './clock.js';
 import type { AttachConfig, VolumeConfig } from './config.js';
 import { endAll } from './endings.js';
@@ -60,6 +62,8 @@ export class ProtectedVolume {
     readonly config: VolumeConfig,
     /** Since when the backing is an agent's alone, of a mapped volume; of others "". */
     private readonly insertion: string,
+    /** Which device the backing is; null: nobody has looked yet. */
+    private identity: string | null,
     private described: VolumeInfo,
     private readonly stateDir: string,
     /** Whether it was never protected before. */
@@ -88,15 +92,29 @@ export class ProtectedVolume {
     const mapped = config.mapped === null ? null : new MappedDevice(config.mapped);
     if (mapped !== null) await refuseUnlessInserted(mapped);
     const found = evidenceOf(memory?.fingerprint ?? '', await backingFingerprint(config.backing));
-    const backing = await openBacking(config, memory, stateDir, door.openFileDevice);
+    const device = await backingIdentity(config.backing);
+    const backing = await openBacking(config, memory, device, stateDir, door.openFileDevice);
     const { size, blockSize } = backing;
     const info = { number: identity.number, uuid: identity.uuid, name: config.name, size, blockSize };
     try {
       // From here on it stays, since the backing is held.
       const insertion = (await mapped?.insertion()) ?? '';
-      const evidence = isNew || memory.insertion === insertion ? found : 'changed';
+      const evidence = isNew ? found : await evidenceNow(found, memory, backing, insertion, device);
       const log = await openDirtyLog(stateDir, info, door.openDirtyLog);
-      return new ProtectedVolume(config, insertion, info, stateDir, isNew, evidence, backing, log, door);
+      // A device that tells nothing of itself now is not another one.
+      const known = device !== '' ? device : (memory?.identity ?? '');
+      return new ProtectedVolume(
+        config,
+        insertion,
+        known,
+        info,
+        stateDir,
+        isNew,
+        evidence,
+        backing,
+        log,
+        door,
+      );
     } catch (thrown) {
       await backing.close();
       throw thrown;
@@ -117,7 +135,7 @@ export class ProtectedVolume {
     try {
       const log = await openDirtyLog(stateDir, info, door.openDirtyLog);
       const insertion = mapped?.insertion ?? '';
-      return new ProtectedVolume(config, insertion, info, stateDir, false, 'none', device, log, door);
+      return new ProtectedVolume(config, insertion, null, info, stateDir, false, 'none', device, log, door);
     } catch (thrown) {
       await device.close();
       throw thrown;
@@ -316,8 +334,11 @@ export class ProtectedVolume {
     const { number, uuid, size } = this.info;
     const { insertion } = this;
     const { backing } = this.config;
-    const fingerprint = clean && this.closing === null ? await backingFingerprint(backing) : '';
-    return { number, uuid, size, backing, fingerprint, insertion };
+    const isHeld = clean && this.closing === null;
+    const samples = isHeld ? await backingSamples(this.backing, size) : '';
+    const fingerprint = isHeld ? await backingFingerprint(backing) : '';
+    const identity = (this.identity ??= await backingIdentity(backing));
+    return { number, uuid, size, backing, fingerprint, samples, identity, insertion };
   }
 
   /** Gives the backing back, once. Nothing is attached any more. */
@@ -370,6 +391,19 @@ export class ProtectedVolume {
     await this.attachment?.detach(end);
     this.attachment = null;
   }
+}
+
+/** `found`: what its fingerprint says. */
+async function evidenceNow(
+  found: BackingEvidence,
+  memory: VolumeMemory,
+  backing: native.BlockDevice,
+  insertion: string,
+  identity: string,
+): Promise<BackingEvidence> {
+  if (memory.insertion !== insertion || isOtherDevice(memory.identity, identity)) return 'changed';
+  const { samples, size } = memory;
+  return samples === '' ? found : evidenceOfSamples(found, samples, await backingSamples(backing, size));
 }
 
 /** As the configuration would have it. */

@@ -43,15 +43,15 @@ t.test(
     }
     const stateDir = `${directory}/not/there/yet`;
     for (const device of devices)
-      await t.rejects(openBacking(volume(device), null, stateDir, unopened), { code: 'BACKING_ON_ITSELF' });
+      await t.rejects(openBacking(volume(device), null, '', stateDir, unopened), { code: 'BACKING_ON_ITSELF' });
     const inner = devices.at(-1) ?? '';
-    await t.rejects(openBacking(volume(inner), null, scratch.directory, unopened), /it was opened/);
+    await t.rejects(openBacking(volume(inner), null, '', scratch.directory, unopened), /it was opened/);
   },
 );
 
 t.test('a backing that is missing, and a state directory that is not', async (t) => {
   const missing = path.join(t.testdir(), 'nothing.img');
-  await t.rejects(openBacking(volume(missing), null, '/', unopened), { code: 'BACKING_MISSING' });
+  await t.rejects(openBacking(volume(missing), null, '', '/', unopened), { code: 'BACKING_MISSING' });
 });
 
 t.test(
@@ -64,12 +64,36 @@ t.test(
     t.teardown(() => run('losetup', ['-d', stdout.trim()]));
     const link = `${file}.link`;
     symlinkSync(file, link);
-    await t.rejects(openBacking(volume(link), null, '/', unopened), {
+    await t.rejects(openBacking(volume(link), null, '', '/', unopened), {
       code: 'BACKING_BUSY',
       message: new RegExp(stdout.trim()),
     });
   },
 );
+
+// Symptom: after a boot another, larger disk lay at the path. It was taken for the same one grown, its content replicated, and
+// the right one refused afterwards as having shrunk.
+t.test('a device that is another one, and of another size, has not grown', async (t) => {
+  const file = path.join(t.testdir({ 'a.img': Buffer.alloc(1 << 20) }), 'a.img');
+  const opened = (before: string, now: string, size: bigint) => {
+    const [close, forgetCached] = [(): Promise<void> => Promise.resolve(), () => Promise.resolve()];
+    const device = { size, blockSize: 512, close, forgetCached } as BlockDevice;
+    const memory = { size: 1n << 20n, identity: before };
+    return openBacking(volume(file), memory, now, '/', () => Promise.resolve(device));
+  };
+  await t.rejects(opened('wwid a', 'wwid b', 2n << 20n), {
+    code: 'BACKING_RESIZED',
+    message: /another device/,
+  });
+  await t.rejects(opened('wwid a', 'wwid a', 1n << 19n), { code: 'BACKING_RESIZED' });
+  t.equal((await opened('wwid a', 'wwid b', 1n << 20n)).size, 1n << 20n, 'compared in full');
+  for (const [before, now] of [
+    ['wwid a', 'wwid a'],
+    ['', 'wwid b'],
+    ['wwid a', ''],
+  ] as const)
+    t.equal((await opened(before, now, 2n << 20n)).size, 2n << 20n, 'as far as anybody knows it has grown');
+});
 
 t.test('blocks that no segment can name are refused where the backing is opened', async (t) => {
   // The receiver took them, wrote down the generation, and could never open the journal again.
@@ -79,7 +103,7 @@ t.test('blocks that no segment can name are refused where the backing is opened'
     let isClosed = false;
     const close = (): Promise<void> => Promise.resolve(void (isClosed = true));
     const device = { ...known, ...wrong, close } as BlockDevice;
-    const opened = openBacking(volume(file), null, '/', () => Promise.resolve(device));
+    const opened = openBacking(volume(file), null, '', '/', () => Promise.resolve(device));
     await t.rejects(opened, { code: 'BACKING_INVALID' });
     t.ok(isClosed);
   }

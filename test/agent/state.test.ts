@@ -33,6 +33,8 @@ t.test('what was kept is there after a restart, to the last bit', async (t) => {
     size: 1n << 40n,
     backing: '/dev/vdb',
     fingerprint: 'x',
+    samples: 'y',
+    identity: 'wwid naa.5',
     insertion: '',
   };
   await before.update({ stream, volumes: { data: volume } });

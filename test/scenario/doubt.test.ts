@@ -8,8 +8,10 @@ import { copyFile, open, readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import { command, ended } from './command.js';
-import { nbdUri, type GroupReport, type Site, type VolumeReport } from './site.js';
-import { socketSite } from './socket_site.js';
+import { isRoot, skipUnless } from '../prerequisite.js';
+import { Scratch } from './scratch.js';
+import { nbdUri, Site, type GroupReport, type VolumeReport } from './site.js';
+import { socketSite, writePattern } from './socket_site.js';
 
 t.setTimeout(600_000);
 
@@ -142,6 +144,42 @@ t.test('a power loss that takes what the backing had not flushed: the backing wi
   const point = await site.recovered('disk', `lsn:${before.durableLsn}`);
   t.ok(point.equals(ahead), 'the point that was ahead of the backing is still there, and ordered');
 });
+
+// Symptom: a disk that its array rolled back between two runs of the agent was taken for what it had been: this host's
+// counters of it had not moved, and no sample was looked at after a clean stop.
+t.test(
+  'a disk that became an older copy of itself behind a clean stop, with all counters and times as they were',
+  { skip: skipUnless(isRoot, 'root') },
+  async (t) => {
+    const scratch = await Scratch.create('doubt-rolled-back');
+    t.teardown(() => scratch.clean());
+    const file = scratch.path('disk.img');
+    await command('truncate', ['-s', String(BYTES), file]);
+    const { stdout } = await command('losetup', ['--find', '--show', file]);
+    const backing = stdout.trim();
+    scratch.defer('loop device', () => command('losetup', ['-d', backing]));
+    const volumes = [{ name: 'disk', backing, attach: 'socket' as const }];
+    const site = await Site.create(scratch, { group: GROUP, volumes });
+    await site.start();
+    const uri = nbdUri(await site.settled());
+    await writePattern(uri, '0x11');
+    const older = await readFile(file);
+    await writePattern(uri, '0x22');
+    await site.settled();
+    t.equal(await site.agent.stop(), 0);
+    await site.agent.start();
+    t.equal(volumeOf(await site.settled()).resyncComparedBytes, 0, 'as it was: nothing is compared');
+    t.equal(await site.agent.stop(), 0);
+    const array = await open(file, 'r+');
+    await array.write(older, 0, older.length, 0);
+    await array.close();
+    await site.agent.start();
+    const volume = volumeOf(await site.settled());
+    t.equal(volume.resyncComparedBytes, BYTES, 'all of it was compared');
+    t.equal(volume.resyncDifferingBytes, EXTENT);
+    t.ok((await site.recovered('disk', 'latest')).equals(older), 'the latest point is what the disk holds');
+  },
+);
 
 t.test(
   'somebody wrote to the backing while no agent ran: one look finds it, and all is compared',

@@ -88,7 +88,7 @@ t.test('what this user may not touch is PERMISSION_DENIED, not a failed disk', a
     'a lock of another user': agent(place('run')),
     'a backing that may not be opened': () => native.openFileDevice(device),
     'a backing where this user may not look': () =>
-      openBacking(volume(path.join(locked, 'v.img')), null, '/', unopened),
+      openBacking(volume(path.join(locked, 'v.img')), null, '', '/', unopened),
     'a state file that may not be read': () => MemberState.open(directory, 'db', 'host', newUuid),
     'a state that may not be written': async () =>
       (await MemberState.open(directory, 'new', 'host', newUuid)).update({ host: 'other' }),

@@ -3,7 +3,8 @@
  * backing that is another one than before is compared in full, and never taken for one that has grown.
  */
 import { readFile } from 'node:fs/promises';
-import { deviceNumber, KERNEL, statOf, type KernelTables } from './backing_fingerprint.js';
+import { deviceNumber } from '../service/device_number.js';
+import { KERNEL, statOf, type KernelTables } from './backing_fingerprint.js';
 
 /** Attributes below a device's directory, those that name it best first. */
 const NAMES = ['dm/uuid', 'md/uuid', 'wwid', 'device/wwid', 'serial'] as const;

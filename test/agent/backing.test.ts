@@ -43,7 +43,9 @@ t.test(
     }
     const stateDir = `${directory}/not/there/yet`;
     for (const device of devices)
-      await t.rejects(openBacking(volume(device), null, '', stateDir, unopened), { code: 'BACKING_ON_ITSELF' });
+      await t.rejects(openBacking(volume(device), null, '', stateDir, unopened), {
+        code: 'BACKING_ON_ITSELF',
+      });
     const inner = devices.at(-1) ?? '';
     await t.rejects(openBacking(volume(inner), null, '', scratch.directory, unopened), /it was opened/);
   },

@@ -3,7 +3,7 @@ import { statSync } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import t from 'tap';
-import { deviceNumber } from '../../agent/backing_fingerprint.js';
+import { deviceNumber } from '../../service/device_number.js';
 import { backingIdentity, isOtherDevice } from '../../agent/backing_identity.js';
 import { isRoot, skipUnless } from '../prerequisite.js';
 

@@ -145,8 +145,8 @@ class CaptureGroup {
   /// Of an inherited stream, which has ended or not: its frames are `epoch`'s from now on.
   void resume_generation(uint64_t epoch, uint64_t lsn_ceiling);
   void raise_ceiling(uint64_t lsn);
-  /// Time goes on above `last_time_ns` in era `era`, where it is not beyond that already: for a ring that does
-  /// not know what the member's records have had. No generation is under way.
+  /// Time goes on above `last_time_ns` in era `era`, where it is not beyond that already: for a ring that
+  /// does not know what the member's records have had. No generation is under way.
   void resume_clock(uint64_t last_time_ns, uint32_t era);
   /// Closes the stream and forgets what the ring holds, without a StreamEnd: for a receiver that was replaced
   /// or restored from an older copy, where what is kept continues nothing. begin_generation() may follow at

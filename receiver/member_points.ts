@@ -87,6 +87,11 @@ export class MemberPoints {
     const span = near.find((each) => each.grade === 'ordered' && holds(each)) ?? near.find(holds);
     if (range !== null) {
       const found = await this.lsnWithin(member, range, timeNs);
+      // Between two records it is the first of them that counts, though the time be that of the span behind.
+      const hurt = spans.find(
+        (each) => each.grade === 'damaged' && each.firstLsn <= found && found <= each.lastLsn,
+      );
+      if (span?.grade === 'ordered' && hurt !== undefined) return this.position(member, hurt, found);
       // Times are comparable within an era only: with the clock set back, the record says where it lies.
       const own =
         span !== undefined && found <= span.lastLsn

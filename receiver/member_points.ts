@@ -87,11 +87,13 @@ export class MemberPoints {
     const span = near.find((each) => each.grade === 'ordered' && holds(each)) ?? near.find(holds);
     if (range !== null) {
       const found = await this.lsnWithin(member, range, timeNs);
-      // Between two records it is the first of them that counts, though the time be that of the span behind.
+      // Between two records it is the first that counts, though the span behind begins with its time.
       const hurt = spans.find(
-        (each) => each.grade === 'damaged' && each.firstLsn <= found && found <= each.lastLsn,
+        ({ grade, firstLsn, lastLsn }) => grade === 'damaged' && firstLsn <= found && found <= lastLsn,
       );
-      if (span?.grade === 'ordered' && hurt !== undefined) return this.position(member, hurt, found);
+      if (span?.grade === 'ordered' && span.generation === hurt?.generation) {
+        return this.position(member, hurt, found);
+      }
       // Times are comparable within an era only: with the clock set back, the record says where it lies.
       const own =
         span !== undefined && found <= span.lastLsn

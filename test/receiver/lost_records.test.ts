@@ -333,6 +333,27 @@ t.test('two holes far apart: what lies between them is ordered', async (t) => {
   t.equal(await site.judge(t, true), `${first}-${over - 1n} ${second}-${last - 1n}`);
 });
 
+t.test(
+  'a second hole in the same segment, found later: its run is of what the segment was before',
+  async (t) => {
+    const site = await Site.of(t);
+    const second = await site.write(32 * KIB, 4 * KIB);
+    await site.write(64 * KIB, 4 * KIB);
+    const first = await site.write(16 * KIB, 4 * KIB);
+    await site.seal();
+    for (const offset of [16, 32, 64]) await site.write(offset * KIB, 4 * KIB);
+    const last = await site.write(16 * KIB, 4 * KIB);
+    await site.rot(first);
+    await site.scrub();
+    t.match(site.rows(), [new RegExp(`^${first}-`)]);
+    await site.judge(t, true);
+    await site.rot(second);
+    await site.scrub();
+    t.ok(site.rows().includes(`${second}-${first - 1n}/end`), site.rows().join());
+    t.equal(await site.judge(t, false), `${second}-${last}`);
+  },
+);
+
 for (const what of ['missing', 'damaged', 'of another segment'] as const) {
   t.test(`a run that is ${what}: what is not known counts as damaged`, async (t) => {
     const site = await Site.of(t);

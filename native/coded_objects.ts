@@ -18,8 +18,10 @@ import type {
   GenerationStart,
   JournalPosition,
   JournalWriter,
+  LostExtents,
   NbdDevice,
   NbdServer,
+  PointTile,
   RollForward,
   RollProgress,
   SegmentVolume,
@@ -258,5 +260,12 @@ export class CodedRollForward implements RollForward {
   }
   close(): Promise<void> {
     return coded(() => this.addon.close());
+  }
+}
+
+export class CodedLostExtents implements LostExtents {
+  constructor(private readonly addon: LostExtents) {}
+  follow(tiles: PointTile[], lsnMax: bigint): Promise<bigint | null> {
+    return coded(() => this.addon.follow(tiles, lsnMax));
   }
 }

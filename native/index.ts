@@ -19,6 +19,7 @@ import {
   CodedDirtyLog,
   CodedFuseServer,
   CodedJournalWriter,
+  CodedLostExtents,
   CodedNbdDevice,
   CodedNbdServer,
   CodedRollForward,
@@ -420,6 +421,14 @@ export interface RollProgress {
   bytesWritten: bigint;
   isDone: boolean;
 }
+/** What lost records had set and no later record has set again (native/journal/lost_extents.h). One call at a time. */
+export interface LostExtents {
+  /**
+   * Goes on over the segments that follow, as far as `lsnMax`: the first LSN at which nothing is left; null: it lies behind.
+   * Errors: SEGMENT_CORRUPT, SEGMENT_VERSION, FILE_LIMIT, IO_ERROR.
+   */
+  follow(tiles: PointTile[], lsnMax: bigint): Promise<bigint | null>;
+}
 export interface BaseScrub {
   bytes: bigint;
   /** Blocks of the file without a checksum: as when they are being written. */
@@ -441,6 +450,7 @@ interface Addon {
   openOverlay(lower: BlockDevice, scratchDirectory: string): Promise<BlockDevice>;
   openPoint(options: PointOptions): Promise<BlockDevice>;
   openRollForward(options: PointOptions): Promise<RollForward>;
+  openLostExtents(whole: SegmentInfo, runPath: string, intact: SegmentInfo | null): Promise<LostExtents>;
   copyRange(
     source: BlockDevice,
     target: BlockDevice,
@@ -530,6 +540,17 @@ export const openPoint = (options: PointOptions): Promise<BlockDevice> =>
  */
 export const openRollForward = (options: PointOptions): Promise<RollForward> =>
   coded(async () => new CodedRollForward(await addon.openRollForward(options)));
+/**
+ * What the records of a damaged segment had set that are lost, by the run of `whole`, which is the segment as it was
+ * written; `intact` is what can still be read of it, if anything. Errors: RUN_CORRUPT, RUN_VERSION, SEGMENT_CORRUPT,
+ * SEGMENT_VERSION, IO_ERROR: it is not known.
+ */
+export const openLostExtents = (
+  whole: SegmentInfo,
+  runPath: string,
+  intact: SegmentInfo | null,
+): Promise<LostExtents> =>
+  coded(async () => new CodedLostExtents(await addon.openLostExtents(whole, runPath, intact)));
 /** Copies at most 8 MiB natively; with skipZero, zero blocks of 4 KiB are not written. Errors: IO_ERROR, of either side. */
 export const copyRange = (
   source: BlockDevice,

@@ -70,13 +70,13 @@ export async function runReceiver(
 
   const member = (uuid: string): Member | null => members.get(uuid);
   const onBaseDamage = (file: string, offsets: readonly bigint[]): void => baseDamage.found(file, offsets);
-  const watch = new DamageWatch({ catalog, store, native, member, onBaseDamage, log });
+  const access = new BaseAccess();
+  const watch = new DamageWatch({ catalog, store, access, native, member, onBaseDamage, log });
   const watched = { ...native, ...watch.native };
   const runs = new RunBuilds({ catalog, store, log, buildRun: watched.buildRun });
   const { segmentBytes } = config;
   const room = await StoreRoom.measure(store.directory, segmentBytes);
   const { headroomBytes } = room;
-  const access = new BaseAccess();
   const journals = { catalog, store, access, native: watched, runs, log, segmentBytes, headroomBytes };
   const members: Members = new Members(journals, elapsedMs);
   const points = new Points({ catalog, store, native: watched, journals: members, access, nowNs });

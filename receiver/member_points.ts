@@ -87,6 +87,13 @@ export class MemberPoints {
     const span = near.find((each) => each.grade === 'ordered' && holds(each)) ?? near.find(holds);
     if (range !== null) {
       const found = await this.lsnWithin(member, range, timeNs);
+      // Between two records it is the first that counts, though the span behind begins with its time.
+      const hurt = spans.find(
+        ({ grade, firstLsn, lastLsn }) => grade === 'damaged' && firstLsn <= found && found <= lastLsn,
+      );
+      if (span?.grade === 'ordered' && span.generation === hurt?.generation) {
+        return this.position(member, hurt, found);
+      }
       // Times are comparable within an era only: with the clock set back, the record says where it lies.
       const own =
         span !== undefined && found <= span.lastLsn

@@ -98,7 +98,7 @@ export class SessionWork {
     journal.persist();
     const lastTimeNs = catalog.segments.last(this.row.uuid)?.lastTimeNs ?? 0n;
     catalog.atomically(() => {
-      recordDamage({ catalog, log }, this.row.uuid, [hole], { lastLsn: here, lastTimeNs });
+      recordDamage({ catalog, log }, this.row.uuid, [hole], { lastLsn: here, lastTimeNs }, null);
     });
   }
 

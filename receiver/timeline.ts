@@ -5,9 +5,10 @@
  *   ordered   every volume is consistent with the others: a recovery point at every LSN
  *   syncing   a generation has begun and not every volume's sync is complete
  *   gap       nothing was captured
- *   damaged   records are missing from the journal, from there to the end of the generation in which this was found; or
- *             a block of a base is damaged that no record had written over yet; or a comparison with the source has
- *             found that they differ, from where they were last known to be equal until that was mended
+ *   damaged   records are missing from the journal, until all that they had set was set again; or a block of a base is
+ *             damaged that no record had written over yet; or a comparison with the source has found that they differ,
+ *             from where they were last known to be equal until that was mended. Where that never came, or cannot be
+ *             known: to the end of the generation in which it was found
  */
 import type { Grade } from '../proto/control.js';
 import { higher } from '../proto/watermarks.js';
@@ -47,6 +48,8 @@ export interface GenerationHistory extends GenerationRow {
 export interface DamageHistory extends DamageRow {
   intactTimeNs: bigint | null;
 }
+/** What a row says of whom it is of, and when it was found. */
+type RowOf = 'member' | 'number' | 'foundGeneration';
 export interface MemberHistory {
   /** Ascending. */
   generations: readonly GenerationHistory[];
@@ -104,8 +107,10 @@ export function spansOf(history: MemberHistory): Span[] {
     const endNs = endOf(generation, next === null ? coveredTimeNs : 0n, next);
     const concerns = (row: { foundGeneration: bigint }): boolean =>
       row.foundGeneration >= generation.generation;
-    const undamaged = graded(generation, endNs, damage);
-    const hurt = baseDamage.filter(concerns).reduce((own, row) => damagedWhile(row, own), undamaged);
+    const intact = damage
+      .filter(concerns)
+      .reduce((own, row) => lostWhile(row, own), graded(generation, endNs));
+    const hurt = baseDamage.filter(concerns).reduce((own, row) => damagedWhile(row, own), intact);
     spans.push(...differences.filter(concerns).reduce((own, row) => differingWhile(row, own), hurt));
     if (generation.lastLsn === null && next === null) return;
     spans.push({
@@ -134,7 +139,7 @@ function heldSpans(spans: Span[], { oldestLsn, oldestTimeNs }: HeldWindow): Span
 }
 
 /** The spans of one generation, without the gap behind it. */
-function graded(generation: GenerationHistory, endNs: bigint, damage: readonly DamageHistory[]): Span[] {
+function graded(generation: GenerationHistory, endNs: bigint): Span[] {
   const { firstLsn, reason } = generation;
   const lastLsn = higher(generation.durableLsn, generation.lastLsn ?? 0n);
   const beginNs = beginOf(generation);
@@ -159,30 +164,27 @@ function graded(generation: GenerationHistory, endNs: bigint, damage: readonly D
     const from = higher(firstLsn, ordered.lsn);
     span('ordered', from, lastLsn, orderedNs, higher(orderedNs, endNs), '');
   }
-  const hurt = damage.find(
-    (row) => row.foundGeneration >= generation.generation && row.firstLsn <= higher(lastLsn, firstLsn),
-  );
-  return hurt === undefined ? spans : damagedFrom(hurt, spans);
+  return spans;
 }
 
-/** `spans` with everything from the hole on damaged. */
-function damagedFrom({ firstLsn, intactTimeNs, reason }: DamageHistory, spans: readonly Span[]): Span[] {
-  return spans.flatMap((span): Span[] => {
-    if (span.firstLsn >= firstLsn) return [{ ...span, grade: 'damaged', reason }];
-    if (span.lastLsn < firstLsn) return [span];
-    const cutNs = higher(span.beginNs, intactTimeNs ?? 0n);
-    return [
-      { ...span, lastLsn: firstLsn - 1n, endNs: cutNs },
-      { ...span, grade: 'damaged', firstLsn, beginNs: cutNs, reason },
-    ];
-  });
+/** `spans` with everything damaged that lost records touch. */
+function lostWhile(row: DamageHistory, spans: readonly Span[]): Span[] {
+  const { firstLsn, intactTimeNs, touchedLsn, touchedTimeNs, reason } = row;
+  const bounds = {
+    firstLsn,
+    firstTimeNs: intactTimeNs ?? 0n,
+    lastLsn: touchedLsn,
+    lastTimeNs: touchedTimeNs,
+  };
+  return differingWhile({ ...bounds, reason }, spans);
 }
 
 /** `spans` with everything damaged in which the replica may differ from the source. */
-function differingWhile(row: DifferenceRow, spans: readonly Span[]): Span[] {
+function differingWhile(row: Omit<DifferenceRow, RowOf>, spans: readonly Span[]): Span[] {
   const { firstLsn, firstTimeNs } = row;
   return spans.flatMap((span): Span[] => {
-    if (span.firstLsn >= firstLsn || span.lastLsn < firstLsn) return damagedWhile(row, [span]);
+    const isWhole = span.firstLsn >= firstLsn || span.lastLsn < firstLsn || span.grade === 'damaged';
+    if (isWhole) return damagedWhile(row, [span]);
     const cutNs = higher(span.beginNs, firstTimeNs);
     const endNs = span.endNs === null ? null : higher(span.endNs, cutNs);
     return [
@@ -194,13 +196,13 @@ function differingWhile(row: DifferenceRow, spans: readonly Span[]): Span[] {
 
 /** `spans` with everything damaged that needs a damaged block of a base. */
 function damagedWhile(
-  { firstLsn, lastLsn, lastTimeNs, reason }: Omit<BaseDamageRow, 'member' | 'number' | 'foundGeneration'>,
+  { firstLsn, lastLsn, lastTimeNs, reason }: Omit<BaseDamageRow, RowOf>,
   spans: readonly Span[],
 ): Span[] {
   return spans.flatMap((span): Span[] => {
     const isBefore = higher(span.firstLsn, span.lastLsn) < firstLsn;
     const isBehind = lastLsn !== null && span.firstLsn > lastLsn;
-    if (isBefore || isBehind) return [span];
+    if (isBefore || isBehind || span.grade === 'damaged') return [span];
     const hurt = { ...span, grade: 'damaged' as const, reason };
     if (lastLsn === null || span.lastLsn <= lastLsn) return [hurt];
     const cutNs = higher(span.beginNs, lastTimeNs ?? 0n);

@@ -9,6 +9,7 @@
 #include "binding/dirty_log_object.h"
 #include "binding/frontend_object.h"
 #include "binding/journal_object.h"
+#include "binding/lost_extents_object.h"
 #include "binding/nbd_device_object.h"
 #include "binding/process.h"
 #include "binding/roll_forward_object.h"
@@ -25,6 +26,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   define_nbd_device(env, exports);
   define_journal(env, exports);
   define_roll_forward(env, exports);
+  define_lost_extents(env, exports);
   define_base(env, exports);
   define_bytes(env, exports);
   define_process(env, exports);

@@ -14,6 +14,7 @@ struct AddonData {
   Napi::FunctionReference fuse_server;
   Napi::FunctionReference journal_writer;
   Napi::FunctionReference roll_forward;
+  Napi::FunctionReference lost_extents;
 
   static AddonData& of(Napi::Env env) { return *env.GetInstanceData<AddonData>(); }
 };

@@ -18,25 +18,6 @@
 namespace afterimage::binding {
 namespace {
 
-SegmentInfo to_segment(const Napi::Object& object) {
-  SegmentInfo info;
-  info.path = get_string(object, "path");
-  info.generation = get_u64(object, "generation");
-  info.first_lsn = get_u64(object, "firstLsn");
-  info.last_lsn = get_u64(object, "lastLsn");
-  info.first_time_ns = get_u64(object, "firstTimeNs");
-  info.last_time_ns = get_u64(object, "lastTimeNs");
-  info.first_era = get_u32(object, "firstEra");
-  info.last_era = get_u32(object, "lastEra");
-  info.frames = get_u32(object, "frames");
-  info.records = get_u64(object, "records");
-  info.raw_bytes = get_u64(object, "rawBytes");
-  info.bytes = get_u64(object, "bytes");
-  info.link = get_u32(object, "link");
-  info.sealed = get_bool(object, "sealed");
-  return info;
-}
-
 Napi::Object from_segment(Napi::Env env, const SegmentInfo& info) {
   auto object = Napi::Object::New(env);
   object.Set("path", info.path);
@@ -320,6 +301,38 @@ Napi::Value open_point(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
+SegmentInfo to_segment(const Napi::Object& object) {
+  SegmentInfo info;
+  info.path = get_string(object, "path");
+  info.generation = get_u64(object, "generation");
+  info.first_lsn = get_u64(object, "firstLsn");
+  info.last_lsn = get_u64(object, "lastLsn");
+  info.first_time_ns = get_u64(object, "firstTimeNs");
+  info.last_time_ns = get_u64(object, "lastTimeNs");
+  info.first_era = get_u32(object, "firstEra");
+  info.last_era = get_u32(object, "lastEra");
+  info.frames = get_u32(object, "frames");
+  info.records = get_u64(object, "records");
+  info.raw_bytes = get_u64(object, "rawBytes");
+  info.bytes = get_u64(object, "bytes");
+  info.link = get_u32(object, "link");
+  info.sealed = get_bool(object, "sealed");
+  return info;
+}
+
+std::vector<PointSource::Tile> to_tiles(const Napi::Value& value) {
+  const auto array = value.As<Napi::Array>();
+  std::vector<PointSource::Tile> tiles;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const auto tile = array.Get(i).As<Napi::Object>();
+    const Napi::Value run = tile.Get("run");
+    tiles.push_back({.segment = to_segment(tile.Get("segment").As<Napi::Object>()),
+                     .run_path = run.IsNull() ? "" : to_string(run, "run"),
+                     .is_after_hole = get_bool(tile, "isAfterHole")});
+  }
+  return tiles;
+}
+
 PointSource to_point_source(const Napi::Value& value) {
   const auto object = value.As<Napi::Object>();
   PointSource source;
@@ -330,14 +343,7 @@ PointSource to_point_source(const Napi::Value& value) {
   if (volume > kVolumeNumberMax) throw Napi::RangeError::New(value.Env(), "volume number beyond its limit");
   source.volume = static_cast<uint16_t>(volume);
   source.lsn = get_u64(object, "lsn");
-  const auto tiles = object.Get("tiles").As<Napi::Array>();
-  for (uint32_t i = 0; i < tiles.Length(); ++i) {
-    const auto tile = tiles.Get(i).As<Napi::Object>();
-    const Napi::Value run = tile.Get("run");
-    source.tiles.push_back({.segment = to_segment(tile.Get("segment").As<Napi::Object>()),
-                            .run_path = run.IsNull() ? "" : to_string(run, "run"),
-                            .is_after_hole = get_bool(tile, "isAfterHole")});
-  }
+  source.tiles = to_tiles(object.Get("tiles"));
   return source;
 }
 

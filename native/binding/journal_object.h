@@ -7,8 +7,17 @@
 
 #include <napi.h>
 
+#include <vector>
+
+#include "device/point_in_time_device.h"
+#include "journal/segment.h"
+
 namespace afterimage::binding {
 
 void define_journal(Napi::Env env, Napi::Object exports);
+
+/// SegmentInfo and PointTile[] of native/index.ts.
+SegmentInfo to_segment(const Napi::Object& object);
+std::vector<PointSource::Tile> to_tiles(const Napi::Value& value);
 
 }  // namespace afterimage::binding

@@ -210,4 +210,10 @@ export const MIGRATIONS: readonly string[] = [
   ) STRICT;
   CREATE INDEX differences_of_member ON differences (member);
   `,
+  `
+  -- The last instant that lost records touch: all that they had set was set again behind it. NULL: the end of
+  -- found_generation; the next one was compared anew.
+  ALTER TABLE damage ADD COLUMN touched_lsn INTEGER;
+  ALTER TABLE damage ADD COLUMN touched_time_ns INTEGER;
+  `,
 ];

@@ -222,13 +222,14 @@ class Explanation {
   }
 
   private knownDamage(row: DamageRow): Finding {
-    const { firstLsn, lastLsn, foundGeneration, reason } = row;
+    const { firstLsn, lastLsn, touchedLsn, foundGeneration, reason } = row;
+    const touches = touchedLsn === null ? `the end of generation ${foundGeneration}` : `LSN ${touchedLsn}`;
     const isThere = holesBetween([row], this.inspection.segments, new Map()).length === 0;
     return finding(
       isThere ? 'DAMAGE_FOUND' : 'DAMAGE_KNOWN',
       this.place,
       this.directory,
-      `records ${firstLsn} to ${lastLsn}, found in generation ${foundGeneration}: ${reason}`,
+      `records ${firstLsn} to ${lastLsn}, found in generation ${foundGeneration}, touch instants to ${touches}: ${reason}`,
       { firstLsn, lastLsn },
     );
   }

@@ -1,9 +1,13 @@
-/** How damage is written down (R5): the instants that it touches, and the end of the generation that was built on them. */
+/**
+ * How damage is written down (R5): the instants that it touches, and, where the newest one is among them, the end of the
+ * generation that was built on them.
+ */
 import type { Log } from '../../service/log.js';
 import type { Catalog } from '../catalog/catalog.js';
 import { coveredTime } from '../coverage.js';
 import type { ErrorCode } from '../../proto/errors.js';
 import { unknownParts, type Hole } from './holes.js';
+import type { TouchedEnd } from './lost_records.js';
 import { higher } from '../../proto/watermarks.js';
 
 /** Where a journal ends. */
@@ -13,14 +17,16 @@ export interface JournalEnd {
 }
 
 /**
- * Records what of `holes` (ascending) is new, and ends the present generation, so that the next one is compared anew.
- * Whether anything was new. Belongs into a transaction.
+ * Records what of `holes` (ascending) is new. `touched`: the last instant that they touch. Null: the newest one, and then
+ * the present generation ends, so that the next one is compared anew. Whether anything was new. Belongs into a
+ * transaction.
  */
 export function recordDamage(
   { catalog, log }: { catalog: Catalog; log: Log },
   uuid: string,
   holes: readonly Hole[],
   end: JournalEnd,
+  touched: TouchedEnd | null,
 ): boolean {
   const member = catalog.members.member(uuid);
   const newest = catalog.generations.newest(uuid);
@@ -29,11 +35,16 @@ export function recordDamage(
   if (member === null || newest === null || found.length === 0) return false;
   for (const { firstLsn, lastLsn, reason } of found) {
     log.error(
-      { code: 'SEGMENT_CORRUPT', member: uuid, firstLsn, lastLsn, reason },
-      'acknowledged records are missing from the journal: instants from there on are graded damaged',
+      { code: 'SEGMENT_CORRUPT', member: uuid, firstLsn, lastLsn, touchedLsn: touched?.lsn ?? null, reason },
+      'acknowledged records are missing from the journal: the instants that they touch are graded damaged',
     );
-    catalog.damage.add({ member: uuid, firstLsn, lastLsn, foundGeneration: newest.generation, reason });
+    catalog.damage.add({
+      ...{ member: uuid, firstLsn, lastLsn, foundGeneration: newest.generation, reason },
+      ...{ touchedLsn: touched?.lsn ?? null, touchedTimeNs: touched?.timeNs ?? null },
+    });
   }
+  // All that the agent was told of is there: what it has unmarked since is equal.
+  if (touched !== null) return true;
   endInDoubt(
     catalog,
     uuid,

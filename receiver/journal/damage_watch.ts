@@ -1,7 +1,7 @@
 /**
  * Damage that is met while the receiver runs (R5): when a point, a run or a look-up cannot read a segment, that segment
- * is read in full, what is missing is recorded as at the start, and the present generation ends, so that the agent
- * compares. In the background: whoever met it gets its error at once.
+ * is read in full, and what is missing is recorded with the instants that it touches; where the newest one is among them
+ * the present generation ends, so that the agent compares. In the background: whoever met it gets its error at once.
  *
  * Of points that are open it is told what they find damaged in their base. Not its job: what they find damaged in a
  * segment; such a read answers EIO.
@@ -11,18 +11,23 @@ import type { BlockDevice, PointOptions, RollForward, SegmentInfo } from '../../
 import { toAfterimageError } from '../../proto/errors.js';
 import { parseUuid } from '../../proto/uuid.js';
 import type { Log } from '../../service/log.js';
+import type { BaseAccess } from '../base_access.js';
 import type { Catalog } from '../catalog/catalog.js';
 import type { Member } from '../members.js';
 import { runFile, type Store } from '../store.js';
 import { recordDamage } from './damage_record.js';
 import { isDamage, readSegment } from './inspection.js';
+import type { MemberJournal } from './journal.js';
+import { touchedEnd, type TouchedEnd } from './lost_records.js';
+import { segmentInfo } from './segment_row.js';
 
 type Reading = Pick<typeof native, 'openPoint' | 'openRollForward' | 'timeAtLsn' | 'lsnAtTime' | 'buildRun'>;
 
 export interface DamageWatchParts {
   catalog: Catalog;
   store: Store;
-  native: Reading & Pick<typeof native, 'scanSegment' | 'isRunOf' | 'badBaseOffsets'>;
+  access: BaseAccess;
+  native: Reading & Pick<typeof native, 'scanSegment' | 'isRunOf' | 'openLostExtents' | 'badBaseOffsets'>;
   /** Told of damaged blocks of a base, each time that more of them are known. */
   onBaseDamage: (file: string, offsets: readonly bigint[]) => void;
   /** An opened member, or null. */
@@ -164,19 +169,41 @@ export class DamageWatch {
     const lastLsn = info?.lastLsn ?? firstLsn - 1n;
     if (lastLsn >= row.lastLsn) return;
     log.error({ segment: path, run: runFile(path), reason }, 'a segment was damaged since it was written');
+    const touched = await this.touched(owner.member, journal, segmentInfo(row, path), info);
     // A session in the generation that ends would go on appending to it.
-    while (member.live !== null) await member.live.displace(null);
+    while (touched === null && member.live !== null) await member.live.displace(null);
     journal.persist();
     // Retention may have dropped it since: its instants are gone, and its records in the bases.
     if (catalog.segments.atOrBefore(owner.member, firstLsn)?.firstLsn !== firstLsn) return;
     const end = catalog.segments.last(owner.member);
     catalog.atomically(() => {
       const hole = { firstLsn: lastLsn + 1n, lastLsn: row.lastLsn, reason };
-      recordDamage({ catalog, log }, owner.member, [hole], {
-        lastLsn: journal.durableLsn,
-        lastTimeNs: end?.lastTimeNs ?? 0n,
-      });
+      const present = { lastLsn: journal.durableLsn, lastTimeNs: end?.lastTimeNs ?? 0n };
+      recordDamage({ catalog, log }, owner.member, [hole], present, touched);
       journal.cut(row, info);
     });
+  }
+
+  /** As touchedEnd; where it cannot be known the newest instant is taken to be touched. Before the segment is cut. */
+  private async touched(
+    uuid: string,
+    journal: MemberJournal,
+    whole: SegmentInfo,
+    intact: SegmentInfo | null,
+  ): Promise<TouchedEnd | null> {
+    // The segments behind it are to stay where they are.
+    const release = this.parts.access.hold(uuid, whole.lastLsn, 'a look at a damaged segment');
+    try {
+      return await touchedEnd(this.parts.native.openLostExtents, journal, whole, intact);
+    } catch (thrown) {
+      const what = { err: toAfterimageError(thrown), segment: whole.path };
+      this.parts.log.warn(
+        what,
+        'it is not known what later records have set again: all instants behind count',
+      );
+      return null;
+    } finally {
+      release();
+    }
   }
 }

@@ -138,7 +138,7 @@ export function reconcile(
       catalog.segments.put(segmentRow(segment, member.uuid, runs.has(segment.firstLsn)));
     }
     const end = { lastLsn: last?.lastLsn ?? 0n, lastTimeNs: last?.lastTimeNs ?? 0n };
-    recordDamage({ catalog, log }, member.uuid, holes, end);
+    recordDamage({ catalog, log }, member.uuid, holes, end, null);
   });
 }
 

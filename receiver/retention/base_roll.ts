@@ -158,8 +158,8 @@ export class BaseRoll {
       catalog.eras.deleteBefore(uuid, lsn);
       const own = catalog.generations.generations(uuid).findLast(({ firstLsn }) => firstLsn <= lsn);
       if (own !== undefined) {
-        // Damage counts to the end of the generation in which it was found, however much of its journal is left.
-        catalog.damage.deleteBefore(uuid, own.generation);
+        // However much of the journal is left: damage counts up to the last instant that it touches.
+        catalog.damage.deleteBefore(uuid, lsn, own.generation);
         catalog.baseDamage.deleteBefore(uuid, lsn, own.generation);
         catalog.verifications.deleteBefore(uuid, lsn, own.generation);
         catalog.generations.deleteBefore(uuid, own.generation);

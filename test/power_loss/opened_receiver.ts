@@ -43,10 +43,10 @@ export class OpenedReceiver {
     const member = (uuid: string): Member | null => this.members.get(uuid);
     const onBaseDamage = (file: string, offsets: readonly bigint[]): void =>
       this.baseDamage.found(file, offsets);
-    this.watch = new DamageWatch({ catalog, store, native, member, onBaseDamage, log });
+    const access = new BaseAccess();
+    this.watch = new DamageWatch({ catalog, store, access, native, member, onBaseDamage, log });
     const watched = { ...native, ...this.watch.native };
     this.runs = new RunBuilds({ catalog, store, log, buildRun: watched.buildRun });
-    const access = new BaseAccess();
     const limits = { segmentBytes: SEGMENT_BYTES, headroomBytes: 0n };
     const journals = { catalog, store, access, native: watched, runs: this.runs, log, ...limits };
     this.members = new Members(journals, () => performance.now());

@@ -123,7 +123,9 @@ t.test('damage puts all of it in doubt: what was unmarked may rest on the lost r
   const { catalog, isWhole } = synced(t);
   const log = createLog('receiver', 'fatal');
   const hole = { firstLsn: 7n, lastLsn: 9n, reason: 'SEGMENT_CORRUPT' };
-  catalog.atomically(() => recordDamage({ catalog, log }, MEMBER, [hole], { lastLsn: 20n, lastTimeNs: 1n }));
+  catalog.atomically(() =>
+    recordDamage({ catalog, log }, MEMBER, [hole], { lastLsn: 20n, lastTimeNs: 1n }, null),
+  );
   t.equal(isWhole(), true);
   t.end();
 });

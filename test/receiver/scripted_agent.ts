@@ -113,25 +113,25 @@ export class ScriptedStream {
   }
 }
 
-/** One protected volume and its group. */
-export class ScriptedAgent {
-  /** What the volume held after the record with that LSN. */
+/** One protected volume. */
+export class ScriptedVolume {
+  /** What it held after the record with that LSN, which was one of its own. */
   readonly states = new Map<bigint, Buffer>();
-  readonly frames: Buffer[] = [];
-  private content: Buffer;
 
   private constructor(
-    readonly identity: Identity,
     readonly info: VolumeInfo,
     private readonly group: native.CaptureGroup,
     private readonly backing: native.BlockDevice,
     private readonly volume: native.CapturedVolume,
-    content: Buffer,
-  ) {
-    this.content = content;
-  }
+    private content: Buffer,
+  ) {}
 
-  static async create(directory: string, identity: Identity, size: number): Promise<ScriptedAgent> {
+  static async create(
+    directory: string,
+    group: native.CaptureGroup,
+    number: number,
+    size: number,
+  ): Promise<ScriptedVolume> {
     const file = path.join(directory, `backing-${randomBytes(4).toString('hex')}`);
     const content = randomBytes(size);
     content.fill(0, size / 2, size / 2 + 1024 * KIB);
@@ -142,6 +142,90 @@ export class ScriptedAgent {
       readOnly: false,
       exclusive: true,
     });
+    const volume = group.addVolume(number, backing, null, null);
+    const info = {
+      number,
+      uuid: randomBytes(16),
+      name: number === 0 ? 'data' : `data${number}`,
+      size: BigInt(size),
+      blockSize: volume.blockSize,
+    };
+    return new ScriptedVolume(info, group, backing, volume, content);
+  }
+
+  get present(): Buffer {
+    return this.content;
+  }
+  /** Writes to it and keeps the state; returns the LSN. */
+  async write(offset: number, bytes: Buffer): Promise<bigint> {
+    await this.volume.write(BigInt(offset), bytes);
+    this.content = Buffer.from(this.content);
+    bytes.copy(this.content, offset);
+    return this.keep(this.group.position().lsn);
+  }
+  /** The same of zeroes, without their bytes. */
+  async zero(offset: number, length: number): Promise<bigint> {
+    await this.volume.zero(BigInt(offset), BigInt(length));
+    this.content = Buffer.from(this.content);
+    this.content.fill(0, offset, offset + length);
+    return this.keep(this.group.position().lsn);
+  }
+  fence(): Promise<bigint> {
+    return this.volume.fence();
+  }
+  /** Journals what is there, as a resync does. */
+  async republish(offset: number, length: number): Promise<bigint> {
+    const lsn = await this.volume.republish(BigInt(offset), length);
+    if (lsn === null || lsn === 0n) throw new Error('nothing was republished');
+    return this.keep(lsn);
+  }
+
+  /** The whole initial sync of it, with holes where it is zero. */
+  sendBase(stream: ScriptedStream): void {
+    const { number } = this.info;
+    stream.say({ syncBegin: { volume: number, kind: 'SYNC_INITIAL', offset: 0n, partial: false } });
+    const piece = 256 * KIB;
+    for (let offset = 0; offset < this.content.length; offset += piece) {
+      const raw = this.content.subarray(offset, offset + piece);
+      if (native.isZero(raw)) continue;
+      const packed = native.compress(raw);
+      const data = packed ?? raw;
+      stream.say({
+        syncData: {
+          volume: number,
+          offset: BigInt(offset),
+          rawBytes: raw.length,
+          compressed: packed !== null,
+          crc32c: native.crc32c(data),
+          data,
+        },
+      });
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.volume.close();
+    await this.backing.close();
+  }
+
+  private keep(lsn: bigint): bigint {
+    this.states.set(lsn, this.content);
+    return lsn;
+  }
+}
+
+/** A group and its one protected volume; more of them can be added. */
+export class ScriptedAgent {
+  readonly frames: Buffer[] = [];
+  private readonly more: ScriptedVolume[] = [];
+
+  private constructor(
+    readonly identity: Identity,
+    private readonly group: native.CaptureGroup,
+    private readonly volume: ScriptedVolume,
+  ) {}
+
+  static async create(directory: string, identity: Identity, size: number): Promise<ScriptedAgent> {
     const group = native.createCaptureGroup({
       group: identity.group,
       member: identity.member,
@@ -151,15 +235,21 @@ export class ScriptedAgent {
       era: 1,
       spool: null,
     });
-    const volume = group.addVolume(0, backing, null, null);
-    const info = {
-      number: 0,
-      uuid: randomBytes(16),
-      name: 'data',
-      size: BigInt(size),
-      blockSize: volume.blockSize,
-    };
-    return new ScriptedAgent(identity, info, group, backing, volume, content);
+    return new ScriptedAgent(identity, group, await ScriptedVolume.create(directory, group, 0, size));
+  }
+
+  /** Another volume, before it begins. It is closed with this. */
+  async addVolume(directory: string, number: number, size: number): Promise<ScriptedVolume> {
+    const volume = await ScriptedVolume.create(directory, this.group, number, size);
+    this.more.push(volume);
+    return volume;
+  }
+
+  get info(): VolumeInfo {
+    return this.volume.info;
+  }
+  get states(): ReadonlyMap<bigint, Buffer> {
+    return this.volume.states;
   }
 
   hello(change: Partial<Hello> = {}): Hello {
@@ -194,30 +284,27 @@ export class ScriptedAgent {
     this.group.closeStream();
   }
 
-  /** Writes to the volume and keeps the state; returns the LSN. */
-  async write(offset: number, bytes: Buffer): Promise<bigint> {
-    await this.volume.write(BigInt(offset), bytes);
-    this.content = Buffer.from(this.content);
-    bytes.copy(this.content, offset);
-    const { lsn } = this.group.position();
-    this.states.set(lsn, this.content);
-    return lsn;
+  /** As the volume's. */
+  write(offset: number, bytes: Buffer): Promise<bigint> {
+    return this.volume.write(offset, bytes);
   }
-  position(): native.StreamPosition {
-    return this.group.position();
+  zero(offset: number, length: number): Promise<bigint> {
+    return this.volume.zero(offset, length);
   }
   fence(): Promise<bigint> {
     return this.volume.fence();
   }
-  /** Journals what is there, as a resync does. */
-  async republish(offset: number, length: number): Promise<bigint> {
-    const lsn = await this.volume.republish(BigInt(offset), length);
-    if (lsn === null || lsn === 0n) throw new Error('nothing was republished');
-    this.states.set(lsn, this.content);
-    return lsn;
+  republish(offset: number, length: number): Promise<bigint> {
+    return this.volume.republish(offset, length);
   }
   get present(): Buffer {
-    return this.content;
+    return this.volume.present;
+  }
+  sendBase(stream: ScriptedStream): void {
+    this.volume.sendBase(stream);
+  }
+  position(): native.StreamPosition {
+    return this.group.position();
   }
 
   /** The frames up to `lsn`, each once. */
@@ -242,31 +329,8 @@ export class ScriptedAgent {
     this.group.release(lsn);
   }
 
-  /** The whole initial sync of the volume, with holes where it is zero. */
-  sendBase(stream: ScriptedStream): void {
-    stream.say({ syncBegin: { volume: 0, kind: 'SYNC_INITIAL', offset: 0n, partial: false } });
-    const piece = 256 * KIB;
-    for (let offset = 0; offset < this.content.length; offset += piece) {
-      const raw = this.content.subarray(offset, offset + piece);
-      if (native.isZero(raw)) continue;
-      const packed = native.compress(raw);
-      const data = packed ?? raw;
-      stream.say({
-        syncData: {
-          volume: 0,
-          offset: BigInt(offset),
-          rawBytes: raw.length,
-          compressed: packed !== null,
-          crc32c: native.crc32c(data),
-          data,
-        },
-      });
-    }
-  }
-
   async close(): Promise<void> {
     await this.group.close();
-    await this.volume.close();
-    await this.backing.close();
+    for (const volume of [this.volume, ...this.more]) await volume.close();
   }
 }

@@ -28,6 +28,11 @@ function generation(change: Partial<GenerationHistory> = {}): GenerationHistory 
     ...change,
   };
 }
+/** Records 51…60, lost after the one at 1500. */
+const hole: DamageHistory = {
+  ...{ member: 'm', firstLsn: 51n, lastLsn: 60n, touchedLsn: null, touchedTimeNs: null },
+  ...{ foundGeneration: 1n, reason: 'bad CRC', intactTimeNs: 1500n },
+};
 const ended = { lastLsn: 100n, endNs: 2000n, endReason: 'RING_FULL' };
 const second: Partial<GenerationHistory> = {
   generation: 2n,
@@ -109,9 +114,7 @@ t.test('the ring was full: a gap until the resync is complete', (t) => {
 });
 
 t.test('damage lasts to the end of the generation in which it was found', (t) => {
-  const damage: DamageHistory[] = [
-    { member: 'm', firstLsn: 51n, lastLsn: 60n, foundGeneration: 1n, reason: 'bad CRC', intactTimeNs: 1500n },
-  ];
+  const damage = [hole];
   t.same(told({ generations: [generation(ended), generation(second)], damage }), [
     'syncing 1-10 @1000-1100 NEW',
     'ordered 11-50 @1100-1500',
@@ -124,9 +127,7 @@ t.test('damage lasts to the end of the generation in which it was found', (t) =>
 });
 
 t.test('old damage that is found later takes the generations with it that were built on it', (t) => {
-  const damage: DamageHistory[] = [
-    { member: 'm', firstLsn: 51n, lastLsn: 60n, foundGeneration: 2n, reason: 'bad CRC', intactTimeNs: 1500n },
-  ];
+  const damage = [{ ...hole, foundGeneration: 2n }];
   t.same(told({ generations: [generation(ended), generation(second)], damage }).slice(1), [
     'ordered 11-50 @1100-1500',
     'damaged 51-100 @1500-2000 bad CRC',
@@ -137,10 +138,60 @@ t.test('old damage that is found later takes the generations with it that were b
   t.end();
 });
 
+t.test('lost records touch instants until all that they had set was set again', (t) => {
+  const generations = [generation(ended), generation(second)];
+  const set = { ...hole, touchedLsn: 70n, touchedTimeNs: 1690n };
+  t.same(told({ generations: generations.slice(0, 1), damage: [set] }), [
+    'syncing 1-10 @1000-1100 NEW',
+    'ordered 11-50 @1100-1500',
+    'damaged 51-70 @1500-1690 bad CRC',
+    'ordered 71-100 @1690-2000',
+    'gap 0-0 @2000- RING_FULL',
+  ]);
+  // In a later generation.
+  const later = { ...hole, touchedLsn: 250n, touchedTimeNs: 3490n, foundGeneration: 2n };
+  t.same(told({ generations, damage: [later] }).slice(1), [
+    'ordered 11-50 @1100-1500',
+    'damaged 51-100 @1500-2000 bad CRC',
+    'gap 0-0 @2000-3000 RING_FULL',
+    'damaged 201-210 @3000-3100 bad CRC',
+    'damaged 211-250 @3100-3490 bad CRC',
+    'ordered 251-300 @3490-3990',
+  ]);
+  t.end();
+});
+
+t.test('every hole counts, each to its own end', (t) => {
+  const first = { ...hole, touchedLsn: 70n, touchedTimeNs: 1690n };
+  const within = { ...first, firstLsn: 65n, lastLsn: 66n, touchedLsn: 68n, reason: 'within' };
+  const beyond = {
+    ...{ ...first, firstLsn: 67n, lastLsn: 68n, touchedLsn: 80n, touchedTimeNs: 1790n },
+    ...{ reason: 'beyond', intactTimeNs: 1650n },
+  };
+  const apart = {
+    ...{ ...first, firstLsn: 90n, lastLsn: 91n, touchedLsn: 91n, touchedTimeNs: 1900n },
+    ...{ reason: 'apart', intactTimeNs: 1890n },
+  };
+  const damage = [first, within, beyond, apart];
+  t.same(told({ generations: [generation()], damage }), [
+    'syncing 1-10 @1000-1100 NEW',
+    'ordered 11-50 @1100-1500',
+    'damaged 51-70 @1500-1690 bad CRC',
+    'damaged 71-80 @1690-1790 beyond',
+    'ordered 81-89 @1790-1890',
+    'damaged 90-91 @1890-1900 apart',
+    'ordered 92-100 @1900-1990',
+  ]);
+  // One whose end is not known ends with its generation, whatever comes before.
+  t.match(
+    told({ generations: [generation(ended)], damage: [first, { ...apart, touchedLsn: null }] }).slice(-3),
+    ['ordered 71-89 @1690-1890', 'damaged 90-100 @1890-2000 apart', 'gap 0-0 @2000- RING_FULL'],
+  );
+  t.end();
+});
+
 t.test('the last records before a crash are lost: what is left stays ordered', (t) => {
-  const damage: DamageHistory[] = [
-    { member: 'm', firstLsn: 101n, lastLsn: 110n, foundGeneration: 1n, reason: 'torn', intactTimeNs: 1990n },
-  ];
+  const damage = [{ ...hole, firstLsn: 101n, lastLsn: 110n, reason: 'torn', intactTimeNs: 1990n }];
   const lost = { lastLsn: 110n, endNs: 2050n, endReason: 'SEGMENT_CORRUPT' };
   t.same(told({ generations: [generation(lost)], damage }).slice(1), [
     'ordered 11-100 @1100-1990',

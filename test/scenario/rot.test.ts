@@ -1,6 +1,7 @@
 /**
  * What rots at the receiver and whose content the protected host still has comes back from there: a block of a base and
- * frames in the middle of the journal. The instants that need them stay `damaged`; what follows the repair is `ordered`.
+ * frames in the middle of the journal. The instants that need them stay `damaged`; what follows the repair, or the last of
+ * the writes that went over them, is `ordered`.
  */
 import { open, readdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
@@ -103,6 +104,46 @@ t.test('a segment in the middle of the journal rots: the newest state comes back
     0,
   );
 });
+
+t.test('a segment rots of which all was written over since: production and stream go on', async (t) => {
+  const { site, backing, uri } = await socketSite(t, 'rot-old', 8 * MIB, {
+    group: GROUP,
+    segmentBytes: '4MiB',
+  });
+  for (const seed of [1, 2]) await writeAll(uri, 8 * MIB, seed);
+  const before = await site.settled();
+  const segments = await files(site, '.seg');
+  const victim = segments[1] ?? '';
+  await flip(victim, Math.floor((await stat(victim)).size / 3));
+  t.equal(await scrub(site), DAMAGED);
+  const spans = (await grades(site)).slice(-3);
+  t.comment(spans.map(({ grade, firstLsn, lastLsn }) => `${grade} ${firstLsn}-${lastLsn}`).join(', '));
+  t.match(
+    spans.map(({ grade }) => grade),
+    ['ordered', 'damaged', 'ordered'],
+  );
+  t.equal(spans.at(-1)?.lastLsn, before.durableLsn);
+  t.ok((await site.recovered('disk', 'latest')).equals(await readFile(backing)));
+  await writeAll(uri, 8 * MIB, 3);
+  const after = await site.settled();
+  t.equal(after.generation, before.generation, 'nothing is compared');
+  t.ok((await site.recovered('disk', 'latest')).equals(await readFile(backing)));
+});
+
+/** All of it, with what does not compress. */
+async function writeAll(uri: string, bytes: number, seed: number): Promise<void> {
+  await command('fio', [
+    '--name=load',
+    '--ioengine=nbd',
+    `--uri=${uri}`,
+    '--rw=write',
+    '--bs=64k',
+    '--iodepth=4',
+    `--size=${bytes}`,
+    `--randseed=${seed}`,
+    '--refill_buffers',
+  ]);
+}
 
 /** 6 MiB here and there that do not compress. */
 async function writeHereAndThere(uri: string, seed: number): Promise<void> {

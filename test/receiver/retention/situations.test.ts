@@ -2,6 +2,7 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import Database from 'better-sqlite3';
 import t from 'tap';
 import { RunningReceiver } from '../running_receiver.js';
 import { newIdentity, ScriptedStream } from '../scripted_agent.js';
@@ -142,6 +143,52 @@ t.test('over damage: nothing behind it looks whole, and what was compared since 
   t.ok((await recovered(scene, 'latest')).equals(agent.present));
   await checkHistory(t, scene);
 });
+
+t.test(
+  'over damage that was set again: what lies behind is as it was, and the damage is forgotten',
+  async (t) => {
+    const scene = await synced(t);
+    const { receiver, agent, stream } = scene;
+    const put = async (offset: number, length: number): Promise<bigint> => {
+      const lsn = await agent.write(offset, randomBytes(length));
+      for (const frame of await agent.framesUpTo(lsn)) stream.ship(frame);
+      await stream.hearAck(lsn);
+      return lsn;
+    };
+    await fill(scene, 2);
+    const hurt = await put(UNTOUCHED, 64 * KIB);
+    await fill(scene, 2);
+    for (let offset = 0; offset < SIZE; offset += 512 * KIB) await put(offset, 512 * KIB);
+    const over = agent.position().lsn;
+    await fill(scene, 2);
+    stream.close();
+    const isRunMissing = async (): Promise<boolean> => {
+      const names = await readdir(journalDirectory(scene));
+      return names.filter((name) => name.endsWith('.run')).length < 6;
+    };
+    await until('the runs are there', async () => !(await isRunMissing()));
+    await receiver.stop();
+    await damageFrame(journalDirectory(scene), hurt);
+    await receiver.run(LONG);
+    await receiver.stream('scrub', { group: 'db', rateMax: 0n });
+    const found = await grades(scene);
+    t.match(found.slice(-2), [new RegExp(`^damaged ${hurt}-`), /^ordered/]);
+    await checkHistory(t, scene);
+    await receiver.stop();
+    await receiver.run(SHORT, QUICK);
+    await until(
+      'the base was moved over it',
+      async () => (await oldestLsn(scene)) > over && (await isSettled(scene)),
+    );
+    t.match(await grades(scene), [/^ordered/]);
+    await checkHistory(t, scene);
+    await receiver.stop();
+    await checkFiles(t, scene);
+    const database = new Database(path.join(receiver.store, 'catalog.sqlite'), { readonly: true });
+    t.teardown(() => database.close());
+    t.equal(database.prepare('SELECT count(*) FROM damage').pluck().get(), 0);
+  },
+);
 
 /** In the frame that begins with the record `lsn`. */
 async function damageFrame(directory: string, lsn: bigint): Promise<void> {

@@ -223,9 +223,9 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'WAIT_WHILE_FULL',
     breaks: 'R7',
+    // Caught by its time-out, a minute: so one test has to do.
     native: [
       'capture group: a full ring ends the stream at the last complete LSN and leaves production alone',
-      'captured device: after a full ring a resync through the journal makes both sides equal again',
     ],
     scenario: null,
     mayEnd: 'time-out', // nobody makes room; torture would not come to its end either

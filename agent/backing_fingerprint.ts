@@ -5,8 +5,9 @@
  * is compared with the receiver; where they show nothing, as after a boot, the dirty log and a few samples must do. What was
  * changed past this host no counter of it shows: backing_samples.ts.
  */
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { AfterimageError } from '../proto/errors.js';
+import { attribute } from '../service/attribute.js';
 import { deviceNumber } from '../service/device_number.js';
 import { systemError } from '../service/system_errors.js';
 
@@ -46,17 +47,17 @@ export async function backingFingerprint(backing: string, kernel: KernelTables =
  */
 async function countedWrites(rdev: bigint, { bootId, blockDevices }: KernelTables): Promise<string | null> {
   const directory = `${blockDevices}/${deviceNumber(rdev)}`;
-  const [boot, counters] = await Promise.all([read(bootId), read(`${directory}/stat`)]);
+  const [boot, counters] = await Promise.all([attribute(bootId), attribute(`${directory}/stat`)]);
   if (boot === null || counters === null) return null;
   // A partition's queue is that of its disk.
   const isCounting =
-    (await read(`${directory}/queue/iostats`)) ?? (await read(`${directory}/../queue/iostats`));
+    (await attribute(`${directory}/queue/iostats`)) ?? (await attribute(`${directory}/../queue/iostats`));
   if (isCounting === '0') return null;
   const fields = counters.split(/\s+/);
   const writes = [WRITE_IOS, WRITE_SECTORS, DISCARD_IOS, DISCARD_SECTORS].map(
     (field) => fields[field] ?? '-',
   );
-  const medium = (await read(`${directory}/diskseq`)) ?? '-';
+  const medium = (await attribute(`${directory}/diskseq`)) ?? '-';
   return `${boot} ${medium} ${writes.join(' ')}`;
 }
 
@@ -71,13 +72,6 @@ export function evidenceOf(before: string, now: string): BackingEvidence {
   // The counters of another boot began at zero.
   if (kind === 'device' && kindNow === kind && bootNow !== boot) return 'none';
   return 'changed';
-}
-
-async function read(file: string): Promise<string | null> {
-  return readFile(file, 'utf8').then(
-    (text) => text.trim(),
-    () => null,
-  );
 }
 
 /** Errors: BACKING_MISSING, PERMISSION_DENIED, IO_ERROR. */

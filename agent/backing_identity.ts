@@ -2,7 +2,7 @@
  * Which device a backing is, across boots and whatever its path: what the medium, its driver or device-mapper calls it. A
  * backing that is another one than before is compared in full, and never taken for one that has grown.
  */
-import { readFile } from 'node:fs/promises';
+import { attribute } from '../service/attribute.js';
 import { deviceNumber } from '../service/device_number.js';
 import { KERNEL, statOf, type KernelTables } from './backing_fingerprint.js';
 
@@ -18,8 +18,8 @@ export async function backingIdentity(backing: string, kernel: KernelTables = KE
   if (rdev === 0n) return '';
   const directory = `${kernel.blockDevices}/${deviceNumber(rdev)}`;
   const own = await nameIn(directory);
-  const partition = await read(`${directory}/partition`);
-  if (own !== '' || partition === '') return own;
+  const partition = await attribute(`${directory}/partition`);
+  if (own !== '' || partition === null) return own;
   const disk = await nameIn(`${directory}/..`);
   return disk === '' ? '' : `${disk} partition ${partition}`;
 }
@@ -31,15 +31,8 @@ export function isOtherDevice(before: string, now: string): boolean {
 
 async function nameIn(directory: string): Promise<string> {
   for (const name of NAMES) {
-    const value = await read(`${directory}/${name}`);
-    if (value !== '') return `${name} ${value}`;
+    const value = await attribute(`${directory}/${name}`);
+    if (value !== null && value !== '') return `${name} ${value}`;
   }
   return '';
-}
-
-async function read(file: string): Promise<string> {
-  return readFile(file, 'utf8').then(
-    (text) => text.trim(),
-    () => '',
-  );
 }

@@ -2,7 +2,8 @@
  * Which block devices a file lies on, or a device consists of, through whatever is between: partitions, device-mapper, RAID, loop devices, file
  * systems over several devices. As sysfs tells it (Documentation/ABI/testing/sysfs-block, sysfs-fs-btrfs).
  */
-import { readdir, readFile, realpath, stat } from 'node:fs/promises';
+import { readdir, realpath, stat } from 'node:fs/promises';
+import { attribute } from './attribute.js';
 import { deviceNumber } from './device_number.js';
 import { mountOf } from './mounts.js';
 import { named } from './system_errors.js';
@@ -56,7 +57,7 @@ class DeviceStack {
     for (const fileSystem of await namesIn(all)) {
       const devices = `${all}/${fileSystem}/devices`;
       const numbers = await Promise.all(
-        (await namesIn(devices)).map((name) => text(`${devices}/${name}/dev`)),
+        (await namesIn(devices)).map((name) => attribute(`${devices}/${name}/dev`)),
       );
       if (numbers.includes(number))
         for (const other of numbers) if (other !== null) await this.addDevice(other);
@@ -72,12 +73,12 @@ class DeviceStack {
     if (await isThere(`${device}/partition`)) await this.addNumber(`${device}/../dev`);
     for (const name of await namesIn(`${device}/slaves`))
       await this.addNumber(`${device}/slaves/${name}/dev`);
-    const backing = await text(`${device}/loop/backing_file`);
+    const backing = await attribute(`${device}/loop/backing_file`);
     if (backing !== null && (await isThere(backing))) await this.addFile(backing);
   }
 
   private async addNumber(file: string): Promise<void> {
-    const number = await text(file);
+    const number = await attribute(file);
     if (number !== null) await this.addDevice(number);
   }
 }
@@ -89,9 +90,3 @@ const isThere = (file: string): Promise<boolean> =>
   );
 
 const namesIn = (directory: string): Promise<string[]> => readdir(directory).catch(() => []);
-
-const text = (file: string): Promise<string | null> =>
-  readFile(file, 'utf8').then(
-    (read) => read.trim(),
-    () => null,
-  );

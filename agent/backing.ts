@@ -23,9 +23,9 @@ export type OpenFileDevice = typeof native.openFileDevice;
 
 /**
  * Opens the backing of `config` for the agent alone. `memory` is what the last run knew of the volume, null for a new
- * one: since then it may have grown, unless `identity` says that it is another device. What is read of it is what its disk has, also where a predecessor's flush had failed.
- * Errors: BACKING_MISSING, BACKING_BUSY, BACKING_INVALID, BACKING_RESIZED (it has
- * shrunk, or is another device of another size), BACKING_ON_ITSELF, PERMISSION_DENIED, IO_ERROR.
+ * one: since then it may have grown, unless `identity` says that it is another device. What is read of it is what its disk
+ * has, also where a predecessor's flush had failed. Errors: BACKING_MISSING, BACKING_BUSY, BACKING_INVALID, BACKING_RESIZED
+ * (it has shrunk, or is another device of another size), BACKING_ON_ITSELF, PERMISSION_DENIED, IO_ERROR.
  */
 export async function openBacking(
   config: VolumeConfig,

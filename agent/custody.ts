@@ -2,8 +2,7 @@
  * What of this process is kept outside of it, in the descriptor store of the service manager: the capture ring of each
  * group, and of each volume its settings, the table of its writes in flight and, where it is served as a loop device, its
  * FUSE session and request slots, and where it is an NBD export, the socket that listens; and for a moment that it is growing.
- * A successor takes them
- * (inheritance.ts) and goes on; whoever uses a loop device does not notice, and an NBD client connects again.
+ * A successor takes them (inheritance.ts) and goes on; whoever uses a loop device does not notice, and an NBD client connects again.
  *
  * Without a store, or when it fails, production is served all the same; a killed agent is then noticed.
  */

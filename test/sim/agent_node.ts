@@ -596,8 +596,9 @@ export class AgentNode {
 
   #quiesce(): void {
     this.process.after(1, () => {
-      if (this.host.inFlight.size > 0) this.#quiesce();
-      else this.#feed({ type: 'quiesced', ring: this.#ring() });
+      if (this.host.inFlight.size > 0) return this.#quiesce();
+      this.host.flush(); // as agent/group.ts does: a clean stop leaves nothing that power loss could take
+      this.#feed({ type: 'quiesced', ring: this.#ring() });
     });
   }
 

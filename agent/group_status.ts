@@ -161,7 +161,9 @@ function volumeDetails({ config, failure, sizeFault, title, counters, log }: Pro
   if (counters.errors > 0n) details.push(`BACKING_FAILED: failed requests of ${title}: ${counters.errors}`);
   const { fault, isStale, flushFailed } = log.state();
   if (fault !== '')
-    details.push(`the dirty log of volume ${config.name} is void: its next resync compares everything`);
+    details.push(
+      `the dirty log of volume ${config.name} is void (${fault}): its next resync compares everything`,
+    );
   if (isStale)
     details.push(
       `the disk of the state directory takes no changes: should this host lose power before that ends, or before the receiver has been told, volume ${config.name} must be verified`,

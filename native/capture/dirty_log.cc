@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <system_error>
 #include <utility>
 
 #include "os/assert.h"
+#include "os/io_thread.h"
 
 namespace afterimage {
 namespace {
@@ -17,6 +19,9 @@ constexpr uint32_t kIdle = kIdleCut * DirtyLog::kIdleCutsMax;
 constexpr uint32_t kWriters = kIdleCut - 1;
 /// Extents that are looked at with the mutex held: a first mark does not wait long for it.
 constexpr uint64_t kStretch = 4096;
+
+constexpr std::string_view kCannotWrite = "the dirty log cannot be written: ";
+constexpr size_t kFaultBytes = 256;  // of a fault that must not need memory
 
 static_assert(std::atomic<uint32_t>::is_always_lock_free);
 static_assert((kMarked ^ kTouched ^ kIdle ^ kWriters) == UINT32_MAX, "the parts of an extent's word");
@@ -54,10 +59,15 @@ Result<std::unique_ptr<DirtyLog>> DirtyLog::open(const Options& options) {
   if (file.ok()) {
     log->file_ = std::move(*file);
     log->adopt(log->file_->take_pages());
+    try {
+      log->thread_ = std::thread([log = log.get()] { log->run(); });
+    } catch (const std::system_error& error) {
+      return Error{"MEMORY_UNAVAILABLE", std::string("no thread for a dirty log: ") + error.what()};
+    }
     return log;
   }
   // What could not be read now may be readable later, and would lack the marks of this run.
-  log->become_void(file.error().message, DirtyLogFile::discard(options.path, *options.file) != 0);
+  log->become_void("", file.error().message, DirtyLogFile::discard(options.path, *options.file) != 0);
   log->fill_marked();
   return log;
 }
@@ -69,18 +79,28 @@ DirtyLog::DirtyLog(PinnedMemory words, const Options& options)
       words_memory_(std::move(words)),
       words_(reinterpret_cast<std::atomic<uint32_t>*>(words_memory_.bytes().data())),
       extents_(dirty_extents(options.volume_bytes)),
+      patience_(options.patience),
       volume_bytes_(options.volume_bytes) {
   for (uint64_t extent = 0; extent < extents_; ++extent) new (words_ + extent) std::atomic<uint32_t>(0);
+  fault_.reserve(kFaultBytes);
 }
 
 DirtyLog::~DirtyLog() {
+  if (thread_.joinable()) {
+    {
+      const std::lock_guard lock(mutex_);
+      is_closing_ = true;
+    }
+    changed_.notify_all();
+    thread_.join();
+  }
   for (uint64_t extent = 0; extent < extents_; ++extent)
     AFTERIMAGE_ASSERT((word(extent).load() & kWriters) == 0, "the extents of writers that are still inside");
 }
 
 void DirtyLog::adopt(std::vector<DirtyPage> pages) {
   pages_ = std::move(pages);
-  is_pending_.resize(pages_.size());
+  make_room();
   for (uint64_t extent = 0; extent < extents_; ++extent) {
     if ((pages_[page_of(extent)].bits[byte_of(extent)] & bit_of(extent)) == std::byte{0}) continue;
     if ((word(extent).fetch_or(kMarked | kTouched) & kMarked) == 0) ++marked_;
@@ -94,17 +114,25 @@ void DirtyLog::adopt(std::vector<DirtyPage> pages) {
   }
 }
 
+/// So that no commit needs memory.
+void DirtyLog::make_room() {
+  is_pending_.resize(pages_.size());
+  pending_.reserve(pages_.size());
+  writing_.reserve(pages_.size());
+}
+
 void DirtyLog::fill_marked() {
   for (uint64_t extent = 0; extent < extents_; ++extent)
     if ((word(extent).fetch_or(kMarked | kTouched) & kMarked) == 0) ++marked_;
 }
 
 /// The mutex is held, or nobody else has the log yet.
-void DirtyLog::become_void(std::string fault, bool is_stale) {
-  fault_ = std::move(fault);
+void DirtyLog::become_void(std::string_view what, std::string_view why, bool is_stale) {
+  fault_.assign(what).append(why);
   stale_ = is_stale;
   if (is_stale && doubts_ != nullptr) doubts_->note(InFlightTable::kLogStale);
   void_ = true;
+  changed_.notify_all();
 }
 
 void DirtyLog::keep_doubts_in(std::shared_ptr<InFlightTable> table) {
@@ -144,7 +172,7 @@ void DirtyLog::leave(uint64_t first, uint64_t last) {
 
 /// The extents are marked, and durably so, when it returns; if the log is void, in memory. Who calls it is
 /// counted as a writer in each of them.
-void DirtyLog::mark(uint64_t first, uint64_t last) {
+void DirtyLog::mark(uint64_t first, uint64_t last) noexcept {
   Lock lock(mutex_);
   if (!void_) {
     for (uint64_t extent = first; extent <= last; ++extent) {
@@ -159,7 +187,7 @@ void DirtyLog::mark(uint64_t first, uint64_t last) {
     if ((word(extent).fetch_or(kMarked) & kMarked) == 0) ++marked_;
 }
 
-void DirtyLog::mark_all() {
+void DirtyLog::mark_all() noexcept {
   Lock lock(mutex_);
   if (!void_) {
     for (uint64_t extent = 0; extent < extents_; ++extent)
@@ -170,59 +198,52 @@ void DirtyLog::mark_all() {
   fill_marked();
 }
 
-void DirtyLog::begin_anew() {
+void DirtyLog::begin_anew() noexcept {
   Lock lock(mutex_);
-  while (is_committing_) committed_changed_.wait(lock);
-  if (!void_) {
-    is_committing_ = true;
+  if (take_file(lock)) {
     const DirtyLogFile::Identity identity{volume_, volume_bytes_};
     lock.unlock();
     auto file = DirtyLogFile::create(path_, identity, disk_);
-    const bool is_stale = !file.ok() && file_->invalidate() != 0;
     lock.lock();
-    if (file.ok()) {
+    if (file.ok() && !void_) {
       distrust_ = path_ + ": a predecessor could not write what it marked";
       file_ = std::move(*file);
       basis_generation_ = basis_lsn_ = 0;
       adopt(file_->take_pages());
       if (doubts_ != nullptr) doubts_->forget(InFlightTable::kLogStale);
     } else {
-      become_void("the dirty log cannot be begun anew: " + file.error().message, is_stale);
+      give_up(lock, "the dirty log cannot be begun anew: ", file.ok() ? "" : file.error().message);
     }
-    is_committing_ = false;
-    committed_changed_.notify_all();
+    give_back_file();
   }
   fill_marked();
 }
 
-void DirtyLog::refute() {
+void DirtyLog::refute() noexcept {
   if (!stale_) return;
-  // Void, so that nobody else uses the file any more.
-  if ((file_ != nullptr ? file_->invalidate() : DirtyLogFile::discard(path_, disk_)) != 0) return;
-  const Lock lock(mutex_);
-  stale_ = false;
-  if (doubts_ != nullptr) doubts_->forget(InFlightTable::kLogStale);
+  Lock lock(mutex_);
+  if (!stale_ || is_file_taken_) return;
+  is_file_taken_ = true;
+  give_up(lock, "", "");
+  give_back_file();
 }
 
-Outcome DirtyLog::grow(uint64_t volume_bytes) {
+Outcome DirtyLog::grow(uint64_t volume_bytes) noexcept {
   AFTERIMAGE_ASSERT(volume_bytes <= kDirtyVolumeBytesMax, "the bounds of the log");
   Lock lock(mutex_);
   AFTERIMAGE_ASSERT(volume_bytes >= volume_bytes_, "writers may be inside of what would go");
   const uint64_t extents = dirty_extents(volume_bytes);
   if (Outcome extended = words_memory_.extend(word_bytes(volume_bytes)); !extended.ok()) return extended;
   // What waits for the disk from here on is written to the new file.
-  while (is_committing_) committed_changed_.wait(lock);
-  if (!void_) {
-    is_committing_ = true;
+  if (take_file(lock)) {
     const std::vector<DirtyPage> pages = pages_;
     lock.unlock();
     auto file = file_->grown(volume_bytes, pages);
-    const bool is_stale = !file.ok() && file_->invalidate() != 0;
     lock.lock();
-    if (file.ok()) {
+    if (file.ok() && !void_) {
       file_ = std::move(*file);
       grow_pages(&pages_, volume_bytes_, volume_bytes);
-      is_pending_.resize(pages_.size());
+      make_room();
       sequence_ = 0;
       const std::vector<DirtyPage> written = file_->take_pages();
       for (size_t page = 0; page < pages_.size(); ++page) {
@@ -230,10 +251,9 @@ Outcome DirtyLog::grow(uint64_t volume_bytes) {
         sequence_ += written[page].sequence;
       }
     } else {
-      become_void("the dirty log cannot be made longer: " + file.error().message, is_stale);
+      give_up(lock, "the dirty log cannot be made longer: ", file.ok() ? "" : file.error().message);
     }
-    is_committing_ = false;
-    committed_changed_.notify_all();
+    give_back_file();
   }
   synced_generation_ = 0;
   for (uint64_t extent = extents_; extent < extents; ++extent) new (words_ + extent) std::atomic<uint32_t>(0);
@@ -279,7 +299,7 @@ uint64_t DirtyLog::cut(uint32_t idle_cuts) {
   return chosen;
 }
 
-uint64_t DirtyLog::unmark(uint64_t basis_generation, uint64_t basis_lsn, uint32_t idle_cuts) {
+uint64_t DirtyLog::unmark(uint64_t basis_generation, uint64_t basis_lsn, uint32_t idle_cuts) noexcept {
   uint64_t unmarked = 0;
   for (uint64_t begin = 0; begin < extents_; begin += kStretch) {
     const uint64_t end = std::min(begin + kStretch, extents_.load());
@@ -322,50 +342,85 @@ void DirtyLog::set_pending(uint32_t page) {
 /// Returns when the pages are durable as they are now, or the log is void.
 void DirtyLog::commit(Lock& lock) {
   const uint64_t wanted = ++requested_;
-  while (committed_ < wanted && !void_) {
 #ifdef AFTERIMAGE_SABOTAGE_ENTER_BEFORE_MARK
-    if (is_committing_) return;  // breaks R8: who finds another one writing does not wait for the sync
+  if (is_file_taken_)
+    return;  // breaks R8: who finds another one's writing under way does not wait for the sync
 #endif
-    if (is_committing_)
-      committed_changed_.wait(lock);
-    else
-      lead(lock);
+  changed_.notify_all();
+  const auto is_over = [&] { return committed_ >= wanted || void_; };
+  if (!changed_.wait_for(lock, patience_, is_over)) be_impatient();
+}
+
+/// Whoever has the file withdraws it as soon as the disk lets go of the call that hangs.
+void DirtyLog::be_impatient() { become_void(kCannotWrite, "its disk does not answer", true); }
+
+/// False: the log is void. True: until give_back_file() nobody else uses or replaces the file.
+bool DirtyLog::take_file(Lock& lock) {
+  if (!changed_.wait_for(lock, patience_, [this] { return !is_file_taken_ || void_; })) be_impatient();
+  if (void_) return false;
+  is_file_taken_ = true;
+  return true;
+}
+
+void DirtyLog::give_back_file() {
+  is_file_taken_ = false;
+  changed_.notify_all();
+}
+
+/// Production waits for it.
+void DirtyLog::run() noexcept {
+  enter_io_thread("ai-dirty-marks");
+  Lock lock(mutex_);
+  const auto has_work = [this] { return !is_file_taken_ && !void_ && committed_ < requested_; };
+  while (true) {
+    changed_.wait(lock, [&] { return is_closing_ || has_work(); });
+    if (!has_work()) return;
+    is_file_taken_ = true;
+    write_pending(lock);
+    give_back_file();
   }
 }
 
-/// Writes for all that wait.
-void DirtyLog::lead(Lock& lock) {
-  is_committing_ = true;
+/// For all that wait. The file is taken.
+void DirtyLog::write_pending(Lock& lock) {
   const uint64_t upto = requested_;
-  const std::vector<uint32_t> pages = std::exchange(pending_, {});
-  for (const uint32_t page : pages) is_pending_[page] = false;
-  const Errno error = write_pending(lock, pages);
-  if (error == 0) {
-    sequence_ += pages.size();
+  std::swap(writing_, pending_);
+  for (const uint32_t page : writing_) is_pending_[page] = false;
+  const Errno error = write_pages(lock);
+  if (error == 0 && !void_) {
+    sequence_ += writing_.size();
     committed_ = upto;
   } else {
-    lock.unlock();
-    const bool is_stale = file_->invalidate() != 0;
-    lock.lock();
-    become_void(std::string("the dirty log cannot be written: ") + std::strerror(error), is_stale);
+    give_up(lock, kCannotWrite, std::strerror(error));
   }
-  is_committing_ = false;
-  committed_changed_.notify_all();
+  writing_.clear();
 }
 
-Errno DirtyLog::write_pending(Lock& lock, const std::vector<uint32_t>& pages) {
-  for (const uint32_t index : pages) {
+Errno DirtyLog::write_pages(Lock& lock) {
+  for (const uint32_t index : writing_) {
     ++pages_[index].sequence;
-    const DirtyPage page = pages_[index];
+    written_ = pages_[index];
     lock.unlock();
-    const Errno error = file_->write(index, page);
+    const Errno error = file_->write(index, written_);
     lock.lock();
-    if (error != 0) return error;
+    if (error != 0 || void_) return error;
   }
   lock.unlock();
   const Errno error = file_->sync();
   lock.lock();
   return error;
+}
+
+/// The file is taken, and lacks marks, or will. It is withdrawn before those that wait go on, unless they
+/// have lost patience and the log is void already.
+void DirtyLog::give_up(Lock& lock, std::string_view what, std::string_view why) {
+  lock.unlock();
+  const Errno error = file_ != nullptr ? file_->invalidate() : DirtyLogFile::discard(path_, disk_);
+  lock.lock();
+  if (!void_) return become_void(what, why, error != 0);
+  if (error != 0) return;
+  stale_ = false;
+  if (doubts_ != nullptr) doubts_->forget(InFlightTable::kLogStale);
 }
 
 // --- what is known ---

@@ -11,27 +11,32 @@
 // the mark is durable, together with whoever else waits (one fdatasync for all).
 //
 // What a file cannot prove is in doubt: a log that is missing, damaged or another volume's is begun anew with
-// every extent marked. One that could not be written once is void for good: marks are then kept in memory
-// only, production goes on, and is_void() tells whoever has to see to it that the next start compares
-// everything. Its file, which lacks those marks, is made unreadable as such; while the disk does not let
-// that be done either the log is stale, and it is tried again and again.
+// every extent marked. One that could not be written once, or not in time, is void for good: marks are then
+// kept in memory only, production goes on, and is_void() tells whoever has to see to it that the next start
+// compares everything. Its file, which lacks those marks, is made unreadable as such; while the disk does not
+// let that be done either the log is stale, and it is tried again and again.
 //
 // It can grow with its volume, and then has all that was added in doubt.
 //
 // Threads: Writer, flush_began(), flush_ended() and counts from any thread; cut(), unmark(), mark_all(),
 // begin_anew() and refute() from any thread, one at a time between them; keep_doubts_in() before all of
-// these; grow() from one thread; no call waits for the network or JavaScript, and only a first mark,
-// mark_all(), unmark(), begin_anew() and refute() wait for the disk. There is no thread of its own: of those
-// that wait for the disk one writes for all. Ownership: owns its file, shares the table. Writers must have
-// gone before it does.
+// these; grow() from one thread; no call waits for the network or JavaScript. It has a thread of its own that
+// writes for all who wait: a first mark, mark_all() and unmark() wait for that thread, and for no longer than
+// `patience`, since a disk may hang for hours that production does not need. open(), grow(), begin_anew(),
+// refute() and the destructor wait for the disk itself. None of them throws: a process that has no memory for
+// half of such a change ends, and its successor goes by what the disk holds. Ownership: owns its file, shares
+// the table. Writers must have gone before it does.
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <thread>
 #include <vector>
 
 #include "capture/dirty_log_file.h"
@@ -47,6 +52,8 @@ class DirtyLog {
     Uuid volume{};
     uint64_t volume_bytes = 0;
     JournalFile* file = &JournalFile::system();
+    /// Below the 30 s after which Linux and its guests lose patience with a disk themselves.
+    std::chrono::milliseconds patience{20'000};
   };
   /// Whatever the disk says, there is a log, perhaps a void one. Errors: MEMORY_UNAVAILABLE.
   static Result<std::unique_ptr<DirtyLog>> open(const Options& options);
@@ -87,20 +94,20 @@ class DirtyLog {
   uint64_t cut(uint32_t idle_cuts = 0);
   /// Unmarks what the last cut() chose, with the same `idle_cuts`, and nobody has written to since. What that
   /// rests on goes with it. Returns how many.
-  uint64_t unmark(uint64_t basis_generation, uint64_t basis_lsn, uint32_t idle_cuts = 0);
+  uint64_t unmark(uint64_t basis_generation, uint64_t basis_lsn, uint32_t idle_cuts = 0) noexcept;
   /// The whole volume is in doubt.
-  void mark_all();
+  void mark_all() noexcept;
   /// What its file says is not to be believed: another one takes its place, of another id and with every
   /// extent marked. Where that cannot be made the log is void.
-  void begin_anew();
-  /// Of a stale log: tries again to make its file void.
-  void refute();
+  void begin_anew() noexcept;
+  /// Of a stale log: tries again to make its file void, unless somebody is already at it.
+  void refute() noexcept;
   /// Where a successor is told that a flush of the backing failed, and that the log is stale. Null: nowhere.
   void keep_doubts_in(std::shared_ptr<InFlightTable> table);
   /// The volume has `volume_bytes` from now on, no fewer than before: what was added is marked, durably so
   /// unless the log is void, before anybody may write there. Until set_synced() nothing is unmarked. First
   /// marks wait meanwhile. Errors: MEMORY_UNAVAILABLE, and nothing has changed.
-  Outcome grow(uint64_t volume_bytes);
+  Outcome grow(uint64_t volume_bytes) noexcept;
 
   /// The generation in which the receiver has said that it holds the volume; what was published since it
   /// began counts. 0: none.
@@ -132,16 +139,22 @@ class DirtyLog {
   using Lock = std::unique_lock<std::mutex>;
   DirtyLog(PinnedMemory words, const Options& options);
   void adopt(std::vector<DirtyPage> pages);
+  void make_room();
   void fill_marked();
-  void become_void(std::string fault, bool is_stale);
+  void become_void(std::string_view what, std::string_view why, bool is_stale);
 
   void enter(uint64_t first, uint64_t last);
   void leave(uint64_t first, uint64_t last);
-  void mark(uint64_t first, uint64_t last);
+  void mark(uint64_t first, uint64_t last) noexcept;
   void set_pending(uint32_t page);
   void commit(Lock& lock);
-  void lead(Lock& lock);
-  Errno write_pending(Lock& lock, const std::vector<uint32_t>& pages);
+  void be_impatient();
+  bool take_file(Lock& lock);
+  void give_back_file();
+  void run() noexcept;
+  void write_pending(Lock& lock);
+  Errno write_pages(Lock& lock);
+  void give_up(Lock& lock, std::string_view what, std::string_view why);
   std::atomic<uint32_t>& word(uint64_t extent) const { return words_[extent]; }
 
   const std::string path_;
@@ -160,21 +173,28 @@ class DirtyLog {
   std::atomic<bool> stale_{false};
   std::shared_ptr<InFlightTable> doubts_;
 
+  const std::chrono::milliseconds patience_;
+
   mutable std::mutex mutex_;  // what follows
-  std::condition_variable committed_changed_;
-  std::unique_ptr<DirtyLogFile> file_;
+  std::condition_variable changed_;
+  std::unique_ptr<DirtyLogFile> file_;  // replaced by whoever has taken it
   uint64_t volume_bytes_;
   std::vector<DirtyPage> pages_;   // as they are to be on the disk; their sequence as it was last written
   std::vector<bool> is_pending_;   // by page
   std::vector<uint32_t> pending_;  // pages that differ from the disk
   uint64_t requested_ = 0;         // commits asked for, and done
   uint64_t committed_ = 0;
-  bool is_committing_ = false;
+  bool is_file_taken_ = false;
+  bool is_closing_ = false;
   uint64_t sequence_ = 0;  // sum of those of the pages, as far as they are durable
   uint64_t basis_generation_ = 0;
   uint64_t basis_lsn_ = 0;
   std::string distrust_;
   std::string fault_;
+
+  std::vector<uint32_t> writing_;  // the file's taker's: what it writes, with room for all pages
+  DirtyPage written_;
+  std::thread thread_;  // last: it uses the above
 };
 
 }  // namespace afterimage

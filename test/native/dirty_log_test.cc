@@ -62,6 +62,27 @@ std::set<uint64_t> marked_in(const std::string& path, uint64_t volume_bytes) {
   return extents;
 }
 
+/// Whose disk answers no sync while it is shut.
+class HangingFile : public JournalFile {
+ public:
+  Errno fdatasync(int fd) override {
+    wait();
+    return JournalFile::fdatasync(fd);
+  }
+  Errno fsync(int fd) override {
+    wait();
+    return JournalFile::fsync(fd);
+  }
+  std::atomic<bool> is_shut{false};
+  std::atomic<int> syncs{0};
+
+ private:
+  void wait() {
+    ++syncs;
+    while (is_shut) std::this_thread::sleep_for(1ms);
+  }
+};
+
 bool includes(const std::set<uint64_t>& all, const std::set<uint64_t>& some) {
   return std::includes(all.begin(), all.end(), some.begin(), some.end());
 }
@@ -447,6 +468,71 @@ TEST_CASE("dirty log: a file that cannot be made void is tried again, until it i
   CHECK(open_log(path, 8 * kExtent)->marked() == 8);
 }
 
+// Symptom: the disk of the state directory hung, and with it every first write to an extent, for good.
+TEST_CASE("dirty log: a disk that does not answer holds nobody up for long, and is not believed later") {
+  HangingFile file;
+  const ScratchDirectory directory;
+  const std::string path = directory.path("log");
+  constexpr uint64_t kBytes = 8 * kExtent;
+  settle(*open_log(path, kBytes));  // in its own time
+  auto opened = DirtyLog::open(
+      {.path = path, .volume = kVolume, .volume_bytes = kBytes, .file = &file, .patience = 20ms});
+  REQUIRE(opened.ok());
+  const std::unique_ptr<DirtyLog> log = std::move(*opened);
+  auto made = InFlightTable::create();
+  REQUIRE(made.ok());
+  const std::shared_ptr<InFlightTable> table = std::move(*made);
+  log->keep_doubts_in(table);
+  MemoryDevice backing{512};
+  DirtyLogCleaner cleaner{log.get(), &backing, [] { return CaptureGroup::Standing{}; }, {.poll = 24h}};
+  file.is_shut = true;
+  std::thread beside;
+  const auto begin = [&](auto change) {
+    const int before = file.syncs;
+    beside = std::thread(change);
+    while (file.syncs == before) std::this_thread::sleep_for(1ms);
+  };
+  uint64_t extents = 8;
+  SUBCASE("at a first mark") {
+    beside = std::thread([&] { write_to(*log, 1); });
+  }
+  SUBCASE("at a first mark, while what was written before hangs") {
+    begin([&] { write_to(*log, 1); });
+  }
+  SUBCASE("while the log is made longer") {
+    extents = 9;
+    begin([&] { CHECK(log->grow(9 * kExtent).ok()); });
+  }
+  SUBCASE("while the log is begun anew") {
+    begin([&] { log->begin_anew(); });
+  }
+  SUBCASE("of whoever makes it longer, or begins it anew, too") {
+    begin([&] { write_to(*log, 1); });
+    log->begin_anew();
+    CHECK(log->marked() == 8);
+    REQUIRE(log->grow(9 * kExtent).ok());
+    extents = 9;
+  }
+  write_to(*log, 2);
+  CHECK(file.is_shut);  // nothing was answered
+  CHECK(log->is_void());
+  CHECK(log->is_marked(2 * kExtent));
+  CHECK(log->state().id == 0);
+  CHECK(log->state().fault.find("does not answer") != std::string::npos);
+  CHECK(log->state().is_stale);
+  CHECK(table->has(InFlightTable::kLogStale));
+  cleaner.step();  // does not wait either
+  CHECK(log->state().is_stale);
+  file.is_shut = false;
+  beside.join();
+  // By whoever was in the file.
+  for (int wait = 0; log->state().is_stale && wait < 5000; ++wait) std::this_thread::sleep_for(1ms);
+  CHECK_FALSE(log->state().is_stale);
+  CHECK_FALSE(table->has(InFlightTable::kLogStale));
+  CHECK(log->is_void());
+  CHECK_FALSE(DirtyLogFile::open(path, {kVolume, extents * kExtent}, JournalFile::system()).ok());
+}
+
 TEST_CASE("dirty log: where none can be made, there is a void one, and no old one is left to be believed") {
   const ScratchDirectory directory;
   const std::string path = directory.path("log");
@@ -473,16 +559,7 @@ TEST_CASE("dirty log: 64 TiB are 16 Mi extents, 8.2 MiB on the disk") {
 }
 
 TEST_CASE("dirty log: writers that wait together are served by one sync") {
-  class GatedFile : public JournalFile {
-   public:
-    Errno fdatasync(int fd) override {
-      ++syncs;
-      while (is_shut) std::this_thread::sleep_for(1ms);
-      return JournalFile::fdatasync(fd);
-    }
-    std::atomic<bool> is_shut{false};
-    std::atomic<int> syncs{0};
-  } file;
+  HangingFile file;
   const ScratchDirectory directory;
   auto log = open_log(directory.path("log"), 64 * kExtent, file);
   settle(*log);

@@ -16,6 +16,8 @@ import { writePattern } from './socket_site.js';
 t.setTimeout(600_000);
 
 const GROUP = 'failing';
+/** Longer than production waits for a mark (native/capture/dirty_log.h). */
+const HANGS_US = 60_000_000;
 const MIB = 1 << 20;
 const BYTES = 64 * MIB;
 
@@ -207,6 +209,31 @@ t.test('a dirty log that cannot be written', async (t) => {
   const [volume] = (await site.settled(120)).volumes;
   t.equal(volume?.resyncComparedBytes, BYTES, 'all of it was compared');
   await equalAtLast(t, site, backing);
+});
+
+t.test('a dirty log whose disk does not answer', async (t) => {
+  const scratch = await Scratch.create('hanging-log');
+  t.teardown(() => scratch.clean());
+  const state = await FaultDirectory.start(scratch, 'state');
+  const backing = scratch.path('volume.img');
+  await command('truncate', ['-s', String(BYTES), backing]);
+  const volumes = [{ name: 'disk', backing, attach: 'socket' as const }];
+  const site = await Site.create(scratch, { group: GROUP, volumes, state: state.mount });
+  await site.start();
+  const before = await site.settled();
+  const uri = nbdUri(before);
+  await site.waitFor('all is unmarked', 120, (group) => group.volumes[0]?.doubtBytes === 0);
+
+  await state.add({ op: 'sync', path: '*/dirty/*', do: 'delay', us: HANGS_US, times: 1 });
+  await writePattern(uri, '0x22', 12);
+  // As long as this is said the disk has not answered.
+  const told = await site.waitFor('told of', 5, ({ detail }) => /takes no changes/.test(detail));
+  t.match(told.detail, /does not answer/);
+  await writePattern(uri, '0x33', 40);
+  await site.waitFor('withdrawn', 120, ({ detail }) => !detail.includes('takes no changes'));
+  t.same(await readdir(path.join(state.backing, 'dirty')), []);
+  await equalAtLast(t, site, backing);
+  t.equal((await site.agentGroup()).generation, before.generation, 'the stream does not need the log');
 });
 
 t.test('a spool whose disk is full before its bound', async (t) => {

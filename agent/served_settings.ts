@@ -9,7 +9,7 @@ import { decimal, nullable, oneOf, record, text, toJson, union, uuid, whole } fr
  * Another number: to serve without what is new in them would be wrong, so that production waits for a version that knows
  * it. What is only added, and may be ignored, keeps the number, and is absent in the settings of those before.
  */
-const SETTINGS_VERSION = 1;
+export const SETTINGS_VERSION = 1;
 
 const group = record({
   name: text,

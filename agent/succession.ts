@@ -9,6 +9,7 @@ import { aborted, type StopSignals } from '../service/signals.js';
 import { systemClock } from './clock.js';
 import { endAll } from './endings.js';
 import { sortInheritance } from './inheritance.js';
+import { successorRefusal } from './layouts.js';
 import { LONG_LIFE_MS, ShortLives } from './short_lives.js';
 import { TakenGroup } from './takeover.js';
 
@@ -108,16 +109,27 @@ export class Succession {
     this.log.fatal({ err: error }, 'a defect: please report it');
 
   /**
-   * Ends this process for a successor, which the service manager starts with what is in its store. Nothing is done in good
-   * order on purpose: what a killed agent leaves must be enough anyway, and this way it is tried at every upgrade.
+   * Ends this process for a successor, which the service manager starts with what is in its store, unless that would not
+   * know what to do with it. Nothing is done in good order on purpose: what a killed agent leaves must be enough anyway, and
+   * this way it is tried at every upgrade.
    */
-  private readonly onHandOver = (): void => {
+  private readonly onHandOver = (): void => void this.handOver();
+
+  private async handOver(): Promise<void> {
     if (!native.hasServiceManager()) {
       this.log.error(`${HAND_OVER_SIGNAL}: there is no service manager that would start a successor`);
+      return;
+    }
+    const reason = await successorRefusal();
+    if (reason !== null) {
+      this.log.error(
+        { reason },
+        `${HAND_OVER_SIGNAL}: the program that would follow is refused, this one serves on`,
+      );
       return;
     }
     this.log.info('handing over to a successor');
     this.lives.end();
     process.kill(process.pid, 'SIGKILL');
-  };
+  }
 }

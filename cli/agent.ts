@@ -1,7 +1,8 @@
-/** `afterimage agent run|configcheck`: the daemon of a protected host. */
+/** `afterimage agent run|configcheck|layouts`: the daemon of a protected host. */
 import type { Command } from 'commander';
 import { addConfigcheck, addRun } from './daemon_verb.js';
-import { examples } from './option.js';
+import { jsonLine, jsonOf } from './json.js';
+import { examples, jsonOption } from './option.js';
 import type { Surroundings } from './surroundings.js';
 
 const SUPERVISE = '--supervise';
@@ -31,4 +32,18 @@ export function addAgent(program: Command, surroundings: Surroundings): void {
   ]);
   const check = addConfigcheck(agent, 'agent', surroundings, (config) => daemons.checkAgent(config));
   examples(check, [['afterimage agent configcheck --config ./agent.toml', 'before a restart']]);
+  const layouts = agent
+    .command('layouts')
+    .description('the versions of what a dead agent leaves in memory, as far as this one can go on with it')
+    .addOption(jsonOption())
+    .action(async (options: { json?: true }) => {
+      const all = await daemons.agentLayouts();
+      const lines = Object.entries(all).map(([kind, { oldest, written }]) =>
+        oldest === written ? `${kind}: ${written}\n` : `${kind}: ${oldest} to ${written}\n`,
+      );
+      surroundings.stdout.write(options.json === true ? jsonLine(jsonOf({ layouts: all })) : lines.join(''));
+    });
+  examples(layouts, [
+    ['afterimage agent layouts --json', 'what an agent asks before it hands over (SIGUSR2)'],
+  ]);
 }

@@ -18,6 +18,9 @@ export const daemonModules = (succession: Promise<Succession> | null): Daemons =
     const volumes = groups.reduce((sum, group) => sum + group.volumes.length, 0);
     return { control, text: `${formatCount(groups.length, 'group')}, ${formatCount(volumes, 'volume')}` };
   },
+  async agentLayouts() {
+    return (await import('../agent/layouts.js')).layouts();
+  },
   async checkReceiver(file) {
     const { loadReceiverConfig } = await import('../receiver/config.js');
     const { control, store } = await loadReceiverConfig(file);

@@ -3,6 +3,7 @@
  * answer sooner without it.
  */
 import type { AgentCalls, VolumeSubject } from '../agent/insertion.js';
+import type { Layouts } from '../agent/layouts.js';
 import type { CheckProgress, StoreReport } from '../receiver/fsck/store_check.js';
 import type { StopSignals } from '../service/signals.js';
 import type { LogLevel } from '../service/settings.js';
@@ -45,6 +46,8 @@ export interface Daemons {
   /** Errors: CONFIG_MISSING, CONFIG_INVALID and what its values may be refused with. */
   checkAgent(config: string): Promise<ConfigSummary>;
   checkReceiver(config: string): Promise<ConfigSummary>;
+  /** What of a predecessor this version can go on with: agent/layouts.ts. */
+  agentLayouts(): Promise<Layouts>;
   /** Resolves when the daemon has ended in good order. */
   runAgent(config: string, overrides: DaemonOverrides, stop: StopSignals, version: string): Promise<void>;
   /**

@@ -310,6 +310,11 @@ export interface FileIdentity {
 
 // --- the process and its service manager ---
 
+/** Versions of a memory layout: the oldest that is read, and the one that is written, which is the newest. */
+export interface LayoutRange {
+  oldest: number;
+  written: number;
+}
 /** What a predecessor gave to the descriptor store; the taker closes it. */
 export interface StoredDescriptor {
   name: string;
@@ -482,6 +487,7 @@ interface Addon {
   takeStoredDescriptors(): StoredDescriptor[];
   makeSealedMemory(name: string, bytes: Buffer): number;
   becomeProgram(path: string, args: string[]): never;
+  layouts(): Record<'ring' | 'inFlight' | 'slots', LayoutRange>;
   openJournal(options: JournalOptions): Promise<JournalWriter>;
   scanSegment(path: string, checkPayload: boolean): Promise<SegmentScan>;
   buildRun(segment: SegmentInfo, runPath: string): Promise<void>;
@@ -636,6 +642,8 @@ export const resizeNbd = (name: string, backend: string, bytes: bigint): Promise
   coded(() => addon.resizeNbd(name, backend, bytes));
 /** Exempts the process from what could stall or kill it on the I/O path; returns what was not permitted. */
 export const protectIoProcess = (): string[] => codedSync(() => addon.protectIoProcess());
+/** Of the memory that is left to a successor, by kind. */
+export const layouts = (): Record<string, LayoutRange> => codedSync(() => addon.layouts());
 /** Whether a service manager listens ($NOTIFY_SOCKET), which may keep descriptors for a successor. */
 export const hasServiceManager = (): boolean => codedSync(() => addon.hasServiceManager());
 /** Assignments of sd_notify(3), one a line: "READY=1". Errors: NOTIFY_FAILED. */

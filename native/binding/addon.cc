@@ -9,6 +9,7 @@
 #include "binding/dirty_log_object.h"
 #include "binding/frontend_object.h"
 #include "binding/journal_object.h"
+#include "binding/layouts.h"
 #include "binding/lost_extents_object.h"
 #include "binding/nbd_device_object.h"
 #include "binding/process.h"
@@ -30,6 +31,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   define_base(env, exports);
   define_bytes(env, exports);
   define_process(env, exports);
+  define_layouts(env, exports);
   return exports;
 }
 

@@ -324,6 +324,7 @@ function unexpected(): Promise<never> {
 }
 export const noDaemons: Daemons = {
   checkAgent: unexpected,
+  agentLayouts: unexpected,
   checkReceiver: unexpected,
   runAgent: unexpected,
   supervise: unexpected,

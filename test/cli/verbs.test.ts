@@ -59,7 +59,11 @@ const HELP: [argv: string[], mentions: string[]][] = [
     ['<id>', '--json', 'Examples'],
   ],
   [['recover'], ['--at', '--to', '--yes', '--force', '--json', 'Examples']],
-  [['agent'], ['run', 'configcheck']],
+  [['agent'], ['run', 'configcheck', 'layouts']],
+  [
+    ['agent', 'layouts'],
+    ['--json', 'Examples'],
+  ],
   [
     ['agent', 'run'],
     ['--config', '--control', '--log-level', 'Examples'],

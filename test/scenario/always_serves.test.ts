@@ -8,6 +8,7 @@ import { closeSync, openSync, readdirSync, readlinkSync, writeSync } from 'node:
 import { appendFile, open, readFile, rename, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
+import { layouts } from '../../agent/layouts.js';
 import { FaultDirectory } from '../fault/fault_directory.js';
 import { command, ended } from './command.js';
 import { Scratch } from './scratch.js';
@@ -150,6 +151,28 @@ t.test('half of an upgrade', async (t) => {
   t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
 });
 
+t.test('an upgrade that could not go on with what is in memory', async (t) => {
+  const { site, before, works, sameAgain, hook, told } = await production(t, 'layouts');
+  const pid = site.agent.supervisedPid();
+  const refused = async (program: string, times: number): Promise<void> => {
+    await writeFile(hook, `if (process.argv.includes('layouts')) { ${program} }`);
+    site.agent.signal('SIGUSR2');
+    while ((await told(/is refused, this one serves on/g)) < times) await sleep(50);
+    t.equal(site.agent.supervisedPid(), pid, 'the agent is the same');
+    t.ok(await works(), 'production goes on');
+  };
+  const newer = JSON.stringify({ layouts: { ...layouts(), slots: { oldest: 1000, written: 1000 } } });
+  await refused(`console.log(${JSON.stringify(newer)}); process.exit(0);`, 1);
+  await site.agent.tells(/cannot read slots of version/);
+  await refused("throw new Error('half of it');", 2);
+  await site.agent.tells(/half of it/);
+  await writeFile(hook, '');
+  site.agent.signal('SIGUSR2');
+  while ([null, pid].includes(site.agent.supervisedPid())) await sleep(10);
+  await site.agent.answers();
+  t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
+});
+
 t.test('a state that cannot be read', async (t) => {
   const { scratch, site, before, works, kill, sameAgain } = await production(t, 'state');
   const file = scratch.path('state', `${GROUP}.json`);
@@ -229,7 +252,7 @@ t.test('a stop while a backing is away waits for it', async (t) => {
   await site.agent.tells(/so does the stop/);
   await giveBack();
   t.ok(await working, 'production that had waited goes on');
-  t.equal(await site.agent.stop(), 0, 'and the stop too');
+  t.equal(await site.agent.ends(), 0, 'and the stop too');
 });
 
 t.test('a second signal gives a volume up whose backing is away', async (t) => {

@@ -96,10 +96,13 @@ export class Daemon {
 
   /** First signal, as `systemctl stop` sends it; resolves with its exit status. */
   async stop(secondsMax = 30): Promise<number | string> {
-    if (this.child === null) return 0;
-    const child = this.child;
-    if (this.running) child.kill('SIGTERM');
-    return ended(child, secondsMax);
+    if (this.running) this.child?.kill('SIGTERM');
+    return this.ends(secondsMax);
+  }
+
+  /** Waits for its end, which somebody has asked for; resolves with its exit status. */
+  async ends(secondsMax = 30): Promise<number | string> {
+    return this.child === null ? 0 : ended(this.child, secondsMax);
   }
 
   /** As stop(), when the scenario is over. Throws unless it has ended in order, or was killed by the scenario. */

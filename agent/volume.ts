@@ -351,7 +351,7 @@ export class ProtectedVolume {
     this.captured = null; // a status that is asked for meanwhile finds it gone
     await endAll(
       () => (captured === null ? [] : [captured.close()]),
-      () => [this.backing.close()],
+      () => [this.backing.close(), this.log.end()],
     );
   }
 

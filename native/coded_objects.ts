@@ -114,6 +114,9 @@ export class CodedDirtyLog implements DirtyLog {
   markAll(): Promise<void> {
     return coded(() => this.addon.markAll());
   }
+  end(): Promise<void> {
+    return coded(() => this.addon.end());
+  }
 }
 
 /** The addon's own log: it refuses what is not one. */

@@ -212,6 +212,8 @@ export interface DirtyLog {
   setSynced(generation: bigint): void;
   /** The whole volume is in doubt, on stable storage when it resolves (unless the log is void). */
   markAll(): Promise<void>;
+  /** Nobody marks in it any more: from now on it can only be looked at. */
+  end(): Promise<void>;
 }
 /** native/capture/capture_group.h */
 export interface CaptureGroup {

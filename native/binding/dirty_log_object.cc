@@ -17,6 +17,7 @@ void DirtyLogObject::define(Napi::Env env, Napi::Object exports) {
                                                      InstanceMethod<&DirtyLogObject::is_marked>("isMarked"),
                                                      InstanceMethod<&DirtyLogObject::set_synced>("setSynced"),
                                                      InstanceMethod<&DirtyLogObject::mark_all>("markAll"),
+                                                     InstanceMethod<&DirtyLogObject::end>("end"),
                                                  });
   AddonData::of(env).dirty_log = Napi::Persistent(constructor);
   exports.Set("openDirtyLog", Napi::Function::New<open>(env));
@@ -99,6 +100,16 @@ Napi::Value DirtyLogObject::mark_all(const Napi::CallbackInfo& info) {
       info.Env(),
       [log = log_]() -> Outcome {
         log->mark_all();
+        return Nothing{};
+      },
+      undefined);
+}
+
+Napi::Value DirtyLogObject::end(const Napi::CallbackInfo& info) {
+  return run_async<Nothing>(
+      info.Env(),
+      [log = log_]() -> Outcome {
+        log->end();
         return Nothing{};
       },
       undefined);

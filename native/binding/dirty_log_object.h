@@ -27,6 +27,7 @@ class DirtyLogObject : public Napi::ObjectWrap<DirtyLogObject> {
   Napi::Value is_marked(const Napi::CallbackInfo& info);
   Napi::Value set_synced(const Napi::CallbackInfo& info);
   Napi::Value mark_all(const Napi::CallbackInfo& info);
+  Napi::Value end(const Napi::CallbackInfo& info);
 
   std::shared_ptr<DirtyLog> log_;  // gone with the object, or with the last device that marks in it
 };

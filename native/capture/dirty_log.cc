@@ -21,6 +21,7 @@ constexpr uint32_t kWriters = kIdleCut - 1;
 constexpr uint64_t kStretch = 4096;
 
 constexpr std::string_view kCannotWrite = "the dirty log cannot be written: ";
+constexpr int kPatienceParts = 20;
 constexpr size_t kFaultBytes = 256;  // of a fault that must not need memory
 
 static_assert(std::atomic<uint32_t>::is_always_lock_free);
@@ -85,15 +86,18 @@ DirtyLog::DirtyLog(PinnedMemory words, const Options& options)
   fault_.reserve(kFaultBytes);
 }
 
-DirtyLog::~DirtyLog() {
-  if (thread_.joinable()) {
-    {
-      const std::lock_guard lock(mutex_);
-      is_closing_ = true;
-    }
-    changed_.notify_all();
-    thread_.join();
+void DirtyLog::end() {
+  if (!thread_.joinable()) return;
+  {
+    const std::lock_guard lock(mutex_);
+    is_closing_ = true;
   }
+  changed_.notify_all();
+  thread_.join();
+}
+
+DirtyLog::~DirtyLog() {
+  end();
   for (uint64_t extent = 0; extent < extents_; ++extent)
     AFTERIMAGE_ASSERT((word(extent).load() & kWriters) == 0, "the extents of writers that are still inside");
 }
@@ -181,7 +185,7 @@ void DirtyLog::mark(uint64_t first, uint64_t last) noexcept {
       set_pending(page_of(extent));
     }
     // Also where all bits were set already: who set them may still be waiting.
-    commit(lock);
+    if (!commit(lock)) be_impatient();
   }
   for (uint64_t extent = first; extent <= last; ++extent)
     if ((word(extent).fetch_or(kMarked) & kMarked) == 0) ++marked_;
@@ -189,25 +193,28 @@ void DirtyLog::mark(uint64_t first, uint64_t last) noexcept {
 
 void DirtyLog::mark_all() noexcept {
   Lock lock(mutex_);
+  // Or an unmarking under way takes bits away again while these are being written.
+  for (uint64_t extent = 0; extent < extents_; ++extent) word(extent).fetch_or(kTouched);
   if (!void_) {
     for (uint64_t extent = 0; extent < extents_; ++extent)
       pages_[page_of(extent)].bits[byte_of(extent)] |= bit_of(extent);
     for (uint32_t page = 0; page < pages_.size(); ++page) set_pending(page);
-    commit(lock);
+    if (!commit(lock)) be_impatient();
   }
   fill_marked();
 }
 
 void DirtyLog::begin_anew() noexcept {
+  std::unique_ptr<DirtyLogFile> replaced;  // closed without the mutex: that may wait for the disk
   Lock lock(mutex_);
   if (take_file(lock)) {
     const DirtyLogFile::Identity identity{volume_, volume_bytes_};
     lock.unlock();
     auto file = DirtyLogFile::create(path_, identity, disk_);
     lock.lock();
+    if (file.ok()) replaced = std::exchange(file_, std::move(*file));
     if (file.ok() && !void_) {
       distrust_ = path_ + ": a predecessor could not write what it marked";
-      file_ = std::move(*file);
       basis_generation_ = basis_lsn_ = 0;
       adopt(file_->take_pages());
       if (doubts_ != nullptr) doubts_->forget(InFlightTable::kLogStale);
@@ -230,6 +237,7 @@ void DirtyLog::refute() noexcept {
 
 Outcome DirtyLog::grow(uint64_t volume_bytes) noexcept {
   AFTERIMAGE_ASSERT(volume_bytes <= kDirtyVolumeBytesMax, "the bounds of the log");
+  std::unique_ptr<DirtyLogFile> replaced;  // as in begin_anew()
   Lock lock(mutex_);
   AFTERIMAGE_ASSERT(volume_bytes >= volume_bytes_, "writers may be inside of what would go");
   const uint64_t extents = dirty_extents(volume_bytes);
@@ -240,8 +248,8 @@ Outcome DirtyLog::grow(uint64_t volume_bytes) noexcept {
     lock.unlock();
     auto file = file_->grown(volume_bytes, pages);
     lock.lock();
+    if (file.ok()) replaced = std::exchange(file_, std::move(*file));
     if (file.ok() && !void_) {
-      file_ = std::move(*file);
       grow_pages(&pages_, volume_bytes_, volume_bytes);
       make_room();
       sequence_ = 0;
@@ -327,6 +335,7 @@ uint64_t DirtyLog::unmark(uint64_t basis_generation, uint64_t basis_lsn, uint32_
   }
   if (unmarked == 0) return 0;
   Lock lock(mutex_);
+  // Should that last too long it is done later: until then the disk has more marks than it needs.
   if (!void_) commit(lock);
   return unmarked;
 }
@@ -339,16 +348,20 @@ void DirtyLog::set_pending(uint32_t page) {
   pending_.push_back(page);
 }
 
-/// Returns when the pages are durable as they are now, or the log is void.
-void DirtyLog::commit(Lock& lock) {
+/// Returns when the pages are durable as they are now, or the log is void. False: neither within `patience`.
+bool DirtyLog::commit(Lock& lock) {
   const uint64_t wanted = ++requested_;
 #ifdef AFTERIMAGE_SABOTAGE_ENTER_BEFORE_MARK
   if (is_file_taken_)
-    return;  // breaks R8: who finds another one's writing under way does not wait for the sync
+    return true;  // breaks R8: who finds another one's writing under way does not wait for the sync
 #endif
-  changed_.notify_all();
-  const auto is_over = [&] { return committed_ >= wanted || void_; };
-  if (!changed_.wait_for(lock, patience_, is_over)) be_impatient();
+  if (!is_file_taken_) changed_.notify_all();
+  // In parts, so that a process that was stopped for long still has some of it when it goes on.
+  for (int part = 0; part < kPatienceParts; ++part) {
+    const auto is_over = [&] { return committed_ >= wanted || void_; };
+    if (changed_.wait_for(lock, patience_ / kPatienceParts, is_over)) return true;
+  }
+  return false;
 }
 
 /// Whoever has the file withdraws it as soon as the disk lets go of the call that hangs.
@@ -356,7 +369,9 @@ void DirtyLog::be_impatient() { become_void(kCannotWrite, "its disk does not ans
 
 /// False: the log is void. True: until give_back_file() nobody else uses or replaces the file.
 bool DirtyLog::take_file(Lock& lock) {
-  if (!changed_.wait_for(lock, patience_, [this] { return !is_file_taken_ || void_; })) be_impatient();
+  ++file_waiters_;
+  changed_.wait(lock, [this] { return !is_file_taken_ || void_; });
+  --file_waiters_;
   if (void_) return false;
   is_file_taken_ = true;
   return true;
@@ -371,9 +386,10 @@ void DirtyLog::give_back_file() {
 void DirtyLog::run() noexcept {
   enter_io_thread("ai-dirty-marks");
   Lock lock(mutex_);
-  const auto has_work = [this] { return !is_file_taken_ && !void_ && committed_ < requested_; };
+  const auto has_work = [this] { return !void_ && committed_ < requested_; };
   while (true) {
-    changed_.wait(lock, [&] { return is_closing_ || has_work(); });
+    // Not before those that wait for the file: there may be no end of work.
+    changed_.wait(lock, [&] { return has_work() ? !is_file_taken_ && file_waiters_ == 0 : is_closing_; });
     if (!has_work()) return;
     is_file_taken_ = true;
     write_pending(lock);

@@ -20,12 +20,12 @@
 //
 // Threads: Writer, flush_began(), flush_ended() and counts from any thread; cut(), unmark(), mark_all(),
 // begin_anew() and refute() from any thread, one at a time between them; keep_doubts_in() before all of
-// these; grow() from one thread; no call waits for the network or JavaScript. It has a thread of its own that
-// writes for all who wait: a first mark, mark_all() and unmark() wait for that thread, and for no longer than
-// `patience`, since a disk may hang for hours that production does not need. open(), grow(), begin_anew(),
-// refute() and the destructor wait for the disk itself. None of them throws: a process that has no memory for
-// half of such a change ends, and its successor goes by what the disk holds. Ownership: owns its file, shares
-// the table. Writers must have gone before it does.
+// these; grow() from one thread; end() after all that change anything; no call waits for the network or
+// JavaScript. It has a thread of its own that writes for all who wait: a first mark, mark_all() and unmark()
+// wait for that thread, and for no longer than `patience`, since a disk may hang for hours that production
+// does not need. open(), grow(), begin_anew(), refute() and end() wait for the disk itself. What marks or
+// unmarks does not throw: a process that has no memory for half of such a change ends, and its successor goes
+// by what the disk holds. Ownership: owns its file, shares the table. Writers must have gone before it does.
 #pragma once
 
 #include <atomic>
@@ -57,6 +57,8 @@ class DirtyLog {
   };
   /// Whatever the disk says, there is a log, perhaps a void one. Errors: MEMORY_UNAVAILABLE.
   static Result<std::unique_ptr<DirtyLog>> open(const Options& options);
+  /// Ends its thread: from now on it can only be looked at.
+  void end();
   ~DirtyLog();
   DirtyLog(const DirtyLog&) = delete;
   DirtyLog& operator=(const DirtyLog&) = delete;
@@ -147,7 +149,7 @@ class DirtyLog {
   void leave(uint64_t first, uint64_t last);
   void mark(uint64_t first, uint64_t last) noexcept;
   void set_pending(uint32_t page);
-  void commit(Lock& lock);
+  bool commit(Lock& lock);
   void be_impatient();
   bool take_file(Lock& lock);
   void give_back_file();
@@ -185,6 +187,7 @@ class DirtyLog {
   uint64_t requested_ = 0;         // commits asked for, and done
   uint64_t committed_ = 0;
   bool is_file_taken_ = false;
+  int file_waiters_ = 0;
   bool is_closing_ = false;
   uint64_t sequence_ = 0;  // sum of those of the pages, as far as they are durable
   uint64_t basis_generation_ = 0;

@@ -257,15 +257,20 @@ Errno DirtyLogFile::write(uint32_t index, const DirtyPage& page) {
 
 Errno DirtyLogFile::sync() { return file_.fdatasync(fd_.get()); }
 
-/// Either is enough: no header, or no file.
+/// Either is enough: no header, or no file. But the header is that of the file at its path only as long as no
+/// other has taken its place, perhaps by a make() that failed after that.
 Errno DirtyLogFile::invalidate() {
+  struct stat own {
+  }, named{};
+  const bool is_named = ::fstat(fd_.get(), &own) == 0 && ::lstat(path_.c_str(), &named) == 0 &&
+                        own.st_dev == named.st_dev && own.st_ino == named.st_ino;
   std::ranges::fill(slot_, std::byte{0});
   Errno wiped = 0;
   for (uint64_t copy = 0; copy < kDirtyCopies; ++copy)
     if (const Errno error = write_bytes(slot_.data(), kDirtySlotBytes, copy * kDirtySlotBytes)) wiped = error;
   if (const Errno error = file_.fdatasync(fd_.get())) wiped = error;
   const Errno discarded = discard(path_, file_);
-  return wiped == 0 ? 0 : discarded;
+  return is_named && wiped == 0 ? 0 : discarded;
 }
 
 Errno DirtyLogFile::discard(const std::string& path, JournalFile& file) {

@@ -61,8 +61,8 @@ class DirtyLogFile {
                                                       JournalFile& file);
 
   /// Puts a longer one in the place of this: of the same id, with `pages` as they are to be, and all that the
-  /// volume has grown by marked. Their sequences rise by two. Errors: IO_ERROR, PERMISSION_DENIED; this one
-  /// is then still there.
+  /// volume has grown by marked. Their sequences rise by two. Errors: IO_ERROR, PERMISSION_DENIED; either
+  /// of them is then there.
   Result<std::unique_ptr<DirtyLogFile>> grown(uint64_t volume_bytes, std::vector<DirtyPage> pages) const;
 
   /// Random, 1…2⁶³−1: tells a log from the one before it.

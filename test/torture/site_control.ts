@@ -59,10 +59,13 @@ export class SiteControl {
     }
   }
 
-  /** Protected, and nothing is left to acknowledge. */
+  /** Protected, and all is acknowledged that was captured when it was: a database goes on, and never waits for that. */
   settled(secondsMax: number): Promise<GroupStatus> {
-    return this.waitFor('settled', secondsMax, (group) => {
-      return group.state === 'protected' && group.durableLsn === group.capturedLsn;
+    let wanted: bigint | null = null;
+    return this.waitFor('settled', secondsMax, ({ state, capturedLsn, durableLsn }) => {
+      if (state !== 'protected') wanted = null;
+      else wanted ??= capturedLsn;
+      return wanted !== null && durableLsn >= wanted;
     });
   }
 

@@ -74,7 +74,11 @@ await t.test('a wait is put down to the fault that it met; one that was meant is
   const operations = [operation('write', 1000n, 2100n, 0), operation('write', 5100n, 5700n, 0)];
   t.equal(pauseMsOf(operations, stopped), 1100);
   t.equal(pauseMsOf(operations, killed), 600);
-  t.equal(unintendedPauseMs(operations, strikes), 600);
-  t.equal(unintendedPauseMs(operations, []), 1100);
+  t.equal(unintendedPauseMs(operations, strikes, []), 600);
+  t.equal(unintendedPauseMs(operations, [], []), 1100);
+  // Who waited for two successors waited for each.
+  t.equal(unintendedPauseMs(operations, [], [900n * MS, 1000n * MS]), 1100);
+  t.equal(unintendedPauseMs(operations, [], [1000n * MS, 1500n * MS]), 600);
+  t.equal(unintendedPauseMs(operations, [], [5100n * MS, 5200n * MS, 1500n * MS]), 1100);
   t.end();
 });

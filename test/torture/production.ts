@@ -42,14 +42,24 @@ export function pauseMsOf(operations: readonly Served[], { beginNs, endNs }: Str
   return pauseMs(operations, beginNs, endNs + BACK_NS);
 }
 
-/** The longest wait of an operation that met no fault that freezes production, slows it, or ends its host on purpose, ms. */
-export function unintendedPauseMs(operations: readonly Served[], strikes: readonly Strike[]): number {
+/**
+ * The longest wait of an operation that met no fault that freezes production, slows it, or ends its host on purpose, ms;
+ * where it waited for more than one successor, for each of them. `deathsNs`: when an agent was killed.
+ */
+export function unintendedPauseMs(
+  operations: readonly Served[],
+  strikes: readonly Strike[],
+  deathsNs: readonly bigint[],
+): number {
   const slowing = strikes.filter(({ kind }) => faultNeeds(kind).slows);
-  return longestMs(
-    operations.filter(
+  return operations
+    .filter(
       (operation) => !slowing.some(({ beginNs, endNs }) => overlaps(operation, beginNs, endNs + BACK_NS)),
-    ),
-  );
+    )
+    .reduce((longest, operation) => {
+      const deaths = deathsNs.filter((atNs) => overlaps(operation, atNs, atNs)).length;
+      return Math.max(longest, waitedMs(operation) / Math.max(1, deaths));
+    }, 0);
 }
 
 /** After a failed flush every other one fails until the backing is opened anew. */
@@ -67,8 +77,9 @@ function overlaps({ submitNs, ackNs }: Served, fromNs: bigint, toNs: bigint): bo
 }
 
 function longestMs(operations: readonly Served[]): number {
-  return operations.reduce(
-    (longest, { submitNs, ackNs }) => Math.max(longest, Number(ackNs - submitNs) / 1e6),
-    0,
-  );
+  return operations.reduce((longest, operation) => Math.max(longest, waitedMs(operation)), 0);
+}
+
+function waitedMs({ submitNs, ackNs }: Served): number {
+  return Number(ackNs - submitNs) / 1e6;
 }

@@ -12,7 +12,7 @@ import { Load } from './load.js';
 import { FAULTS, type FaultKind, type RoundPlan } from './plan.js';
 import { PointJudge, takeSample, type Sample } from './points.js';
 import { failedForNothing, pauseMs, pauseMsOf, unintendedPauseMs, type Strike } from './production.js';
-import { Striker } from './strike.js';
+import { nowNs, Striker } from './strike.js';
 import { DATABASE, makeWorld, type World } from './world.js';
 
 const WRITES_MIN = 10_000;
@@ -173,7 +173,7 @@ class Round {
       if (violation !== null) this.report('R8', violation);
     }
     this.judgeLoad(load);
-    this.judgeProduction(load);
+    this.judgeProduction(load, striker.deathsNs);
     const ended = await database?.end();
     const settled = await world.control.settled(SETTLED_SECONDS_MAX);
     this.lap('settle');
@@ -235,7 +235,7 @@ class Round {
   }
 
   /** R7, and how long it waited. */
-  private judgeProduction({ operations }: Load): void {
+  private judgeProduction({ operations }: Load, deathsNs: readonly bigint[]): void {
     const [first, ...others] = failedForNothing(operations, this.struck);
     if (first !== undefined) {
       const at = formatTime(first.submitNs);
@@ -245,7 +245,7 @@ class Round {
       );
     }
     this.outcome.pauseMs = pauseMs(operations, 0n, 1n << 63n);
-    this.outcome.unintendedPauseMs = unintendedPauseMs(operations, this.struck);
+    this.outcome.unintendedPauseMs = unintendedPauseMs(operations, this.struck, deathsNs);
     for (const strike of this.struck) strike.pauseMs = pauseMsOf(operations, strike);
   }
 
@@ -283,4 +283,3 @@ class Round {
 }
 
 const ANY = Array.from({ length: 256 }, (_, status) => status);
-const nowNs = (): bigint => BigInt(Date.now()) * 1_000_000n;

@@ -23,9 +23,14 @@ const SETTLED_SECONDS_MAX = 60;
 const TRACKING_SECONDS_MAX = 30;
 const POLL_MS = 10;
 
+/** CLOCK_REALTIME, as the writers have it. */
+export const nowNs = (): bigint => BigInt(Date.now()) * 1_000_000n;
+
 export class Striker {
   /** Of the resyncs that could be measured. */
   readonly resyncs: Resync[] = [];
+  /** When the agent was killed, and another one follows it. CLOCK_REALTIME, ns. */
+  readonly deathsNs: bigint[] = [];
 
   constructor(
     private readonly world: World,
@@ -155,6 +160,7 @@ export class Striker {
     const pid = agent.supervisedPid();
     if (pid === null) return false;
     process.kill(pid, signal);
+    this.deathsNs.push(nowNs());
     return this.seen(() => {
       const now = agent.supervisedPid();
       return now !== null && now !== pid;

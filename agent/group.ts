@@ -383,6 +383,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     this.deliveries?.forsake();
     this.link.close();
     const taken = this.taken?.volumes ?? [];
+    await this.growth.stop();
     await endAll(() =>
       this.volumes.filter((volume) => !taken.includes(volume)).map((volume) => volume.close()),
     );

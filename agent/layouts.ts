@@ -29,12 +29,19 @@ export function refusal(ours: Layouts, theirs: Layouts): string | null {
   return unread.length === 0 ? null : `it cannot read ${unread.join(', ')}`;
 }
 
-/** Asks the program that is where this one came from now, after an upgrade another one. Null: it can go on. */
-export async function successorRefusal(): Promise<string | null> {
-  const [node, script = ''] = process.argv as [string, string?];
-  const args = [...process.execArgv, script, 'agent', 'layouts', '--json'];
+/**
+ * Asks the program that is where this one came from now, after an upgrade another one. Null: it can go on. When `signal`
+ * aborts it is not waited for any more.
+ */
+export async function successorRefusal(signal: AbortSignal): Promise<string | null> {
+  const args = [...process.execArgv, process.argv[1] ?? '', 'agent', 'layouts', '--json'];
+  const patience = AbortSignal.timeout(ANSWER_MS_MAX);
+  const options = { signal: AbortSignal.any([signal, patience]), killSignal: 'SIGKILL' } as const;
   return new Promise((resolve) => {
-    execFile(node, args, { timeout: ANSWER_MS_MAX, killSignal: 'SIGKILL' }, (error, stdout, stderr) => {
+    // Also of a child that cannot be killed, whose end is never heard of.
+    patience.addEventListener('abort', () => resolve('it does not answer'));
+    // Not execPath, in which links are resolved: whoever upgrades a runtime may have changed one.
+    execFile(process.argv0, args, options, (error, stdout, stderr) => {
       const said = stderr.trim().slice(0, SAID_MAX);
       if (error !== null)
         return resolve(`it does not say what it can read: ${said === '' ? error.message : said}`);

@@ -8,40 +8,42 @@ import { createLog, type Log } from '../service/log.js';
 import { aborted, type StopSignals } from '../service/signals.js';
 import { systemClock } from './clock.js';
 import { endAll } from './endings.js';
+import { HAND_OVER_SIGNAL, HandOver } from './hand_over.js';
 import { sortInheritance } from './inheritance.js';
-import { successorRefusal } from './layouts.js';
 import { LONG_LIFE_MS, ShortLives } from './short_lives.js';
 import { TakenGroup } from './takeover.js';
-
-/** What a restart or an upgrade sends: see handOver(). */
-const HAND_OVER_SIGNAL = 'SIGUSR2';
 
 export class Succession {
   /** Groups whose production is served, by name. Whoever goes on with one takes it out. */
   readonly taken = new Map<string, TakenGroup>();
   private readonly livesLong: NodeJS.Timeout;
+  private readonly handOver: HandOver;
   private isOver = false;
+  /** Something in the store is another version's. */
+  private isRescueAwaited = false;
 
   private constructor(
     private readonly lives: ShortLives,
+    drain: AbortSignal,
     private readonly log: Log,
   ) {
     // An exception that nobody caught would end the process, and with it the threads that serve production (R7). It is not
     // one of a group's session: those are caught where they are thrown, and cost the session (member.ts).
     process.on('uncaughtException', this.onDefect);
-    process.on(HAND_OVER_SIGNAL, this.onHandOver);
+    const isRescue = (): boolean => this.isRescueAwaited;
+    this.handOver = new HandOver({ log, drain, isRescue, ending: () => this.lives.end() });
     this.livesLong = setTimeout(() => this.lives.end(), LONG_LIFE_MS).unref();
     if (lives.isHopeless) clearTimeout(this.livesLong);
   }
 
   /**
    * Serves what a predecessor served, if there was one. A volume that cannot be served keeps waiting only whoever uses it.
-   * Errors: those of TakenGroup.open.
+   * After `drain` nothing is handed over any more. Errors: those of TakenGroup.open.
    */
-  static async begin(log: Log = createLog('agent', 'info')): Promise<Succession> {
+  static async begin(drain: AbortSignal, log: Log = createLog('agent', 'info')): Promise<Succession> {
     for (const warning of native.protectIoProcess()) log.warn({ warning }, 'the I/O path is less protected');
     const { lives, rest } = ShortLives.begin(native.takeStoredDescriptors(), native);
-    const succession = new Succession(lives, log);
+    const succession = new Succession(lives, drain, log);
     try {
       await succession.takeOverAll(rest);
       lives.serving();
@@ -83,7 +85,7 @@ export class Succession {
     this.lives.end();
     clearTimeout(this.livesLong);
     process.off('uncaughtException', this.onDefect);
-    process.off(HAND_OVER_SIGNAL, this.onHandOver);
+    this.handOver.dispose();
   }
 
   private async takeOverAll(descriptors: readonly native.StoredDescriptor[]): Promise<void> {
@@ -102,34 +104,10 @@ export class Succession {
     for (const { name, reason, isWorthless } of useless) {
       log.error({ descriptor: name, reason }, 'a descriptor that a predecessor left is of no use');
       if (isWorthless) native.forgetDescriptor(name);
+      else this.isRescueAwaited = true;
     }
   }
 
   private readonly onDefect = (error: unknown): void =>
     this.log.fatal({ err: error }, 'a defect: please report it');
-
-  /**
-   * Ends this process for a successor, which the service manager starts with what is in its store, unless that would not
-   * know what to do with it. Nothing is done in good order on purpose: what a killed agent leaves must be enough anyway, and
-   * this way it is tried at every upgrade.
-   */
-  private readonly onHandOver = (): void => void this.handOver();
-
-  private async handOver(): Promise<void> {
-    if (!native.hasServiceManager()) {
-      this.log.error(`${HAND_OVER_SIGNAL}: there is no service manager that would start a successor`);
-      return;
-    }
-    const reason = await successorRefusal();
-    if (reason !== null) {
-      this.log.error(
-        { reason },
-        `${HAND_OVER_SIGNAL}: the program that would follow is refused, this one serves on`,
-      );
-      return;
-    }
-    this.log.info('handing over to a successor');
-    this.lives.end();
-    process.kill(process.pid, 'SIGKILL');
-  }
 }

@@ -19,7 +19,10 @@ export const daemonModules = (succession: Promise<Succession> | null): Daemons =
     return { control, text: `${formatCount(groups.length, 'group')}, ${formatCount(volumes, 'volume')}` };
   },
   async agentLayouts() {
-    return (await import('../agent/layouts.js')).layouts();
+    const { layouts } = await import('../agent/layouts.js');
+    // What cannot be loaded is no successor.
+    await Promise.all([import('../agent/succession.js'), import('../agent/main.js')]);
+    return layouts();
   },
   async checkReceiver(file) {
     const { loadReceiverConfig } = await import('../receiver/config.js');
@@ -31,7 +34,7 @@ export const daemonModules = (succession: Promise<Succession> | null): Daemons =
     const { runAgent } = await import('../agent/main.js');
     const { Succession } = await import('../agent/succession.js');
     const load = async (): Promise<AgentConfig> => overridden(await loadAgentConfig(file), overrides);
-    await runAgent(load, stop, version, await (succession ?? Succession.begin()));
+    await runAgent(load, stop, version, await (succession ?? Succession.begin(stop.drain)));
   },
   async supervise(flag) {
     const { becomeProgram, hasServiceManager, supervisorPath } = await import('../native/index.js');

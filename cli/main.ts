@@ -19,7 +19,9 @@ signals.drain.addEventListener('abort', () => drain.abort(signals.drain.reason))
 // Production waits for the successor of an agent that died: before the command itself is loaded, and its line is read.
 const [noun, verb] = process.argv.slice(2);
 const isSuccessor = noun === 'agent' && verb === 'run' && isHandedDescriptors(process.env);
-const succession = isSuccessor ? (await import('../agent/succession.js')).Succession.begin() : null;
+const succession = isSuccessor
+  ? (await import('../agent/succession.js')).Succession.begin(signals.drain)
+  : null;
 const served = (await succession?.catch(() => null)) ?? null; // whoever runs the agent is told why
 // Half of an upgrade, say: production is served all the same.
 const serveOnly = async (thrown: unknown): Promise<never> => {

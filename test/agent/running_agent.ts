@@ -73,8 +73,8 @@ export class RunningAgent {
   static async attempt(site: TestSite): Promise<void> {
     const never = new AbortController().signal;
     const log = testLog();
-    const succession = await Succession.begin(log);
     const signals = { drain: never, end: never };
+    const succession = await Succession.begin(signals.drain, log);
     await runAgent(() => Promise.resolve(configOf(site)), signals, 'test', succession, { log });
   }
 
@@ -84,7 +84,7 @@ export class RunningAgent {
     const signals = { drain: agent.drain.signal, end: agent.end.signal };
     const linkDir = path.join(site.directory, 'links');
     const log = testLog();
-    const succession = await Succession.begin(log);
+    const succession = await Succession.begin(signals.drain, log);
     const load = (): Promise<AgentConfig> => Promise.resolve(agent.config);
     agent.ended = runAgent(load, signals, 'test', succession, { log, linkDir });
     let failure: unknown = null;

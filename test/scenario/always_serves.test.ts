@@ -173,6 +173,16 @@ t.test('an upgrade that could not go on with what is in memory', async (t) => {
   t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
 });
 
+// Symptom: the answer came when the agent had been told to stop, and it killed itself while its users were waited for.
+t.test('a stop while the program that would follow is asked', async (t) => {
+  const { site, hook } = await production(t, 'layouts-stop');
+  await writeFile(hook, "if (process.argv.includes('layouts')) setTimeout(() => undefined, 600_000);");
+  site.agent.signal('SIGUSR2');
+  await site.agent.tells(/asking the program/);
+  t.equal(await site.agent.stop(), 0);
+  await site.agent.tells(/a stop is under way/);
+});
+
 t.test('a state that cannot be read', async (t) => {
   const { scratch, site, before, works, kill, sameAgain } = await production(t, 'state');
   const file = scratch.path('state', `${GROUP}.json`);

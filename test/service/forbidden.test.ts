@@ -79,7 +79,7 @@ t.test('what this user may not touch is PERMISSION_DENIED, not a failed disk', a
       logLevel: 'fatal' as const,
       groups: [],
     };
-    const succession = await Succession.begin(log);
+    const succession = await Succession.begin(signals.drain, log);
     await runAgent(() => Promise.resolve(config), signals, '0', succession, { log });
   };
   const device = { path: image, cache: 'buffered', readOnly: false, exclusive: true } as const;

@@ -79,6 +79,7 @@ await t.test('a wait is put down to the fault that it met; one that was meant is
   // Who waited for two successors waited for each.
   t.equal(unintendedPauseMs(operations, [], [900n * MS, 1000n * MS]), 1100);
   t.equal(unintendedPauseMs(operations, [], [1000n * MS, 1500n * MS]), 600);
+  t.equal(unintendedPauseMs(operations, [], [1000n * MS, 1100n * MS]), 1000);
   t.equal(unintendedPauseMs(operations, [], [5100n * MS, 5200n * MS, 1500n * MS]), 1100);
   t.end();
 });

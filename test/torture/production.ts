@@ -44,7 +44,7 @@ export function pauseMsOf(operations: readonly Served[], { beginNs, endNs }: Str
 
 /**
  * The longest wait of an operation that met no fault that freezes production, slows it, or ends its host on purpose, ms;
- * where it waited for more than one successor, for each of them. `deathsNs`: when an agent was killed.
+ * where it waited for more than one successor, for one of them. `deathsNs`: when an agent was killed, in order.
  */
 export function unintendedPauseMs(
   operations: readonly Served[],
@@ -56,9 +56,13 @@ export function unintendedPauseMs(
     .filter(
       (operation) => !slowing.some(({ beginNs, endNs }) => overlaps(operation, beginNs, endNs + BACK_NS)),
     )
-    .reduce((longest, operation) => {
-      const deaths = deathsNs.filter((atNs) => overlaps(operation, atNs, atNs)).length;
-      return Math.max(longest, waitedMs(operation) / Math.max(1, deaths));
+    .reduce((longest, { submitNs, ackNs }) => {
+      const [, ...deaths] = deathsNs.filter((atNs) => atNs >= submitNs && atNs <= ackNs);
+      const ends = [...deaths, ackNs];
+      return ends.reduce((most, endNs, index) => {
+        const waitedMs = Number(endNs - (ends[index - 1] ?? submitNs)) / 1e6;
+        return Math.max(most, waitedMs);
+      }, longest);
     }, 0);
 }
 
@@ -77,9 +81,8 @@ function overlaps({ submitNs, ackNs }: Served, fromNs: bigint, toNs: bigint): bo
 }
 
 function longestMs(operations: readonly Served[]): number {
-  return operations.reduce((longest, operation) => Math.max(longest, waitedMs(operation)), 0);
-}
-
-function waitedMs({ submitNs, ackNs }: Served): number {
-  return Number(ackNs - submitNs) / 1e6;
+  return operations.reduce(
+    (longest, { submitNs, ackNs }) => Math.max(longest, Number(ackNs - submitNs) / 1e6),
+    0,
+  );
 }

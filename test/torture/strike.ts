@@ -18,7 +18,8 @@ import { STORE_BYTES, type World } from './world.js';
 const SEEN_MS_MAX = 4_000;
 /** An agent that starts comes to its state directory by then. */
 const STRUCK_MS_MAX = 8_000;
-const SUCCESSOR_MS_MAX = 20_000;
+/** Longer than an agent waits for the program that it asks before it hands over. */
+const SUCCESSOR_MS_MAX = 70_000;
 const SETTLED_SECONDS_MAX = 60;
 const TRACKING_SECONDS_MAX = 30;
 const POLL_MS = 10;
@@ -160,11 +161,14 @@ export class Striker {
     const pid = agent.supervisedPid();
     if (pid === null) return false;
     process.kill(pid, signal);
-    this.deathsNs.push(nowNs());
-    return this.seen(() => {
+    let diedNs: bigint | null = null;
+    const hasSuccessor = await this.seen(() => {
       const now = agent.supervisedPid();
+      if (now !== pid) diedNs ??= nowNs();
       return now !== null && now !== pid;
     }, SUCCESSOR_MS_MAX);
+    if (diedNs !== null) this.deathsNs.push(diedNs);
+    return hasSuccessor;
   }
 
   /** By turns its host loses power, where its store is recorded: what it acknowledged is there all the same. */

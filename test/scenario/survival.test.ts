@@ -99,7 +99,11 @@ t.test(`an agent that dies or is replaced again and again is not noticed (seed $
   const struck = new Set<number>();
   for (let strikes = 0; strikes < STRIKES; strikes += 1) {
     await sleep(300 + random() * (PAUSE_MS_MAX - 300));
-    strike(site, struck, strikes % 3 === 2 ? 'SIGUSR2' : 'SIGKILL');
+    const pid = site.agent.supervisedPid();
+    const isHandOver = strikes % 3 === 2;
+    strike(site, struck, isHandOver ? 'SIGUSR2' : 'SIGKILL');
+    // It asks the program that would follow first: the next strike would come before that has answered.
+    while (isHandOver && pid !== null && site.agent.supervisedPid() === pid) await sleep(10);
   }
   const { writes, pauseMs } = await end(t);
   t.comment(`${struck.size} agents ended; ${writes} writes; longest pause ${pauseMs.toFixed(0)} ms`);

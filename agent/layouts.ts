@@ -10,7 +10,7 @@ import { SETTINGS_VERSION } from './served_settings.js';
 export type Layouts = Readonly<Record<string, native.LayoutRange>>;
 
 /** How long another program may take to answer: it starts a runtime on a machine that may be busy. */
-const ANSWER_MS_MAX = 60_000;
+const ANSWER_MS_MAX = 120_000;
 /** Characters of an answer that are told. */
 const SAID_MAX = 500;
 

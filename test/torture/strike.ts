@@ -19,7 +19,7 @@ const SEEN_MS_MAX = 4_000;
 /** An agent that starts comes to its state directory by then. */
 const STRUCK_MS_MAX = 8_000;
 /** Longer than an agent waits for the program that it asks before it hands over. */
-const SUCCESSOR_MS_MAX = 70_000;
+const SUCCESSOR_MS_MAX = 130_000;
 const SETTLED_SECONDS_MAX = 60;
 const TRACKING_SECONDS_MAX = 30;
 const POLL_MS = 10;

@@ -20,6 +20,8 @@ import { memberDirectory, Site } from './site.js';
 
 t.setTimeout(600_000);
 
+/** Several segments of them. */
+const OPERATIONS_MIN = 16_000;
 const SECONDS = Number(process.env['AFTERIMAGE_SECONDS'] ?? 6);
 const POINTS = Number(process.env['AFTERIMAGE_POINTS'] ?? 24);
 /** Every so many points are exported as well: an odd number, so that points by time are among them. */
@@ -66,9 +68,12 @@ t.test(`every point is a prefix of what the writers saw (seed ${SEED})`, async (
   t.match(targets, [/^nbd\+unix:/, /^\/dev\/loop/]);
 
   const log = scratch.path('operations.jsonl');
-  const writers = ['--seed', String(SEED), '--seconds', String(SECONDS), '--writers', '6', '--log', log];
+  const writers = [
+    ...['--seed', String(SEED), '--seconds', String(SECONDS), '--operations-min', String(OPERATIONS_MIN)],
+    ...['--writers', '6', '--log', log],
+  ];
   const aims = targets.flatMap((target) => ['--target', target]);
-  await command('/usr/bin/python3', [STAMP_WRITER, ...aims, ...writers], { secondsMax: SECONDS + 60 });
+  await command('/usr/bin/python3', [STAMP_WRITER, ...aims, ...writers], { secondsMax: SECONDS + 240 });
   const settled = await site.settled();
   t.equal(settled.generation, ready.generation, 'the stream never broke');
 

@@ -182,15 +182,21 @@ def main():
     parser.add_argument("--writers", type=int, default=4)
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--pause-ms", type=float, default=0)
+    parser.add_argument("--operations-min", type=int, default=0, help="goes on until so many were begun")
     parser.add_argument("--log", required=True)
     arguments = parser.parse_args()
     operations = Operations(arguments.first)
     in_flight = {}
     failures = []
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGALRM):
-        signal.signal(number, lambda *_: stop.set())
-    signal.setitimer(signal.ITIMER_REAL, arguments.seconds)
+
+    def time_is_up(*_):
+        if operations.last - arguments.first + 1 >= arguments.operations_min or failures:
+            stop.set()
+
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGALRM, time_is_up)
+    signal.setitimer(signal.ITIMER_REAL, arguments.seconds, 0.1)
     threads = [
         threading.Thread(
             target=writer,

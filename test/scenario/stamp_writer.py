@@ -192,6 +192,7 @@ def main():
 
     def time_is_up(*_):
         if operations.last - arguments.first + 1 >= arguments.operations_min or failures:
+            signal.setitimer(signal.ITIMER_REAL, 0)
             stop.set()
 
     signal.signal(signal.SIGTERM, lambda *_: stop.set())

@@ -186,11 +186,13 @@ export class BaseDamage {
     const { catalog } = this.parts;
     const generations = catalog.generations.generations(volume.member);
     const newest = generations.at(-1)?.generation ?? 0n;
+    // A comparison of everything that is owed, and perhaps under way, meets the same damage again and mends it.
+    const isCompared = catalog.doubts.doubt(volume.member, volume.number).whole;
     return catalog.baseDamage.damage(volume.member).some((row) => {
       if (row.number !== volume.number) return false;
       if (row.lastLsn !== null) return lastLsn !== null && lastLsn <= row.lastLsn;
       const end = generations.find(({ generation }) => generation === row.foundGeneration)?.lastLsn ?? null;
-      return lastLsn === null ? row.foundGeneration === newest : end !== null && lastLsn <= end;
+      return lastLsn === null ? isCompared || row.foundGeneration === newest : end !== null && lastLsn <= end;
     });
   }
 }

@@ -2,6 +2,7 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { formatUuid } from '../../proto/uuid.js';
 import { RunningReceiver } from './running_receiver.js';
@@ -113,7 +114,12 @@ export async function grades({ receiver }: Pick<Scene, 'receiver'>): Promise<str
  * The agent comes back as a new process and begins a generation, compared block by block with what the receiver still
  * has. Returns how many blocks differed.
  */
-export async function resync(test: Test, { receiver, agent }: Scene, last: bigint): Promise<number> {
+export async function resync(
+  test: Test,
+  { receiver, agent }: Scene,
+  last: bigint,
+  pauseMs = 0,
+): Promise<number> {
   const stream = new ScriptedStream(receiver.address);
   test.teardown(() => stream.close());
   const epoch = agent.identity.epoch + 1n;
@@ -134,6 +140,8 @@ export async function resync(test: Test, { receiver, agent }: Scene, last: bigin
   stream.say({ syncBegin: { volume: 0, kind: 'SYNC_RESYNC', offset: 0n, partial: false } });
   stream.say({ hashRequest: { id: 1, volume: 0, offset: 0n, length: SIZE, blockBytes: 64 * KIB } });
   const { hashes } = await stream.hear('hashReply');
+  // The receiver has met the damage again, and says so of itself.
+  await sleep(pauseMs);
   let different = 0;
   for (let block = 0; block * 64 * KIB < SIZE; block += 1) {
     const content = agent.present.subarray(block * 64 * KIB, (block + 1) * 64 * KIB);

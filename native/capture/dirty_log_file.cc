@@ -260,8 +260,8 @@ Errno DirtyLogFile::sync() { return file_.fdatasync(fd_.get()); }
 /// Either is enough: no header, or no file. But the header is that of the file at its path only as long as no
 /// other has taken its place, perhaps by a make() that failed after that.
 Errno DirtyLogFile::invalidate() {
-  struct stat own {
-  }, named{};
+  struct stat own {};
+  struct stat named {};
   const bool is_named = ::fstat(fd_.get(), &own) == 0 && ::lstat(path_.c_str(), &named) == 0 &&
                         own.st_dev == named.st_dev && own.st_ino == named.st_ino;
   std::ranges::fill(slot_, std::byte{0});

@@ -163,7 +163,7 @@ async function run(step: Step): Promise<Outcome> {
     );
     if (step.count === single || step.count === demo) count.passed = 0;
     count.failed = Math.max(count.failed, 1);
-  } else if (count.passed + count.failed === 0) {
+  } else if (count.passed + count.failed + count.skipped === 0) {
     console.error(`step ${step.name}: no test of it ran`);
     count.failed = 1;
   } else if (count.failed > 0) {
@@ -191,5 +191,5 @@ if (names.includes('--list')) {
     console.log(`${outcome.name.padEnd(15)} ${counts}  ${outcome.seconds.toFixed(1).padStart(7)}`);
   }
   console.log(total(outcomes));
-  process.exitCode = outcomes.every(({ failed }) => failed === 0) ? 0 : 1;
+  process.exitCode = !interrupted && outcomes.every(({ failed }) => failed === 0) ? 0 : 1;
 }

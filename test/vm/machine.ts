@@ -58,9 +58,11 @@ export async function runInGuest(
     ];
     const boot = ['-kernel', kernel.image, '-initrd', initramfs, '-append', append.join(' ')];
     const args = [...board, '-m', String(MEMORY_MIB), ...bare, ...devices, ...boot];
+    // What an earlier machine said there is no word of this one.
+    await rm(CONSOLE, { force: true });
     const machine = spawn(QEMU, args, { stdio: ['ignore', 'inherit', 'inherit'] });
     const machineEnd = await ended(machine, secondsMax);
-    const console = (await readFile(CONSOLE, 'utf8')).replaceAll('\r', '');
+    const console = (await readFile(CONSOLE, 'utf8').catch(() => '')).replaceAll('\r', '');
     const status = STATUS.exec(console)?.[1];
     return { status: status === undefined ? null : Number(status), console, machineEnd };
   } finally {

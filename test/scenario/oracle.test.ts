@@ -71,5 +71,8 @@ t.test('what is of no writer, of another place, or of two', (t) => {
   t.match(judge(operations, image([1, 1, null, null]).fill(0, SECTOR + 16, SECTOR + 24)), [/another place/]);
   t.match(judge(operations, image([7, null, null, null])), [/of nobody/]);
   t.match(judge(operations, image([1, null, null, null]).fill(0, SECTOR - 8, SECTOR)), [/ends as another/]);
+  const mixed = image([1, null, null, null]);
+  mixed[100] = 1;
+  t.match(judge(operations, mixed), [/between its ends is not what operation 1 wrote/]);
   t.end();
 });

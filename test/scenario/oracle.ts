@@ -15,7 +15,10 @@
 import { readFile } from 'node:fs/promises';
 
 const SECTOR = 512;
-/** Words of 32 bits: magic, volume, sector and operation are two each, and the operation's are the last two too. */
+/**
+ * Words of 32 bits: magic, volume, sector and operation are two each, and the operation's are the last two too; the two
+ * before them are what lies between, by exclusive or.
+ */
 const WORDS = SECTOR / 4;
 const MAGIC_LOW = 0x534f4741;
 const MAGIC_HIGH = 0x504d4154;
@@ -169,6 +172,8 @@ export class Oracle {
         report(`volume ${volume} sector ${sector}: the stamp of another place, or of nobody`);
       else if (words[at + WORDS - 2] !== number)
         report(`volume ${volume} sector ${sector}: begins as operation ${number} and ends as another`);
+      else if (!isWhole(words, at))
+        report(`volume ${volume} sector ${sector}: between its ends is not what operation ${number} wrote`);
       else carried[sector] = operation;
     }
     return carried;
@@ -246,6 +251,17 @@ class SectorHistory {
   of(sector: number): Uint32Array {
     return this.operations.subarray(this.begins[sector], this.begins[sector + 1]);
   }
+}
+
+/** Whether what lies between the stamp and the end of a sector is what the end says. */
+function isWhole(words: Uint32Array, begin: number): boolean {
+  let low = 0;
+  let high = 0;
+  for (let at = begin + 8; at < begin + WORDS - 2; at += 2) {
+    low ^= words[at] as number;
+    high ^= words[at + 1] as number;
+  }
+  return low === 0 && high === 0;
 }
 
 function isZero(words: Uint32Array, begin: number): boolean {

@@ -2,7 +2,7 @@
 """Concurrent writers over the volumes of one group, through libnbd or a block device: other people's clients.
 
 Every sector of 512 bytes that is written carries who wrote it: magic, volume, sector, operation, and the operation
-again in its last eight bytes. Each operation is one
+again in its last eight bytes; in the eight before them what lies between, by exclusive or. Each operation is one
 JSON line: {"op", "volume", "kind", "offset", "length", "submitNs", "ackNs"} with CLOCK_REALTIME in nanoseconds, taken
 just before the request is submitted and just after it was acknowledged. SIGTERM ends it early, in order. Several writers share each volume, each on a
 connection of its own, and a share of the operations is aimed at what another writer has in flight.
@@ -16,8 +16,10 @@ stamp_writer.py --target TARGET [--target TARGET …] --seed N --seconds S --wri
 
 import argparse
 import fcntl
+import functools
 import json
 import mmap
+import operator
 import os
 import random
 import signal
@@ -30,6 +32,8 @@ import nbd
 SECTOR = 512
 MAGIC = 0x504D4154534F4741
 STAMP = struct.Struct("<QQQQ")  # magic, volume, sector, operation
+FILLER_BYTES = 240
+END = struct.Struct("<QQ")  # what is between, by exclusive or; operation
 
 
 WRITE_BYTES_MAX = 2 << 20
@@ -106,8 +110,10 @@ class Operations:
 def payload(volume, operation, offset, length):
     """Stamped sectors. The filler differs in every operation and compresses to about half."""
     rng = random.Random(operation)
-    end = operation.to_bytes(8, "little")
-    filler = rng.randbytes(240) + bytes(SECTOR - 240 - STAMP.size - len(end)) + end
+    filler = rng.randbytes(FILLER_BYTES)
+    parity = functools.reduce(operator.xor, struct.unpack(f"<{FILLER_BYTES // 8}Q", filler))
+    end = END.pack(parity, operation)
+    filler += bytes(SECTOR - FILLER_BYTES - STAMP.size - END.size) + end
     first = offset // SECTOR
     return b"".join(
         STAMP.pack(MAGIC, volume, first + i, operation) + filler for i in range(length // SECTOR)

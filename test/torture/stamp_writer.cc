@@ -3,7 +3,7 @@
 //   stamp-writer --log FILE --seed N --writers N --rate WRITES_A_SECOND --first OPERATION TARGET…
 //
 // Every sector of 512 bytes that is written carries who wrote it, as in test/scenario/stamp_writer.py: magic,
-// volume, sector, operation, then a filler, and the operation again in its last eight bytes. About half of
+// volume, sector, operation, then a filler, its exclusive or, and the operation again. About half of
 // the operations are aimed at what another writer has in flight, or will have: those that keep time with each
 // other make ready what they write before they wait for their moment. Runs until SIGTERM; says on standard
 // output, a line each, how many writes were answered, and that of the whole group. An operation that fails is
@@ -191,14 +191,16 @@ class Writer {
     std::array<uint64_t, kFillerBytes / 8> filler{};
     std::mt19937_64 random(operation);
     for (uint64_t at = 0; at < extent.length; at += kSectorBytes) {
-      for (uint64_t& word : filler) word = random();
+      uint64_t parity = 0;
+      for (uint64_t& word : filler) parity ^= word = random();
+      const std::array<uint64_t, 2> end{parity, operation};
       std::byte* const sector = buffer_.get() + at;
       const std::array<uint64_t, 4> stamp{kMagic, extent.volume, (extent.offset + at) / kSectorBytes,
                                           operation};
       std::memset(sector, 0, kSectorBytes);
       std::memcpy(sector, stamp.data(), sizeof stamp);
       std::memcpy(sector + sizeof stamp, filler.data(), sizeof filler);
-      std::memcpy(sector + kSectorBytes - sizeof operation, &operation, sizeof operation);
+      std::memcpy(sector + kSectorBytes - sizeof end, end.data(), sizeof end);
     }
   }
 

@@ -52,6 +52,10 @@ export class Cluster {
     private readonly ids: { uid: number; gid: number },
   ) {}
 
+  private get log(): string {
+    return path.join(this.sockets, 'postgres.log');
+  }
+
   /** `data` need not exist yet; `sockets` is a directory outside of the protected volume. */
   static async at(data: string, sockets: string): Promise<Cluster> {
     const ids = await postgresIds();
@@ -84,7 +88,7 @@ export class Cluster {
 
   /** Starts it; `sockets` overrides what a recovered configuration says. */
   async start(): Promise<void> {
-    const log = path.join(this.sockets, 'postgres.log');
+    const { log } = this;
     const options = `-c unix_socket_directories='${this.sockets}'`;
     await this.as(
       ['pg_ctl', '-D', this.data, '-w', '-t', '120', '-l', log, '-o', options, 'start'],
@@ -98,6 +102,14 @@ export class Cluster {
   async stop(): Promise<void> {
     if (!existsSync(path.join(this.data, 'postmaster.pid'))) return;
     await this.as(['pg_ctl', '-D', this.data, '-w', '-t', '60', '-m', 'immediate', 'stop'], 70);
+  }
+
+  /** What it has written to its log of a disk that failed it. */
+  async complaints(): Promise<string[]> {
+    const log = await readFile(this.log, 'utf8');
+    return log
+      .split('\n')
+      .filter((line) => /PANIC|could not (?:fsync|sync|flush|write|read|extend)/.test(line));
   }
 
   /** Runs SQL; unaligned output, one line a row. */
@@ -213,6 +225,13 @@ export class Load {
     private readonly directory: string,
     private readonly seconds: number,
   ) {}
+
+  /** How it ended, which it does when a transaction fails; null: it is at work, or has done all of it. */
+  failure(): string | null {
+    const { exitCode, signalCode } = this.child;
+    if (signalCode !== null) return `pgbench ended with ${signalCode}`;
+    return exitCode === null || exitCode === 0 ? null : `pgbench ended with ${exitCode}`;
+  }
 
   /** Waits for its end (or ends it) and reads every commit that the server acknowledged, in its own time. */
   async finish(stopNow = false): Promise<LoggedCommit[]> {

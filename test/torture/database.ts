@@ -50,6 +50,8 @@ export class DatabaseImage {
 export interface Ended {
   commits: Commit[];
   ledger: Map<string, bigint>;
+  /** What server and clients say went wrong. */
+  complaints: string[];
 }
 
 /** At work on its device. */
@@ -77,14 +79,16 @@ export class Database {
 
   /** Ends the work by the death of its server, as pgbench writes its log then; what production has of it. Unmounts. */
   async end(): Promise<Ended> {
+    const failure = this.load.failure();
     await this.cluster.stop();
+    const complaints = [...(failure === null ? [] : [failure]), ...(await this.cluster.complaints())];
     const logged = await this.load.finish();
     await this.cluster.unlock();
     await this.cluster.start();
     const ledger = await this.cluster.ledger();
     await this.cluster.stop();
     await command('umount', [this.mount]);
-    return { commits: acknowledgedBy(logged, ledger), ledger };
+    return { commits: acknowledgedBy(logged, ledger), ledger, complaints };
   }
 
   /**

@@ -44,6 +44,8 @@ export class PointJudge {
   private readonly names: string[];
   /** Judged so far. */
   count = 0;
+  /** Compared with what they held under way. */
+  samples = 0;
 
   constructor(
     private readonly world: World,
@@ -147,7 +149,9 @@ export class PointJudge {
 
   private async kept({ lsn, hashes }: Sample): Promise<void> {
     const images = await this.images(lsn);
-    if (images !== null && hashesOf(images).join() !== hashes.join())
+    if (images === null) return;
+    this.samples += 1;
+    if (hashesOf(images).join() !== hashes.join())
       this.report('R6', `lsn:${lsn} holds something else than it did under way`);
   }
 

@@ -1,7 +1,9 @@
 /** What a resync costs against what differed, where nobody writes meanwhile (R8). */
 import { readFile } from 'node:fs/promises';
 import { compress } from '../../native/index.js';
+import { AfterimageError } from '../../proto/errors.js';
 import { HASH_BYTES } from '../../proto/replication.js';
+import type { SiteControl } from './site_control.js';
 import { DATABASE, type World } from './world.js';
 
 /** Blocks are compared by checksums; those that differ once more, in smaller ones (docs/PROTOCOL.md, Resync). */
@@ -28,21 +30,13 @@ export interface Resync {
   violation: string | null;
 }
 
-/** Compares production with what the receiver has, lets `connect` begin the resync, and looks at what it did. */
-export async function measuredResync(world: World, connect: () => Promise<void>): Promise<Resync> {
+/**
+ * Lets `connect` begin the resync, and looks at what it did; then compares production with what the receiver had when the
+ * stream before it had been sent to its end. Null: retention has taken that meanwhile, or it was no point.
+ */
+export async function measuredResync(world: World, connect: () => Promise<void>): Promise<Resync | null> {
   const { control, proxy, stamped } = world;
   const names = stamped.map(({ name }) => name);
-  const before = await control.recovered(names, 'latest');
-  let bytesDiffering = 0;
-  let bytesPacked = 0;
-  let blocksDiffering = 0;
-  for (const [index, { backing }] of stamped.entries()) {
-    const now = await readFile(backing);
-    const differing = differingBlocks(now, before[index] as Buffer, SMALL_BLOCK);
-    bytesDiffering += SMALL_BLOCK * differing.length;
-    bytesPacked += differing.reduce((total, block) => total + (compress(block)?.length ?? block.length), 0);
-    blocksDiffering += differingBlocks(now, before[index] as Buffer, BLOCK).length;
-  }
   // What is still to be sent of the stream that has ended goes first.
   const queued = await control.agentGroup().then(
     ({ ringUsedBytes, spoolUsedBytes }) => Number(ringUsedBytes + spoolUsedBytes),
@@ -59,6 +53,18 @@ export async function measuredResync(world: World, connect: () => Promise<void>)
   const compared = volumes.filter(({ name }) => names.includes(name));
   const sum = (of: (volume: (typeof compared)[number]) => bigint): number =>
     compared.reduce((total, volume) => total + Number(of(volume)), 0);
+  const before = await beforeResync(control, names);
+  if (before === null) return null;
+  let bytesDiffering = 0;
+  let bytesPacked = 0;
+  let blocksDiffering = 0;
+  for (const [index, { backing }] of stamped.entries()) {
+    const now = await readFile(backing);
+    const differing = differingBlocks(now, before[index] as Buffer, SMALL_BLOCK);
+    bytesDiffering += SMALL_BLOCK * differing.length;
+    bytesPacked += differing.reduce((total, block) => total + (compress(block)?.length ?? block.length), 0);
+    blocksDiffering += differingBlocks(now, before[index] as Buffer, BLOCK).length;
+  }
   const bytesResynced = sum((volume) => volume.resyncDifferingBytes);
   const blocks =
     Math.ceil(sum((volume) => volume.resyncComparedBytes) / BLOCK) +
@@ -83,6 +89,20 @@ export async function measuredResync(world: World, connect: () => Promise<void>)
     ...{ bytesDiffering, bytesResynced, bytesOnWire },
     violation: violations.length === 0 ? null : violations.join('; '),
   };
+}
+
+/** The volumes at the last point before the generation that was compared. */
+async function beforeResync(control: SiteControl, names: readonly string[]): Promise<Buffer[] | null> {
+  const { generation } = await control.receiverGroup();
+  const points = (await control.timeline()).filter(
+    (span) => span.grade === 'ordered' && span.generation < generation && span.lastLsn >= span.firstLsn,
+  );
+  const last = points.reduce((high, { lastLsn }) => (lastLsn > high ? lastLsn : high), 0n);
+  if (last === 0n) return null;
+  return control.recovered(names, `lsn:${last}`).catch((thrown: unknown) => {
+    if (thrown instanceof AfterimageError && thrown.code === 'POINT_EXPIRED') return null;
+    throw thrown;
+  });
 }
 
 /** The blocks of `a` that `b` holds something else in. */

@@ -1,5 +1,5 @@
 /** One round of torture: real daemons, writers, faults one after the other; then every promise is checked. */
-import { cp, mkdir, readdir } from 'node:fs/promises';
+import { cp, mkdir, readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { formatTime } from '../../proto/time.js';
@@ -63,9 +63,13 @@ export interface RoundOutcome {
   isShortened: boolean;
   commits: number;
   points: number;
+  /** Of them, those that were looked at under way, and once more in the end. */
+  samples: number;
   pauseMs: number;
   /** Of an operation that met no fault that freezes or slows production on purpose. */
   unintendedPauseMs: number;
+  /** That could be measured. */
+  resyncs: number;
   bytesDiffering: number;
   bytesResynced: number;
   /** Of the resyncs that had the connection to themselves. */
@@ -90,8 +94,8 @@ export async function runRound(
 ): Promise<RoundOutcome> {
   const outcome: RoundOutcome = {
     seconds: Object.fromEntries(PHASES.map((phase) => [phase, 0])) as Record<Phase, number>,
-    ...{ faults: [], writes: 0, commits: 0, points: 0, bytesDiffering: 0, bytesResynced: 0, bytesOnWire: 0 },
-    ...{ pauseMs: 0, unintendedPauseMs: 0 },
+    ...{ faults: [], writes: 0, commits: 0, points: 0, samples: 0, pauseMs: 0, unintendedPauseMs: 0 },
+    ...{ resyncs: 0, bytesDiffering: 0, bytesResynced: 0, bytesOnWire: 0 },
     overlapping: null,
     isShortened: false,
     violations: [],
@@ -166,6 +170,7 @@ class Round {
     await load.stop();
     this.lap('write');
     outcome.writes = load.writes;
+    outcome.resyncs = striker.resyncs.length;
     for (const { bytesDiffering, bytesResynced, bytesOnWire, violation } of striker.resyncs) {
       outcome.bytesDiffering += bytesDiffering;
       outcome.bytesResynced += bytesResynced;
@@ -186,7 +191,9 @@ class Round {
       this.report('load', `only ${outcome.overlapping} overlapped in flight`);
     await judge.judge(this.samples, this.around);
     outcome.points = judge.count;
+    outcome.samples = judge.samples;
     await this.judgeEquality(world);
+    await this.judgeDeaths(striker);
     outcome.isShortened = (await world.control.receiverGroup()).oldestLsn > oldestLsn;
     this.lap('judge');
     await this.stop(world);
@@ -236,7 +243,8 @@ class Round {
 
   /** R7, and how long it waited. */
   private judgeProduction({ operations }: Load, deathsNs: readonly bigint[]): void {
-    const [first, ...others] = failedForNothing(operations, this.struck);
+    const struck = this.struck.filter(({ hasStruck }) => hasStruck);
+    const [first, ...others] = failedForNothing(operations, struck);
     if (first !== undefined) {
       const at = formatTime(first.submitNs);
       this.report(
@@ -252,6 +260,7 @@ class Round {
   private async judgeDatabase({ control }: World, database: Database, ended: Ended): Promise<void> {
     const { mayBreak } = this.plan;
     this.outcome.commits = ended.commits.length;
+    for (const text of ended.complaints) this.report('R7', `database: ${text}`);
     for (const text of await database.judge(ended, control, DATABASE, DATABASE_POINTS, mayBreak, this.random))
       this.report('R3', `database: ${text}`);
   }
@@ -266,8 +275,18 @@ class Round {
   }
 
   private async judgeEquality(world: World): Promise<void> {
-    for (const name of await differing(world))
+    for (const name of await differing(world, [...world.stamped, ...world.databases]))
       this.report('R2', `${name}: the latest point is not what the backing holds`);
+  }
+
+  /** Nobody ended by himself, to be started again as if nothing had been. */
+  private async judgeDeaths({ sent }: Striker): Promise<void> {
+    const log = await readFile(this.scratch.path('agent.log'), 'utf8');
+    const ends = [...log.matchAll(/ ended with (.*); \d+ descriptors wait/g)].map(([, how = '']) => how);
+    for (const how of new Set(ends)) {
+      const count = ends.filter((each) => each === how).length;
+      if (count > (sent.get(how) ?? 0)) this.report('R7', `${count} agents ended with ${how}`);
+    }
   }
 
   /** Both end in order; then the store is looked at by itself. */

@@ -23,6 +23,8 @@ const SUCCESSOR_MS_MAX = 130_000;
 const SETTLED_SECONDS_MAX = 60;
 const TRACKING_SECONDS_MAX = 30;
 const POLL_MS = 10;
+/** How an agent ends that is killed, and one that hands over. */
+const ENDS = { SIGKILL: 'signal 9', SIGUSR2: 'status 0' } as const;
 
 /** CLOCK_REALTIME, as the writers have it. */
 export const nowNs = (): bigint => BigInt(Date.now()) * 1_000_000n;
@@ -32,6 +34,8 @@ export class Striker {
   readonly resyncs: Resync[] = [];
   /** When the agent was killed, and another one follows it. CLOCK_REALTIME, ns. */
   readonly deathsNs: bigint[] = [];
+  /** How often an agent was to end so, in the words of its supervisor. */
+  readonly sent = new Map<string, number>();
 
   constructor(
     private readonly world: World,
@@ -51,11 +55,12 @@ export class Striker {
       case 'receiver-killed':
         return this.receiverAway(() => this.killReceiver());
       case 'receiver-restarted':
-        return this.receiverAway(async () => void (await site.receiver.stop()));
+        return this.receiverAway(() => this.stopReceiver());
       case 'both-killed':
-        return this.receiverAway(
-          async () => void (await Promise.all([site.receiver.kill(), this.killAgent()])),
-        );
+        return this.receiverAway(async () => {
+          const [, hasStruck] = await Promise.all([this.endReceiver(), this.killAgent()]);
+          return hasStruck;
+        });
       case 'agent-replaced':
         return this.endAgent('SIGUSR2');
       case 'agent-stopped':
@@ -98,7 +103,14 @@ export class Striker {
           () => this.endAgent('SIGUSR2'),
         );
       case 'backing-write-fails':
-        return this.fail(world.backingFaults, this.rule('write', '*.img', { do: 'fail', errno: 'EIO' }));
+        // By turns the disk has the first sector of what failed.
+        return this.fail(
+          world.backingFaults,
+          this.rule('write', '*.img', {
+            ...(this.random() < 0.5 ? { do: 'fail' as const } : { do: 'torn' as const, bytes: 512 }),
+            errno: 'EIO',
+          }),
+        );
       case 'backing-sync-fails':
         // After one every other flush fails by itself, until the device is opened anew.
         return this.fail(world.backingFaults, {
@@ -138,7 +150,7 @@ export class Striker {
     const us = this.between(2, 8) * 1000;
     await directory.add({ op: 'write', path: '*.img', do: 'delay', us });
     await sleep(this.between(50, 200));
-    process.kill(pid, 'SIGKILL');
+    this.send(pid, 'SIGKILL');
     const stopped = this.load.stop();
     const hasSuccessor = await this.seen(
       () => ![null, pid].includes(agent.supervisedPid()),
@@ -147,7 +159,7 @@ export class Striker {
     const hasStruck = await this.over(directory);
     await stopped;
     const group = await this.world.control.settled(SETTLED_SECONDS_MAX);
-    for (const name of await differing(this.world))
+    for (const name of await differing(this.world, this.world.stamped))
       this.report(
         'R2',
         `${name}: after a death in the middle of writes the latest point is not what the backing holds`,
@@ -156,11 +168,16 @@ export class Striker {
     return hasSuccessor && hasStruck;
   }
 
-  private async endAgent(signal: NodeJS.Signals): Promise<boolean> {
+  private send(pid: number, signal: keyof typeof ENDS): void {
+    process.kill(pid, signal);
+    this.sent.set(ENDS[signal], (this.sent.get(ENDS[signal]) ?? 0) + 1);
+  }
+
+  private async endAgent(signal: keyof typeof ENDS): Promise<boolean> {
     const { agent } = this.world.site;
     const pid = agent.supervisedPid();
     if (pid === null) return false;
-    process.kill(pid, signal);
+    this.send(pid, signal);
     let diedNs: bigint | null = null;
     const hasSuccessor = await this.seen(() => {
       const now = agent.supervisedPid();
@@ -172,19 +189,32 @@ export class Striker {
   }
 
   /** By turns its host loses power, where its store is recorded: what it acknowledged is there all the same. */
-  private async killReceiver(): Promise<void> {
-    const { site, storeFaults } = this.world;
-    await site.receiver.kill();
+  private async killReceiver(): Promise<boolean> {
+    const { storeFaults } = this.world;
+    await this.endReceiver();
     if (storeFaults !== null && this.random() < 0.7) await losePower(storeFaults, this.random);
+    return true;
   }
 
-  private async receiverAway(end: () => Promise<void>): Promise<boolean> {
+  private async endReceiver(): Promise<void> {
     const { receiver } = this.world.site;
-    const { pid } = receiver;
-    await end();
+    if (!receiver.running) this.report('R4', 'the receiver had ended by itself');
+    await receiver.kill();
+  }
+
+  private async stopReceiver(): Promise<boolean> {
+    const status = await this.world.site.receiver.stop();
+    if (status !== 0) this.report('R4', `a receiver that was told to stop ended with ${status}`);
+    return true;
+  }
+
+  /** `end` says whether it struck. */
+  private async receiverAway(end: () => Promise<boolean>): Promise<boolean> {
+    const { receiver } = this.world.site;
+    const hasStruck = await end();
     await sleep(this.between(0, 1200));
     await receiver.start();
-    return receiver.pid !== pid;
+    return hasStruck;
   }
 
   private async freeze(pid: number | null, ms: number): Promise<boolean> {
@@ -227,7 +257,7 @@ export class Striker {
   /** The receiver is away until history is not captured any more; by turns production goes on meanwhile, or waits. */
   private async fillRing(): Promise<boolean> {
     const { site, control, proxy } = this.world;
-    await site.receiver.kill();
+    await this.endReceiver();
     await control.waitFor('tracking', TRACKING_SECONDS_MAX, ({ state }) => state === 'tracking');
     if (this.random() < 0.5) {
       await site.receiver.start();
@@ -241,7 +271,7 @@ export class Striker {
       proxy.cut();
       return Promise.resolve();
     });
-    this.resyncs.push(resync);
+    if (resync !== null) this.resyncs.push(resync);
     this.load.start(await control.agentGroup());
     return true;
   }
@@ -263,7 +293,8 @@ export class Striker {
     await this.losePower();
     proxy.cut();
     proxy.heal();
-    this.resyncs.push(await measuredResync(this.world, () => site.agent.start()));
+    const resync = await measuredResync(this.world, () => site.agent.start());
+    if (resync !== null) this.resyncs.push(resync);
     this.load.start(await control.agentGroup());
     return true;
   }

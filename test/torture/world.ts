@@ -4,6 +4,7 @@ import { FaultDirectory } from '../fault/fault_directory.js';
 import { command } from '../scenario/command.js';
 import type { Scratch } from '../scenario/scratch.js';
 import { Site, type SiteVolume } from '../scenario/site.js';
+import { tmpfs } from '../scenario/tmpfs.js';
 import type { DatabaseImage } from './database.js';
 import type { RoundPlan } from './plan.js';
 import { SiteControl } from './site_control.js';
@@ -16,10 +17,12 @@ export const STORE_BYTES = 2048 * MIB;
 const SHORT_HISTORY = '[retention]\nwindow = "1h"\nfloor = "1s"\nbytes_max = "16MiB"\n';
 export const DATABASE = 'database';
 
-export interface StampedVolume {
+export interface BackedVolume {
   name: string;
-  bytes: number;
   backing: string;
+}
+export interface StampedVolume extends BackedVolume {
+  bytes: number;
 }
 
 export interface World {
@@ -29,6 +32,8 @@ export interface World {
   proxy: TcpProxy;
   /** By number of the volume: those that the stamp writers write to. */
   stamped: readonly StampedVolume[];
+  /** After them, one with a database in it, or none. */
+  databases: readonly BackedVolume[];
   /** Mount point of a file system of its own that the store lies on; null: it lies in a faulty directory. */
   storeDisk: string | null;
   storeFaults: FaultDirectory | null;
@@ -67,9 +72,11 @@ export async function makeWorld(
     stamped.push({ name, bytes, backing });
     volumes.push({ name, backing, attach: index === 0 ? 'loop' : 'socket' });
   }
+  const databases: BackedVolume[] = [];
   if (database !== null) {
     const backing = scratch.path('database.img');
     await database.copyTo(backing);
+    databases.push({ name: DATABASE, backing });
     volumes.push({ name: DATABASE, backing, attach: 'loop' });
   }
 
@@ -97,13 +104,5 @@ export async function makeWorld(
   scratch.defer('proxy', () => between.stop());
   const control = new SiteControl(site, `${memory}/recovered`);
   const faults = { storeFaults, stateFaults, backingFaults };
-  return { scratch, site, control, proxy: between, stamped, storeDisk, ...faults };
-}
-
-async function tmpfs(scratch: Scratch, name: string, bytes: number): Promise<string> {
-  const directory = scratch.path(name);
-  await mkdir(directory);
-  await command('mount', ['-t', 'tmpfs', '-o', `size=${bytes}`, 'tmpfs', directory]);
-  scratch.defer(name, () => command('umount', [directory]));
-  return directory;
+  return { scratch, site, control, proxy: between, stamped, databases, storeDisk, ...faults };
 }

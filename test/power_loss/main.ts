@@ -4,7 +4,8 @@
  * those of a spool (spool.ts). The first line of a
  * failure names the seed and the state; the recording is kept then, and `--recording DIRECTORY --only STATE` makes that
  * state again and leaves it there. The last line is a summary. Exit status: 0, or 1 with any violation, or
- * where less than N distinct states of the site were opened, or next to less than N distinct syncs.
+ * where less than N distinct states of the site were opened, or next to less than N distinct syncs; or, with --states-min, none
+ * with a torn write, a rename or a truncation.
  */
 import { mkdtemp } from 'node:fs/promises';
 import os from 'node:os';
@@ -105,6 +106,10 @@ const violations = failures.length + (spool?.violations.length ?? 0);
 const tooFew = [
   ...(summary.states < Number(values['states-min']) ? ['states'] : []),
   ...(summary.syncPoints < Number(values['syncs-min']) ? ['syncPoints'] : []),
+  // A short run may meet none of these.
+  ...(Number(values['states-min']) > 0
+    ? (['torn', 'renames', 'truncations', 'extents'] as const).filter((what) => summary[what] === 0)
+    : []),
 ];
 if (tooFew.length > 0) say(`too few: ${tooFew.join(', ')}`);
 const last = { seed, ...figures, spool, violations, tooFew, recording: kept };

@@ -3,13 +3,13 @@
  * that its disk may hold are made and opened.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
-import { existsSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { describeOperation } from '../fault/operation_log.js';
 import { Oracle } from '../scenario/oracle.js';
 import type { Scratch } from '../scenario/scratch.js';
 import { pseudorandom } from '../scenario/seed.js';
+import { tmpfs } from '../scenario/tmpfs.js';
 import { replayAt } from '../replay/replay.js';
 import { Disk, type DiskFile, type DiskState } from './disk.js';
 import { Judge } from './judge.js';
@@ -20,7 +20,7 @@ import { sampleState, SAMPLE_KINDS, type Sample, type SampleKind } from './sampl
 import { recordOpening } from './second_loss.js';
 import { StateDirectories } from './state_directory.js';
 import { hashOf, Truth } from './truth.js';
-import type { Violation } from './verdict.js';
+import type { Verdict, Violation } from './verdict.js';
 
 export interface Failure {
   /** "17.0": state 17 of the plan, at the first attempt to find one that was not there before. */
@@ -51,6 +51,8 @@ export interface Summary {
   truncations: number;
   points: number;
   frames: number;
+  /** Extents of which the dirty logs had to say that they are in doubt. */
+  extents: number;
   failures: Failure[];
 }
 export interface ProofOptions {
@@ -80,10 +82,11 @@ const OTHER_KINDS: readonly SampleKind[] = ['torn', 'subset', 'tornLast', 'torn'
 export async function prove(scratch: Scratch, recording: Recording, options: ProofOptions): Promise<Summary> {
   const sizes = new Map(VOLUMES.map((_, number) => [number, VOLUME_BYTES]));
   const truth = await Truth.read(recording.memberDirectory, sizes, recording.baseLsns);
-  const parent = existsSync('/dev/shm') ? '/dev/shm' : os.tmpdir();
-  const root = await mkdtemp(path.join(parent, 'afterimage-states-'));
   // A state that was asked for by name stays.
-  if (options.only === null) scratch.defer('states', () => rm(root, { recursive: true, force: true }));
+  const root =
+    options.only === null
+      ? await tmpfs(scratch, 'states')
+      : await mkdtemp(path.join(os.tmpdir(), 'afterimage-states-'));
   return new Proof(scratch, recording, options, truth, new StateDirectories(root)).run();
 }
 
@@ -102,6 +105,7 @@ class Proof {
     truncations: 0,
     points: 0,
     frames: 0,
+    extents: 0,
     failures: [],
   };
   private readonly signatures = new Signatures();
@@ -169,9 +173,9 @@ class Proof {
     directory = await this.directories.make(chosen);
     const root = await mkdtemp(path.join(this.directories.directory, 'second-'));
     const directories = new StateDirectories(root);
-    const second = await recordOpening(this.scratch, `second-${index}`, chosen, directory, (mount) =>
-      this.judge(disk, made, mount, isMade),
-    );
+    const second = await recordOpening(this.scratch, `second-${index}`, chosen, directory, async (mount) => {
+      await this.verdict(made, mount, isMade);
+    });
     await this.directories.remove(directory);
     for (const again of planStates(second.operations, SECOND_STATES, 0, pseudorandom(state.seed))) {
       second.disk.advance(again.moment);
@@ -185,16 +189,21 @@ class Proof {
     await rm(root, { recursive: true, force: true });
   }
 
+  private verdict({ state }: MadeState, directory: string, isMade: boolean): Promise<Verdict> {
+    const judge = new Judge(this.truth, this.member, pseudorandom(state.seed));
+    const points = state.index % DEEP_EVERY === 0 ? DEEP_POINTS : 0;
+    return judge.judge(directory, this.promises, points, isMade);
+  }
+
   private async judge(disk: Disk, made: MadeState, directory: string, isMade: boolean): Promise<void> {
     const { summary } = this;
     const { state, sample, name } = made;
-    const judge = new Judge(this.truth, this.member, pseudorandom(state.seed));
-    const points = state.index % DEEP_EVERY === 0 ? DEEP_POINTS : 0;
-    const verdict = await judge.judge(directory, this.promises, points, isMade);
+    const verdict = await this.verdict(made, directory, isMade);
     summary.states += 1;
     summary.byKind[sample.kind] = (summary.byKind[sample.kind] ?? 0) + 1;
     summary.points += verdict.points;
     summary.frames += verdict.frames;
+    summary.extents += verdict.extents;
     const { uncertain } = sample;
     summary.operationsUncertain += uncertain.length;
     if (uncertain.length > 0) summary.uncertainStates += 1;

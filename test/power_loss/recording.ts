@@ -34,7 +34,7 @@ const PAUSE_MS = 10;
 const ROUND_MS = 3500;
 const WRITER_SECONDS_MAX = 90;
 /** Until a fault has struck: what it strikes is done at least once a second. */
-const STRUCK_MS_MAX = 5000;
+const STRUCK_MS_MAX = 20_000;
 /** A disk takes its time, microseconds: while one sync is under way, others write, and more waits for the next. */
 const SYNC_US = 1500;
 const SEGMENT_SYNC_US = 4000;
@@ -73,6 +73,18 @@ export interface Recording {
   memberDirectory: string;
 }
 
+/** Promises without which nothing would be judged. */
+const HEARD: readonly PromisedAt['kind'][] = [
+  'durable',
+  'generation',
+  'ordered',
+  'base',
+  'checkpoint',
+  'difference',
+  'epoch',
+  'used',
+];
+
 /** What happens in a round while the writers write. */
 type Incident = (site: Site, disk: FaultDirectory) => Promise<void>;
 
@@ -110,9 +122,9 @@ function faults(rule: FaultRule): Incident {
     const id = await disk.add(rule);
     for (const deadline = Date.now() + STRUCK_MS_MAX; Date.now() < deadline; await sleep(20)) {
       const report = (await disk.report()).find((each) => each.id === id);
-      if ((report?.struck ?? 0) >= (rule.times ?? 1)) break;
+      if ((report?.struck ?? 0) >= (rule.times ?? 1)) return disk.clear(id);
     }
-    await disk.clear(id);
+    throw new Error(`nothing came upon ${rule.op} of ${rule.path}`);
   };
 }
 
@@ -200,6 +212,9 @@ export async function record(scratch: Scratch, seed: number, rounds: number): Pr
   await site.receiver.stop();
   await recorded.stop();
   const operations = await recorded.operations();
+  for (const kind of HEARD)
+    if (!between.promised.some((promised) => promised.kind === kind))
+      throw new Error(`nothing was heard of: ${kind}`);
   const { oldestLsn } = await catalogOf(scratch, store);
   await addJournal(await memberDirectory(whole), await memberDirectory(store), operations, shortNs);
   return {

@@ -4,9 +4,8 @@
  * records that were captured, in order, up to where something is missing, and that is told; without it, as after power
  * loss, nothing is read, and nothing stays but what is somebody else's.
  */
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
-import { existsSync, fstatSync, readFileSync, readSync, writeSync } from 'node:fs';
-import os from 'node:os';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { fstatSync, readFileSync, readSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as native from '../../native/index.js';
@@ -72,10 +71,8 @@ const options = (directory: string | null): native.CaptureGroupOptions => ({
 export async function proveSpool(scratch: Scratch, seed: number, count: number): Promise<SpoolSummary> {
   const recording = await recordSpool(scratch, seed);
   const random = pseudorandom(seed);
-  const root = await mkdtemp(
-    path.join(existsSync('/dev/shm') ? '/dev/shm' : os.tmpdir(), 'afterimage-spool-'),
-  );
-  scratch.defer('spools', () => rm(root, { recursive: true, force: true }));
+  const root = scratch.path('spools');
+  await mkdir(root);
   const directories = new StateDirectories(root);
   const disk = new Disk(recording.operations);
   const figures = { states: 0, whole: 0, lost: 0, refused: 0, alone: 0, records: 0 };

@@ -103,9 +103,20 @@ export class Truth {
 
   /** Blocks that the last `count` records up to `lsn` changed, by volume: what is most likely to be wrong. */
   lastTouched(lsn: bigint, count: number): Map<number, Set<number>> {
-    const blocks = new Map<number, Set<number>>();
     const end = firstWhere(this.touched.length, (index) => (this.touched[index] as Touched).lsn > lsn);
-    for (const { volume, firstBlock, lastBlock } of this.touched.slice(Math.max(0, end - count), end)) {
+    return this.blocksOf(Math.max(0, end - count), end);
+  }
+
+  /** Blocks that the records of (after, last] changed, by volume. */
+  touchedBetween(after: bigint, last: bigint): Map<number, Set<number>> {
+    const end = firstWhere(this.touched.length, (index) => (this.touched[index] as Touched).lsn > last);
+    const begin = firstWhere(end, (index) => (this.touched[index] as Touched).lsn > after);
+    return this.blocksOf(begin, end);
+  }
+
+  private blocksOf(begin: number, end: number): Map<number, Set<number>> {
+    const blocks = new Map<number, Set<number>>();
+    for (const { volume, firstBlock, lastBlock } of this.touched.slice(begin, end)) {
       const own = blocks.get(volume) ?? new Set();
       for (let block = firstBlock; block < lastBlock; block += 1) own.add(block);
       blocks.set(volume, own);

@@ -4,12 +4,23 @@
 const VIOLATIONS_MAX = 8;
 
 /**
- * What may be broken: `opens` that a store opens and finds nothing missing; R3, R4, R6; `checkpoint` that one that was made
+ * What may be broken: `opens` that a store opens and finds nothing missing; R3, R4, R6; R8 that what may differ is marked; `checkpoint` that one that was made
  * is there; `ingest` that the journal goes on; `agent` that an agent knows who it is and what it has used; `R5` that what a verification has found is not
  * forgotten, and nothing else is called damaged; `truth` that
  * the journal in the end is what the writers saw.
  */
-export const PROMISES = ['opens', 'R3', 'R4', 'R5', 'R6', 'checkpoint', 'ingest', 'agent', 'truth'] as const;
+export const PROMISES = [
+  'opens',
+  'R3',
+  'R4',
+  'R5',
+  'R6',
+  'R8',
+  'checkpoint',
+  'ingest',
+  'agent',
+  'truth',
+] as const;
 export type BrokenPromise = (typeof PROMISES)[number];
 export interface Violation {
   promise: BrokenPromise;
@@ -28,4 +39,6 @@ export interface Verdict {
   /** What was looked at. */
   points: number;
   frames: number;
+  /** Extents that had to be marked. */
+  extents: number;
 }

@@ -127,7 +127,9 @@ Errno CapturedDevice::modify(uint64_t offset, uint64_t length, const RequestOpti
 #ifndef AFTERIMAGE_SABOTAGE_PUBLISH_BEFORE_BACKING
   journal();
 #endif
+#ifndef AFTERIMAGE_SABOTAGE_SLOT_NOT_MARKED
   if (options.executed != nullptr) options.executed->store(1, std::memory_order_release);
+#endif
   return 0;
 }
 

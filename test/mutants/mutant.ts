@@ -230,6 +230,12 @@ export const MUTANTS: readonly Mutant[] = [
     scenario: null,
     mayEnd: 'time-out', // nobody makes room; torture would not come to its end either
   },
+  {
+    name: 'SLOT_NOT_MARKED',
+    breaks: 'R7',
+    native: ['a modification is marked executed with its result before it is answered, a read never'],
+    scenario: null, // an agent would have to die between an answer and the next request
+  },
   // Of R8: whether an extent is marked in time shows after a power loss only, and only where it had been unmarked, which takes an
   // agent a minute without writes: the native tests alone see these three.
   {

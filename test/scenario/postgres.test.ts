@@ -49,6 +49,7 @@ t.test(
     scratch.defer('pgbench', () => load.finish(true));
     await sleep(500);
     const logged = await load.finish();
+    t.equal(load.failure(), null, 'no client met an error');
     const commits = acknowledgedBy(logged, await production.ledger());
     const slowUs = ((commits[0]?.timeNs ?? 0n) - (logged[0]?.timeNs ?? 0n)) / 1000n;
     t.comment(`pgbench's clock is taken to be ${slowUs} µs slow`);

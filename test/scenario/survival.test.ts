@@ -135,6 +135,11 @@ t.test(`PostgreSQL goes on over agents that are killed (seed ${SEED})`, async (t
     strike(site, struck, 'SIGKILL');
   }
   const logged = await load.finish();
+  t.same(
+    [load.failure(), ...(await cluster.complaints())],
+    [null],
+    'neither server nor clients met an error',
+  );
   const rows = await cluster.ledger();
   const commits = acknowledgedBy(logged, rows);
   const slowestUs = logged.reduce((most, { latencyNs }) => (latencyNs > most ? latencyNs : most), 0n) / 1000n;

@@ -422,7 +422,11 @@ Errno DirtyLog::write_pages(Lock& lock) {
     if (error != 0 || void_) return error;
   }
   lock.unlock();
+#ifdef AFTERIMAGE_SABOTAGE_MARK_UNSYNCED  // breaks R8: power loss takes the marks
+  const Errno error = 0;
+#else
   const Errno error = file_->sync();
+#endif
   lock.lock();
   return error;
 }

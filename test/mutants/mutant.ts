@@ -237,7 +237,7 @@ export const MUTANTS: readonly Mutant[] = [
     scenario: null, // an agent would have to die between an answer and the next request
   },
   // Of R8: whether an extent is marked in time shows after a power loss only, and only where it had been unmarked, which takes an
-  // agent a minute without writes: the native tests alone see these three.
+  // agent a minute without writes: the native tests alone see three of these.
   {
     name: 'MARK_AFTER_WRITE',
     breaks: 'R8',
@@ -245,6 +245,14 @@ export const MUTANTS: readonly Mutant[] = [
       'captured device: an extent is marked on stable storage before its first write reaches the backing',
     ],
     scenario: null,
+  },
+  {
+    name: 'MARK_UNSYNCED',
+    breaks: 'R8',
+    native: [
+      'dirty log: in every state that a power loss can leave, what was not replicated or not flushed is marked',
+    ],
+    scenario: { file: 'power_loss/proof', assertion: /\(R8\)$/ },
   },
   {
     name: 'UNMARK_WITHOUT_FLUSH',

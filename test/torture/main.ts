@@ -13,7 +13,7 @@ import { parseArgs } from 'node:util';
 import { command } from '../scenario/command.js';
 import { Scratch } from '../scenario/scratch.js';
 import { DatabaseImage } from './database.js';
-import { FAULTS, planRound, type FaultKind, type RoundPlan } from './plan.js';
+import { DEAL_ROUNDS, FAULTS, planRound, type FaultKind, type RoundPlan } from './plan.js';
 import { PHASES, runRound, type Phase, type RoundOutcome } from './round.js';
 import { buildStampWriter } from './stamp_writer.js';
 
@@ -55,8 +55,8 @@ const summary = {
   faults: Object.fromEntries(
     Object.keys(FAULTS).map((kind) => [kind, { planned: 0, struck: 0, seconds: 0, pauseMsMax: 0 }]),
   ) as Record<FaultKind, FaultTotal>,
-  /** That struck less often than was asked for. */
-  tooFew: [] as FaultKind[],
+  /** Faults that struck less often than was asked for; and what a deal of rounds has some of, and there was none. */
+  tooFew: [] as string[],
   violations: [] as { seed: number; round: number; promise: string; text: string }[],
   writes: 0,
   /** Of a round: the least share of operations that overlapped another one in flight. */
@@ -159,6 +159,9 @@ for (const [kind, total] of Object.entries(summary.faults) as [FaultKind, FaultT
   const isMissing = total.struck === 0 && total.planned >= PLANNED_TO_STRIKE;
   if (total.struck < strikesMin || isMissing) summary.tooFew.push(kind);
 }
+if (summary.rounds >= DEAL_ROUNDS)
+  for (const what of ['samples', 'resyncs', 'commits'] as const)
+    if (summary[what] === 0) summary.tooFew.push(what);
 if (summary.tooFew.length > 0)
   say(`struck less than ${strikesMin} times, or never: ${summary.tooFew.join(', ')}`);
 const { violations, ...figures } = summary;

@@ -82,7 +82,7 @@ export interface RoundPlan {
 }
 
 /** In so many rounds every kind comes up once, and then again in another order. */
-const DEAL_ROUNDS = 8;
+export const DEAL_ROUNDS = 8;
 const FAULTS_OF_ROUND = 3;
 /** Before they are shuffled: two in which the stream may break, one with a database, two with a socket. */
 const SMALL_RING_ROUND = 0;

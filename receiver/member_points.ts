@@ -11,7 +11,7 @@ import type { SegmentRow } from './catalog/segments.js';
 import { segmentInfo } from './journal/segment_row.js';
 import { NUMBER_MAX } from './session_limits.js';
 import type { Store } from './store.js';
-import { readHistory, spansOf, type Span } from './timeline.js';
+import { beganOrdered, readHistory, spansOf, type Span } from './timeline.js';
 
 /** A position in a member's history: (member, generation, LSN) names a state of its volumes. */
 export interface MemberPosition {
@@ -58,10 +58,13 @@ export class MemberPoints {
   async atLsn(member: MemberRow, lsn: bigint): Promise<MemberPosition> {
     const held = this.held(member);
     if (lsn < held.oldestLsn) throw expired(`LSN ${lsn} of ${member.host}`, held);
-    const spans = this.spans(member).filter(({ grade }) => grade !== 'gap');
+    const history = readHistory(this.parts.catalog, member.uuid);
+    const spans = spansOf(history).filter(({ grade }) => grade !== 'gap');
     const span =
       spans.find(({ firstLsn, lastLsn }) => firstLsn <= lsn && lsn <= lastLsn) ??
-      spans.find(({ firstLsn, lastLsn }) => lastLsn < firstLsn && lsn === lastLsn);
+      spans.find(({ firstLsn, lastLsn }) => lastLsn < firstLsn && lsn === lastLsn) ??
+      // While there was no record yet this was the newest point, and somebody may have noted it.
+      spans.find((each) => lsn === each.firstLsn - 1n && beganOrdered(history, each));
     if (span === undefined) {
       const last = spans.at(-1)?.lastLsn ?? 0n;
       throw new AfterimageError(

@@ -225,6 +225,20 @@ function orderedFrom({ volumes }: GenerationHistory): { lsn: bigint; timeNs: big
   return { lsn, timeNs };
 }
 
+/**
+ * Whether a span is the first of a generation that was consistent before its first record: that names the first record
+ * then, but with a time of its own.
+ */
+export function beganOrdered({ generations }: MemberHistory, { generation, firstLsn }: Span): boolean {
+  const own = generations.find((each) => each.generation === generation);
+  return (
+    own?.firstLsn === firstLsn &&
+    own.volumes.every(
+      ({ orderedLsn, orderedTimeNs }) => orderedLsn === firstLsn && orderedTimeNs !== own.firstTimeNs,
+    )
+  );
+}
+
 /** A generation that became consistent before its first record begins then, else with that record. */
 function beginOf(generation: GenerationHistory): bigint {
   const { firstLsn, firstTimeNs, beginNs } = generation;

@@ -17,7 +17,7 @@ import {
 } from '../service/config.js';
 import type { ErrorCode } from '../proto/errors.js';
 import { MAPPED_NAME_BYTES_MAX, MAPPER_DIR, mappedBacking } from './mapped_device.js';
-import { FUSE_THREADS_MAX, RING_BYTES_MIN } from './served_bounds.js';
+import { FUSE_THREADS_MAX, RING_BYTES_MIN, UNMARK_AFTER_MS } from './served_bounds.js';
 
 const RING_BYTES_MAX = 64n << 30n;
 /** native/capture/spooler.h, kSpoolBytesMin. */
@@ -28,6 +28,8 @@ const RATE_MIN = 1n << 20n;
 const RATE_MAX = 1n << 40n;
 const LINGER_NS_MIN = 100_000n;
 const LINGER_NS_MAX = 1_000_000_000n;
+const UNMARK_NS_MIN = 100_000_000n;
+const UNMARK_NS_MAX = 3_600_000_000_000n;
 const FUSE_THREADS_DEFAULT = 4;
 /** native/journal/frame.h, kVolumeNumberMax + 1. */
 const VOLUMES_MAX = 64;
@@ -56,6 +58,8 @@ export interface GroupConfig {
   name: string;
   ringBytes: bigint;
   lingerUs: number;
+  /** An extent that nobody has written to for so long is not in doubt any more (native/capture/dirty_log_cleaner.h). */
+  unmarkAfterMs: number;
   /** Null: none. */
   spool: SpoolConfig | null;
   /** Bytes per second that an initial sync or a resync may read; null: no bound. */
@@ -95,6 +99,7 @@ const group = z.strictObject({
   name,
   ring_bytes: byteSize(RING_BYTES_MIN, RING_BYTES_MAX).prefault('256MiB'),
   frame_linger: duration(LINGER_NS_MIN, LINGER_NS_MAX).prefault('3ms'),
+  unmark_after: duration(UNMARK_NS_MIN, UNMARK_NS_MAX).prefault(`${UNMARK_AFTER_MS}ms`),
   spool_bytes_max: byteSize(SPOOL_BYTES_MIN, SPOOL_BYTES_MAX).optional(),
   resync_rate_max: byteSize(RATE_MIN, RATE_MAX).optional(),
   volume: z.array(volume).min(1, { error: 'expected at least one [[group.volume]]' }),
@@ -205,6 +210,7 @@ function fromFile(config: FileConfig): AgentConfig {
       name: one.name,
       ringBytes: one.ring_bytes,
       lingerUs: Number(one.frame_linger / 1_000n),
+      unmarkAfterMs: Number(one.unmark_after / 1_000_000n),
       spool:
         one.spool_bytes_max === undefined ? null : { directory: spoolDir, bytesMax: one.spool_bytes_max },
       resyncRateMax: one.resync_rate_max ?? null,

@@ -287,13 +287,14 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   }
 
   private createCaptureGroup({ lastTimeNs, era, resume }: OpenAction): native.CaptureGroup {
-    const { ringBytes, lingerUs } = this.config;
+    const { ringBytes, lingerUs, unmarkAfterMs } = this.config;
     const { group: uuid, member } = this.state.memory;
     const group = this.around.door.createCaptureGroup({
       group: uuid,
       member,
       ringBytes,
       lingerUs,
+      unmarkAfterMs,
       lastTimeNs,
       era,
       spool: spoolOf(this.config, this.state.memory),
@@ -473,10 +474,10 @@ function custodyOf(
   { memory }: MemberState,
   { door, log }: GroupSurroundings,
 ): GroupCustody {
-  const { name, ringBytes, lingerUs } = config;
+  const { name, ringBytes, lingerUs, unmarkAfterMs } = config;
   const { group: uuid, member } = memory;
   const spool = spoolOf(config, memory);
-  return new GroupCustody(door, { name, uuid, member, ringBytes, lingerUs, spool }, log);
+  return new GroupCustody(door, { name, uuid, member, ringBytes, lingerUs, unmarkAfterMs, spool }, log);
 }
 
 /** A directory of the member's own: nobody else's files are to be found there. */

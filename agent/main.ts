@@ -12,6 +12,7 @@ import { aborted, type StopSignals } from '../service/signals.js';
 import * as native from '../native/index.js';
 import { systemClock } from './clock.js';
 import type { AgentConfig, GroupConfig } from './config.js';
+import { UNMARK_AFTER_MS } from './served_bounds.js';
 import { AgentControl } from './control.js';
 import { lockDirectory } from './directory.js';
 import { endAll } from './endings.js';
@@ -126,7 +127,7 @@ function forgotten(config: AgentConfig, taken: ReadonlyMap<string, TakenGroup>, 
   return [...taken.values()]
     .filter(({ settings }) => !config.groups.some(({ name }) => name === settings.name))
     .map(({ settings, configs }) => {
-      const { name, ringBytes, lingerUs } = settings;
+      const { name, ringBytes, lingerUs, unmarkAfterMs } = settings;
       log.warn(
         { group: name },
         'the configuration does not name the group any more: it goes on until a stop',
@@ -135,6 +136,7 @@ function forgotten(config: AgentConfig, taken: ReadonlyMap<string, TakenGroup>, 
         name,
         ringBytes,
         lingerUs,
+        unmarkAfterMs: unmarkAfterMs ?? UNMARK_AFTER_MS,
         spool: null,
         resyncRateMax: null,
         volumes: configs,

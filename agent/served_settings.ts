@@ -17,6 +17,8 @@ const group = record({
   member: uuid,
   ringBytes: decimal,
   lingerUs: whole(0),
+  /** Absent in those of the first versions: a minute. */
+  unmarkAfterMs: nullable(whole(1)),
   /** Of the member alone. Before there were spools, settings said nothing of them. */
   spool: nullable(record({ directory: text, bytesMax: decimal })),
 });

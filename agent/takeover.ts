@@ -123,8 +123,11 @@ function openRing(
   door: TakeoverDoor,
   log: Log,
 ): { captureGroup: native.CaptureGroup; isContinued: boolean } {
-  const { uuid: group, member, ringBytes, lingerUs, spool } = settings;
-  const options = { group, member, ringBytes, lingerUs, spool, lastTimeNs: 0n, era: 1 };
+  const { uuid: group, member, ringBytes, lingerUs, unmarkAfterMs, spool } = settings;
+  const options = {
+    ...{ group, member, ringBytes, lingerUs, spool, lastTimeNs: 0n, era: 1 },
+    ...(unmarkAfterMs === null ? {} : { unmarkAfterMs }),
+  };
   try {
     if (ring !== null && !isRingSuspect)
       return { captureGroup: door.adoptCaptureGroup(options, ring), isContinued: true };

@@ -65,6 +65,8 @@ export interface CaptureGroupOptions {
   era: number;
   /** Null: none. */
   spool: SpoolOptions | null;
+  /** How long nobody must have written to an extent of a volume for it to be unmarked, 1 or more. Without: a minute. */
+  unmarkAfterMs?: number;
 }
 /** native/capture/spooler.h */
 export interface SpoolOptions {

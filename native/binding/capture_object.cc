@@ -16,9 +16,10 @@ namespace {
 /// A volume keeps its group alive: whoever holds the device may still write.
 struct VolumeWithGroup {
   VolumeWithGroup(std::shared_ptr<CaptureGroup> owner, std::shared_ptr<BlockDevice> backing, uint16_t number,
-                  std::shared_ptr<DirtyLog> log, std::shared_ptr<InFlightTable> in_flight)
+                  std::shared_ptr<DirtyLog> log, std::shared_ptr<InFlightTable> in_flight,
+                  const DirtyLogCleaner::Pace& pace)
       : group(std::move(owner)),
-        device(std::move(backing), group.get(), number, std::move(log), std::move(in_flight)) {}
+        device(std::move(backing), group.get(), number, std::move(log), std::move(in_flight), pace) {}
   std::shared_ptr<CaptureGroup> group;
   CapturedDevice device;
 };
@@ -68,26 +69,34 @@ CaptureGroup::Options options_of(const Napi::Object& object) {
   return options;
 }
 
+DirtyLogCleaner::Pace pace_of(const Napi::Object& options) {
+  if (!options.Has("unmarkAfterMs")) return {};
+  return DirtyLogCleaner::Pace::of(std::chrono::milliseconds(get_u32(options, "unmarkAfterMs")));
+}
+
 }  // namespace
 
 Napi::Value CaptureObject::create(const Napi::CallbackInfo& info) {
-  auto group = CaptureGroup::create(options_of(info[0].As<Napi::Object>()));
-  return wrap(info.Env(), group);
+  const auto options = info[0].As<Napi::Object>();
+  auto group = CaptureGroup::create(options_of(options));
+  return wrap(info.Env(), group, pace_of(options));
 }
 
 Napi::Value CaptureObject::adopt(const Napi::CallbackInfo& info) {
   const auto ring = static_cast<int>(to_u32(info[1], "ring"));
-  auto group =
-      CaptureGroup::adopt(options_of(info[0].As<Napi::Object>()), Fd(::fcntl(ring, F_DUPFD_CLOEXEC, 0)));
-  return wrap(info.Env(), group);
+  const auto options = info[0].As<Napi::Object>();
+  auto group = CaptureGroup::adopt(options_of(options), Fd(::fcntl(ring, F_DUPFD_CLOEXEC, 0)));
+  return wrap(info.Env(), group, pace_of(options));
 }
 
-Napi::Value CaptureObject::wrap(Napi::Env env, Result<std::unique_ptr<CaptureGroup>>& group) {
+Napi::Value CaptureObject::wrap(Napi::Env env, Result<std::unique_ptr<CaptureGroup>>& group,
+                                const DirtyLogCleaner::Pace& pace) {
   if (!group.ok()) throw_error(env, group.error());
 
   const Napi::Object instance = AddonData::of(env).capture_group.New({});
   CaptureObject* self = Unwrap(instance);
   self->group_ = std::move(*group);
+  self->pace_ = pace;
   self->pool_.resize(kFramePoolCount);
   self->ready_ = Ready::New(env, "afterimage capture", 0, 1, self);
   self->ready_.Unref(env);
@@ -127,7 +136,7 @@ Napi::Value CaptureObject::add_volume(const Napi::CallbackInfo& info) {
   if (!in_flight.ok()) throw_error(env, in_flight.error());
   auto volume = std::make_shared<VolumeWithGroup>(
       group_, DeviceObject::device_of(info[1]), static_cast<uint16_t>(number),
-      DirtyLogObject::log_of(info[2]), std::shared_ptr<InFlightTable>(std::move(*in_flight)));
+      DirtyLogObject::log_of(info[2]), std::shared_ptr<InFlightTable>(std::move(*in_flight)), pace_);
   return DeviceObject::create(env, std::shared_ptr<BlockDevice>(volume, &volume->device));
 }
 

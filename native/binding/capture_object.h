@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "capture/capture_group.h"
+#include "capture/dirty_log_cleaner.h"
 
 namespace afterimage::binding {
 
@@ -29,7 +30,8 @@ class CaptureObject : public Napi::ObjectWrap<CaptureObject> {
   using Ready = Napi::TypedThreadSafeFunction<CaptureObject, void, ready>;
 
   Napi::Value add_volume(const Napi::CallbackInfo& info);
-  static Napi::Value wrap(Napi::Env env, Result<std::unique_ptr<CaptureGroup>>& group);
+  static Napi::Value wrap(Napi::Env env, Result<std::unique_ptr<CaptureGroup>>& group,
+                          const DirtyLogCleaner::Pace& pace);
   Napi::Value resume_generation(const Napi::CallbackInfo& info);
   Napi::Value ring_descriptor(const Napi::CallbackInfo& info);
   Napi::Value begin_generation(const Napi::CallbackInfo& info);
@@ -54,6 +56,7 @@ class CaptureObject : public Napi::ObjectWrap<CaptureObject> {
   Napi::Value frame_buffer(Napi::Env env, const CaptureGroup::Frame& frame);
 
   std::shared_ptr<CaptureGroup> group_;
+  DirtyLogCleaner::Pace pace_;  // of its volumes
   Ready ready_;
   bool ready_open_ = false;
   std::optional<Napi::Promise::Deferred> waiting_;

@@ -1,5 +1,5 @@
 // DirtyLogCleaner: unmarks a volume's extents in the background, in rounds:
-//   cut: choose the marked extents that nobody has written to for a minute, and take the last LSN given,
+//   cut: choose the marked extents that nobody has written to for a while, and take the last LSN given,
 //   which is not before any
 //        write to them
 //   → a flush of the backing that begins after the cut: production's, or after some seconds one of its own,
@@ -15,6 +15,7 @@
 // clean_up(). Ownership: borrows log and backing.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <functional>
@@ -36,6 +37,13 @@ class DirtyLogCleaner {
     /// Polls that must find an extent untouched, up to DirtyLog::kIdleCutsMax: the next write to one that was
     /// unmarked waits for the disk, so that what is written to now and then stays marked.
     uint32_t idle_cuts = 30;
+    /// That which unmarks what nobody has written to for `idle`.
+    static Pace of(std::chrono::milliseconds idle) {
+      Pace pace;
+      pace.poll = std::max(idle / pace.idle_cuts, std::chrono::milliseconds(1));
+      pace.flush_patience = std::min(idle, pace.flush_patience);
+      return pace;
+    }
   };
   using StandingSource = std::function<CaptureGroup::Standing()>;
 

@@ -20,6 +20,7 @@ t.test('a file that uses every key', async (t) => {
         name: 'db',
         ringBytes: 512n << 20n,
         lingerUs: 5000,
+        unmarkAfterMs: 500,
         spool: { directory: '/srv/spool', bytesMax: 10n << 30n },
         resyncRateMax: 100n << 20n,
         volumes: [
@@ -44,6 +45,7 @@ t.test('a file that uses every key', async (t) => {
         name: 'live',
         ringBytes: 256n << 20n,
         lingerUs: 3000,
+        unmarkAfterMs: 60_000,
         spool: null,
         resyncRateMax: null,
         volumes: [
@@ -60,6 +62,7 @@ t.test('a file that uses every key', async (t) => {
         name: 'vm',
         ringBytes: 256n << 20n,
         lingerUs: 3000,
+        unmarkAfterMs: 60_000,
         spool: null,
         resyncRateMax: null,
         volumes: [

@@ -17,6 +17,7 @@ const configs = ['shop', 'mail'].map((name): GroupConfig => ({
   name,
   ringBytes: 8n << 20n,
   lingerUs: 1000,
+  unmarkAfterMs: 60_000,
   spool: null,
   resyncRateMax: null,
   volumes: [
@@ -261,6 +262,7 @@ t.test('an agent serves what it can', async (t: Test) => {
       name: 'broken',
       ringBytes: 8n << 20n,
       lingerUs: 1000,
+      unmarkAfterMs: 60_000,
       spool: null,
       resyncRateMax: null,
       volumes: [missing],

@@ -18,6 +18,7 @@ const GROUP = {
   member: Buffer.alloc(16, 2),
   ringBytes: 8n << 20n,
   lingerUs: 3000,
+  unmarkAfterMs: null,
   spool: null,
 };
 const VOLUME = {

@@ -51,7 +51,15 @@ export function configOf(site: TestSite): AgentConfig {
     logLevel: 'fatal',
     groups: [
       ...moreGroups,
-      { name: 'db', ringBytes, lingerUs: 1000, spool: null, resyncRateMax: null, volumes },
+      {
+        name: 'db',
+        ringBytes,
+        lingerUs: 1000,
+        unmarkAfterMs: 60_000,
+        spool: null,
+        resyncRateMax: null,
+        volumes,
+      },
     ],
   };
 }

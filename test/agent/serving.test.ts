@@ -24,6 +24,7 @@ t.test('what is being attached when the end comes is taken away too', async (t) 
     member: Buffer.alloc(16),
     ringBytes: 0n,
     lingerUs: 0,
+    unmarkAfterMs: null,
     spool: null,
   };
   const custody = new GroupCustody(native, group, createLog('agent', 'fatal'));

@@ -18,7 +18,7 @@ t.test('a backing that does not answer keeps nobody else waiting, and can be giv
   const inherited: InheritedGroup = {
     settings: {
       ...{ name: 'shop', uuid: Buffer.alloc(16, 1), member: Buffer.alloc(16, 2) },
-      ...{ ringBytes: 8n << 20n, lingerUs: 3000, spool: null },
+      ...{ ringBytes: 8n << 20n, lingerUs: 3000, unmarkAfterMs: null, spool: null },
     },
     ring: null,
     isRingSuspect: false,

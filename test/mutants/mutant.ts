@@ -36,6 +36,8 @@ const ANY_PROMISE = /^R\d: /;
 const ANYTHING = /^(R\d|run): /;
 
 /** proof.test.ts: whichever promise it is that power loss breaks first. */
+/** An extent that is not marked differs after a power loss. */
+const UNMARKED = { file: 'power_loss/proof', assertion: /\(R8\)$/ };
 const POWER_LOSS = {
   file: 'power_loss/proof',
   assertion: /^every state opens|^every point holds|\(R4\)$|\(R6\)$|^the agent knows|^checkpoints/,
@@ -236,15 +238,13 @@ export const MUTANTS: readonly Mutant[] = [
     native: ['a modification is marked executed with its result before it is answered, a read never'],
     scenario: null, // an agent would have to die between an answer and the next request
   },
-  // Of R8: whether an extent is marked in time shows after a power loss only, and only where it had been unmarked, which takes an
-  // agent a minute without writes: the native tests alone see three of these.
   {
     name: 'MARK_AFTER_WRITE',
     breaks: 'R8',
     native: [
       'captured device: an extent is marked on stable storage before its first write reaches the backing',
     ],
-    scenario: null,
+    scenario: UNMARKED,
   },
   {
     name: 'MARK_UNSYNCED',
@@ -252,7 +252,7 @@ export const MUTANTS: readonly Mutant[] = [
     native: [
       'dirty log: in every state that a power loss can leave, what was not replicated or not flushed is marked',
     ],
-    scenario: { file: 'power_loss/proof', assertion: /\(R8\)$/ },
+    scenario: UNMARKED,
   },
   {
     name: 'UNMARK_WITHOUT_FLUSH',
@@ -261,7 +261,7 @@ export const MUTANTS: readonly Mutant[] = [
       'dirty log cleaner: nothing is unmarked before a flush of the backing has succeeded',
       'dirty log: in every state that a power loss can leave, what was not replicated or not flushed is marked',
     ],
-    scenario: null,
+    scenario: UNMARKED,
   },
   {
     name: 'ENTER_BEFORE_MARK',

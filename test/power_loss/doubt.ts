@@ -1,7 +1,9 @@
 /**
- * R8 in one state: what an agent may have captured and nobody has acknowledged lies in extents that its dirty logs mark, or a
- * whole volume is compared, since its log is not believed.
+ * R8 in one state: an extent that the dirty logs do not mark holds the same in the backing and at the receiver, and nothing was
+ * written to it that is not acknowledged; or a whole volume is compared, since its log is not believed.
  */
+import { open } from 'node:fs/promises';
+import path from 'node:path';
 import { DIRTY_EXTENT_BYTES, openDirtyLog, positionOf } from '../../agent/dirty_logs.js';
 import * as native from '../../native/index.js';
 import { parseUuid } from '../../proto/uuid.js';
@@ -9,14 +11,17 @@ import { logAtHello } from '../../receiver/log_claims.js';
 import type { Member } from '../../receiver/members.js';
 import type { OpenedReceiver } from './opened_receiver.js';
 import type { Promises } from './promises.js';
-import { BLOCK_BYTES, type Truth } from './truth.js';
+import { backingName, BEHIND, STATE } from './recording.js';
+import { BLOCK_BYTES, hashOf, type Truth } from './truth.js';
 import type { Verdict } from './verdict.js';
 
 const EXTENT_BLOCKS = DIRTY_EXTENT_BYTES / BLOCK_BYTES;
+/** Somebody else writes there, which nobody can mark. */
+const BEHIND_BLOCK = BEHIND.offset / BLOCK_BYTES;
 
-/** `state`: the agent's state directory, of which the next agent has changed nothing yet. */
+/** `directory`: the state, of which the next agent has changed nothing yet. */
 export async function judgeDoubt(
-  state: string,
+  directory: string,
   { catalog }: OpenedReceiver,
   { journal }: Member,
   truth: Truth,
@@ -25,23 +30,60 @@ export async function judgeDoubt(
 ): Promise<void> {
   const member = journal.member.uuid;
   const owed = truth.touchedBetween(durableLsn, usedLsn);
-  for (const { number, uuid, size } of catalog.volumes.volumes(member)) {
-    const blocks = owed.get(number);
-    if (blocks === undefined) continue;
+  for (const { number, name, uuid, size } of catalog.volumes.volumes(member)) {
+    const state = path.join(directory, STATE);
     const log = await openDirtyLog(state, { uuid: parseUuid(uuid), size }, native.openDirtyLog);
     try {
       const known = catalog.doubts.doubt(member, number);
       if (logAtHello(known, positionOf(number, log), journal.durableLsn).whole) continue;
-      for (const extent of new Set([...blocks].map((block) => Math.floor(block / EXTENT_BLOCKS)))) {
-        verdict.extents += 1;
-        if (log.isMarked(BigInt(extent * DIRTY_EXTENT_BYTES))) continue;
-        verdict.violations.add(
-          'R8',
-          `extent ${extent} of volume ${number} is not marked: it was written to after LSN ${durableLsn}, which was acknowledged last`,
-        );
+      const writtenTo = extentsOf(owed.get(number) ?? new Set());
+      const backing = path.join(directory, backingName(name));
+      for (let extent = 0; extent * DIRTY_EXTENT_BYTES < size; extent += 1) {
+        const isMarked = log.isMarked(BigInt(extent * DIRTY_EXTENT_BYTES));
+        const isOwed = writtenTo.has(extent);
+        if (isOwed) verdict.marked += 1;
+        if (isMarked) continue;
+        verdict.unmarked += 1;
+        const where = `extent ${extent} of ${name} is not marked`;
+        if (isOwed)
+          verdict.violations.add(
+            'R8',
+            `${where}: it was written to after LSN ${durableLsn}, acknowledged last`,
+          );
+        const wrong = await differing(backing, number, extent, truth, journal.durableLsn);
+        if (wrong.length > 0)
+          verdict.violations.add(
+            'R8',
+            `${where}: ${wrong.length} blocks are not what LSN ${journal.durableLsn} shows: ${wrong.slice(0, 5).join(', ')}`,
+          );
       }
     } finally {
       await log.end();
     }
   }
+}
+
+function extentsOf(blocks: ReadonlySet<number>): Set<number> {
+  return new Set([...blocks].map((block) => Math.floor(block / EXTENT_BLOCKS)));
+}
+
+/** Blocks of an extent that the backing has otherwise than the receiver. */
+async function differing(
+  backing: string,
+  volume: number,
+  extent: number,
+  truth: Truth,
+  lsn: bigint,
+): Promise<number[]> {
+  const content = Buffer.alloc(DIRTY_EXTENT_BYTES);
+  const handle = await open(backing, 'r');
+  const { bytesRead } = await handle
+    .read(content, 0, content.length, extent * DIRTY_EXTENT_BYTES)
+    .finally(() => handle.close());
+  const first = extent * EXTENT_BLOCKS;
+  return Array.from({ length: bytesRead / BLOCK_BYTES }, (_, index) => first + index).filter((block) => {
+    if (volume === BEHIND.volume && block === BEHIND_BLOCK) return false;
+    const at = (block - first) * BLOCK_BYTES;
+    return hashOf(content.subarray(at, at + BLOCK_BYTES)) !== truth.hashAt(volume, block, lsn);
+  });
 }

@@ -43,7 +43,7 @@ export class Judge {
    * others. `isMade`: the store was promised.
    */
   async judge(directory: string, promises: Promises, points: number, isMade: boolean): Promise<Verdict> {
-    const verdict: Verdict = { violations: new Violations(), points: 0, frames: 0, extents: 0 };
+    const verdict: Verdict = { violations: new Violations(), points: 0, frames: 0, marked: 0, unmarked: 0 };
     await this.judgeAgent(path.join(directory, STATE), promises, verdict);
     let store: Store;
     try {
@@ -57,7 +57,7 @@ export class Judge {
     try {
       receiver = new OpenedReceiver(store, verdict.violations);
       await receiver.open();
-      await this.judgeMembers(receiver, path.join(directory, STATE), promises, points, verdict);
+      await this.judgeMembers(receiver, directory, promises, points, verdict);
     } catch (thrown) {
       verdict.violations.add('opens', `the receiver fails: ${(thrown as Error).stack ?? String(thrown)}`);
     } finally {
@@ -94,7 +94,7 @@ export class Judge {
 
   private async judgeMembers(
     receiver: OpenedReceiver,
-    state: string,
+    directory: string,
     promises: Promises,
     points: number,
     verdict: Verdict,
@@ -116,7 +116,7 @@ export class Judge {
     for (const { firstLsn, lastLsn, reason } of catalog.damage.damage(uuid)) {
       violations.add('opens', `damage from LSN ${firstLsn} to ${lastLsn}: ${reason}`);
     }
-    await judgeDoubt(state, receiver, member, this.truth, promises, verdict);
+    await judgeDoubt(directory, receiver, member, this.truth, promises, verdict);
     const { durableLsn } = member.journal;
     if (durableLsn < promises.durableLsn) {
       violations.add('R4', `LSN ${promises.durableLsn} was acknowledged, the journal ends at ${durableLsn}`);

@@ -108,7 +108,9 @@ const tooFew = [
   ...(summary.syncPoints < Number(values['syncs-min']) ? ['syncPoints'] : []),
   // A short run may meet none of these.
   ...(Number(values['states-min']) > 0
-    ? (['torn', 'renames', 'truncations', 'extents'] as const).filter((what) => summary[what] === 0)
+    ? (['torn', 'renames', 'truncations', 'marked', 'unmarked'] as const).filter(
+        (what) => summary[what] === 0,
+      )
     : []),
 ];
 if (tooFew.length > 0) say(`too few: ${tooFew.join(', ')}`);

@@ -51,8 +51,9 @@ export interface Summary {
   truncations: number;
   points: number;
   frames: number;
-  /** Extents of which the dirty logs had to say that they are in doubt. */
-  extents: number;
+  /** Extents that the dirty logs had to mark; and that they did not, which had to be equal at both ends. */
+  marked: number;
+  unmarked: number;
   failures: Failure[];
 }
 export interface ProofOptions {
@@ -105,7 +106,8 @@ class Proof {
     truncations: 0,
     points: 0,
     frames: 0,
-    extents: 0,
+    marked: 0,
+    unmarked: 0,
     failures: [],
   };
   private readonly signatures = new Signatures();
@@ -203,7 +205,8 @@ class Proof {
     summary.byKind[sample.kind] = (summary.byKind[sample.kind] ?? 0) + 1;
     summary.points += verdict.points;
     summary.frames += verdict.frames;
-    summary.extents += verdict.extents;
+    summary.marked += verdict.marked;
+    summary.unmarked += verdict.unmarked;
     const { uncertain } = sample;
     summary.operationsUncertain += uncertain.length;
     if (uncertain.length > 0) summary.uncertainStates += 1;

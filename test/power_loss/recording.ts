@@ -27,6 +27,9 @@ export const VOLUMES = ['one', 'two'] as const;
 /** What is recorded lies below these names. */
 export const STORE = 'store';
 export const STATE = 'state';
+export const backingName = (volume: string): string => `${volume}.disk`;
+/** What is written behind the agent, and changed back. */
+export const BEHIND = { volume: 0, offset: 3 << 20, bytes: 4096 } as const;
 
 const WRITERS = 4;
 /** Of one writer between two operations, in the mean: the journal grows by some MiB a second. */
@@ -50,13 +53,13 @@ const ROLLS = 3;
 const ROLLED_MS_MAX = 60_000;
 /** What the volumes hold before they are protected is written in this time. */
 const BEFORE_SECONDS = 1;
-/** What is written behind the agent, and the status of a verification that finds it. */
-const BEHIND_OFFSET = 3 << 20;
-const BEHIND_BYTES = 4096;
+/** The status of a verification that finds what was written behind the agent. */
 const DIFFERS = 13;
 /** A session was lost meanwhile: on a busy machine it may be. */
 const UNAVAILABLE = 6;
 const VERIFY_ATTEMPTS = 5;
+/** Between two rounds, in which the next state of a mark begins. */
+const UNMARKED_SOON = 'unmark_after = "100ms"';
 const STAMP_WRITER = fileURLToPath(new URL('../../../test/scenario/stamp_writer.py', import.meta.url));
 
 export interface Recording {
@@ -133,14 +136,21 @@ export async function record(scratch: Scratch, seed: number, rounds: number): Pr
   await recorded.add({ op: 'sync', path: '*', do: 'delay', us: SYNC_US });
   await recorded.add({ op: 'sync', path: '*.seg', do: 'delay', us: SEGMENT_SYNC_US - SYNC_US });
   await recorded.add({ op: 'syncdir', path: '*', do: 'delay', us: SYNC_US });
-  const backing = (name: string): string => scratch.path(`${name}.img`);
-  for (const name of VOLUMES) await command('truncate', ['-s', String(VOLUME_BYTES), backing(name)]);
-  const written = await fill(scratch, seed, VOLUMES.map(backing));
+  const backing = (name: string): string => path.join(recorded.mount, backingName(name));
+  // A trim by nbdkit leaves what it cannot punch a hole into.
+  const filled = (name: string): string => scratch.path(backingName(name));
+  for (const name of VOLUMES) await command('truncate', ['-s', String(VOLUME_BYTES), filled(name)]);
+  const written = await fill(scratch, seed, VOLUMES.map(filled));
+  for (const name of VOLUMES) {
+    await command('cp', ['--sparse=never', filled(name), backing(name)]);
+    await command('sync', [backing(name)]);
+  }
   let relay: Relay | null = null;
   const site = await Site.create(scratch, {
     group: GROUP,
     volumes: VOLUMES.map((name) => ({ name, backing: backing(name), attach: 'socket' })),
     ringBytes: '8MiB',
+    groupLines: [UNMARKED_SOON],
     segmentBytes: '4MiB',
     store: path.join(recorded.mount, STORE),
     state: path.join(recorded.mount, STATE),
@@ -185,7 +195,7 @@ export async function record(scratch: Scratch, seed: number, rounds: number): Pr
     const exported = await site.ask<{ id: string }>('export', GROUP, '--at', 'latest');
     await site.ask('export', 'close', exported.id);
     // The generation ends with this round: of it nothing is called ordered any more.
-    if (round === 0) await differ(site, backing(VOLUMES[0]));
+    if (round === 0) await differ(site, backing(VOLUMES[BEHIND.volume]));
     // Killed without writers: a new generation, compared. Stopped in order: the same one goes on.
     if (round % 2 === 0) await site.agent.kill();
     else await site.agent.stop();
@@ -299,9 +309,10 @@ async function addJournal(
 async function differ(site: Site, file: string): Promise<void> {
   const handle = await open(file, 'r+');
   try {
-    const before = Buffer.alloc(BEHIND_BYTES);
-    await handle.read(before, 0, BEHIND_BYTES, BEHIND_OFFSET);
-    await handle.write(Buffer.alloc(BEHIND_BYTES, 'behind'), 0, BEHIND_BYTES, BEHIND_OFFSET);
+    const { offset, bytes } = BEHIND;
+    const before = Buffer.alloc(bytes);
+    await handle.read(before, 0, bytes, offset);
+    await handle.write(Buffer.alloc(bytes, 'behind'), 0, bytes, offset);
     const verify = ['verify', GROUP, '--control', site.agentControl, '--json'];
     let status = UNAVAILABLE;
     for (let attempt = 0; attempt < VERIFY_ATTEMPTS && status === UNAVAILABLE; attempt += 1) {
@@ -309,7 +320,7 @@ async function differ(site: Site, file: string): Promise<void> {
       ({ status } = await afterimage(verify, [DIFFERS, UNAVAILABLE]));
     }
     if (status !== DIFFERS) throw new Error(`the verification has found nothing: ${status}`);
-    await handle.write(before, 0, BEHIND_BYTES, BEHIND_OFFSET);
+    await handle.write(before, 0, bytes, offset);
   } finally {
     await handle.close();
   }

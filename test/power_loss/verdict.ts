@@ -39,6 +39,7 @@ export interface Verdict {
   /** What was looked at. */
   points: number;
   frames: number;
-  /** Extents that had to be marked. */
-  extents: number;
+  /** Extents that had to be marked, and those that were not and had to be equal. */
+  marked: number;
+  unmarked: number;
 }

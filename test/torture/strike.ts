@@ -277,12 +277,20 @@ export class Striker {
 
   /**
    * Agent and supervisor are gone, and with them what they kept; what the receiver did not have was in the ring. Where its
-   * disks are recorded, what was not synced on them is in doubt as well.
+   * disks are recorded, what was not synced on them is in doubt as well. By turns production had rested before, so that
+   * nothing was marked, and perhaps had just begun to write again.
    */
   private async loseHost(): Promise<boolean> {
     const { site, control, proxy } = this.world;
+    const hasRested = this.random() < 0.5;
+    if (hasRested) await this.rest();
     proxy.isStalled = true;
-    await sleep(this.between(50, 500));
+    if (!hasRested) {
+      await sleep(this.between(50, 500));
+    } else if (this.random() < 0.5) {
+      this.load.start(await control.agentGroup());
+      await sleep(this.between(5, 80));
+    }
     const pid = site.agent.supervisedPid();
     const dying = site.agent.kill();
     if (pid !== null) process.kill(pid, 'SIGKILL');
@@ -296,6 +304,15 @@ export class Striker {
     if (resync !== null) this.resyncs.push(resync);
     this.load.start(await control.agentGroup());
     return true;
+  }
+
+  /** Nobody writes until all is unmarked, which a flush of the backing comes before; after one that failed nothing is. */
+  private async rest(): Promise<void> {
+    await this.load.stop();
+    await this.seen(async () => {
+      const { volumes } = await this.world.control.agentGroup();
+      return volumes.every(({ doubtBytes }) => doubtBytes === 0n);
+    });
   }
 
   private async losePower(): Promise<void> {

@@ -15,6 +15,8 @@ export const GROUP = `torture-${process.pid}`;
 const MIB = 1 << 20;
 export const STORE_BYTES = 2048 * MIB;
 const SHORT_HISTORY = '[retention]\nwindow = "1h"\nfloor = "1s"\nbytes_max = "16MiB"\n';
+/** What a host that is lost knows not to be in doubt is to be worth something. */
+const UNMARKED_SOON = 'unmark_after = "200ms"';
 export const DATABASE = 'database';
 
 export interface BackedVolume {
@@ -88,7 +90,10 @@ export async function makeWorld(
     group: GROUP,
     volumes,
     ringBytes: plan.ringBytes,
-    ...(plan.spoolBytes === null ? {} : { groupLines: [`spool_bytes_max = "${plan.spoolBytes}"`] }),
+    groupLines: [
+      ...(plan.spoolBytes === null ? [] : [`spool_bytes_max = "${plan.spoolBytes}"`]),
+      ...(plan.faults.includes('host-lost') ? [UNMARKED_SOON] : []),
+    ],
     segmentBytes: '4MiB',
     store: storeDisk === null ? `${storeFaults?.mount}/store` : `${storeDisk}/store`,
     supervised: true,

@@ -270,7 +270,7 @@ export const MUTANTS: readonly Mutant[] = [
       'dirty log: writers that wait together are served by one sync',
       'dirty log: many threads write and a cleaner unmarks, and whoever is inside has a durable mark',
     ],
-    scenario: null,
+    scenario: UNMARKED,
   },
   {
     name: 'ROLL_SKIPS_ZEROES',

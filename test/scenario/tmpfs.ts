@@ -9,6 +9,7 @@ export async function tmpfs(scratch: Scratch, name: string, bytes?: number): Pro
   await mkdir(directory);
   const size = bytes === undefined ? [] : ['-o', `size=${bytes}`];
   await command('mount', ['-t', 'tmpfs', ...size, 'tmpfs', directory]);
-  scratch.defer(name, () => command('umount', [directory]));
+  // What this process itself has open there goes with it.
+  scratch.defer(name, () => command('umount', ['--lazy', directory]));
   return directory;
 }

@@ -89,13 +89,8 @@ CaptureGroup::CaptureGroup(const Options& options, std::unique_ptr<CaptureRing> 
 /// Where the predecessor was: what its ring says, and its last record, which is newer than that.
 Outcome CaptureGroup::inherit() {
   const RingStream stream = ring_->stream();
-  const RingRecord* last = nullptr;
-  const RingRecord* first = nullptr;
-  uint64_t position = ring_->release_position();
-  for (const RingRecord* record; (record = ring_->at(position)) != nullptr; last = record) {
-    position += record->total_bytes;
-    if (first == nullptr) first = record;
-  }
+  const RingRecord* const first = ring_->at(ring_->release_position());
+  const RingRecord* const last = ring_->inherited_last();
   if (stream.end >= kEndReasons.size() || (first != nullptr && first->generation != stream.generation) ||
       (first != nullptr && first->lsn < stream.first_lsn))
     return Error{"RING_LAYOUT", "an inherited capture ring: its records are not those of its stream"};

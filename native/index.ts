@@ -575,7 +575,8 @@ export const createCaptureGroup = (options: CaptureGroupOptions): CaptureGroup =
   codedSync(() => new CodedCaptureGroup(addon.createCaptureGroup(options)));
 /**
  * Goes on with the ring of a process that has ended, and captures at once if that did; ships from resumeGeneration() on.
- * The ring's own size, time and era count. Errors: RING_LAYOUT, RING_UNAVAILABLE.
+ * The ring's own size, time and era count. Errors: RING_LAYOUT, RING_UNAVAILABLE, SPOOL_CORRUPT (part of it was spooled,
+ * and there is no spool any more). What was spooled is looked for meanwhile: next() waits for it.
  */
 export const adoptCaptureGroup = (options: CaptureGroupOptions, ring: number): CaptureGroup =>
   codedSync(() => new CodedCaptureGroup(addon.adoptCaptureGroup(options, ring)));

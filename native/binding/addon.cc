@@ -19,7 +19,7 @@ namespace {
 
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   using namespace afterimage::binding;
-  env.SetInstanceData(new AddonData());
+  env.SetInstanceData(new AddonData(env));
   DeviceObject::define(env, exports);
   CaptureObject::define(env, exports);
   DirtyLogObject::define(env, exports);

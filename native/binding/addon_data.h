@@ -3,9 +3,14 @@
 
 #include <napi.h>
 
+#include "binding/apart.h"
+
 namespace afterimage::binding {
 
 struct AddonData {
+  explicit AddonData(Napi::Env env) : apart(env) {}
+
+  Apart apart;
   Napi::FunctionReference device;  // the constructor of BlockDevice
   Napi::FunctionReference capture_group;
   Napi::FunctionReference dirty_log;

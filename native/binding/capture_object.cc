@@ -322,7 +322,7 @@ Napi::Value CaptureObject::close(const Napi::CallbackInfo& info) {
     pool_.clear();  // frames that are still being sent keep the pool's memory by themselves
     // Volumes and frames that JavaScript has not let go of share the group: it is ended here, and not with
     // the last of them, which would be a matter of garbage collection and on the main thread.
-    return run_async<Nothing>(
+    return run_apart<Nothing>(
         env,
         [closing = std::move(closing)]() -> Outcome {
           closing->close();

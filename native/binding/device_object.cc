@@ -26,7 +26,7 @@ Napi::Value open_file_device(const Napi::CallbackInfo& info) {
   options.read_only = get_bool(object, "readOnly");
   options.exclusive = get_bool(object, "exclusive");
   if (!info[1].IsUndefined()) options.size = to_u64(info[1], "size");
-  return run_async<SharedDevice>(
+  return run_apart<SharedDevice>(
       info.Env(),
       [path, options]() -> Result<SharedDevice> {
         auto device = FileDevice::open(path, options);
@@ -138,7 +138,7 @@ Napi::Value DeviceObject::read_only(const Napi::CallbackInfo& info) {
 Napi::Value DeviceObject::read(const Napi::CallbackInfo& info) {
   const uint64_t offset = to_u64(info[0], "offset");
   const auto buffer = to_buffer(info[1], "into");
-  return run_async<Nothing>(
+  return run_apart<Nothing>(
       info.Env(),
       [device = open_device(info.Env()), offset, data = buffer.Data(), length = buffer.Length()] {
         return from_errno(device->read(offset, length, data), "read");
@@ -149,7 +149,7 @@ Napi::Value DeviceObject::read(const Napi::CallbackInfo& info) {
 Napi::Value DeviceObject::write(const Napi::CallbackInfo& info) {
   const uint64_t offset = to_u64(info[0], "offset");
   const auto buffer = to_buffer(info[1], "from");
-  return run_async<Nothing>(
+  return run_apart<Nothing>(
       info.Env(),
       [device = open_device(info.Env()), offset, data = buffer.Data(), length = buffer.Length()] {
         return from_errno(device->write(offset, length, data, {}), "write");
@@ -160,7 +160,7 @@ Napi::Value DeviceObject::write(const Napi::CallbackInfo& info) {
 Napi::Value DeviceObject::zero(const Napi::CallbackInfo& info) {
   const uint64_t offset = to_u64(info[0], "offset");
   const uint64_t length = to_u64(info[1], "length");
-  return run_async<Nothing>(
+  return run_apart<Nothing>(
       info.Env(),
       [device = open_device(info.Env()), offset, length] {
         return from_errno(device->zero(offset, length, {}), "zero");
@@ -169,13 +169,13 @@ Napi::Value DeviceObject::zero(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value DeviceObject::flush(const Napi::CallbackInfo& info) {
-  return run_async<Nothing>(
+  return run_apart<Nothing>(
       info.Env(), [device = open_device(info.Env())] { return from_errno(device->flush(), "flush"); },
       undefined);
 }
 
 Napi::Value DeviceObject::forget_cached(const Napi::CallbackInfo& info) {
-  return run_async<Nothing>(
+  return run_apart<Nothing>(
       info.Env(),
       [device = open_device(info.Env())]() -> Outcome {
         device->forget_cached();
@@ -186,7 +186,7 @@ Napi::Value DeviceObject::forget_cached(const Napi::CallbackInfo& info) {
 
 Napi::Value DeviceObject::close(const Napi::CallbackInfo& info) {
   // Closing may wait for the disk: not on the main thread.
-  return run_async<Nothing>(
+  return run_apart<Nothing>(
       info.Env(),
       [device = std::move(device_)]() mutable -> Outcome {
         device.reset();
@@ -198,7 +198,7 @@ Napi::Value DeviceObject::close(const Napi::CallbackInfo& info) {
 Napi::Value DeviceObject::republish(const Napi::CallbackInfo& info) {
   const uint64_t offset = to_u64(info[0], "offset");
   const uint32_t length = to_u32(info[1], "length");
-  return run_async<std::optional<uint64_t>>(
+  return run_apart<std::optional<uint64_t>>(
       info.Env(),
       [device = captured(info.Env()), offset, length]() -> Result<std::optional<uint64_t>> {
         uint64_t lsn = 0;
@@ -216,7 +216,7 @@ Napi::Value DeviceObject::republish(const Napi::CallbackInfo& info) {
 Napi::Value DeviceObject::read_settled(const Napi::CallbackInfo& info) {
   const uint64_t offset = to_u64(info[0], "offset");
   const auto buffer = to_buffer(info[1], "into");
-  return run_async<uint64_t>(
+  return run_apart<uint64_t>(
       info.Env(),
       [device = captured(info.Env()), offset, data = buffer.Data(),
        length = buffer.Length()]() -> Result<uint64_t> {
@@ -230,13 +230,13 @@ Napi::Value DeviceObject::read_settled(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value DeviceObject::fence(const Napi::CallbackInfo& info) {
-  return run_async<uint64_t>(
+  return run_apart<uint64_t>(
       info.Env(), [device = captured(info.Env())]() -> Result<uint64_t> { return device->fence(); },
       [](Napi::Env env, uint64_t& lsn) -> Napi::Value { return big(env, lsn); });
 }
 
 Napi::Value DeviceObject::remeasure(const Napi::CallbackInfo& info) {
-  return run_async<uint64_t>(
+  return run_apart<uint64_t>(
       info.Env(), [device = open_device(info.Env())] { return device->remeasure(); },
       [this](Napi::Env env, uint64_t& bytes) -> Napi::Value {
         if (device_) size_ = device_->size();
@@ -246,7 +246,7 @@ Napi::Value DeviceObject::remeasure(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value DeviceObject::prepare_growth(const Napi::CallbackInfo& info) {
-  return run_async<Nothing>(
+  return run_apart<Nothing>(
       info.Env(),
       [device = captured(info.Env()), bytes = to_u64(info[0], "bytes")] {
         return device->prepare_growth(bytes);
@@ -261,7 +261,7 @@ Napi::Value DeviceObject::grow(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value DeviceObject::clean_up(const Napi::CallbackInfo& info) {
-  return run_async<Nothing>(
+  return run_apart<Nothing>(
       info.Env(),
       [device = captured(info.Env())]() -> Outcome {
         device->clean_up();
@@ -271,7 +271,7 @@ Napi::Value DeviceObject::clean_up(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value DeviceObject::settle(const Napi::CallbackInfo& info) {
-  return run_async<Nothing>(
+  return run_apart<Nothing>(
       info.Env(),
       [device = captured(info.Env())]() -> Outcome {
         device->settle_in_flight();

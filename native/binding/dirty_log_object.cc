@@ -32,7 +32,7 @@ Napi::Value DirtyLogObject::open(const Napi::CallbackInfo& info) {
   if (options.volume_bytes == 0 || options.volume_bytes > kDirtyVolumeBytesMax)
     throw Napi::RangeError::New(info.Env(), "volumeBytes beyond its limit");
   using Log = std::shared_ptr<DirtyLog>;
-  return run_async<Log>(
+  return run_apart<Log>(
       info.Env(),
       [options]() -> Result<Log> {
         auto log = DirtyLog::open(options);
@@ -75,7 +75,7 @@ Napi::Value DirtyLogObject::state(const Napi::CallbackInfo& info) {
 
 Napi::Value DirtyLogObject::extents(const Napi::CallbackInfo& info) {
   using Bitmap = std::vector<std::byte>;
-  return run_async<Bitmap>(
+  return run_apart<Bitmap>(
       info.Env(), [log = log_]() -> Result<Bitmap> { return log->bitmap(); },
       [](Napi::Env env, Bitmap& bitmap) -> Napi::Value {
         return Napi::Buffer<std::byte>::Copy(env, bitmap.data(), bitmap.size());
@@ -96,7 +96,7 @@ Napi::Value DirtyLogObject::set_synced(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value DirtyLogObject::mark_all(const Napi::CallbackInfo& info) {
-  return run_async<Nothing>(
+  return run_apart<Nothing>(
       info.Env(),
       [log = log_]() -> Outcome {
         log->mark_all();
@@ -106,7 +106,7 @@ Napi::Value DirtyLogObject::mark_all(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value DirtyLogObject::end(const Napi::CallbackInfo& info) {
-  return run_async<Nothing>(
+  return run_apart<Nothing>(
       info.Env(),
       [log = log_]() -> Outcome {
         log->end();

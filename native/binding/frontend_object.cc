@@ -22,7 +22,7 @@ namespace {
 /// stop() as a promise; a second one resolves at once.
 template <typename Server>
 Napi::Value stop_server(Napi::Env env, std::shared_ptr<Server> server) {
-  return run_async<Nothing>(
+  return run_apart<Nothing>(
       env,
       [server = std::move(server)]() mutable -> Outcome {
         if (server) server->stop();
@@ -135,7 +135,7 @@ Napi::Value open_nbd_server(const Napi::CallbackInfo& info) {
   using Server = std::shared_ptr<NbdServer>;
   auto listening = std::make_shared<Fd>();
   if (!info[1].IsNull()) *listening = duplicate(info.Env(), to_u32(info[1], "listening"));
-  return run_async<Server>(
+  return run_apart<Server>(
       info.Env(),
       [options = nbd_options(info[0].As<Napi::Object>()), listening]() mutable -> Result<Server> {
         options.listening = listening->get();
@@ -148,7 +148,7 @@ Napi::Value open_nbd_server(const Napi::CallbackInfo& info) {
 
 Napi::Value start_nbd_server(const Napi::CallbackInfo& info) {
   using Server = std::shared_ptr<NbdServer>;
-  return run_async<Server>(
+  return run_apart<Server>(
       info.Env(),
       [options = nbd_options(info[0].As<Napi::Object>())]() -> Result<Server> {
         auto server = NbdServer::start(options);
@@ -181,7 +181,7 @@ FuseServer::Legacy legacy_of(const Napi::Object& object) {
 Napi::Value resume_fuse_server(const Napi::CallbackInfo& info) {
   using Server = std::shared_ptr<FuseServer>;
   auto legacy = std::make_shared<FuseServer::Legacy>(legacy_of(info[1].As<Napi::Object>()));
-  return run_async<Server>(
+  return run_apart<Server>(
       info.Env(),
       [options = fuse_options(info[0].As<Napi::Object>()), legacy]() -> Result<Server> {
         auto server = FuseServer::resume(options, std::move(*legacy));
@@ -193,7 +193,7 @@ Napi::Value resume_fuse_server(const Napi::CallbackInfo& info) {
 
 Napi::Value start_fuse_server(const Napi::CallbackInfo& info) {
   using Server = std::shared_ptr<FuseServer>;
-  return run_async<Server>(
+  return run_apart<Server>(
       info.Env(),
       [options = fuse_options(info[0].As<Napi::Object>())]() -> Result<Server> {
         auto server = FuseServer::start(options);
@@ -208,13 +208,13 @@ Napi::Value attach(const Napi::CallbackInfo& info) {
   options.file = to_string(info[0], "file");
   options.block_size = to_u32(info[1], "blockSize");
   options.read_only = info[2].ToBoolean().Value();
-  return run_async<std::string>(
+  return run_apart<std::string>(
       info.Env(), [options] { return attach_loop(options); },
       [](Napi::Env env, std::string& device) -> Napi::Value { return Napi::String::New(env, device); });
 }
 
 Napi::Value resize(const Napi::CallbackInfo& info) {
-  return run_async<Nothing>(
+  return run_apart<Nothing>(
       info.Env(),
       [device = to_string(info[0], "device"), file = to_string(info[1], "file"),
        bytes = to_u64(info[2], "bytes")] { return resize_loop(device, file, bytes); },
@@ -224,13 +224,13 @@ Napi::Value resize(const Napi::CallbackInfo& info) {
 Napi::Value is_over(const Napi::CallbackInfo& info) {
   const auto object = info[1].As<Napi::Object>();
   const FileIdentity file{.device = get_u64(object, "device"), .inode = get_u64(object, "inode")};
-  return run_async<bool>(
+  return run_apart<bool>(
       info.Env(), [device = to_string(info[0], "device"), file] { return is_loop_over(device, file); },
       [](Napi::Env env, bool& is) -> Napi::Value { return Napi::Boolean::New(env, is); });
 }
 
 Napi::Value detach(const Napi::CallbackInfo& info) {
-  return run_async<Nothing>(
+  return run_apart<Nothing>(
       info.Env(), [device = to_string(info[0], "device")] { return detach_loop(device); }, undefined);
 }
 

@@ -43,7 +43,7 @@ class NbdDeviceObject : public Napi::ObjectWrap<NbdDeviceObject> {
  private:
   Napi::Value name(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), name_); }
   Napi::Value stop(const Napi::CallbackInfo& info) {
-    return run_async<Nothing>(
+    return run_apart<Nothing>(
         info.Env(),
         [served = std::move(served_)]() mutable -> Outcome {
           served.reset();
@@ -101,7 +101,7 @@ Result<Served> resume_device(const std::shared_ptr<BlockDevice>& device, const s
 }
 
 Napi::Value attach(const Napi::CallbackInfo& info) {
-  return run_async<Served>(
+  return run_apart<Served>(
       info.Env(),
       [device = DeviceObject::device_of(info[0]), backend = to_string(info[1], "backend")] {
         return attach_device(device, backend);
@@ -110,7 +110,7 @@ Napi::Value attach(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value resume(const Napi::CallbackInfo& info) {
-  return run_async<Served>(
+  return run_apart<Served>(
       info.Env(),
       [device = DeviceObject::device_of(info[0]), backend = to_string(info[1], "backend"),
        name = to_string(info[2], "name")] { return resume_device(device, backend, name); },
@@ -118,7 +118,7 @@ Napi::Value resume(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value detach(const Napi::CallbackInfo& info) {
-  return run_async<Nothing>(
+  return run_apart<Nothing>(
       info.Env(),
       [name = to_string(info[0], "name"), backend = to_string(info[1], "backend"),
        forced = info[2].ToBoolean().Value()]() -> Outcome {
@@ -132,7 +132,7 @@ Napi::Value detach(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value resize(const Napi::CallbackInfo& info) {
-  return run_async<Nothing>(
+  return run_apart<Nothing>(
       info.Env(),
       [name = to_string(info[0], "name"), backend = to_string(info[1], "backend"),
        bytes = to_u64(info[2], "bytes")]() -> Outcome {

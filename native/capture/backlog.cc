@@ -1,5 +1,6 @@
 #include "capture/backlog.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <thread>
@@ -9,9 +10,9 @@
 
 namespace afterimage {
 
-Backlog::Backlog(CaptureRing* ring, const std::vector<SpooledFile>& files)
-    : ring_(*ring), files_(files.begin(), files.end()) {
-  if (files_.empty()) ring_.set_spooled_position(kNothingSpooled);
+Backlog::Backlog(CaptureRing* ring)
+    : ring_(*ring), is_awaited_(ring->spooled_position() < ring->release_position()) {
+  if (!is_awaited_) ring_.set_spooled_position(kNothingSpooled);
 }
 
 // --- the pump ---
@@ -26,6 +27,11 @@ std::optional<uint64_t> Backlog::time_at(uint64_t position) const {
   if (position < ring_.release_position()) return std::nullopt;
   const RingRecord* const record = ring_.at(position);
   return record == nullptr ? std::nullopt : std::optional(record->time_ns);
+}
+
+std::optional<Error> Backlog::loss(uint64_t position) const {
+  const Lock lock(mutex_);
+  return position < ring_.release_position() ? loss_ : std::nullopt;
 }
 
 std::optional<SpooledFile> Backlog::pin(uint64_t position) {
@@ -50,7 +56,7 @@ void Backlog::unpin() {
 
 uint64_t Backlog::first_position() const {
   const Lock lock(mutex_);
-  return files_.empty() ? ring_.release_position() : files_.front().position;
+  return std::min(ring_.spooled_position(), ring_.release_position());
 }
 
 uint64_t Backlog::ring_position_after(uint64_t lsn) const {
@@ -60,8 +66,17 @@ uint64_t Backlog::ring_position_after(uint64_t lsn) const {
   return position;
 }
 
-uint64_t Backlog::position_after(uint64_t lsn) const {
+/// Whether all that a predecessor has spooled has LSNs up to `lsn`. The spooler takes from a ring that is
+/// crowded: something always follows.
+bool Backlog::is_all_spooled_before(uint64_t lsn) const {
+  const RingRecord* const first = ring_.at(ring_.release_position());
+  return first != nullptr && first->lsn <= lsn + 1;
+}
+
+std::optional<uint64_t> Backlog::position_after(uint64_t lsn) const {
   const Lock lock(mutex_);
+  if (!is_spool_known() && !is_all_spooled_before(lsn))
+    return is_awaited_ ? std::nullopt : std::optional(ring_.spooled_position());
   for (const SpooledFile& file : files_)
     if (file.last_lsn > lsn) return file.position;
   return ring_position_after(lsn);
@@ -74,15 +89,29 @@ void Backlog::drop_front() {
   ring_.set_spooled_position(files_.empty() ? kNothingSpooled : files_.front().position);
 }
 
+void Backlog::drop_confirmed() {
+  while (!files_.empty() && files_.front().last_lsn <= confirmed_lsn_) drop_front();
+  if (files_.empty()) ring_.release(ring_position_after(confirmed_lsn_));
+}
+
 bool Backlog::release(uint64_t lsn) {
   const Lock lock(mutex_);
-  while (!files_.empty() && files_.front().last_lsn <= lsn) drop_front();
-  if (files_.empty()) ring_.release(ring_position_after(lsn));
+  confirmed_lsn_ = lsn;
+  if (!is_spool_known()) {
+    if (!is_all_spooled_before(lsn)) return false;
+    is_awaited_ = false;
+    loss_.reset();
+    ring_.set_spooled_position(kNothingSpooled);
+  }
+  drop_confirmed();
   return !dropped_.empty();
 }
 
 void Backlog::forget() {
   Lock lock(mutex_);
+  if (!is_spool_known()) ring_.set_spooled_position(kNothingSpooled);
+  is_awaited_ = false;
+  loss_.reset();
   while (!files_.empty() || ring_.used() > 0) {
     if (!files_.empty()) {
       drop_front();
@@ -101,10 +130,43 @@ Backlog::Extent Backlog::extent() const {
   const uint64_t ring_begin = ring_.release_position();
   if (!files_.empty()) return {ring_begin - files_.front().position, files_.front().first_time_ns};
   const RingRecord* const oldest = ring_.at(ring_begin);
-  return {0, oldest == nullptr ? 0 : oldest->time_ns};
+  return {ring_begin - std::min(ring_.spooled_position(), ring_begin),
+          oldest == nullptr ? 0 : oldest->time_ns};
 }
 
 // --- the spooler ---
+
+Backlog::Stretch Backlog::awaited() const {
+  const Lock lock(mutex_);
+  return is_awaited_ ? Stretch{ring_.spooled_position(), ring_.release_position()} : Stretch{};
+}
+
+void Backlog::found(const Result<SpoolSurvey>& survey) {
+  const Lock lock(mutex_);
+  if (!std::exchange(is_awaited_, false)) {
+    if (survey.ok())
+      for (const SpooledFile& file : survey->files) dropped_.push_back(file.path);
+    return;
+  }
+  if (!survey.ok()) {
+    loss_ = survey.error();
+    return;
+  }
+  const SpooledFile& last = survey->files.back();
+  const RingRecord* const next = ring_.at(ring_.release_position());
+  if (next == nullptr || next->lsn != last.last_lsn + 1 || next->generation != last.generation) {
+    loss_ =
+        Error{"SPOOL_CORRUPT", "the records of an inherited capture ring do not follow those of its spool"};
+    return;
+  }
+  files_.assign(survey->files.begin(), survey->files.end());
+  drop_confirmed();
+}
+
+bool Backlog::is_lost() const {
+  const Lock lock(mutex_);
+  return loss_.has_value();
+}
 
 std::optional<SpoolBatch> Backlog::copy_oldest(std::byte* bytes) {
   const Lock lock(mutex_);

@@ -3,11 +3,14 @@
 //
 //   [first position, release position of the ring) in spool files, [release position, published) in the ring
 //
+// The files of a predecessor are awaited until the spooler has found them: their disk may not answer, and
+// production does not wait for it. Until then all of them are kept, and nothing of them is read.
+//
 // Its mutex is that between those who read the ring and those who take records out of it. Whoever publishes
 // into the ring never waits for it.
 //
-// Threads: has(), time_at(), pin() and unpin() by the pump; copy_oldest(), hand_over() and take_dropped() by
-// the spooler; the others by any. Ownership: borrows the ring.
+// Threads: has(), time_at(), loss(), pin() and unpin() by the pump; awaited(), found(), copy_oldest(),
+// hand_over() and take_dropped() by the spooler; the others by any. Ownership: borrows the ring.
 #pragma once
 
 #include <atomic>
@@ -20,20 +23,22 @@
 #include <vector>
 
 #include "capture/capture_ring.h"
-#include "capture/spool_file.h"
+#include "capture/spool_directory.h"
 
 namespace afterimage {
 
 class Backlog {
  public:
-  /// `files`: what a predecessor has spooled of the ring.
-  explicit Backlog(CaptureRing* ring, const std::vector<SpooledFile>& files = {});
+  /// Awaits what the ring says a predecessor has spooled of it.
+  explicit Backlog(CaptureRing* ring);
 
   // --- the pump ---
   /// Whether the record at `position` is whole.
   bool has(uint64_t position) const;
   /// The time of a record that has() and that lies in the ring.
   std::optional<uint64_t> time_at(uint64_t position) const;
+  /// Why the record at `position`, which has() is true of, cannot be had; nothing: it can.
+  std::optional<Error> loss(uint64_t position) const;
   /// Where the record at `position` lies: in this file, or (nothing) in the ring, where it and what follows
   /// stay until unpin().
   std::optional<SpooledFile> pin(uint64_t position);
@@ -48,8 +53,9 @@ class Backlog {
   bool is_crowded() const { return ring_.spooled_position() != kNothingSpooled || is_ring_crowded(); }
   uint64_t first_position() const;
   uint64_t reserve_position() const { return ring_.reserve_position(); }
-  /// Where to begin to read, to have all after `lsn`: records up to it may come first.
-  uint64_t position_after(uint64_t lsn) const;
+  /// Where to begin to read, to have all after `lsn`: records up to it may come first. Nothing: it lies in
+  /// files that are awaited.
+  std::optional<uint64_t> position_after(uint64_t lsn) const;
   /// Everything up to `lsn` is confirmed. Of spool files it lets go one by one, when it needs nothing of
   /// them. True when there are files to be removed.
   bool release(uint64_t lsn);
@@ -57,11 +63,24 @@ class Backlog {
   void forget();
   struct Extent {
     uint64_t spooled_bytes = 0;
-    uint64_t oldest_time_ns = 0;  // 0: nothing is whole. Of a spool file: not after its oldest record
+    // 0: nothing is whole. Of a spool file: not after its oldest record; while files are awaited: of the
+    // ring.
+    uint64_t oldest_time_ns = 0;
   };
   Extent extent() const;
 
   // --- the spooler ---
+  /// Where what is awaited lies; `first` == kNothingSpooled: nothing is.
+  struct Stretch {
+    uint64_t first = kNothingSpooled;
+    uint64_t end = 0;
+  };
+  Stretch awaited() const;
+  /// What there is of it, or why it cannot be had: before anything else is spooled. Files that nobody awaits
+  /// any more are dropped.
+  void found(const Result<SpoolSurvey>& survey);
+  /// What was awaited cannot be had. Nothing is spooled behind it, until it is confirmed or forgotten.
+  bool is_lost() const;
   /// Copies whole records from the ring's oldest end behind `bytes`' room for a header, of one generation and
   /// at most kSpoolBatchBytesMax. Nothing: there are none.
   std::optional<SpoolBatch> copy_oldest(std::byte* bytes);
@@ -81,13 +100,19 @@ class Backlog {
   using Lock = std::unique_lock<std::mutex>;
   static constexpr uint64_t kNotPinned = UINT64_MAX;
   uint64_t ring_position_after(uint64_t lsn) const;
+  bool is_spool_known() const { return !is_awaited_ && !loss_; }
+  bool is_all_spooled_before(uint64_t lsn) const;
   void drop_front();
+  void drop_confirmed();
 
   CaptureRing& ring_;
   mutable std::mutex mutex_;  // what follows, and the ring's release position
   std::condition_variable unpinned_;
   uint64_t pinned_ = kNotPinned;
-  std::deque<SpooledFile> files_;
+  bool is_awaited_ = false;
+  std::optional<Error> loss_;  // of what was awaited
+  uint64_t confirmed_lsn_ = 0;
+  std::deque<SpooledFile> files_;  // none while the spool is not known
   std::vector<std::string> dropped_;
 };
 

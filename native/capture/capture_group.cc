@@ -39,13 +39,6 @@ SpoolOwner owner_of(const CaptureGroup::Options& options, const CaptureRing& rin
   return {options.group, options.member, ring.id()};
 }
 
-/// Without a spool there is nothing to be looked at, and nothing that a ring may have in it.
-Result<SpoolSurvey> survey_of(const CaptureGroup::Options& options, const CaptureRing& ring) {
-  if (options.spool.bytes_max == 0) return Error{"SPOOL_CORRUPT", "there is no spool any more"};
-  return survey_spool(options.spool.directory, owner_of(options, ring), ring.spooled_position(),
-                      ring.release_position());
-}
-
 Error invalid_watermark(uint64_t lsn, const char* what, uint64_t bound) {
   return Error{"WATERMARK_INVALID", "LSN " + std::to_string(lsn) + what + std::to_string(bound)};
 }
@@ -56,14 +49,13 @@ Result<std::unique_ptr<CaptureGroup>> CaptureGroup::create(const Options& option
   auto ring = CaptureRing::create(options.ring_bytes);
   if (!ring.ok()) return ring.error();
   const EraClock clock(options.clock, options.last_time_ns, options.era);
-  const auto survey = survey_of(options, **ring);
-  std::unique_ptr<CaptureGroup> group(new CaptureGroup(options, std::move(*ring), clock, survey));
+  std::unique_ptr<CaptureGroup> group(new CaptureGroup(options, std::move(*ring), clock));
   RingStream stream;
   stream.group = options.group;
   stream.member = options.member;
   group->ring_->set_stream(stream);
   group->remember();
-  if (group->spooler_) group->spooler_->begin();
+  group->begin_spooling();
   return group;
 }
 
@@ -76,43 +68,29 @@ Result<std::unique_ptr<CaptureGroup>> CaptureGroup::adopt(const Options& options
   const std::optional<int64_t> offset_ns =
       stream.era_offset_ns == 0 ? std::nullopt : std::optional(stream.era_offset_ns);
   const EraClock clock(options.clock, stream.time_ns, stream.era, offset_ns);
-  const auto survey = survey_of(options, **ring);
-  if (!survey.ok() && (*ring)->spooled_position() < (*ring)->release_position()) return survey.error();
-  std::unique_ptr<CaptureGroup> group(new CaptureGroup(options, std::move(*ring), clock, survey));
-  const Outcome inherited = group->inherit(survey.ok() ? survey->files : std::vector<SpooledFile>{});
-  if (!inherited.ok()) return inherited.error();
-  if (group->spooler_) group->spooler_->begin();
+  if (options.spool.bytes_max == 0 && (*ring)->spooled_position() < (*ring)->release_position())
+    return Error{"SPOOL_CORRUPT", "there is no spool any more"};
+  std::unique_ptr<CaptureGroup> group(new CaptureGroup(options, std::move(*ring), clock));
+  if (const Outcome inherited = group->inherit(); !inherited.ok()) return inherited.error();
+  group->begin_spooling();
   return group;
 }
 
-CaptureGroup::CaptureGroup(const Options& options, std::unique_ptr<CaptureRing> ring, EraClock clock,
-                           const Result<SpoolSurvey>& survey)
+CaptureGroup::CaptureGroup(const Options& options, std::unique_ptr<CaptureRing> ring, EraClock clock)
     : ring_(std::move(ring)),
-      backlog_(
-          std::make_unique<Backlog>(ring_.get(), survey.ok() ? survey->files : std::vector<SpooledFile>{})),
-      spooler_(
-          options.spool.bytes_max == 0
-              ? nullptr
-              : std::make_unique<Spooler>(backlog_.get(), owner_of(options, *ring_), options.spool, survey)),
+      backlog_(std::make_unique<Backlog>(ring_.get())),
       pump_(std::make_unique<FramePump>(backlog_.get(), owner_of(options, *ring_), options)),
+      spooler_(options.spool.bytes_max == 0
+                   ? nullptr
+                   : std::make_unique<Spooler>(backlog_.get(), owner_of(options, *ring_), options.spool)),
       clock_(std::move(clock)),
       captured_time_ns_(clock_.last_ns()) {}
 
 /// Where the predecessor was: what its ring says, and its last record, which is newer than that.
-Outcome CaptureGroup::inherit(const std::vector<SpooledFile>& spooled) {
+Outcome CaptureGroup::inherit() {
   const RingStream stream = ring_->stream();
-  const RingRecord* last = nullptr;
-  const RingRecord* first = nullptr;
-  uint64_t position = ring_->release_position();
-  for (const RingRecord* record; (record = ring_->at(position)) != nullptr; last = record) {
-    position += record->total_bytes;
-    if (first == nullptr) first = record;
-  }
-  // The spooler takes from a ring that is crowded: something always follows.
-  if (!spooled.empty() && (first == nullptr || first->lsn != spooled.back().last_lsn + 1 ||
-                           first->generation != spooled.back().generation))
-    return Error{"SPOOL_CORRUPT",
-                 "the records of an inherited capture ring do not follow those of its spool"};
+  const RingRecord* const first = ring_->at(ring_->release_position());
+  const RingRecord* const last = ring_->inherited_last();
   if (stream.end >= kEndReasons.size() || (first != nullptr && first->generation != stream.generation) ||
       (first != nullptr && first->lsn < stream.first_lsn))
     return Error{"RING_LAYOUT", "an inherited capture ring: its records are not those of its stream"};
@@ -135,6 +113,10 @@ Outcome CaptureGroup::inherit(const std::vector<SpooledFile>& spooled) {
     pump_->stream_ended(ring_->reserve_position(), {stream.generation, captured_lsn_, end_reason_});
   }
   return Nothing{};
+}
+
+void CaptureGroup::begin_spooling() {
+  if (spooler_) spooler_->begin([this] { pump_->spool_found(); });
 }
 
 /// Leaves a successor what it needs. The sequence mutex is held, or nobody else has the group yet.
@@ -342,7 +324,7 @@ Outcome CaptureGroup::start_shipping(uint64_t durable_lsn, uint32_t link) {
     return invalid_watermark(durable_lsn, " is before one that the receiver had confirmed, ",
                              resend_floor_lsn_);
   }
-  pump_->start(backlog_->position_after(durable_lsn), durable_lsn, link);
+  pump_->start(durable_lsn, link);
   shipped_lsn_ = past_gaps(durable_lsn);
   return Nothing{};
 }

@@ -102,13 +102,14 @@ class CaptureGroup {
     uint32_t era = 0;
   };
 
-  /// What an earlier process has spooled is removed. Errors: RING_UNAVAILABLE.
+  /// What an earlier process has spooled is removed, by and by. Errors: RING_UNAVAILABLE.
   static Result<std::unique_ptr<CaptureGroup>> create(const Options& options);
   /// Goes on with the ring of a predecessor, all of whose threads must have ended: production may be let in
   /// at once, and is captured if it was before. Nothing is shipped before resume_generation(). The ring's own
   /// size, time and era count, not those of the options. Errors: RING_LAYOUT (of another version or member,
-  /// or damaged: the stream cannot go on), SPOOL_CORRUPT, SPOOL_IO (likewise, of what it had spooled),
-  /// RING_UNAVAILABLE.
+  /// or damaged: the stream cannot go on), SPOOL_CORRUPT (part of it was spooled, and there is no spool any
+  /// more), RING_UNAVAILABLE. What it had spooled is looked for meanwhile: next() waits for it, and tells
+  /// (StreamLoss) if it cannot be had.
   static Result<std::unique_ptr<CaptureGroup>> adopt(const Options& options, Fd ring);
   ~CaptureGroup();  // as close(); no device may use the group any more
 
@@ -180,9 +181,9 @@ class CaptureGroup {
   void close();
 
  private:
-  CaptureGroup(const Options& options, std::unique_ptr<CaptureRing> ring, EraClock clock,
-               const Result<SpoolSurvey>& survey);
-  Outcome inherit(const std::vector<SpooledFile>& spooled);
+  CaptureGroup(const Options& options, std::unique_ptr<CaptureRing> ring, EraClock clock);
+  Outcome inherit();
+  void begin_spooling();
   void remember();
   RingRecord* give_number(const FrameBuilder::Record& record, uint32_t payload_bytes, uint64_t time_ns);
   void begin_tracking(const char* reason);
@@ -191,8 +192,8 @@ class CaptureGroup {
 
   std::unique_ptr<CaptureRing> ring_;  // null once closed: reset under the mutex, with no record in it
   const std::unique_ptr<Backlog> backlog_;
-  const std::unique_ptr<Spooler> spooler_;  // null: no spool
   const std::unique_ptr<FramePump> pump_;
+  const std::unique_ptr<Spooler> spooler_;  // null: no spool. Its thread tells the pump
 
   mutable std::mutex sequence_;  // what follows; held to give one record its LSN, time and place in the ring
   mutable EraClock clock_;

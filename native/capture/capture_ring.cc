@@ -31,6 +31,21 @@ static_assert(kRingBytesMin >= 2 * (sizeof(RingRecord) + kRecordBytesMax), "the 
 static_assert(std::atomic<uint32_t>::is_always_lock_free && std::atomic<uint64_t>::is_always_lock_free,
               "atomics shared with a successor process");
 
+constexpr uint64_t kMappedAtOnce = 16u << 20;
+constexpr uint64_t kSmallRecordBytes = 64u << 10;  // what a page fault maps around the page
+constexpr uint64_t kPrefetchedRecords = 16;        // as records often are of one size
+
+/// The pages that [record, record + bytes) lies in, where the kernel can (Linux 5.14), in half the time that
+/// their faults take.
+void map_pages(RingRecord* record, uint64_t bytes) {
+#ifdef MADV_POPULATE_READ
+  const uint64_t into_page = reinterpret_cast<uintptr_t>(record) % kPage;
+  (void)madvise(reinterpret_cast<std::byte*>(record) - into_page, into_page + bytes, MADV_POPULATE_READ);
+#else
+  static_cast<void>(record), static_cast<void>(bytes);
+#endif
+}
+
 uint64_t rounded_up(uint64_t bytes, uint64_t unit) { return (bytes + unit - 1) / unit * unit; }
 
 /// Nobody who has the memfd can take the mapping's pages away.
@@ -147,7 +162,8 @@ Outcome CaptureRing::complete_records() {
   if (spooled != kNothingSpooled && (spooled > position || spooled % kRecordAlignment != 0))
     return other("its spool begins at " + std::to_string(spooled));
   if (header_->stream_current.load(std::memory_order_relaxed) > 1) return other("it has no stream");
-  const RingRecord* before = nullptr;
+  const RingRecord*& before = inherited_last_;
+  uint64_t mapped = position;
   while (position < reserved) {
     RingRecord* const record = record_at(position);
     const uint32_t state = record->state.load(std::memory_order_relaxed);
@@ -156,6 +172,12 @@ Outcome CaptureRing::complete_records() {
     if (!is_whole) return other("the record at " + std::to_string(position) + " is none");
     if (before != nullptr && (record->generation != before->generation || record->lsn != before->lsn + 1))
       return other("LSN " + std::to_string(record->lsn) + " follows " + std::to_string(before->lsn));
+    // Production waits for this walk. From one large record to the next it touches few pages.
+    if (position >= mapped && record->total_bytes <= kSmallRecordBytes) {
+      mapped = position + std::min(kMappedAtOnce, reserved - position);
+      map_pages(record, mapped - position);
+    }
+    __builtin_prefetch(record_at(position + kPrefetchedRecords * record->total_bytes));
     if (state == RingRecord::kReserved) {
       record->kind = static_cast<uint8_t>(RecordKind::kVoid);
       record->offset = record->length = 0;

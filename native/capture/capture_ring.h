@@ -124,6 +124,8 @@ class CaptureRing {
   void set_spooled_position(uint64_t position) {
     header_->spooled.store(position, std::memory_order_release);
   }
+  /// Of an adopted ring, before anything is released: the last record that it had; null: it was empty.
+  const RingRecord* inherited_last() const { return inherited_last_; }
   /// Gives the space below `position` back.
   void release(uint64_t position);
 
@@ -146,6 +148,7 @@ class CaptureRing {
   RingHeader* header_ = nullptr;
   std::byte* records_ = nullptr;
   uint64_t capacity_ = 0;
+  const RingRecord* inherited_last_ = nullptr;
   std::thread pinning_;  // of an adopted ring
   std::atomic<bool> is_going_{false};
 };

@@ -16,6 +16,7 @@ namespace {
 
 constexpr size_t kBufferBytes = kFrameHeadroomBytes + kFrameBytesMax;
 constexpr size_t kPoolBytes = kFramePoolCount * kBufferBytes;
+constexpr uint64_t kNowhere = UINT64_MAX;  // no record and no ending has this position
 static_assert(kFrameHeadroomBytes % 64 == 0 && kFrameBytesMax % 64 == 0,
               "every frame begins on a cache line");
 
@@ -139,6 +140,7 @@ void FramePump::build_frame(Lock& lock) {
 }
 
 std::optional<FramePump::Delivery> FramePump::fill_frame(uint32_t pool_index, uint64_t epoch) {
+  if (const auto loss = backlog_.loss(position_)) return StreamLoss{loss->code, loss->message};
   if (const auto file = backlog_.pin(position_)) return fill_from_spool(*file, pool_index, epoch);
   auto frame = fill_from_ring(pool_index, epoch);
   backlog_.unpin();
@@ -239,13 +241,24 @@ void FramePump::generation_began(uint64_t epoch) {
     endings_.pop_front();
 }
 
-void FramePump::start(uint64_t position, uint64_t after_lsn, uint32_t link) {
+void FramePump::start(uint64_t after_lsn, uint32_t link) {
   stop();
   const Lock lock(mutex_);
   shipping_ = true;
-  start_position_ = position;
   start_after_lsn_ = after_lsn;
   start_link_ = link;
+  place();
+}
+
+void FramePump::spool_found() {
+  const Lock lock(mutex_);
+  if (shipping_ && start_position_ == kNowhere) place();
+}
+
+/// Where the session begins. The mutex is held.
+void FramePump::place() {
+  const uint64_t position = backlog_.position_after(start_after_lsn_).value_or(kNowhere);
+  start_position_ = position;
   for (Ending& ending : endings_)
     ending.queued = ending.position < position || (ending.position == position && ending.superseded);
   session_.fetch_add(1, std::memory_order_relaxed);

@@ -44,9 +44,10 @@ class FramePump {
   void set_epoch(uint64_t epoch);
   /// Records published from now on belong to the next generation.
   void generation_began(uint64_t epoch);
-  /// Frames from `position` on, but for records up to `after_lsn`. Returns when nothing before it is read any
-  /// more.
-  void start(uint64_t position, uint64_t after_lsn, uint32_t link);
+  /// Frames of all records after `after_lsn`. Returns when nothing before it is read any more.
+  void start(uint64_t after_lsn, uint32_t link);
+  /// The backlog has found what it awaited. Any thread.
+  void spool_found();
   void stop();  // returns when nothing is read any more
   /// Forgets all stream ends: what they end was abandoned. Only while stopped.
   void forget_stream_ends();
@@ -80,6 +81,7 @@ class FramePump {
   Ending* pending_ending();
   Ending* reached_ending();  // all records before it have been framed
   bool is_interrupted() const;
+  void place();
   void wake();
   std::byte* frame_bytes(uint32_t pool_index) const;
 
@@ -103,8 +105,8 @@ class FramePump {
   bool stopping_ = false;
   bool shipping_ = false;
   bool building_ = false;
-  bool waiting_ = false;  // next() returned nothing and on_ready is owed
-  uint64_t start_position_ = 0;
+  bool waiting_ = false;         // next() returned nothing and on_ready is owed
+  uint64_t start_position_ = 0;  // kNowhere: it is awaited
   uint64_t start_after_lsn_ = 0;
   uint32_t start_link_ = 0;
   uint64_t epoch_ = 0;

@@ -22,6 +22,9 @@ constexpr milliseconds kWholeSoon{1};
 /// What failed is tried again after this, or when room was made.
 constexpr milliseconds kRetry{1000};
 
+/// A directory that was not looked at by then is on a disk that hangs.
+constexpr milliseconds kLookPatience{2000};
+
 constexpr uint64_t kFileBytesMin = 4ull << 20;
 constexpr uint64_t kFileBytesMax = 64ull << 20;
 /// A spool is so many files at least: room comes back file by file.
@@ -40,26 +43,23 @@ std::byte* new_batch() {
 
 void Spooler::Free::operator()(std::byte* bytes) const { std::free(bytes); }
 
-Spooler::Spooler(Backlog* backlog, const SpoolOwner& owner, Options options,
-                 const Result<SpoolSurvey>& survey)
+Spooler::Spooler(Backlog* backlog, const SpoolOwner& owner, Options options)
     : backlog_(*backlog),
       owner_(owner),
       options_(std::move(options)),
       file_bytes_(std::clamp(options_.bytes_max / kFiles, kFileBytesMin, kFileBytesMax)),
-      batch_(new_batch()) {
-  if (survey.ok()) {
-    leftovers_ = survey->leftovers;
-    for (const std::string& path : survey->foreign) foreign_ += (foreign_.empty() ? "" : ", ") + path;
-  } else {
-    fault_ = survey.error().code;
-    message_ = survey.error().message;
-  }
-}
+      batch_(new_batch()) {}
 
 Spooler::~Spooler() { end(); }
 
-void Spooler::begin() {
-  thread_ = std::thread([this] { run(); });
+void Spooler::begin(std::function<void()> on_found) {
+  begun_ = std::chrono::steady_clock::now();
+  thread_ = std::thread([this, on_found = std::move(on_found)] {
+    enter_thread("spooler");
+    look();
+    on_found();
+    run();
+  });
 }
 
 void Spooler::end() {
@@ -84,6 +84,8 @@ void Spooler::remove_files() {
 
 Spooler::State Spooler::state() const {
   const std::lock_guard lock(mutex_);
+  if (!has_looked_ && std::chrono::steady_clock::now() - begun_ > kLookPatience)
+    return {"SPOOL_IO", "spool directory " + options_.directory + ": it does not answer", ""};
   return {fault_, message_, foreign_};
 }
 
@@ -96,14 +98,29 @@ void Spooler::wake() {
 
 // --- the thread ---
 
+void Spooler::look() {
+  const Backlog::Stretch awaited = backlog_.awaited();
+  const auto survey = survey_spool(options_.directory, owner_, awaited.first, awaited.end);
+  backlog_.found(survey);
+  is_lost_ = backlog_.is_lost();
+  // What is wrong with the files alone costs what is in them, and their loss is told of where they are read.
+  if (!survey.ok() && std::strcmp(survey.error().code, "SPOOL_IO") == 0) failed(survey.error());
+  const std::lock_guard lock(mutex_);
+  has_looked_ = true;
+  if (!survey.ok()) return;
+  leftovers_ = survey->leftovers;
+  foreign_.clear();
+  for (const std::string& path : survey->foreign) foreign_ += (foreign_.empty() ? "" : ", ") + path;
+}
+
 void Spooler::run() {
-  enter_thread("spooler");
   const auto is_stopping = [this] {
     const std::lock_guard lock(mutex_);
     return stopping_;
   };
   while (!is_stopping()) {
-    remove_files();  // first: a new one may have the name of a leftover
+    if (is_lost_ && !backlog_.is_lost()) look();  // nobody needs what is left of it any more
+    remove_files();                               // first: a new one may have the name of a leftover
     switch (backlog_.is_ring_crowded() ? spool_batch() : Step::kDone) {
       case Step::kDone:
         if (!backlog_.is_ring_crowded()) {
@@ -136,6 +153,7 @@ void Spooler::sleep(std::optional<milliseconds> most) {
 }
 
 Spooler::Step Spooler::spool_batch() {
+  if (backlog_.is_lost()) return Step::kFailed;
   const std::optional<SpoolBatch> batch = backlog_.copy_oldest(batch_.get());
   if (!batch) return Step::kNothingWhole;
   const auto files = backlog_.files(writer_ ? writer_->path() : "");

@@ -1,6 +1,8 @@
 // Spooler: the thread that moves the oldest records of a ring that is more than half full into spool files.
 // Nobody waits for it: where it does not keep up, or has no room, the ring becomes full.
 //
+// What lies in the directory it looks at first, on its thread too: the disk may not answer.
+//
 // Threads: begin(), end() and remove_files() from one control thread; record_reserved() from I/O threads;
 // files_dropped(), fault() and state() from any. Ownership: owns its thread and the file that it writes;
 // borrows the backlog until end().
@@ -10,6 +12,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -39,10 +42,10 @@ class Spooler {
     std::string foreign;  // "": nothing
   };
 
-  /// `survey`: what was found in the directory, or why it could not be looked at.
-  Spooler(Backlog* backlog, const SpoolOwner& owner, Options options, const Result<SpoolSurvey>& survey);
+  Spooler(Backlog* backlog, const SpoolOwner& owner, Options options);
   ~Spooler();
-  void begin();
+  /// `on_found`: the backlog awaits nothing any more; called once, from the spooler's thread.
+  void begin(std::function<void()> on_found);
 
   uint64_t bytes_max() const { return options_.bytes_max; }
   /// `is_crowded`: of the ring, before the record was published.
@@ -60,6 +63,7 @@ class Spooler {
   void remove_files();
 
  private:
+  void look();
   enum class Step { kDone, kNothingWhole, kFailed };
   void run();
   Step spool_batch();
@@ -75,6 +79,7 @@ class Spooler {
   const uint64_t file_bytes_;
 
   // The thread's own.
+  bool is_lost_ = false;  // what a predecessor has spooled, when it was last looked for
   std::optional<SpoolFileWriter> writer_;
   struct Free {
     void operator()(std::byte* bytes) const;
@@ -87,6 +92,8 @@ class Spooler {
   std::condition_variable changed_;
   bool stopping_ = false;
   bool woken_ = false;
+  bool has_looked_ = false;
+  std::chrono::steady_clock::time_point begun_;
   std::string message_;
   std::string foreign_;
   std::vector<std::string> leftovers_;

@@ -121,9 +121,18 @@ export class FaultDirectory {
     return readOperationLog(this.log);
   }
 
+  /** From now on nothing in it is answered, until goOn(). */
+  hang(): void {
+    this.child.kill('SIGSTOP');
+  }
+  goOn(): void {
+    this.child.kill('SIGCONT');
+  }
+
   /** Unmounts it: whoever uses it must have ended. The record stays. */
   async stop(): Promise<void> {
     if (this.child.exitCode !== null || this.child.signalCode !== null) return;
+    this.goOn();
     this.child.kill('SIGTERM');
     const status = await ended(this.child, STOP_SECONDS_MAX);
     await rm(this.control, { force: true });

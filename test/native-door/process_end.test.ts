@@ -69,3 +69,11 @@ t.test('several capture groups that nobody closed', (t) => {
   t.same(end(t.testdir(), 'const groups = [createGroup(), createGroup(), createGroup()];'), clean);
   t.end();
 });
+
+t.test('work on threads of its own, which nobody awaits: its process ends with it, or without', (t) => {
+  const openLogs = `for (let i = 0; i < 64; i += 1)
+      native.openDirtyLog({ path: path.join(directory, String(i)), volume: group, volumeBytes: 1n << 40n });`;
+  t.same(end(t.testdir(), openLogs), clean);
+  t.same(end(t.testdir(), `${openLogs} setImmediate(() => process.exit(0));`), clean);
+  t.end();
+});

@@ -50,7 +50,7 @@ TEST_CASE("frame pump: the end of a stream waits asleep for a record that is sti
   record->offset = record->length = record->volume = 0;
   record->kind = static_cast<uint8_t>(RecordKind::kFlush);
   record->flags = 0;
-  pump.start(0, 0, 0);
+  pump.start(0, 0);
   pump.stream_ended((*ring)->reserve_position(), {1, 1, "CLOSED"});
 
   const auto used_before = processor_time();

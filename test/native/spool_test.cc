@@ -3,6 +3,7 @@
 // than history.
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <sys/fanotify.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -249,6 +250,8 @@ TEST_CASE("spool: a successor goes on with ring and spool, and with nothing that
   CHECK(stats.mode == Mode::kStreaming);
   CHECK(stats.captured_lsn == last);
   CHECK(stats.spool_used_bytes > 0);
+  CHECK(comes_true([&] { return !(*adopted)->stats().spool.foreign.empty(); }));
+  stats = (*adopted)->stats();
   const bool is_stale = other.group == options.group && other.member == options.member;
   CHECK((stats.spool.foreign.find(guest.string()) != std::string::npos) == !is_stale);
   CHECK(stats.spool.foreign.find(nobodys.string()) != std::string::npos);
@@ -259,16 +262,15 @@ TEST_CASE("spool: a successor goes on with ring and spool, and with nothing that
   CHECK(fs::exists(nobodys));
 }
 
-TEST_CASE("spool: what cannot be gone on with is refused by name") {
+TEST_CASE("spool: what cannot be gone on with is told by name where it is missed, and can be abandoned") {
   const ScratchDirectory scratch;
   const std::string directory = scratch.path("spool");
   const CaptureGroup::Options options = options_of(directory, 64 * kMiB);
-  auto group = streaming_group(options);
-  publish_bytes(*group, 5 * kRingBytesMin);
-  Fd ring = die(std::move(group));
+  auto dead = streaming_group(options);
+  publish_bytes(*dead, 5 * kRingBytesMin);
+  Fd ring = die(std::move(dead));
   const auto files = files_of(directory);
   REQUIRE(files.size() > 3);
-  CaptureGroup::Options mine = options;
   SUBCASE("the first file is gone") { fs::remove(files.front()); }
   SUBCASE("one in the middle is gone") { fs::remove(files[2]); }
   SUBCASE("the last file is gone") { fs::remove(files.back()); }
@@ -282,10 +284,178 @@ TEST_CASE("spool: what cannot be gone on with is refused by name") {
     fs::copy_file(files_of(other.spool.directory).front(), files.front(),
                   fs::copy_options::overwrite_existing);
   }
-  SUBCASE("there is no spool any more") { mine.spool.bytes_max = 0; }
-  const auto adopted = CaptureGroup::adopt(mine, std::move(ring));
+  const auto adopted = CaptureGroup::adopt(options, std::move(ring));
+  REQUIRE(adopted.ok());
+  CaptureGroup& group = **adopted;
+  group.resume_generation(2, kNoCeiling);
+  StreamReader reader(group);
+  for (size_t attempt = 1; attempt <= 2; ++attempt) {
+    REQUIRE(group.start_shipping(99, 0).ok());
+    while (reader.losses.size() < attempt) REQUIRE(reader.take());
+    CHECK(std::string(reader.losses.back().code) == "SPOOL_CORRUPT");
+    CHECK(reader.records.empty());
+  }
+  // Meanwhile production goes on, until the ring is full, and spools nothing behind a gap.
+  CHECK(group.stats().mode == Mode::kStreaming);
+  const auto before = files_of(directory);
+  while (publish_one(group, 7) != 0) continue;
+  CHECK(files_of(directory) == before);
+  group.abandon_stream();
+  CHECK(group.stats().spool_used_bytes == 0);
+  const bool has_guest = group.stats().spool.foreign != "";
+  CHECK(comes_true([&] { return files_of(directory).size() == (has_guest ? 1 : 0); }));
+  const uint64_t used = group.stats().captured_lsn;
+  REQUIRE(
+      group.begin_generation({.epoch = 2, .generation = 4, .first_lsn = used + 1, .lsn_ceiling = kNoCeiling})
+          .ok());
+  const uint64_t last = publish_bytes(group, 2 * kRingBytesMin);
+  reader.rewind(used, 0, 4);
+  REQUIRE(group.start_shipping(used, 0).ok());
+  reader.take_until(last);
+}
+
+TEST_CASE("spool: a ring of which part was spooled is refused where there is no spool any more") {
+  const ScratchDirectory scratch;
+  CaptureGroup::Options options = options_of(scratch.path("spool"));
+  auto group = streaming_group(options);
+  publish_bytes(*group, 2 * kRingBytesMin);
+  Fd ring = die(std::move(group));
+  options.spool.bytes_max = 0;
+  const auto adopted = CaptureGroup::adopt(options, std::move(ring));
   REQUIRE_FALSE(adopted.ok());
   CHECK(std::string(adopted.error().code) == "SPOOL_CORRUPT");
+}
+
+namespace {
+
+/// A directory on a disk that does not answer whoever looks at what is in it, until answer().
+class SilentDirectory {
+ public:
+  explicit SilentDirectory(const std::string& path)
+      : asked_(::fanotify_init(FAN_CLASS_CONTENT | FAN_CLOEXEC, O_RDONLY | O_CLOEXEC)) {
+    fs::create_directories(path);
+    if (!asked_ ||
+        ::fanotify_mark(asked_.get(), FAN_MARK_ADD, FAN_OPEN_PERM | FAN_ONDIR, AT_FDCWD, path.c_str()) != 0) {
+      MESSAGE("skipped: needs CAP_SYS_ADMIN, and a kernel with fanotify's permission events");
+      return;
+    }
+    is_silent_ = is_possible_ = true;
+    // A test that fails is to fail, and not to hang.
+    guard_ = std::thread([this] {
+      for (int i = 0; i < 4000 && !is_over_; ++i) std::this_thread::sleep_for(5ms);
+      is_silent_ = false;
+      asked_.reset();
+    });
+  }
+  ~SilentDirectory() { answer(); }
+  bool is_possible() const { return is_possible_; }
+  bool is_silent() const { return is_silent_; }
+  void answer() {
+    is_over_ = true;
+    if (guard_.joinable()) guard_.join();
+  }
+
+ private:
+  Fd asked_;
+  bool is_possible_ = false;
+  std::atomic<bool> is_silent_{false};
+  std::atomic<bool> is_over_{false};
+  std::thread guard_;
+};
+
+}  // namespace
+
+// Symptom: an agent was killed, its spool's disk did not answer, and nobody's production was served, even
+// with nothing spooled. Cause: the directory was looked at before the group was there, on the thread that
+// takes all over. If it returns, the group is there only when the disk has answered.
+TEST_CASE("spool: production is captured before a disk that hangs has shown what was spooled") {
+  const ScratchDirectory scratch;
+  const std::string directory = scratch.path("spool");
+  const CaptureGroup::Options options = options_of(directory);
+  SUBCASE("there is no ring") {
+    SilentDirectory disk(directory);
+    if (!disk.is_possible()) return;
+    auto group = streaming_group(options);
+    CHECK(disk.is_silent());
+    const uint64_t last = publish_bytes(*group, 2 * kMiB);
+    check_all(*group, 99, last);
+    CHECK(comes_true([&] { return group->stats().spool.fault != nullptr; }));
+    CHECK(std::string(group->stats().spool.fault) == "SPOOL_IO");
+    CHECK(disk.is_silent());
+    disk.answer();
+    CHECK(comes_true([&] { return group->stats().spool.fault == nullptr; }));
+    return;
+  }
+  auto group = streaming_group(options);
+  uint64_t last = publish_bytes(*group, 3 * kRingBytesMin);
+  uint64_t confirmed = 99;
+  SUBCASE("nothing was confirmed") {}
+  SUBCASE("some of it was") {
+    StreamReader reader(*group);
+    reader.rewind(99, 0, 3);
+    REQUIRE(group->start_shipping(99, 0).ok());
+    reader.take_until(150);
+    group->stop_shipping();
+    confirmed = reader.last_lsn;
+  }
+  SUBCASE("the receiver has more than this host knows") { confirmed = last; }
+  Fd ring = die(std::move(group));
+  SilentDirectory disk(directory);
+  if (!disk.is_possible()) return;
+  auto adopted = CaptureGroup::adopt(options, std::move(ring));
+  REQUIRE(adopted.ok());
+  CHECK(disk.is_silent());
+  CHECK((*adopted)->stats().spool_used_bytes > 0);
+  (*adopted)->resume_generation(2, kNoCeiling);
+  for (int i = 0; i < 20; ++i) last = publish_one(**adopted, 1'000'000 + i);
+  CHECK(last > 0);
+  if (confirmed == last - 20) {
+    check_all(**adopted, confirmed, last);  // nothing that is needed lies there
+    CHECK((*adopted)->stats().spool_used_bytes == 0);
+    CHECK(disk.is_silent());
+    disk.answer();
+  } else {
+    REQUIRE((*adopted)->start_shipping(confirmed, 0).ok());
+    REQUIRE((*adopted)->release(confirmed).ok());
+    CHECK_FALSE((*adopted)->next());
+    CHECK(disk.is_silent());
+    disk.answer();
+    StreamReader reader(**adopted);
+    reader.keeps_payload = true;
+    reader.rewind(confirmed, 0, 3);
+    reader.take_until(last);
+    CHECK(reader.records.size() == last - confirmed);
+    CHECK(std::all_of(reader.records.begin(), reader.records.end(), is_as_written));
+  }
+  CHECK(comes_true([&] { return files_of(directory).empty(); }));
+}
+
+TEST_CASE("spool: what is awaited of a disk that hangs can be given up, and goes when it is found") {
+  const ScratchDirectory scratch;
+  const std::string directory = scratch.path("spool");
+  const CaptureGroup::Options options = options_of(directory);
+  auto group = streaming_group(options);
+  publish_bytes(*group, 3 * kRingBytesMin);
+  Fd ring = die(std::move(group));
+  SilentDirectory disk(directory);
+  if (!disk.is_possible()) return;
+  auto adopted = CaptureGroup::adopt(options, std::move(ring));
+  REQUIRE(adopted.ok());
+  REQUIRE((*adopted)->start_shipping(99, 0).ok());
+  (*adopted)->abandon_stream();
+  const uint64_t used = (*adopted)->stats().captured_lsn;
+  REQUIRE(
+      (*adopted)
+          ->begin_generation({.epoch = 2, .generation = 4, .first_lsn = used + 1, .lsn_ceiling = kNoCeiling})
+          .ok());
+  const uint64_t last = publish_bytes(**adopted, 2 * kMiB);
+  StreamReader reader(**adopted);
+  reader.rewind(used, 0, 4);
+  REQUIRE((*adopted)->start_shipping(used, 0).ok());
+  reader.take_until(last);
+  CHECK(disk.is_silent());
+  disk.answer();
+  CHECK(comes_true([&] { return files_of(directory).empty(); }));
 }
 
 // Symptom: after each power loss some files of the spool stayed for good, and each start named them as
@@ -438,6 +608,7 @@ TEST_CASE("spool: a directory that cannot be had costs the spool, and nothing el
   const std::string directory = scratch.path("spool");
   std::ofstream(directory) << "a file";
   const auto group = streaming_group(options_of(directory));
+  CHECK(comes_true([&] { return group->stats().spool.fault != nullptr; }));
   CHECK(std::string(group->stats().spool.fault) == "SPOOL_IO");
   const uint64_t last = publish_bytes(*group, 5 * kMiB);
   CHECK(group->stats().mode == Mode::kStreaming);

@@ -9,7 +9,6 @@ import { fstatSync, readFileSync, readSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as native from '../../native/index.js';
-import { toAfterimageError } from '../../proto/errors.js';
 import { formatUuid } from '../../proto/uuid.js';
 import { FaultDirectory } from '../fault/fault_directory.js';
 import type { Operation } from '../fault/operation_log.js';
@@ -24,10 +23,9 @@ export interface SpoolSummary {
   states: number;
   /** Moments at which a process might have died. */
   moments: number;
-  /** With the ring: everything was read, it ended with a loss, or the ring was refused. */
+  /** With the ring: everything was read, or it ended with a loss. */
   whole: number;
   lost: number;
-  refused: number;
   /** Without the ring. */
   alone: number;
   records: number;
@@ -75,7 +73,7 @@ export async function proveSpool(scratch: Scratch, seed: number, count: number):
   await mkdir(root);
   const directories = new StateDirectories(root);
   const disk = new Disk(recording.operations);
-  const figures = { states: 0, whole: 0, lost: 0, refused: 0, alone: 0, records: 0 };
+  const figures = { states: 0, whole: 0, lost: 0, alone: 0, records: 0 };
   const summary: SpoolSummary = { ...figures, moments: recording.snapshots.length, violations: [] };
   for (const [index, snapshot] of recording.snapshots.entries()) {
     disk.advance(momentAt(recording.operations, snapshot.ns));
@@ -183,14 +181,7 @@ async function judgeWithRing(
   try {
     const descriptor = donor.ringDescriptor();
     writeSync(descriptor, snapshot.ring, 0, snapshot.ring.length, 0);
-    try {
-      adopted = native.adoptCaptureGroup(options(directory), descriptor);
-    } catch (thrown) {
-      const { code } = toAfterimageError(thrown);
-      summary.refused += 1;
-      if (code !== 'SPOOL_CORRUPT' && code !== 'SPOOL_IO') return [`the ring is refused with ${code}`];
-      return isWhole ? ['a spool that is whole is refused'] : [];
-    }
+    adopted = native.adoptCaptureGroup(options(directory), descriptor);
     return await judgeShipped(adopted, snapshot, offsets, isWhole, summary);
   } finally {
     await adopted?.close();
@@ -243,15 +234,18 @@ async function judgeAlone(directory: string, summary: SpoolSummary): Promise<str
   summary.alone += 1;
   const group = native.createCaptureGroup(options(directory));
   try {
-    const { streaming, spoolUsedBytes, spoolForeign } = group.stats();
+    const { streaming, spoolUsedBytes } = group.stats();
     if (streaming || spoolUsedBytes > 0n) return ['what was spooled is trusted without its ring'];
     const strange = async (): Promise<string[]> =>
-      (await readdir(directory)).filter((name) => !spoolForeign.includes(path.join(directory, name)));
+      (await readdir(directory).catch(() => [])).filter(
+        (name) => !group.stats().spoolForeign.includes(path.join(directory, name)),
+      );
     for (const deadline = Date.now() + GONE_MS_MAX; Date.now() < deadline; await sleep(5)) {
       if ((await strange()).length === 0) break;
     }
     const left = await strange();
     if (left.length > 0) return [`nobody needs ${left.join(', ')}, and it stays`];
+    const { spoolForeign } = group.stats();
     const named = spoolForeign === '' ? [] : spoolForeign.split(', ');
     const blank = named.filter((file) =>
       readFileSync(file)

@@ -1,5 +1,6 @@
 /** A volume that a predecessor served, whose backing does not answer. A real ring; the disk that hangs is the test's. */
 import { mkdtempSync, rmSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import t from 'tap';
@@ -10,7 +11,8 @@ import * as native from '../../native/index.js';
 import { AfterimageError } from '../../proto/errors.js';
 import { createLog } from '../../service/log.js';
 
-// Symptom: all that an agent does beside serving waited for a disk that did not answer.
+// Symptom: all that an agent does beside serving waited for a disk that did not answer; then its stop did, whatever was done
+// to end it.
 t.test('a backing that does not answer keeps nobody else waiting, and can be given up', async (t) => {
   const directory = mkdtempSync(path.join(tmpdir(), 'afterimage-takeover-'));
   t.teardown(() => rmSync(directory, { recursive: true }));
@@ -33,13 +35,13 @@ t.test('a backing that does not answer keeps nobody else waiting, and can be giv
       },
     ],
   };
-  let fail: (error: Error) => void = () => undefined;
+  let answer: { open(device: native.BlockDevice): void; fail(error: Error): void } | undefined;
   let attempts = 0;
   const door = {
     ...native,
     reopenFileDevice: (): Promise<native.BlockDevice> => {
       attempts += 1;
-      return new Promise((_, reject) => (fail = reject));
+      return new Promise((open, fail) => (answer = { open, fail }));
     },
   };
   const group = TakenGroup.open(
@@ -54,12 +56,24 @@ t.test('a backing that does not answer keeps nobody else waiting, and can be giv
   t.match(group.configs, [{ name: 'data', backing }]);
   const end = new AbortController();
   const gone = group.letGo(end.signal);
-  fail(new AfterimageError('BACKING_MISSING', backing));
+  answer?.fail(new AfterimageError('BACKING_MISSING', backing));
   while (attempts < 2) await systemClock.sleep(20, end.signal);
   t.throws(() => group.refuseUnlessWhole(), { code: 'BACKING_MISSING' }, 'it was tried again');
   end.abort();
-  fail(new AfterimageError('BACKING_MISSING', backing));
   await gone;
-  t.doesNotThrow(() => group.refuseUnlessWhole(), 'it is no longer tried');
-  t.equal(attempts, 2);
+  t.doesNotThrow(() => group.refuseUnlessWhole(), 'it is given up while nothing answers');
+
+  // As long as this process is there, what answers after all is not served.
+  await writeFile(backing, Buffer.alloc(1 << 20));
+  const options = { path: backing, cache: 'buffered', readOnly: false, exclusive: true } as const;
+  answer?.open(await native.reopenFileDevice(options, 1n << 20n));
+  const isClosed = (): Promise<boolean> =>
+    native.reopenFileDevice(options, 1n << 20n).then(
+      (device) => device.close().then(() => true),
+      () => false,
+    );
+  while (!(await isClosed())) await systemClock.sleep(20, new AbortController().signal);
+  t.same(group.volumes, []);
+  t.doesNotThrow(() => group.refuseUnlessWhole());
+  t.equal(attempts, 2, 'it is no longer tried');
 });

@@ -1,6 +1,6 @@
-/** A volume that a predecessor served, whose backing does not answer. A real ring; the disk that hangs is the test's. */
+/** Volumes that a predecessor served, where something does not answer. A real ring; disk and dmsetup are the test's. */
 import { mkdtempSync, rmSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import t from 'tap';
@@ -76,4 +76,88 @@ t.test('a backing that does not answer keeps nobody else waiting, and can be giv
   t.same(group.volumes, []);
   t.doesNotThrow(() => group.refuseUnlessWhole());
   t.equal(attempts, 2, 'it is no longer tried');
+});
+
+/** As much of dmsetup as MappedDevice.connect needs, over files in its directory; `load` fails as long as there is "broken". */
+const DMSETUP = `#!/bin/sh
+cd "$(dirname "$0")" || exit
+case $1 in
+info) printf '254/0/Active/data/\\n254/1/Active/data-afterimage/AFTERIMAGE-1\\n' ;;
+table) cat "$2" ;;
+load) cat >next; if [ -e broken ]; then echo broken >>tried; exit 1; fi ;;
+resume) mv next data ;;
+esac
+`;
+
+// Symptom: an agent was killed between its serving a volume that was being inserted and the I/O's getting there, and the state
+// of its successor could not be read: the loop device was served, and the file system above hung.
+t.test('the I/O of a mapped volume gets to it without a session', async (t) => {
+  const directory = mkdtempSync(path.join(tmpdir(), 'afterimage-takeover-'));
+  t.teardown(() => rmSync(directory, { recursive: true }));
+  const PATH = process.env['PATH'] ?? '';
+  process.env['PATH'] = `${directory}:${PATH}`;
+  t.teardown(() => (process.env['PATH'] = PATH));
+  await writeFile(path.join(directory, 'dmsetup'), DMSETUP, { mode: 0o755 });
+  const table = path.join(directory, 'data');
+  await writeFile(table, '0 2048 multipath 3 queue_if_no_path queue_mode bio 0 0 0\n');
+  await writeFile(path.join(directory, 'broken'), '');
+  const backing = path.join(directory, 'volume.img');
+  await writeFile(backing, Buffer.alloc(1 << 20));
+  const device = '/dev/null';
+  const nbd = { name: device, stop: () => Promise.resolve() } as unknown as native.NbdDevice;
+  const door = {
+    ...native,
+    resumeNbd: () => Promise.resolve(nbd),
+    detachNbd: () => Promise.resolve(),
+  };
+  const volume = {
+    ...{ name: 'data', number: 0, uuid: Buffer.alloc(16, 4), size: 1n << 20n, blockSize: 512, backing },
+    ...{ stateDir: directory, cache: 'buffered' as const },
+    mapped: { device: '/dev/mapper/data', insertion: 'AFTERIMAGE-1' },
+    attachment: { kind: 'nbd' as const, device, link: path.join(directory, 'link'), backend: 'afterimage-x' },
+  };
+  const clock = {
+    ...systemClock,
+    sleep: (ms: number, signal: AbortSignal) => systemClock.sleep(Math.min(ms, 20), signal),
+  };
+  const inherited: InheritedGroup = {
+    settings: {
+      ...{ name: 'shop', uuid: Buffer.alloc(16, 1), member: Buffer.alloc(16, 2) },
+      ...{ ringBytes: 8n << 20n, lingerUs: 3000, spool: null },
+    },
+    ring: null,
+    isRingSuspect: false,
+    volumes: [
+      {
+        settings: volume,
+        ...{ isGrowing: false, inFlight: null, fuse: null, slots: null, listening: null },
+      },
+    ],
+  };
+  const open = async (): Promise<TakenGroup> => {
+    const log = createLog('agent', 'fatal', { write: () => undefined });
+    const group = TakenGroup.open(inherited, door, clock, log);
+    await group.serve();
+    while (group.volumes.length === 0) await clock.sleep(20, new AbortController().signal);
+    return group;
+  };
+  const until = async (is: () => Promise<boolean>): Promise<void> => {
+    while (!(await is())) await clock.sleep(20, new AbortController().signal);
+  };
+  const tried = (): Promise<string> => readFile(path.join(directory, 'tried'), 'utf8').catch(() => '');
+  const group = await open();
+  t.doesNotThrow(() => group.refuseUnlessWhole(), 'whether the I/O gets there or not, it is served');
+  await until(async () => (await tried()).length > 'broken\n'.length);
+  await rm(path.join(directory, 'broken'));
+  await until(async () => (await readFile(table, 'utf8')).includes('1 1 round-robin 0 1 1 /dev/null 1'));
+  const end = new AbortController();
+  await group.letGo(end.signal);
+
+  await writeFile(table, '0 2048 multipath 3 queue_if_no_path queue_mode bio 0 0 0\n');
+  await writeFile(path.join(directory, 'broken'), '');
+  const again = await open();
+  await again.letGo(end.signal);
+  const before = await tried();
+  for (let count = 0; count < 5; count += 1) await clock.sleep(20, end.signal);
+  t.equal(await tried(), before, 'what is taken away is not tried any more');
 });

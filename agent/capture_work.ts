@@ -24,6 +24,7 @@ const CAPTURE_ACTIONS = [
   'raiseCeiling',
   'beginGeneration',
   'abandonStream',
+  'forgetStream',
   'readPiece',
   'sendPiece',
   'dropPiece',
@@ -136,6 +137,8 @@ export class CaptureWork {
         return group.beginGeneration(action.start);
       case 'abandonStream':
         return this.shipper.abandon(action.reason);
+      case 'forgetStream':
+        return this.shipper.forget();
       case 'readPiece':
         return this.readPiece(action);
       case 'sendPiece':

@@ -39,6 +39,8 @@ export interface GroupsSurroundings {
   log: Log;
   /** Aborted when no group is to be started any more. */
   drain: AbortSignal;
+  /** Aborted when stopping must not wait for anybody any more. */
+  end: AbortSignal;
   /** Whether production is served in any case: then groups are tried again also when none could be started. */
   isServing: boolean;
 }
@@ -180,7 +182,7 @@ export class ProtectionGroups {
   }
 
   private async end(config: GroupConfig): Promise<void> {
-    await this.attempts.get(config.name);
+    await Promise.race([this.attempts.get(config.name), aborted(this.around.end)]);
     const group = this.started.get(config.name);
     if (group === undefined) return;
     const log = this.logOf(config);
@@ -207,7 +209,12 @@ export class ProtectionGroups {
   /** Null: it is started. */
   private async attempt(config: GroupConfig): Promise<AfterimageError | null> {
     try {
-      this.started.set(config.name, await this.startGroup(config));
+      const group = await this.startGroup(config);
+      if (this.around.end.aborted) {
+        await group.stop();
+        throw new AfterimageError('INTERRUPTED', 'the agent is stopping');
+      }
+      this.started.set(config.name, group);
       this.failed.delete(config.name);
       return null;
     } catch (thrown) {

@@ -98,6 +98,7 @@ async function serve(
     clock: systemClock,
     log,
     drain: signals.drain,
+    end: signals.end,
     isServing: taken.size > 0,
   });
   const control = new AgentControl(head, groups, systemClock, () => process.memoryUsage.rss());

@@ -211,6 +211,8 @@ export type AgentAction =
    * `streamEnded` is left to be pulled.
    */
   | { type: 'abandonStream'; reason: string }
+  /** Forget what the ring holds of a stream whose end was pulled. It is durable, or of no use to anybody. */
+  | { type: 'forgetStream' }
   /** Initial sync: read `length` bytes of the volume's backing. At most one per volume set is outstanding. */
   | { type: 'readPiece'; turn: number; volume: number; offset: bigint; length: number }
   /** Send the piece of this event as SyncData with these numbers. */

@@ -164,7 +164,7 @@ export class Shipment {
   }
 
   #forget(): void {
-    if (this.stream.state === 'ended') this.emit({ type: 'release', lsn: this.stream.lastLsn });
+    if (this.stream.state === 'ended') this.emit({ type: 'forgetStream' });
     this.#capture.forget();
   }
 }

@@ -98,12 +98,17 @@ export class Shipper {
 
   /** Ends the stream and forgets what the ring holds of it; its end answers the next pull, or the one that waits. */
   abandon(reason: string): void {
-    this.stopShipping();
-    this.source.abandonStream();
+    this.forget();
     const { generation, capturedLsn } = this.source.stats();
-    this.takenLsn = this.releasableLsn = capturedLsn;
     this.abandoned = { kind: 'end', generation, lastLsn: capturedLsn, reason };
     this.proceed();
+  }
+
+  /** Forgets what the ring holds of a stream, and its end, which was pulled. */
+  forget(): void {
+    this.stopShipping();
+    this.source.abandonStream();
+    this.takenLsn = this.releasableLsn = this.source.stats().capturedLsn;
   }
 
   ship(frame: CapturedFrame): void {
@@ -135,19 +140,13 @@ export class Shipper {
     this.unacknowledged.splice(0, count);
   }
 
-  /** The ring may forget everything up to `lsn`. */
+  /**
+   * The ring may forget everything up to `lsn`. The receiver may turn out to have more than it had acknowledged, and then
+   * it does once framing begins there.
+   */
   release(lsn: bigint): void {
     this.releasableLsn = lsn;
-    if (lsn <= this.takenLsn) {
-      this.source.release(lsn);
-    } else if (this.restart === null) {
-      const { streaming, capturedLsn } = this.source.stats();
-      // All of a stream that has ended, and was not taken again since: it is given up as a whole. Else the receiver
-      // turned out to have more than it had acknowledged, and framing is about to begin there.
-      if (streaming || lsn !== capturedLsn) return;
-      this.source.abandonStream();
-      this.takenLsn = lsn;
-    }
+    if (lsn <= this.takenLsn) this.source.release(lsn);
   }
 
   /** Answers the session's pull, or asks the group to. */

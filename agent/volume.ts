@@ -7,6 +7,7 @@ import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import type { VolumeInfo } from '../proto/replication.js';
 import { deviceNumber } from '../service/device_number.js';
 import type { Log } from '../service/log.js';
+import { aborted } from '../service/signals.js';
 import type * as native from '../native/index.js';
 import type { Attachment } from './attachment.js';
 import { openBacking } from './backing.js';
@@ -23,6 +24,7 @@ import type { InheritedVolume } from './inheritance.js';
 import { attachLoopDevice, resumeLoopDevice, servedAt, type LoopDoor } from './loop_attachment.js';
 import { MappedDevice } from './mapped_device.js';
 import { attachNbdDevice, nbdBackend, resumeNbdDevice, type NbdDoor } from './nbd_attachment.js';
+import { retry } from './retry.js';
 import type { AttachmentSettings, VolumeSettings } from './served_settings.js';
 import { attachSocket, resumeSocket, type SocketDoor } from './socket_attachment.js';
 import type { VolumeMemory } from './state.js';
@@ -46,6 +48,11 @@ export class ProtectedVolume {
   private use: VolumeUse | null = null;
   private attaching: Promise<void> | null = null;
   private detaching: Promise<void> | null = null;
+  private connecting: Promise<void> | null = null;
+  private hasConnected = false;
+  /** Over when the I/O of a mapped volume that a predecessor served has come to it, or does not any more. */
+  private connected: Promise<void> | null = null;
+  private readonly leaving = new AbortController();
   private unserved: AfterimageError | null = null;
   private custody: VolumeCustody | null = null;
   /** Its size as who uses it was shown it; null: nobody knows. */
@@ -213,14 +220,42 @@ export class ProtectedVolume {
         this.attachment = await this.attachFrontEnd(custody, places, use, log);
         this.keptSize = this.shownSize = size;
       }
-      const { device } = this.attachment;
-      if (mapped !== null)
-        await new MappedDevice(mapped).connect(device, deviceNumber((await statOf(device)).rdev));
+      await this.connect();
       this.unserved = null;
     } catch (thrown) {
       this.unserved = toAfterimageError(thrown);
       throw this.unserved;
     }
+  }
+
+  /** Has the I/O of a mapped volume come to its device, if it is attached. Errors: those of MappedDevice.connect. */
+  private connect(): Promise<void> {
+    return (this.connecting ??= this.connectOnce().finally(() => (this.connecting = null)));
+  }
+  private async connectOnce(): Promise<void> {
+    const { mapped } = this.config;
+    if (mapped === null || this.attachment === null) return;
+    const { device } = this.attachment;
+    await new MappedDevice(mapped).connect(device, deviceNumber((await statOf(device)).rdev));
+    this.hasConnected = true;
+  }
+
+  /** A predecessor may have been killed before it did. Until it is done, by whomever, or it is detached. Never rejects. */
+  private async connectEventually(clock: Clock, log: Log): Promise<void> {
+    const attempt = async (): Promise<AfterimageError | null> => {
+      try {
+        if (!this.hasConnected) await this.connect();
+        return null;
+      } catch (thrown) {
+        return toAfterimageError(thrown);
+      }
+    };
+    const failed = (err: AfterimageError): void =>
+      log.error({ volume: this.config.name, err }, `the I/O of ${this.config.mapped} may not come to it yet`);
+    const error = await attempt();
+    if (error === null) return;
+    failed(error);
+    await retry(attempt, failed, clock, this.leaving.signal);
   }
 
   /** Bytes of its backing, as far as a volume can have them. Errors: BACKING_INVALID, IO_ERROR. */
@@ -300,6 +335,7 @@ export class ProtectedVolume {
       this.attachment = await resumeLoopDevice(attachment, session, device, door, use, kept, log);
     }
     if (isGrowing) kept.hasGrown(); // by now, and no stream that was begun before is open
+    this.connected = this.connectEventually(clock, log);
   }
 
   /**
@@ -388,6 +424,8 @@ export class ProtectedVolume {
   }
 
   private async detachFrontEnd(end: AbortSignal): Promise<void> {
+    this.leaving.abort();
+    await Promise.race([this.connected, aborted(end)]);
     await this.attachment?.detach(end);
     this.attachment = null;
   }

@@ -51,20 +51,23 @@ export class VolumeTakeover {
   /** Resolves when the first attempt is over; others follow. Never rejects. */
   async begin(): Promise<void> {
     const first = this.attempt();
-    this.over = first.then(() => this.tryAgain());
+    this.over = first.then(() => this.tryAgain()).then(() => this.closeDescriptors());
     await first;
   }
 
-  /** Waits until it is served, or nobody has it any more. Once `end` aborts it is given up. Never rejects. */
+  /**
+   * Waits until it is served, or nobody has it any more. Once `end` aborts it is given up, whether anything answers or not.
+   * Never rejects.
+   */
   async settled(end: AbortSignal): Promise<void> {
     if (this.error === null) return;
     this.log.warn(
       { volume: this.config.name, err: this.error },
       'the volume cannot be served and its I/O waits: so does the stop; a second signal gives it up',
     );
-    void aborted(end).then(() => this.enough.abort());
-    await this.over;
-    if (this.error !== null) await this.giveUp();
+    const ended = aborted(end).then(() => this.enough.abort());
+    await Promise.race([this.over, ended]);
+    if (this.failure !== null) await this.giveUp();
   }
 
   private async tryAgain(): Promise<void> {
@@ -86,18 +89,23 @@ export class VolumeTakeover {
       // Its records could be of bytes that the generation does not have.
       if (inherited.isGrowing) captureGroup.closeStream();
       await volume.resume(inherited, isKept, custody, clock, log);
+      if (this.failure === null) {
+        // It was given up meanwhile.
+        await volume.detach(this.enough.signal);
+        return await volume.close();
+      }
       log.warn({ volume: name, device: volume.attachedAs }, 'serving what a predecessor served');
       this.served = volume;
-      this.ended();
+      this.error = null;
     } catch (thrown) {
       await volume?.close().catch(() => undefined);
       const error = toAfterimageError(thrown);
       if (error.code === 'NBD_GONE' || error.code === 'VOLUME_NOT_INSERTED') {
         log.error({ volume: name, err: error }, 'nobody has the device any more');
         custody.forgetVolume(name);
-        this.ended();
-        return;
+        this.error = null;
       }
+      if (this.failure === null) return;
       this.error = error;
       if (this.attempts++ % LOG_EVERY === 0)
         log.fatal({ volume: name, err: error }, 'a volume in use cannot be served yet: its I/O waits');
@@ -131,15 +139,15 @@ export class VolumeTakeover {
     const { attachment } = this.inherited.settings;
     this.log.warn({ volume: name }, 'the volume is given up although it may be in use');
     this.custody.forgetVolume(name);
-    this.ended();
+    this.error = null;
     if (attachment.kind !== 'nbd') return;
     await this.door
       .detachNbd(attachment.device, attachment.backend, true)
       .catch((error: unknown) => this.log.error({ volume: name, err: error }, 'it stays attached'));
   }
 
-  private ended(): void {
-    this.error = null;
+  /** No attempt is under way, and none follows. */
+  private closeDescriptors(): void {
     const { inFlight, fuse, slots, listening } = this.inherited;
     for (const descriptor of [inFlight, fuse, slots, listening])
       if (descriptor !== null) closeSync(descriptor);

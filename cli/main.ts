@@ -10,6 +10,8 @@ import { stopSignals } from '../service/signals.js';
 import type { Output, Surroundings } from './surroundings.js';
 
 const COLUMNS_DEFAULT = 80;
+/** What was told to end at once, and has, has so long to let go of what it had. */
+const GIVEN_UP_MS = 1_000;
 
 const signals = stopSignals();
 // Before anything is waited for: an abort that nobody listened to is not told again.
@@ -92,3 +94,8 @@ const status = await run(process.argv.slice(2), surroundings);
 await served?.serveOnly(surroundings.stop, 'the command was not carried out');
 process.exitCode ??= status;
 signals.dispose();
+if (signals.end.aborted) {
+  // What was given up, since no disk answers, would keep Node from ending.
+  const { endProcess } = await import('../native/index.js');
+  setTimeout(() => endProcess(Number(process.exitCode)), GIVEN_UP_MS).unref();
+}

@@ -491,6 +491,7 @@ interface Addon {
   takeStoredDescriptors(): StoredDescriptor[];
   makeSealedMemory(name: string, bytes: Buffer): number;
   becomeProgram(path: string, args: string[]): never;
+  endProcess(status: number): never;
   layouts(): Record<'ring' | 'inFlight' | 'slots', LayoutRange>;
   openJournal(options: JournalOptions): Promise<JournalWriter>;
   scanSegment(path: string, checkPayload: boolean): Promise<SegmentScan>;
@@ -670,6 +671,8 @@ export const makeSealedMemory = (name: string, bytes: Buffer): number =>
 /** Runs another program in the place of this one. Errors: SUPERVISOR_UNAVAILABLE. */
 export const becomeProgram = (programPath: string, args: string[]): never =>
   codedSync(() => addon.becomeProgram(programPath, args));
+/** Ends this process at once, whatever its threads wait for and whoever would be told. `status`: 0 to 255. */
+export const endProcess = (status: number): never => codedSync(() => addon.endProcess(status));
 /** Errors: JOURNAL_IO, JOURNAL_FULL. */
 export const openJournal = (options: JournalOptions): Promise<JournalWriter> =>
   coded(async () => new CodedJournalWriter(await addon.openJournal(options)));

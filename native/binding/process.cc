@@ -83,6 +83,10 @@ Napi::Value become(const Napi::CallbackInfo& info) {
   throw_error(env, system_error("SUPERVISOR_UNAVAILABLE", program.front(), errno));
 }
 
+/// What waits for a disk that does not answer keeps exit(), which joins libuv's worker threads, from
+/// returning.
+Napi::Value end(const Napi::CallbackInfo& info) { ::_exit(static_cast<int>(to_u32(info[0], "status"))); }
+
 }  // namespace
 
 void define_process(Napi::Env env, Napi::Object exports) {
@@ -94,6 +98,7 @@ void define_process(Napi::Env env, Napi::Object exports) {
   exports.Set("forgetDescriptor", Napi::Function::New<forget>(env));
   exports.Set("takeStoredDescriptors", Napi::Function::New<take_stored>(env));
   exports.Set("makeSealedMemory", Napi::Function::New<make_memory>(env));
+  exports.Set("endProcess", Napi::Function::New<end>(env));
   exports.Set("becomeProgram", Napi::Function::New<become>(env));
 }
 

@@ -434,10 +434,12 @@ Errno DirtyLog::write_pages(Lock& lock) {
 /// The file is taken, and lacks marks, or will. It is withdrawn before those that wait go on, unless they
 /// have lost patience and the log is void already.
 void DirtyLog::give_up(Lock& lock, std::string_view what, std::string_view why) {
+  // Meanwhile this process may be killed, and what could not be synced looks well from the page cache.
+  if (doubts_ != nullptr) doubts_->note(InFlightTable::kLogStale);
   lock.unlock();
   const Errno error = file_ != nullptr ? file_->invalidate() : DirtyLogFile::discard(path_, disk_);
   lock.lock();
-  if (!void_) return become_void(what, why, error != 0);
+  if (!void_) become_void(what, why, error != 0);
   if (error != 0) return;
   stale_ = false;
   if (doubts_ != nullptr) doubts_->forget(InFlightTable::kLogStale);

@@ -52,7 +52,7 @@ class InFlightTable {
     /// A flush of the backing failed, and the kernel says so only once: what was written since the last good
     /// one may be in its cache and nowhere else.
     kBackingLostWrites = 1,
-    /// The dirty log is void, and its file, which lacks marks, is there still.
+    /// The dirty log is void, or about to be, and its file, which lacks marks, is there still.
     kLogStale = 2,
   };
   void note(Doubt doubt) { header_->doubts.fetch_or(doubt, std::memory_order_release); }

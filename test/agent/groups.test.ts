@@ -70,7 +70,7 @@ function scene(...broken: string[]) {
       }),
   };
   const write = (line: string): void => void lines.push(JSON.parse(line) as (typeof lines)[number]);
-  const drain = new AbortController();
+  const [drain, end] = [new AbortController(), new AbortController()];
   const made = new Map<string, CannedGroup>();
   const unstartable = new Set(broken);
   const uninserted = new Set<string>();
@@ -87,10 +87,13 @@ function scene(...broken: string[]) {
       made.set(config.name, group);
       return group;
     },
-    { host: 'h', clock, log: createLog('agent', 'info', { write }), drain: drain.signal, isServing: false },
+    {
+      ...{ host: 'h', clock, log: createLog('agent', 'info', { write }), isServing: false },
+      ...{ drain: drain.signal, end: end.signal },
+    },
   );
   const states = (): string[][] => groups.status().map(({ name, state }) => [name, state]);
-  return { groups, lines, pauses, drain, made, held, unstartable, uninserted, states };
+  return { groups, lines, pauses, drain, end, made, held, unstartable, uninserted, states };
 }
 
 async function until(is: () => boolean): Promise<void> {
@@ -191,6 +194,29 @@ t.test('a group whose start takes long holds up no other, nor the end of the oth
   here.made.get('shop')?.stopped();
   await stopped;
   t.match(here.lines.at(-1), { group: 'shop', msg: /^stopped/ }, 'what was started too late is stopped too');
+});
+
+// Symptom: what no disk answered could not be ended but by SIGKILL, and then the supervisor started the next one.
+t.test('a group whose start never ends is given up at the second signal', async (t) => {
+  const here = scene();
+  let answer!: () => void;
+  here.held.set('shop', new Promise((resolve) => (answer = resolve)));
+  const started = here.groups.start();
+  await until(() => here.states().length > 0);
+  here.drain.abort();
+  await started;
+  const stopped = here.groups.stop();
+  here.made.get('mail')?.stopped();
+  await until(() => here.states().length === 0);
+  here.end.abort();
+  await stopped;
+  t.notOk(here.made.has('shop'));
+  answer();
+  await until(() => here.made.has('shop'));
+  t.strictSame(here.states(), [], 'nor is it there when it answers after all');
+  here.made.get('shop')?.stopped();
+  await until(() => here.states().length > 0);
+  t.match(here.states(), [['shop', 'failed']]);
 });
 
 t.test('a group is told of when it fails, whatever the others are waiting for', async (t) => {

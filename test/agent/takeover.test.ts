@@ -1,6 +1,6 @@
-/** Volumes that a predecessor served, whose backings do not answer. */
+/** Volumes that a predecessor served, where something does not answer. A real ring; dmsetup is the test's. */
 import { mkdtempSync, rmSync } from 'node:fs';
-import { stat, truncate, writeFile } from 'node:fs/promises';
+import { readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import t from 'tap';
@@ -38,19 +38,20 @@ function inheritedFrom(directory: string, backings: Record<string, string>): Inh
   };
 }
 
-// Symptom: all that an agent does beside serving waited for a disk that did not answer.
+// Symptom: all that an agent does beside serving waited for a disk that did not answer; then its stop did, whatever was done
+// to end it.
 t.test('a backing that does not answer keeps nobody else waiting, and can be given up', async (t) => {
   const directory = mkdtempSync(path.join(tmpdir(), 'afterimage-takeover-'));
   t.teardown(() => rmSync(directory, { recursive: true }));
   const backing = path.join(directory, 'volume.img');
   const inherited = inheritedFrom(directory, { data: backing });
-  let fail: (error: Error) => void = () => undefined;
+  let answer: { open(device: native.BlockDevice): void; fail(error: Error): void } | undefined;
   let attempts = 0;
   const door = {
     ...native,
     reopenFileDevice: (): Promise<native.BlockDevice> => {
       attempts += 1;
-      return new Promise((_, reject) => (fail = reject));
+      return new Promise((open, fail) => (answer = { open, fail }));
     },
   };
   const group = TakenGroup.open(inherited, door, systemClock, silent);
@@ -60,14 +61,101 @@ t.test('a backing that does not answer keeps nobody else waiting, and can be giv
   t.match(group.configs, [{ name: 'data', backing }]);
   const end = new AbortController();
   const gone = group.letGo(end.signal);
-  fail(new AfterimageError('BACKING_MISSING', backing));
+  answer?.fail(new AfterimageError('BACKING_MISSING', backing));
   while (attempts < 2) await systemClock.sleep(20, end.signal);
   t.throws(() => group.refuseUnlessWhole(), { code: 'BACKING_MISSING' }, 'it was tried again');
   end.abort();
-  fail(new AfterimageError('BACKING_MISSING', backing));
   await gone;
-  t.doesNotThrow(() => group.refuseUnlessWhole(), 'it is no longer tried');
-  t.equal(attempts, 2);
+  t.doesNotThrow(() => group.refuseUnlessWhole(), 'it is given up while nothing answers');
+
+  // As long as this process is there, what answers after all is not served.
+  await writeFile(backing, Buffer.alloc(1 << 20));
+  const options = { path: backing, cache: 'buffered', readOnly: false, exclusive: true } as const;
+  answer?.open(await native.reopenFileDevice(options, 1n << 20n));
+  const isClosed = (): Promise<boolean> =>
+    native.reopenFileDevice(options, 1n << 20n).then(
+      (device) => device.close().then(() => true),
+      () => false,
+    );
+  while (!(await isClosed())) await systemClock.sleep(20, new AbortController().signal);
+  t.same(group.volumes, []);
+  t.doesNotThrow(() => group.refuseUnlessWhole());
+  t.equal(attempts, 2, 'it is no longer tried');
+});
+
+/** As much of dmsetup as MappedDevice.connect needs, over files in its directory; `load` fails as long as there is "broken". */
+const DMSETUP = `#!/bin/sh
+cd "$(dirname "$0")" || exit
+case $1 in
+info) printf '254/0/Active/data/\\n254/1/Active/data-afterimage/AFTERIMAGE-1\\n' ;;
+table) cat "$2" ;;
+load) cat >next; if [ -e broken ]; then echo broken >>tried; exit 1; fi ;;
+resume) mv next data ;;
+esac
+`;
+
+// Symptom: an agent was killed between its serving a volume that was being inserted and the I/O's getting there, and the state
+// of its successor could not be read: the loop device was served, and the file system above hung.
+t.test('the I/O of a mapped volume gets to it without a session', async (t) => {
+  const directory = mkdtempSync(path.join(tmpdir(), 'afterimage-takeover-'));
+  t.teardown(() => rmSync(directory, { recursive: true }));
+  const PATH = process.env['PATH'] ?? '';
+  process.env['PATH'] = `${directory}:${PATH}`;
+  t.teardown(() => (process.env['PATH'] = PATH));
+  await writeFile(path.join(directory, 'dmsetup'), DMSETUP, { mode: 0o755 });
+  const table = path.join(directory, 'data');
+  await writeFile(table, '0 2048 multipath 3 queue_if_no_path queue_mode bio 0 0 0\n');
+  await writeFile(path.join(directory, 'broken'), '');
+  const backing = path.join(directory, 'volume.img');
+  await writeFile(backing, Buffer.alloc(1 << 20));
+  const device = '/dev/null';
+  const nbd = { name: device, stop: () => Promise.resolve() } as unknown as native.NbdDevice;
+  const door = {
+    ...native,
+    resumeNbd: () => Promise.resolve(nbd),
+    detachNbd: () => Promise.resolve(),
+  };
+  const mapped = { device: '/dev/mapper/data', insertion: 'AFTERIMAGE-1' };
+  const attachment = {
+    kind: 'nbd' as const,
+    device,
+    link: path.join(directory, 'link'),
+    backend: 'afterimage-x',
+  };
+  const clock = {
+    ...systemClock,
+    sleep: (ms: number, signal: AbortSignal) => systemClock.sleep(Math.min(ms, 20), signal),
+  };
+  const group = inheritedFrom(directory, { data: backing });
+  const inherited: InheritedGroup = {
+    ...group,
+    volumes: group.volumes.map((each) => ({ ...each, settings: { ...each.settings, mapped, attachment } })),
+  };
+  const open = async (): Promise<TakenGroup> => {
+    const taken = TakenGroup.open(inherited, door, clock, silent);
+    await taken.serve();
+    while (taken.volumes.length === 0) await clock.sleep(20, never);
+    return taken;
+  };
+  const until = async (is: () => Promise<boolean>): Promise<void> => {
+    while (!(await is())) await clock.sleep(20, new AbortController().signal);
+  };
+  const tried = (): Promise<string> => readFile(path.join(directory, 'tried'), 'utf8').catch(() => '');
+  const first = await open();
+  t.doesNotThrow(() => first.refuseUnlessWhole(), 'whether the I/O gets there or not, it is served');
+  await until(async () => (await tried()).length > 'broken\n'.length);
+  await rm(path.join(directory, 'broken'));
+  await until(async () => (await readFile(table, 'utf8')).includes('1 1 round-robin 0 1 1 /dev/null 1'));
+  const end = new AbortController();
+  await first.letGo(end.signal);
+
+  await writeFile(table, '0 2048 multipath 3 queue_if_no_path queue_mode bio 0 0 0\n');
+  await writeFile(path.join(directory, 'broken'), '');
+  const again = await open();
+  await again.letGo(end.signal);
+  const before = await tried();
+  for (let count = 0; count < 5; count += 1) await clock.sleep(20, end.signal);
+  t.equal(await tried(), before, 'what is taken away is not tried any more');
 });
 
 // Symptom: the backings of four volumes hung, the agent was killed, and no other volume was served again. Cause: each wait

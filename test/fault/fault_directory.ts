@@ -115,6 +115,14 @@ export class FaultDirectory {
     return Number(answer.slice('ok '.length));
   }
 
+  /** Until thaw() it answers nothing, and reads no request: whoever waits for it can be killed. */
+  freeze(): void {
+    this.child.kill('SIGSTOP');
+  }
+  thaw(): void {
+    this.child.kill('SIGCONT');
+  }
+
   /** All that was recorded up to now. */
   async operations(): Promise<Operation[]> {
     if (existsSync(this.control) && this.child.exitCode === null) await this.ask('flush');

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <functional>
 #include <random>
 #include <set>
 #include <thread>
@@ -528,6 +529,47 @@ TEST_CASE("dirty log: a disk that does not answer holds nobody up for long, and 
   CHECK_FALSE(table->has(InFlightTable::kLogStale));
   CHECK(log->is_void());
   CHECK_FALSE(DirtyLogFile::open(path, {kVolume, extents * kExtent}, JournalFile::system()).ok());
+}
+
+// Symptom: a mark could not be synced, and the agent was killed while it withdrew the log. Its successor
+// found the mark, which was in the page cache only, and wrote there; after a power loss nobody compared it.
+TEST_CASE("dirty log: a successor of who was killed while withdrawing a log does not believe it") {
+  class FailingFile : public JournalFile {
+   public:
+    Errno pwritev(int fd, const iovec* pieces, int count, uint64_t offset, uint64_t* written) override {
+      if (!may_sync && withdrawing) withdrawing();
+      return JournalFile::pwritev(fd, pieces, count, offset, written);
+    }
+    Errno fdatasync(int fd) override {
+      if (!fails) return JournalFile::fdatasync(fd);
+      may_sync = false;
+      return EIO;
+    }
+    std::atomic<bool> fails{false};
+    bool may_sync = true;
+    std::function<void()> withdrawing;
+  } file;
+  const ScratchDirectory directory;
+  const std::string path = directory.path("log");
+  auto log = open_log(path, 8 * kExtent, file);
+  settle(*log);
+  auto made = InFlightTable::create();
+  REQUIRE(made.ok());
+  const std::shared_ptr<InFlightTable> table = std::move(*made);
+  log->keep_doubts_in(table);
+  int instants = 0;
+  file.withdrawing = [&] {
+    file.fails = false;
+    if (instants++ > 0) return;  // its header is no more
+    CHECK(open_log(path, 8 * kExtent)->is_marked(2 * kExtent));
+    CHECK(table->has(InFlightTable::kLogStale));
+  };
+  file.fails = true;
+  write_to(*log, 2);
+  CHECK(instants > 0);
+  CHECK(log->is_void());
+  CHECK_FALSE(log->state().is_stale);
+  CHECK_FALSE(table->has(InFlightTable::kLogStale));
 }
 
 // Symptom: as long as many wrote where nothing was marked, nobody else got the file.

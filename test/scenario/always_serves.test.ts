@@ -4,7 +4,7 @@
  * when it is put right, so is the protection.
  */
 import { spawn } from 'node:child_process';
-import { closeSync, openSync, readdirSync, readlinkSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readlinkSync, writeSync } from 'node:fs';
 import { appendFile, open, readFile, rename, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
@@ -304,6 +304,49 @@ t.test('a stop of an agent that cannot do more than serve', async (t) => {
     await site.agent.start();
     group = await sameAgain();
   }
+});
+
+// Symptom: an agent whose backing does not answer could be told to stop as often as one liked; after SIGKILL the supervisor
+// started another one, which hung likewise.
+t.test('a stop of an agent whose backing does not answer', async (t) => {
+  const scratch = await Scratch.create('serves-frozen');
+  t.teardown(() => scratch.clean());
+  const disk = await FaultDirectory.start(scratch, 'disk');
+  scratch.defer('frozen disk', () => disk.thaw());
+  const backing = `${disk.mount}/volume.img`;
+  await command('truncate', ['-s', String(BYTES), backing]);
+  const volumes = [{ name: 'disk', backing, attach: 'socket' as const }];
+  const site = await Site.create(scratch, { group: GROUP, volumes, supervised: true });
+  await site.start();
+  const before = await site.settled();
+  const isStopping = async (times: number): Promise<void> => {
+    const log = (): Promise<string> => readFile(scratch.path('agent.log'), 'utf8');
+    while (((await log()).match(/"stopping"/g)?.length ?? 0) < times) await sleep(20);
+  };
+
+  disk.freeze();
+  process.kill(site.agent.supervisedPid() ?? 0, 'SIGKILL');
+  await site.agent.tells(/production is served and not protected|the group cannot be started/);
+  site.agent.signal('SIGTERM');
+  await site.agent.tells(/a second signal gives it up/);
+  await isStopping(1);
+  t.ok(site.agent.running, 'it is waited for');
+  site.agent.signal('SIGTERM');
+  t.equal(await site.agent.ends(60), 0, 'and given up');
+
+  const started = site.agent.start().catch(() => undefined); // it never answers
+  while (!existsSync(site.agentControl)) await sleep(20);
+  site.agent.signal('SIGTERM');
+  await isStopping(2);
+  t.ok(site.agent.running, 'it is waited for at a cold start');
+  site.agent.signal('SIGTERM');
+  t.equal(await site.agent.ends(60), 0, 'and given up');
+  await started;
+
+  disk.thaw();
+  await site.agent.start();
+  const after = await site.settled();
+  t.ok(BigInt(after.generation) > BigInt(before.generation), 'it did not end in order');
 });
 
 t.test('a ring of another layout', async (t) => {

@@ -310,6 +310,8 @@ export class AgentNode {
         this.#shippedLsn = null;
         this.#shippingTurn += 1;
         return this.#group.giveUp(action.reason);
+      case 'forgetStream':
+        return this.#group.forget();
       case 'readPiece':
         return this.#readPiece(action);
       case 'sendPiece': {

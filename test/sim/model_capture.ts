@@ -176,6 +176,11 @@ export class ModelCapture {
     this.#isEndDelivered = true;
     this.#stream.releasedLsn = this.#lastLsn;
   }
+  /** Forgets a stream that was pulled to its end. */
+  forget(): void {
+    assert(!this.isStreaming && this.#isEndDelivered, 'nobody has heard of the end of what is forgotten');
+    this.abandon();
+  }
   /** Forgets the stream, of which only the end is left to be pulled. */
   giveUp(reason: string): void {
     this.closeStream(reason);

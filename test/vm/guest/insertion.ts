@@ -7,9 +7,10 @@
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { MappedDevice } from '../../../agent/mapped_device.js';
 import { command } from '../../scenario/command.js';
 import { CLI } from '../../scenario/daemon.js';
 import { Scratch } from '../../scenario/scratch.js';
@@ -62,6 +63,7 @@ async function insertAndRemove(attach: 'loop' | 'nbd'): Promise<Record<string, u
   await sleep(500);
   await goesOn('the agent was killed');
   await settled(site);
+  await killedBeforeConnecting(site, goesOn);
 
   await verb(site, 'remove');
   await goesOn('removed');
@@ -136,6 +138,20 @@ async function verb(site: Site, name: 'insert' | 'remove', code = ''): Promise<v
   const options = { accept: code === '' ? [] : [EXIT.refused], secondsMax: PATIENCE_SECONDS };
   const { status, stderr } = await command(process.execPath, words(site, name), options);
   if (status !== 0) assert(stderr.includes(code), stderr);
+}
+
+/** The volume was attached and kept already; and its successor can do no more than serve. */
+async function killedBeforeConnecting(site: Site, goesOn: (what: string) => Promise<void>): Promise<void> {
+  const file = scratch.path('agent.toml');
+  const right = await readFile(file, 'utf8');
+  const pid = site.agent.supervisedPid();
+  assert(pid !== null);
+  await writeFile(file, right.replace('[[group]]', '[[gruop]]'));
+  await new MappedDevice(DEVICE).hold();
+  process.kill(pid, 'SIGKILL');
+  await goesOn('the agent was killed while I/O waited, and its configuration is wrong');
+  await writeFile(file, right);
+  await settled(site);
 }
 
 /** Kills the verb as soon as I/O waits because of it. */

@@ -1,9 +1,10 @@
 /**
- * Damaged blocks of base images (R5): which instants need them is found by opening points, and recorded. A block matters
+ * Damaged blocks of base images, and images that are lost (R5): which instants need them is found by opening points, and recorded. A block matters
  * from the base on until records have written over all of it; where the newest point still needs it the present generation
  * ends, so that the agent compares, and sends it again if its volume still has it.
  */
 import { BAD_OFFSETS_MAX, BASE_BLOCK_BYTES } from '../native/index.js';
+import type * as native from '../native/index.js';
 import { toAfterimageError } from '../proto/errors.js';
 import { higher } from '../proto/watermarks.js';
 import type { Log } from '../service/log.js';
@@ -13,7 +14,7 @@ import type { BaseDamageRow } from './catalog/base_damage.js';
 import type { VolumeRow } from './catalog/volumes.js';
 import { endInDoubt } from './journal/damage_record.js';
 import type { HeldDevice, Points } from './points.js';
-import type { Store } from './store.js';
+import { isThere, type Store } from './store.js';
 
 export interface BaseDamageParts {
   catalog: Catalog;
@@ -21,6 +22,7 @@ export interface BaseDamageParts {
   access: BaseAccess;
   /** That open points without telling this of what they find. */
   points: Pick<Points, 'hold'>;
+  native: Pick<typeof native, 'loseBase' | 'scrubBase'>;
   /** Of a member whose journal is open, or null. */
   journal: (uuid: string) => DamagedJournal | null;
   log: Log;
@@ -35,6 +37,9 @@ export interface DamagedJournal {
   stop(): Promise<void>;
 }
 
+/** Of a base that is read again, at a time. */
+const PIECE_BYTES = 64n * 1024n * 1024n;
+
 export class BaseDamage {
   private working: Promise<void> = Promise.resolve();
 
@@ -42,15 +47,31 @@ export class BaseDamage {
 
   /** Blocks of the base in `file` were found damaged, at these offsets. Never fails: what fails is named in the log. */
   found(file: string, offsets: readonly bigint[]): void {
-    if (offsets.length === 0) return;
-    this.working = this.working
-      .then(() => this.record(file, offsets))
-      .catch((thrown: unknown) => {
-        this.parts.log.error(
-          { err: toAfterimageError(thrown), base: file },
-          'damage of a base could not be recorded',
-        );
-      });
+    if (offsets.length > 0) this.start(file, () => this.record(file, offsets));
+  }
+
+  /** There was no base in `file`, where there should be one. Never fails, as found(). */
+  lost(file: string): void {
+    this.start(file, () => this.recordLost(file));
+  }
+
+  /** Looks for every complete base of the catalog. Never fails, as found(). */
+  lookForLost(): void {
+    const { catalog, store } = this.parts;
+    for (const { uuid, group } of catalog.members
+      .groups()
+      .flatMap(({ uuid }) => catalog.members.members(uuid))) {
+      for (const volume of catalog.volumes.volumes(uuid)) this.lost(store.baseFile(group, uuid, volume.uuid));
+    }
+  }
+
+  private start(file: string, work: () => Promise<void>): void {
+    this.working = this.working.then(work).catch((thrown: unknown) => {
+      this.parts.log.error(
+        { err: toAfterimageError(thrown), base: file },
+        'damage of a base could not be recorded',
+      );
+    });
   }
 
   /** Waits for what is being recorded. */
@@ -75,6 +96,21 @@ export class BaseDamage {
     } finally {
       release();
     }
+  }
+
+  private async recordLost(file: string): Promise<void> {
+    const { catalog, store, access, native, log } = this.parts;
+    const volume = catalog.volumes.volumeWithUuid(store.volumeOf(file) ?? '');
+    if (volume === null || this.parts.journal(volume.member) === null) return;
+    if (volume.baseState !== 'BASE_COMPLETE' || (await isThere(file))) return;
+    log.error(
+      { code: 'BASE_MISSING', base: file },
+      'a base is not there any more: an empty one takes its place',
+    );
+    const offsets = await access.withoutRoll(volume.member, () =>
+      loseBlocks(native, file, 0n, volume.syncOffset),
+    );
+    await this.record(file, offsets);
   }
 
   private async recordFrom(
@@ -195,4 +231,22 @@ export class BaseDamage {
       return lastLsn === null ? isCompared || row.foundGeneration === newest : end !== null && lastLsn <= end;
     });
   }
+}
+
+/**
+ * What the base in `file` held from `offset` on is gone: makes it `size` bytes long, and returns the offsets of its damaged
+ * blocks. Errors: those of loseBase and scrubBase.
+ */
+export async function loseBlocks(
+  native: BaseDamageParts['native'],
+  file: string,
+  offset: bigint,
+  size: bigint,
+): Promise<bigint[]> {
+  await native.loseBase(file, offset, size);
+  const offsets: bigint[] = [];
+  for (let at = 0n; at < size; at += PIECE_BYTES) {
+    offsets.push(...(await native.scrubBase(file, size, at, PIECE_BYTES)).badOffsets);
+  }
+  return offsets;
 }

@@ -5,7 +5,7 @@ import type { SegmentInfo } from '../../native/index.js';
 import type { Log } from '../../service/log.js';
 import { named } from '../../service/system_errors.js';
 import { BaseAccess } from '../base_access.js';
-import { BaseDamage } from '../base_damage.js';
+import { BaseDamage, loseBlocks } from '../base_damage.js';
 import type { Catalog } from '../catalog/catalog.js';
 import type { MemberRow } from '../catalog/members.js';
 import type { VolumeRow } from '../catalog/volumes.js';
@@ -18,11 +18,10 @@ import { finding, type Finding, type FindingCode, type FindingPlace } from './fi
 interface BaseDamageSources {
   catalog: Catalog;
   store: Store;
-  native: Pick<typeof native, 'openPoint' | 'lsnAtTime' | 'timeAtLsn'>;
+  native: Pick<typeof native, 'openPoint' | 'lsnAtTime' | 'timeAtLsn' | 'loseBase' | 'scrubBase'>;
   log: Log;
 }
 export interface BaseCheckParts extends BaseDamageSources {
-  native: BaseDamageSources['native'] & Pick<typeof native, 'scrubBase'>;
   begin: (file: string) => void;
   done: (bytes: bigint) => Promise<void>;
 }
@@ -111,7 +110,7 @@ async function readBase({ native, begin, done }: BaseCheckParts, checked: Checke
 }
 
 export interface BaseRepairParts extends BaseDamageSources {
-  native: BaseDamageSources['native'] & Pick<typeof native, 'loseBase' | 'completeBase' | 'scrubBase'>;
+  native: BaseDamageSources['native'] & Pick<typeof native, 'completeBase'>;
 }
 
 /**
@@ -127,11 +126,7 @@ export async function repairBase(
   const has = (code: FindingCode): boolean => findings.some((one) => one.code === code);
   const offsets = [...badOffsets];
   if (volume.baseState === 'BASE_COMPLETE' && (has('BASE_LOST') || has('BASE_SHORT'))) {
-    const size = volume.syncOffset;
-    await native.loseBase(file, bytes ?? 0n, size);
-    for (let offset = 0n; offset < size; offset += PIECE_BYTES) {
-      offsets.push(...(await native.scrubBase(file, size, offset, PIECE_BYTES)).badOffsets);
-    }
+    offsets.push(...(await loseBlocks(native, file, bytes ?? 0n, volume.syncOffset)));
   }
   if (has('BASE_UNSUMMED')) await native.completeBase(file);
   if (offsets.length > 0 && !has('BASE_DAMAGE_KNOWN')) {

@@ -2,13 +2,11 @@
  * Reads members' journals and bases again in full, from the disk, while everything goes on: what has rotted is recorded
  * (journal/damage_watch.ts, base_damage.ts) before somebody needs it. One scrub at a time, at a bounded rate.
  */
-import { stat } from 'node:fs/promises';
 import type * as native from '../../native/index.js';
-import { AfterimageError } from '../../proto/errors.js';
+import { AfterimageError, toAfterimageError } from '../../proto/errors.js';
 import { parseUuid } from '../../proto/uuid.js';
 import type { Log } from '../../service/log.js';
 import { Pace } from '../../service/pace.js';
-import { named } from '../../service/system_errors.js';
 import type { BaseDamage } from '../base_damage.js';
 import type { Catalog } from '../catalog/catalog.js';
 import type { GroupRow, MemberRow } from '../catalog/members.js';
@@ -24,7 +22,7 @@ export interface ScrubParts {
   store: Store;
   native: Pick<typeof native, 'scanSegment' | 'scrubBase'>;
   watch: Pick<DamageWatch, 'found' | 'idle'>;
-  baseDamage: Pick<BaseDamage, 'found' | 'idle'>;
+  baseDamage: Pick<BaseDamage, 'found' | 'lost' | 'idle'>;
   /** The receiver's clock, and one that only goes forward. */
   nowNs: () => bigint;
   nowMs: () => number;
@@ -129,14 +127,9 @@ export class Scrub {
     const { catalog, store, native, watch } = this.parts;
     const file = store.segmentFile(member.group, member.uuid, row.firstLsn);
     const identity = { group: parseUuid(member.group), member: parseUuid(member.uuid) };
-    try {
-      const { info } = await readSegment(file, identity, native.scanSegment);
-      if ((info?.lastLsn ?? 0n) >= row.lastLsn) return false;
-    } catch (thrown) {
-      const isGone = !(await exists(file));
-      // Retention lets go of segments meanwhile; one that is gone while the catalog still has it is lost.
-      if (!isGone) throw thrown;
-    }
+    const { info } = await readSegment(file, identity, native.scanSegment);
+    if ((info?.lastLsn ?? 0n) >= row.lastLsn) return false;
+    // Retention lets go of segments meanwhile; one that is gone while the catalog still has it is lost.
     if (catalog.segments.atOrBefore(member.uuid, row.firstLsn)?.firstLsn !== row.firstLsn) return false;
     watch.found(segmentInfo(row, file));
     return true;
@@ -146,23 +139,26 @@ export class Scrub {
     member: MemberRow,
     { uuid, size }: VolumeRow,
   ): AsyncGenerator<{ bytes: bigint; damaged: number }, void> {
-    const { store, native, baseDamage } = this.parts;
+    const { store, baseDamage } = this.parts;
     const file = store.baseFile(member.group, member.uuid, uuid);
     for (let offset = 0n; offset < size; offset += BASE_PIECE_BYTES) {
-      const { badOffsets } = await native.scrubBase(file, size, offset, BASE_PIECE_BYTES);
+      const { badOffsets } = await this.readBase(file, size, offset);
       baseDamage.found(file, badOffsets);
       const left = size - offset;
       yield { bytes: left < BASE_PIECE_BYTES ? left : BASE_PIECE_BYTES, damaged: badOffsets.length };
     }
   }
-}
 
-async function exists(file: string): Promise<boolean> {
-  try {
-    await stat(file);
-    return true;
-  } catch (thrown) {
-    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return false;
-    return named(Promise.reject(thrown as Error), file);
+  /** Of a lost one everything is damaged, once that is recorded. */
+  private async readBase(file: string, size: bigint, offset: bigint): Promise<native.BaseScrub> {
+    const { native, baseDamage } = this.parts;
+    try {
+      return await native.scrubBase(file, size, offset, BASE_PIECE_BYTES);
+    } catch (thrown) {
+      if (toAfterimageError(thrown).code !== 'BASE_MISSING') throw thrown;
+      baseDamage.lost(file);
+      await baseDamage.idle();
+      return native.scrubBase(file, size, offset, BASE_PIECE_BYTES);
+    }
   }
 }

@@ -1,5 +1,6 @@
 /** Blocks of a base that rot: they are never shown, and exactly the instants that need them are graded (R5). */
 import { randomBytes } from 'node:crypto';
+import { unlink } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
@@ -70,6 +71,33 @@ t.test('a block that was written over: only the points before that are damaged',
     'what is known is not found again',
   );
 });
+
+for (const meets of ['a point', 'a scrub', 'the start']) {
+  t.test(`a base that is not there any more, met by ${meets}`, async (t) => {
+    // Symptom: its points stayed `ordered`, failed one and all, and history was never shortened again.
+    const scene = await synced(t);
+    const { receiver, agent, stream } = scene;
+    await writeMore(scene, 10);
+    const last = agent.position().lsn;
+    const file = await baseFile(scene);
+    if (meets === 'the start') await receiver.stop();
+    await unlink(file);
+    if (meets === 'a point') {
+      const target = path.join(receiver.directory, 'out');
+      await t.rejects(receiver.recover({ point: 'latest', target }), { code: 'BASE_MISSING' });
+    } else if (meets === 'a scrub') {
+      const messages = await receiver.stream('scrub', { group: 'db', rateMax: 0n });
+      t.ok((messages.at(-1)?.damaged ?? 0n) > 0n);
+    } else {
+      await receiver.run();
+    }
+    await stream.ended();
+    t.notMatch((await gradesOnce(scene, isAnyDamaged)).join(), /ordered/);
+    t.ok((await resync(t, scene, last)) > 0);
+    t.match((await grades(scene)).at(-1), /^ordered/);
+    t.ok((await recovered(scene, 'latest')).equals(agent.present), 'repaired from the protected host');
+  });
+}
 
 t.test('what an open export finds is recorded too', async (t) => {
   const scene = await synced(t);

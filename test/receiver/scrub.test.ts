@@ -1,6 +1,6 @@
 /** What has rotted is found before somebody needs it, while everything goes on. */
 import { randomBytes } from 'node:crypto';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rename, unlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
@@ -79,6 +79,38 @@ t.test(
     t.ok((await recovered(scene, 'latest')).equals(scene.agent.present));
   },
 );
+
+for (const meets of ['a scrub', 'a point']) {
+  t.test(`a sealed segment that is not there any more, met by ${meets}`, async (t) => {
+    // Symptom: the scrub counted it, the points failed, and nothing was graded: for ever, and retention stood still.
+    const scene = await synced(t);
+    const last = await fill(scene, 34);
+    const directory = journalDirectory(scene);
+    await until(async () => (await readdir(directory)).filter((name) => name.endsWith('.run')).length >= 2);
+    const names = (await readdir(directory)).filter((name) => name.endsWith('.seg')).sort();
+    await unlink(path.join(directory, names[1] ?? ''));
+    const lost = BigInt(names[1]?.slice(0, 20) ?? '');
+    if (meets === 'a scrub') t.match((await scrub(scene)).at(-1), { phase: 'done', damaged: 1n });
+    else await t.rejects(recovered(scene, 'latest'), { code: 'IO_ERROR', message: /No such file/ });
+    await scene.stream.ended();
+    await until(async () => (await grades(scene)).join().includes('damaged'));
+    t.match((await grades(scene)).join(), new RegExp(`ordered \\d+-${lost - 1n},damaged ${lost}-`));
+    await resync(t, scene, last);
+    t.ok((await recovered(scene, 'latest')).equals(scene.agent.present));
+    t.match((await scrub(scene)).at(-1), { phase: 'done', damaged: 0n }, 'what is known is not found again');
+  });
+}
+
+t.test('a journal whose directory is not there has lost no segment', async (t) => {
+  const scene = await synced(t);
+  await fill(scene, 4);
+  const directory = journalDirectory(scene);
+  await rename(directory, `${directory}.away`);
+  await t.rejects(scrub(scene), { code: 'IO_ERROR' });
+  await rename(`${directory}.away`, directory);
+  t.notMatch((await grades(scene)).join(), 'damaged');
+  t.match((await scrub(scene)).at(-1), { phase: 'done', damaged: 0n });
+});
 
 t.test('a block of a base', async (t) => {
   const scene = await synced(t);

@@ -112,6 +112,7 @@ export async function runReceiver(
     sessions: new SessionStore(catalog, nowNs),
     points,
     access,
+    baseDamage,
     room,
     buffers: new FrameBuffers(),
     native: watched,

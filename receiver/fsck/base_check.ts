@@ -5,7 +5,7 @@ import type { SegmentInfo } from '../../native/index.js';
 import type { Log } from '../../service/log.js';
 import { named } from '../../service/system_errors.js';
 import { BaseAccess } from '../base_access.js';
-import { BaseDamage, loseBlocks } from '../base_damage.js';
+import { BaseDamage } from '../base_damage.js';
 import type { Catalog } from '../catalog/catalog.js';
 import type { MemberRow } from '../catalog/members.js';
 import type { VolumeRow } from '../catalog/volumes.js';
@@ -124,14 +124,12 @@ export async function repairBase(
 ): Promise<readonly FindingCode[]> {
   const { native } = parts;
   const has = (code: FindingCode): boolean => findings.some((one) => one.code === code);
-  const offsets = [...badOffsets];
-  if (volume.baseState === 'BASE_COMPLETE' && (has('BASE_LOST') || has('BASE_SHORT'))) {
-    offsets.push(...(await loseBlocks(native, file, bytes ?? 0n, volume.syncOffset)));
-  }
+  const damage = baseDamage(parts, member);
+  const isLost = volume.baseState === 'BASE_COMPLETE' && (has('BASE_LOST') || has('BASE_SHORT'));
+  if (isLost) await native.loseBase(file, bytes ?? 0n, volume.syncOffset);
   if (has('BASE_UNSUMMED')) await native.completeBase(file);
-  if (offsets.length > 0 && !has('BASE_DAMAGE_KNOWN')) {
-    await baseDamage(parts, member).record(file, offsets);
-  }
+  if (isLost) await damage.recordAll(file);
+  else if (badOffsets.length > 0 && !has('BASE_DAMAGE_KNOWN')) await damage.record(file, badOffsets);
   return volume.baseState === 'BASE_COMPLETE'
     ? ['BASE_LOST', 'BASE_SHORT', 'BASE_BLOCK', 'BASE_UNSUMMED']
     : ['BASE_UNSUMMED'];

@@ -140,6 +140,7 @@ export async function runReceiver(
   const scrub = new Scrub({
     catalog,
     store,
+    access,
     native,
     watch,
     baseDamage,

@@ -7,6 +7,7 @@ import { AfterimageError, toAfterimageError } from '../../proto/errors.js';
 import { parseUuid } from '../../proto/uuid.js';
 import type { Log } from '../../service/log.js';
 import { Pace } from '../../service/pace.js';
+import type { BaseAccess } from '../base_access.js';
 import type { BaseDamage } from '../base_damage.js';
 import type { Catalog } from '../catalog/catalog.js';
 import type { GroupRow, MemberRow } from '../catalog/members.js';
@@ -20,7 +21,8 @@ import type { Store } from '../store.js';
 export interface ScrubParts {
   catalog: Catalog;
   store: Store;
-  native: Pick<typeof native, 'scanSegment' | 'scrubBase'>;
+  access: Pick<BaseAccess, 'withoutRoll'>;
+  native: Pick<typeof native, 'scanSegment' | 'scrubBase' | 'sumBase'>;
   watch: Pick<DamageWatch, 'found' | 'idle'>;
   baseDamage: Pick<BaseDamage, 'found' | 'lost' | 'idle'>;
   /** The receiver's clock, and one that only goes forward. */
@@ -38,6 +40,8 @@ export interface ScrubStep {
   bytesTotal: bigint;
   /** Segments and blocks of bases that were found damaged so far. */
   damaged: bigint;
+  /** Blocks of bases that had lost their checksum, and were given a new one. */
+  unsummed: bigint;
   /** The member is done. */
   done: boolean;
 }
@@ -92,16 +96,24 @@ export class Scrub {
       .volumes(member.uuid)
       .filter(({ baseState }) => baseState === 'BASE_COMPLETE');
     const step: ScrubStep = {
-      ...{ group: group.name, member: member.uuid, host: member.host, damaged: 0n, done: false },
+      ...{
+        group: group.name,
+        member: member.uuid,
+        host: member.host,
+        damaged: 0n,
+        unsummed: 0n,
+        done: false,
+      },
       bytesDone: 0n,
       bytesTotal: [...segments.map(({ bytes }) => bytes), ...bases.map(({ size }) => size)].reduce(
         (sum, bytes) => sum + bytes,
         0n,
       ),
     };
-    const read = async (bytes: bigint, damaged: number): Promise<ScrubStep> => {
+    const read = async (bytes: bigint, damaged: number, unsummed = 0n): Promise<ScrubStep> => {
       step.bytesDone += bytes;
       step.damaged += BigInt(damaged);
+      step.unsummed += unsummed;
       this.present = { ...step };
       await pace.spent(bytes);
       if (signal.aborted) throw new AfterimageError('INTERRUPTED', `the scrub of ${group.name} was stopped`);
@@ -112,13 +124,15 @@ export class Scrub {
       yield await read(row.bytes, (await this.isDamaged(member, row)) ? 1 : 0);
     }
     for (const volume of bases) {
-      for await (const { bytes, damaged } of this.scrubBase(member, volume)) yield await read(bytes, damaged);
+      for await (const { bytes, damaged, unsummed } of this.scrubBase(member, volume)) {
+        yield await read(bytes, damaged, unsummed);
+      }
     }
     await watch.idle();
     await baseDamage.idle();
-    const { bytesDone: bytes, damaged } = step;
-    catalog.scrubs.put({ member: member.uuid, finishedNs: nowNs(), bytes, damaged });
-    log.info({ group: group.name, host: member.host, bytes, damaged }, 'scrubbed');
+    const { bytesDone: bytes, damaged, unsummed } = step;
+    catalog.scrubs.put({ member: member.uuid, finishedNs: nowNs(), bytes, damaged, unsummed });
+    log.info({ group: group.name, host: member.host, bytes, damaged, unsummed }, 'scrubbed');
     yield { ...step, bytesDone: step.bytesTotal, done: true };
   }
 
@@ -137,15 +151,21 @@ export class Scrub {
 
   private async *scrubBase(
     member: MemberRow,
-    { uuid, size }: VolumeRow,
-  ): AsyncGenerator<{ bytes: bigint; damaged: number }, void> {
+    volume: VolumeRow,
+  ): AsyncGenerator<{ bytes: bigint; damaged: number; unsummed: bigint }, void> {
     const { store, baseDamage } = this.parts;
+    const { uuid, size } = volume;
     const file = store.baseFile(member.group, member.uuid, uuid);
     for (let offset = 0n; offset < size; offset += BASE_PIECE_BYTES) {
-      const { badOffsets } = await this.readBase(file, size, offset);
+      const { badOffsets, unsummed: without } = await this.readBase(file, size, offset);
       baseDamage.found(file, badOffsets);
+      const unsummed = without === 0n ? 0n : await this.sum(volume, file, offset, without);
       const left = size - offset;
-      yield { bytes: left < BASE_PIECE_BYTES ? left : BASE_PIECE_BYTES, damaged: badOffsets.length };
+      yield {
+        bytes: left < BASE_PIECE_BYTES ? left : BASE_PIECE_BYTES,
+        damaged: badOffsets.length,
+        unsummed,
+      };
     }
   }
 
@@ -160,5 +180,33 @@ export class Scrub {
       await baseDamage.idle();
       return native.scrubBase(file, size, offset, BASE_PIECE_BYTES);
     }
+  }
+
+  /**
+   * Gives the blocks of a piece that have no checksum the one of what they hold, so that what rots from now on is found;
+   * `without`: how many there are. None where a roll-forward comes back to them. How many had lost theirs.
+   */
+  private async sum(
+    { uuid, member }: VolumeRow,
+    file: string,
+    offset: bigint,
+    without: bigint,
+  ): Promise<bigint> {
+    const { catalog, access, native, log } = this.parts;
+    const isMoving = (): boolean =>
+      (catalog.volumes.volumeWithUuid(uuid)?.baseLsn ?? 0n) < catalog.windows.held(member).oldestLsn;
+    if (isMoving()) return 0n;
+    let blocks = without;
+    try {
+      blocks = await access.withoutRoll(member, async () =>
+        isMoving() ? 0n : native.sumBase(file, offset, BASE_PIECE_BYTES),
+      );
+    } catch (thrown) {
+      const err = toAfterimageError(thrown);
+      log.warn({ err, base: file, offset }, 'blocks of a base could not be given a checksum');
+    }
+    const what = { code: 'BASE_UNSUMMED', base: file, offset, blocks };
+    if (blocks > 0n) log.warn(what, 'blocks of a base had no checksum: what rotted until now is not known');
+    return blocks;
   }
 }

@@ -121,6 +121,25 @@ t.test('a block of a base', async (t) => {
   t.notMatch((await grades(scene)).join(), /ordered/);
 });
 
+for (const [what, spoil, count] of [
+  ['a page of them', (file: string) => rot(file, 512 + 20), 64n],
+  ['their header', (file: string) => rot(file, 3), 64n],
+  ['their file', (file: string) => unlink(file), 64n],
+] as const) {
+  t.test(`checksums of a base are lost, ${what}: told, and made anew`, async (t) => {
+    // Symptom: the scrub said nothing, and what rotted later was shown as what was written.
+    const scene = await synced(t);
+    await writeMore(scene, 3);
+    const base = await baseFile(scene);
+    await spoil(base.replace('.img', '.sum'));
+    t.match((await scrub(scene)).at(-1), { phase: 'done', damaged: 0n, unsummed: count });
+    t.match((await scene.receiver.status()).scrubs, [{ damaged: 0n, unsummed: count }]);
+    await rot(base, 45 * 64 * KIB);
+    t.match((await scrub(scene)).at(-1), { phase: 'done', damaged: 1n, unsummed: 0n });
+    t.notMatch((await grades(scene)).join(), /ordered/);
+  });
+}
+
 t.test('one at a time; whoever asked for it can stop it', async (t) => {
   const scene = await synced(t);
   await fill(scene, 4);

@@ -186,11 +186,10 @@ export class DamageWatch {
     // Retention may have dropped it since: its instants are gone, and its records in the bases.
     if (catalog.segments.atOrBefore(owner.member, firstLsn)?.firstLsn !== firstLsn) return;
     const end = catalog.segments.last(owner.member);
-    catalog.atomically(() => {
-      const hole = { firstLsn: lastLsn + 1n, lastLsn: row.lastLsn, reason };
-      const present = { lastLsn: journal.durableLsn, lastTimeNs: end?.lastTimeNs ?? 0n };
+    const hole = { firstLsn: lastLsn + 1n, lastLsn: row.lastLsn, reason };
+    const present = { lastLsn: journal.durableLsn, lastTimeNs: end?.lastTimeNs ?? 0n };
+    journal.cut(row, info, () => {
       recordDamage({ catalog, log }, owner.member, [hole], present, touched);
-      journal.cut(row, info);
     });
   }
 

@@ -150,7 +150,11 @@ export async function runReceiver(
     log,
   });
   const lookMs = overrides.scrubLookMs ?? SCRUB_LOOK_MS;
-  const scrubs = new ScrubSchedule({ catalog, scrub, settings: config.scrub, nowNs, lookMs, log });
+  const scrubs = new ScrubSchedule({
+    ...{ catalog, scrub, settings: config.scrub, lookMs, log },
+    nowNs,
+    nowMs: elapsedMs,
+  });
   const control = new RpcServer();
 
   const persisting = setInterval(() => {

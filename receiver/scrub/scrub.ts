@@ -10,6 +10,7 @@ import { Pace } from '../../service/pace.js';
 import type { BaseAccess } from '../base_access.js';
 import type { BaseDamage } from '../base_damage.js';
 import type { Catalog } from '../catalog/catalog.js';
+import { toCatalogError } from '../catalog/database.js';
 import type { GroupRow, MemberRow } from '../catalog/members.js';
 import type { SegmentRow } from '../catalog/segments.js';
 import type { VolumeRow } from '../catalog/volumes.js';
@@ -60,8 +61,8 @@ export class Scrub {
   }
 
   /**
-   * Scrubs the members of `groups`, one after the other. `rate`: bytes per second, null: no bound.
-   * Errors: SCRUB_BUSY, INTERRUPTED, PERMISSION_DENIED, IO_ERROR.
+   * Scrubs the members of `groups`, one after the other; one that cannot be read keeps no other from it, and is told at the
+   * end. `rate`: bytes per second, null: no bound. Errors: SCRUB_BUSY, INTERRUPTED, PERMISSION_DENIED, IO_ERROR.
    */
   async *run(
     groups: readonly GroupRow[],
@@ -71,17 +72,29 @@ export class Scrub {
     if (this.present !== null) {
       throw new AfterimageError('SCRUB_BUSY', `${this.present.group} is being scrubbed`);
     }
-    const { catalog, nowMs, sleep } = this.parts;
+    const { catalog, nowMs, sleep, log } = this.parts;
+    let fault: AfterimageError | null = null;
     const pace = new Pace(rate, { nowMs, sleep, signal });
     try {
       for (const group of groups) {
         for (const member of catalog.members.members(group.uuid)) {
-          yield* this.scrubMember(group, member, pace, signal);
+          try {
+            yield* this.scrubMember(group, member, pace, signal);
+          } catch (thrown) {
+            if (signal.aborted) throw thrown;
+            const { code, message } = toCatalogError(thrown);
+            const err = new AfterimageError(code, `${group.name} on ${member.host}: ${message}`, {
+              cause: thrown,
+            });
+            log.error({ err }, 'a member could not be scrubbed');
+            fault ??= err;
+          }
         }
       }
     } finally {
       this.present = null;
     }
+    if (fault !== null) throw fault;
   }
 
   private async *scrubMember(

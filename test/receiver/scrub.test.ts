@@ -3,11 +3,14 @@ import { randomBytes } from 'node:crypto';
 import { readdir, readFile, rename, unlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import Database from 'better-sqlite3';
 import t from 'tap';
 import type { ScrubProgress } from '../../proto/control.js';
 import { baseFile, rot } from './base_rot.js';
+import { newIdentity } from './scripted_agent.js';
 import {
   grades,
+  join,
   journalDirectory,
   recovered,
   resync,
@@ -175,4 +178,48 @@ t.test('by itself, when it is due', async (t) => {
   const { scrubs } = await scene.receiver.status();
   await sleep(1500);
   t.same((await scene.receiver.status()).scrubs, scrubs);
+});
+
+/** When the group was scrubbed last, ns. */
+async function finished({ receiver }: Pick<Scene, 'receiver'>, name: string): Promise<bigint> {
+  return (await receiver.status()).scrubs.find(({ group }) => group === name)?.finishedNs ?? 0n;
+}
+
+t.test('a group that cannot be scrubbed keeps no other from it', async (t) => {
+  // Symptom: it was the one whose last scrub was the longest ago, each minute anew, and none after it was ever scrubbed.
+  const scene = await synced(t);
+  const { receiver } = scene;
+  await join(t, receiver, newIdentity(), 'host2', 'data', 'other');
+  const directory = journalDirectory(scene);
+  await rename(directory, `${directory}.away`);
+  await t.rejects(receiver.stream('scrub', { group: '', rateMax: 0n }), {
+    code: 'IO_ERROR',
+    message: /^db on host1/,
+  });
+  t.equal(await finished(scene, 'db'), 0n);
+  t.ok((await finished(scene, 'other')) > 0n, 'the others were, when all were to be');
+  await rename(`${directory}.away`, directory);
+
+  await receiver.stop();
+  await receiver.run('[scrub]\nevery = "1s"', { scrubLookMs: 20 });
+  await until(async () => (await finished(scene, 'db')) > 0n);
+  await rename(directory, `${directory}.away`);
+  for (let round = 0; round < 3; round += 1) {
+    const before = await finished(scene, 'other');
+    await until(async () => (await finished(scene, 'other')) > before);
+  }
+  await rename(`${directory}.away`, directory);
+});
+
+t.test('a scrub that ended while the clock was ahead keeps nobody from the next one', async (t) => {
+  const scene = await synced(t);
+  await scrub(scene);
+  const { receiver } = scene;
+  await receiver.stop();
+  const aheadNs = BigInt(Date.now() + 365 * 86_400_000) * 1_000_000n;
+  const database = new Database(path.join(receiver.store, 'catalog.sqlite'));
+  database.prepare('UPDATE scrubs SET finished_ns = ?').run(aheadNs);
+  database.close();
+  await receiver.run('[scrub]\nevery = "1h"', { scrubLookMs: 20 });
+  await until(async () => (await finished(scene, 'db')) < aheadNs);
 });

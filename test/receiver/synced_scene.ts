@@ -32,13 +32,14 @@ export async function join(
   identity: Identity,
   host: string,
   name: string,
+  groupName = 'db',
 ): Promise<Scene> {
   const agent = await ScriptedAgent.create(receiver.directory, identity, SIZE);
   const volumes = [{ ...agent.info, name }];
   test.teardown(() => agent.close());
   const stream = new ScriptedStream(receiver.address);
   test.teardown(() => stream.close());
-  stream.say({ hello: agent.hello({ host, volumes }) });
+  stream.say({ hello: agent.hello({ groupName, host, volumes }) });
   const { hashKey } = await stream.hear('welcome');
   stream.say({ generationBegin: { generation: 1n, firstLsn: 1n, reason: 'NEW', volumes } });
   await stream.hear('generationAccepted');

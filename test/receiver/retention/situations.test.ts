@@ -2,6 +2,7 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import t from 'tap';
 import { RunningReceiver } from '../running_receiver.js';
@@ -237,3 +238,45 @@ t.test('a pinned checkpoint is held in every member of its group', async (t) => 
     return groups.every(({ retentionHeldBy, oldestLsn }) => retentionHeldBy === '' && oldestLsn > 10n);
   });
 });
+
+t.test(
+  'a checkpoint that is pinned while one member of its group is moved is held in the next one',
+  async (t) => {
+    // Symptom: the pins of other members were those of the beginning of the round, however long the first one took.
+    const receiver = await RunningReceiver.start(t);
+    const first = newIdentity();
+    const identities = [first, { ...newIdentity(), group: first.group }];
+    const scenes: Scene[] = [];
+    for (const [index, identity] of identities.entries()) {
+      scenes.push(await join(t, receiver, identity, `host${index}`, `data${index}`));
+    }
+    scenes.sort((left, right) => left.agent.identity.member.compare(right.agent.identity.member));
+    const [marking, joining] = scenes as [Scene, Scene];
+    for (let count = 0; count < 12; count += 1) await pour(marking);
+    await pour(joining);
+    const created = receiver.call('checkpointCreate', { group: 'db', name: 'late', pin: false });
+    await answerCheckpoint(marking);
+    await created;
+    for (let count = 0; count < 12; count += 1) await pour(joining);
+    // All of it is older than the window: both are in the plan of one round.
+    await sleep(3000);
+    for (const { stream } of scenes) stream.close();
+    await receiver.stop();
+    let ready = (): void => undefined;
+    const isReady = new Promise<void>((resolve) => (ready = resolve));
+    let pinned: Promise<unknown> | null = null;
+    const atRollStage = async (): Promise<void> => {
+      await isReady;
+      await (pinned ??= receiver.call('checkpointPin', { group: 'db', name: 'late', pinned: true }));
+    };
+    await receiver.run(SHORT, { ...QUICK, atRollStage });
+    ready();
+    await until('one is moved, the other held', async () => {
+      const { groups } = await receiver.status();
+      return pinned !== null && groups.some(({ retentionHeldBy }) => retentionHeldBy.includes('late'));
+    });
+    const target = path.join(receiver.directory, 'both');
+    await receiver.recover({ volume: '', point: 'checkpoint:late', target, force: false });
+    t.same((await readdir(target)).sort(), ['data0.img', 'data1.img']);
+  },
+);

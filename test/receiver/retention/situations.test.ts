@@ -1,10 +1,11 @@
 /** Retention while something else goes on: ingest, a resync, damage. */
 import { createHmac, randomBytes } from 'node:crypto';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, unlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import t from 'tap';
+import { baseFile } from '../base_rot.js';
 import { RunningReceiver } from '../running_receiver.js';
 import { newIdentity, ScriptedStream } from '../scripted_agent.js';
 import {
@@ -280,3 +281,26 @@ t.test(
     t.same((await readdir(target)).sort(), ['data0.img', 'data1.img']);
   },
 );
+
+for (const what of ['segment', 'base']) {
+  t.test(`a ${what} that is lost when it is to be moved`, async (t) => {
+    // Symptom: each attempt failed with the file that was not there, for ever: until the disk was full, and ingest refused.
+    const scene = await synced(t);
+    const { receiver } = scene;
+    await fill(scene, 4);
+    scene.stream.close();
+    await receiver.stop();
+    const directory = journalDirectory(scene);
+    const [oldest = ''] = (await readdir(directory)).filter((name) => name.endsWith('.seg')).sort();
+    const file = what === 'base' ? await baseFile(scene) : path.join(directory, oldest);
+    let lost: Promise<void> | null = null;
+    await receiver.run(SHORT, { ...QUICK, atRollStage: () => (lost ??= unlink(file)) });
+    const heldBy = async (): Promise<string> => (await receiver.status()).groups[0]?.retentionHeldBy ?? '';
+    const isMet = /No such file|BASE_MISSING/;
+    await until('it is met', async () => isMet.test(await heldBy()));
+    await until('its instants are graded', async () => (await grades(scene)).join().includes('damaged'));
+    await until('that is over', async () => !isMet.test(await heldBy()));
+    if (what === 'segment') await until('history is shortened', () => isSettled(scene));
+    t.ok(lost);
+  });
+}

@@ -1,11 +1,15 @@
 /** Blocks of a base that rot: they are never shown, and exactly the instants that need them are graded (R5). */
 import { randomBytes } from 'node:crypto';
-import { unlink } from 'node:fs/promises';
+import { unlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import t from 'tap';
+import * as native from '../../native/index.js';
+import { BaseDamage } from '../../receiver/base_damage.js';
+import { Points } from '../../receiver/points.js';
 import { baseFile, rot } from './base_rot.js';
+import { JournalSite, SIZE } from './journal/journal_site.js';
 import { exportOf, grades, recovered, resync, synced, writeMore, type Scene } from './synced_scene.js';
 
 const KIB = 1024;
@@ -160,3 +164,40 @@ t.test('what an open export finds is recorded too', async (t) => {
   await gradesOnce(scene, isAnyDamaged);
   await receiver.call('exportClose', { id: info.id });
 });
+
+t.test(
+  'more damage than a reader tells of: the base is read, and what was written over ends nothing',
+  async (t) => {
+    // Symptom: the newest point was taken to need it, and the generation was ended, again and again while somebody read on.
+    const site = await JournalSite.create(t);
+    const { catalog, store, members } = site;
+    const { uuid, group } = site.row;
+    const [volume] = catalog.volumes.volumes(uuid);
+    const file = store.baseFile(group, uuid, volume?.uuid ?? '');
+    await writeFile(file, randomBytes(SIZE));
+    await native.completeBase(file);
+    catalog.volumes.setBase(uuid, 0, 'BASE_COMPLETE', 0n, BigInt(SIZE));
+    await rot(file, 100);
+    const last = await site.write(3);
+    const { access, log } = site.parts;
+    const damage = new BaseDamage({
+      ...{ catalog, store, access, native, log },
+      points: new Points({ catalog, store, native, journals: members, access, nowNs: () => 1n }),
+      journal: () => site.member.damaged,
+    });
+    damage.found(
+      file,
+      Array.from({ length: native.BAD_OFFSETS_MAX }, (_, block) => BigInt(block * BLOCK)),
+    );
+    await damage.idle();
+    t.match(catalog.baseDamage.damage(uuid), [{ firstLsn: 0n, lastLsn: 0n, foundGeneration: 1n }]);
+    t.equal(catalog.generations.newest(uuid)?.lastLsn, null, 'the generation goes on');
+    await rot(file, 5 * BLOCK);
+    damage.found(
+      file,
+      Array.from({ length: native.BAD_OFFSETS_MAX }, (_, block) => BigInt(block * BLOCK)),
+    );
+    await damage.idle();
+    t.equal(catalog.generations.newest(uuid)?.lastLsn, last, 'what the newest one needs ends it');
+  },
+);

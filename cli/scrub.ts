@@ -74,5 +74,12 @@ function renderScrubbed(done: readonly ScrubProgress[], paint: Paint): string {
     (group) =>
       `${printable(group)}: \`afterimage timeline ${printable(group)}\` shows which instants that is\n`,
   );
-  return renderTable(COLUMNS, rows, paint) + notes.join('');
+  const bare = done
+    .filter(({ unsummed }) => unsummed > 0n)
+    .map(
+      ({ group, host, unsummed }) =>
+        `${printable(group)} on ${printable(host)}: ${unsummed} blocks had lost their checksum and have a new one; ` +
+        `\`afterimage verify ${printable(group)}\` compares them with their source\n`,
+    );
+  return renderTable(COLUMNS, rows, paint) + notes.join('') + bare.join('');
 }

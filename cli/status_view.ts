@@ -105,12 +105,15 @@ function renderReceiver(receiver: ReceiverStatus, paint: Paint): string {
   return head + groupsTable(RECEIVER_COLUMNS, rows, receiver.groups, paint) + scrubLines(receiver, paint);
 }
 
-/** Only what is worth a line: a scrub under way, or damage that the last one found. */
+/** Only what is worth a line: a scrub under way, or what the last one found. */
 function scrubLines({ scrubs }: ReceiverStatus, paint: Paint): string {
   return scrubs
-    .map(({ group, host, bytesDone, bytesTotal, finishedNs, damaged }) => {
+    .map(({ group, host, bytesDone, bytesTotal, finishedNs, damaged, unsummed }) => {
       const whose = printable(`${group} on ${host}`);
-      const found = damaged === 0n ? '' : paint(`${damaged} damaged places found`, 'red');
+      const found = [
+        ...(damaged === 0n ? [] : [paint(`${damaged} damaged places found`, 'red')]),
+        ...(unsummed === 0n ? [] : [`${unsummed} blocks had lost their checksum`]),
+      ].join(', ');
       if (bytesTotal > 0n) {
         return `scrub of ${whose}: ${formatShare(bytesDone, bytesTotal)}${found === '' ? '' : `, ${found}`}\n`;
       }

@@ -500,6 +500,7 @@ interface Addon {
   runFault(segment: SegmentInfo, runPath: string): Promise<string>;
   openBase(path: string): Promise<BlockDevice>;
   completeBase(path: string): Promise<void>;
+  sumBase(path: string, offset: bigint, length: bigint): Promise<bigint>;
   loseBase(path: string, offset: bigint, size: bigint): Promise<void>;
   scrubBase(path: string, volumeBytes: bigint, offset: bigint, length: bigint): Promise<BaseScrub>;
   badBaseOffsets(point: BlockDevice): bigint[];
@@ -705,6 +706,12 @@ export const openBase = (path: string): Promise<BlockDevice> =>
   coded(async () => new CodedDevice(await addon.openBase(path)));
 /** Gives every block of a base that has no checksum the one of what it holds: all of it was written. Errors: as openBase. */
 export const completeBase = (path: string): Promise<void> => coded(() => addon.completeBase(path));
+/**
+ * Likewise within a range that begins with a block; what cannot be read stays without. How many blocks that were. Errors: as
+ * openBase.
+ */
+export const sumBase = (path: string, offset: bigint, length: bigint): Promise<bigint> =>
+  coded(() => addon.sumBase(path, offset, length));
 /**
  * What a base held from `offset` on is gone: makes the file, or makes it `size` bytes long, and marks what has no checksum
  * there as damaged, so that it is never shown. Errors: JOURNAL_FULL, JOURNAL_IO.

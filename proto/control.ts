@@ -82,6 +82,8 @@ export interface ScrubStatus {
   bytesTotal: bigint;
   finishedNs: bigint;
   damaged: bigint;
+  /** Blocks of bases that had lost their checksum, and were given a new one. */
+  unsummed: bigint;
 }
 export interface ReceiverStatus {
   version: string;
@@ -199,6 +201,8 @@ export interface ScrubProgress {
   bytesDone: bigint;
   bytesTotal: bigint;
   damaged: bigint;
+  /** As in ScrubStatus, so far. */
+  unsummed: bigint;
   phase: string;
 }
 export interface VerificationRequest {

@@ -415,7 +415,7 @@ export const ERRORS = {
   BASE_MISSING: entry(
     EXIT.notFound,
     true,
-    'Wait for the initial sync of the volume: it has no complete copy yet.',
+    'Wait for the sync of the volume: it has no complete copy yet, or its copy was lost and the agent sends it again.',
   ),
   BASE_CORRUPT: entry(
     EXIT.damaged,

@@ -1,9 +1,10 @@
 /**
- * Damaged blocks of base images (R5): which instants need them is found by opening points, and recorded. A block matters
+ * Damaged blocks of base images, and images that are lost (R5): which instants need them is found by opening points, and recorded. A block matters
  * from the base on until records have written over all of it; where the newest point still needs it the present generation
  * ends, so that the agent compares, and sends it again if its volume still has it.
  */
 import { BAD_OFFSETS_MAX, BASE_BLOCK_BYTES } from '../native/index.js';
+import type * as native from '../native/index.js';
 import { toAfterimageError } from '../proto/errors.js';
 import { higher } from '../proto/watermarks.js';
 import type { Log } from '../service/log.js';
@@ -13,7 +14,7 @@ import type { BaseDamageRow } from './catalog/base_damage.js';
 import type { VolumeRow } from './catalog/volumes.js';
 import { endInDoubt } from './journal/damage_record.js';
 import type { HeldDevice, Points } from './points.js';
-import type { Store } from './store.js';
+import { isThere, type Store } from './store.js';
 
 export interface BaseDamageParts {
   catalog: Catalog;
@@ -21,6 +22,7 @@ export interface BaseDamageParts {
   access: BaseAccess;
   /** That open points without telling this of what they find. */
   points: Pick<Points, 'hold'>;
+  native: Pick<typeof native, 'loseBase' | 'scrubBase'>;
   /** Of a member whose journal is open, or null. */
   journal: (uuid: string) => DamagedJournal | null;
   log: Log;
@@ -35,22 +37,60 @@ export interface DamagedJournal {
   stop(): Promise<void>;
 }
 
+interface KnownBase {
+  volume: VolumeRow;
+  journal: DamagedJournal;
+}
+
+/** Of a base that is read again: no more blocks than are told. */
+const PIECE_BYTES = 16n * 1024n * 1024n;
+
 export class BaseDamage {
+  /** Damaged blocks that a comparison is to make up for, by base. */
+  private readonly owed = new Map<string, Set<bigint>>();
   private working: Promise<void> = Promise.resolve();
 
   constructor(private readonly parts: BaseDamageParts) {}
 
-  /** Blocks of the base in `file` were found damaged, at these offsets. Never fails: what fails is named in the log. */
+  /**
+   * Blocks of the base in `file` were found damaged, at these offsets; with BAD_OFFSETS_MAX of them there may be more. Never
+   * fails: what fails is named in the log.
+   */
   found(file: string, offsets: readonly bigint[]): void {
     if (offsets.length === 0) return;
-    this.working = this.working
-      .then(() => this.record(file, offsets))
-      .catch((thrown: unknown) => {
-        this.parts.log.error(
-          { err: toAfterimageError(thrown), base: file },
-          'damage of a base could not be recorded',
-        );
-      });
+    const isAll = offsets.length < BAD_OFFSETS_MAX;
+    this.start(file, () => (isAll ? this.record(file, offsets) : this.recordAll(file)));
+  }
+
+  /** The volume was compared: what is still damaged of what was found meanwhile, nobody else will make up for. */
+  compared(file: string): void {
+    const offsets = this.owed.get(file) ?? [];
+    this.owed.delete(file);
+    this.found(file, [...offsets]);
+  }
+
+  /** There was no base in `file`, where there should be one. Never fails, as found(). */
+  lost(file: string): void {
+    this.start(file, () => this.recordLost(file));
+  }
+
+  /** Looks for every complete base of the catalog. Never fails, as found(). */
+  lookForLost(): void {
+    const { catalog, store } = this.parts;
+    for (const { uuid, group } of catalog.members
+      .groups()
+      .flatMap(({ uuid }) => catalog.members.members(uuid))) {
+      for (const volume of catalog.volumes.volumes(uuid)) this.lost(store.baseFile(group, uuid, volume.uuid));
+    }
+  }
+
+  private start(file: string, work: () => Promise<void>): void {
+    this.working = this.working.then(work).catch((thrown: unknown) => {
+      this.parts.log.error(
+        { err: toAfterimageError(thrown), base: file },
+        'damage of a base could not be recorded',
+      );
+    });
   }
 
   /** Waits for what is being recorded. */
@@ -61,33 +101,56 @@ export class BaseDamage {
     }
   }
 
-  /** As found(), but what fails is thrown. Errors: those of opening a point, and of the catalog. */
+  /** As found(), of all `offsets`; what fails is thrown. Errors: those of opening a point, and of the catalog. */
   async record(file: string, offsets: readonly bigint[]): Promise<void> {
-    const { catalog, store } = this.parts;
-    const volume = catalog.volumes.volumeWithUuid(store.volumeOf(file) ?? '');
-    const journal = volume === null ? null : this.parts.journal(volume.member);
-    if (volume === null || journal === null || volume.baseState !== 'BASE_COMPLETE') return;
-    const firstLsn = this.firstHeld(volume);
+    const base = this.base(file);
+    if (base === null || base.volume.baseState !== 'BASE_COMPLETE') return;
+    const { member } = base.volume;
+    const firstLsn = this.firstHeld(base.volume);
     // Points of which it is found what they need must not be given up meanwhile.
-    const release = this.parts.access.hold(volume.member, firstLsn, 'a look at a damaged base');
+    const release = this.parts.access.hold(member, firstLsn, 'a look at a damaged base');
     try {
-      await this.recordFrom(firstLsn, volume, journal, file, offsets);
+      await this.recordFrom(firstLsn, base, file, offsets);
     } finally {
       release();
     }
   }
 
+  /** Reads the whole base, and records what is damaged of it. Errors: as record, and those of scrubBase. */
+  async recordAll(file: string): Promise<void> {
+    const size = this.base(file)?.volume.size ?? 0n;
+    for (let offset = 0n; offset < size; offset += PIECE_BYTES) {
+      const { badOffsets } = await this.parts.native.scrubBase(file, size, offset, PIECE_BYTES);
+      if (badOffsets.length > 0) await this.record(file, badOffsets);
+    }
+  }
+
+  private async recordLost(file: string): Promise<void> {
+    const { access, native, log } = this.parts;
+    const volume = this.base(file)?.volume;
+    if (volume?.baseState !== 'BASE_COMPLETE' || (await isThere(file))) return;
+    log.error(
+      { code: 'BASE_MISSING', base: file },
+      'a base is not there any more: an empty one takes its place',
+    );
+    await access.withoutRoll(volume.member, () => native.loseBase(file, 0n, volume.syncOffset));
+    await this.recordAll(file);
+  }
+
   private async recordFrom(
     firstLsn: bigint,
-    volume: VolumeRow,
-    journal: DamagedJournal,
+    { volume, journal }: KnownBase,
     file: string,
     offsets: readonly bigint[],
   ): Promise<void> {
     const { catalog, log } = this.parts;
     journal.persist();
     const lastLsn = await this.needing(firstLsn, volume, journal, offsets);
-    if (lastLsn === undefined || this.isKnown(volume, lastLsn)) return;
+    if (lastLsn === undefined) return;
+    if (this.isKnown(volume, lastLsn)) {
+      if (lastLsn === null) this.owe(file, offsets);
+      return;
+    }
     log.error(
       { code: 'BASE_CORRUPT', base: file, offsets: offsets.slice(0, 8), firstLsn, lastLsn },
       'blocks of a base are not what was written: instants that need them are graded damaged',
@@ -112,14 +175,28 @@ export class BaseDamage {
     });
   }
 
+  /** A comparison may have been past them already. */
+  private owe(file: string, offsets: readonly bigint[]): void {
+    const owed = this.owed.get(file) ?? new Set();
+    this.owed.set(file, owed);
+    for (const offset of offsets) if (owed.size < BAD_OFFSETS_MAX) owed.add(offset);
+  }
+
   /** Whether record() would find nothing new. Errors: as record. */
   async isRecorded(file: string, offsets: readonly bigint[]): Promise<boolean> {
+    const base = this.base(file);
+    if (base === null) return false;
+    const { volume, journal } = base;
+    const lastLsn = await this.needing(this.firstHeld(volume), volume, journal, offsets);
+    return lastLsn === undefined || this.isKnown(volume, lastLsn);
+  }
+
+  /** Null: of no volume, or its member's journal is not open. */
+  private base(file: string): KnownBase | null {
     const { catalog, store } = this.parts;
     const volume = catalog.volumes.volumeWithUuid(store.volumeOf(file) ?? '');
     const journal = volume === null ? null : this.parts.journal(volume.member);
-    if (volume === null || journal === null) return false;
-    const lastLsn = await this.needing(this.firstHeld(volume), volume, journal, offsets);
-    return lastLsn === undefined || this.isKnown(volume, lastLsn);
+    return volume === null || journal === null ? null : { volume, journal };
   }
 
   /** The oldest point over the base that can be had: while retention moves it, that lies behind what it is the base of. */
@@ -147,8 +224,7 @@ export class BaseDamage {
     offsets: readonly bigint[],
     lsn: bigint,
   ): Promise<bigint | null> {
-    const isComplete = offsets.length < BAD_OFFSETS_MAX;
-    if (!isComplete || (await this.isNeeded(volume, offsets, lsn))) return null;
+    if (await this.isNeeded(volume, offsets, lsn)) return null;
     let needing = firstLsn;
     for (let free = lsn; needing + 1n < free;) {
       const middle = (needing + free) / 2n;
@@ -185,14 +261,29 @@ export class BaseDamage {
   private isKnown(volume: VolumeRow, lastLsn: bigint | null): boolean {
     const { catalog } = this.parts;
     const generations = catalog.generations.generations(volume.member);
-    const newest = generations.at(-1)?.generation ?? 0n;
-    // A comparison of everything that is owed, and perhaps under way, meets the same damage again and mends it.
-    const isCompared = catalog.doubts.doubt(volume.member, volume.number).whole;
     return catalog.baseDamage.damage(volume.member).some((row) => {
       if (row.number !== volume.number) return false;
       if (row.lastLsn !== null) return lastLsn !== null && lastLsn <= row.lastLsn;
       const end = generations.find(({ generation }) => generation === row.foundGeneration)?.lastLsn ?? null;
-      return lastLsn === null ? isCompared || row.foundGeneration === newest : end !== null && lastLsn <= end;
+      return lastLsn === null ? this.isOpen(volume, row) : end !== null && lastLsn <= end;
     });
+  }
+
+  /**
+   * Whether nothing was made up for since the newest instants were found damaged: every one that is graded is, and a
+   * comparison of everything that is owed, or under way, meets the damage again and mends it.
+   */
+  private isOpen({ member, number }: VolumeRow, { foundGeneration }: BaseDamageRow): boolean {
+    const { catalog } = this.parts;
+    const later = catalog.generations
+      .generations(member)
+      .filter(({ generation }) => generation > foundGeneration);
+    const isCompared = catalog.doubts.doubt(member, number).whole;
+    const isOrdered = later.some(({ generation }) =>
+      catalog.generations
+        .volumes(member, generation)
+        .some((volume) => volume.number === number && volume.orderedLsn !== null),
+    );
+    return later.length === 0 || (isCompared && !isOrdered);
   }
 }

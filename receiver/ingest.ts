@@ -130,13 +130,22 @@ export class Ingest implements LiveSession {
         for (const action of this.machine.handle(next.event)) this.perform(action, next.message);
       }
     } catch (thrown) {
-      // A broken assertion of this program ends one session, not the receiver.
-      this.log.error({ err: thrown }, 'a session met a defect');
       this.events.length = 0;
-      this.close('INTERNAL', toAfterimageError(thrown).message);
+      this.isHandling = false;
+      this.broken(thrown);
     } finally {
       this.isHandling = false;
     }
+  }
+
+  /** An action could not be carried out at once: neither those behind it nor what waits are. */
+  private broken(thrown: unknown): void {
+    const { code } = toCatalogError(thrown);
+    // The agent is told of a disk that takes nothing, while there is anybody to be told.
+    if ((code === 'JOURNAL_FULL' || code === 'JOURNAL_IO') && !this.isClosed) return this.fail(thrown);
+    // A broken assertion of this program ends one session, not the receiver.
+    this.log.error({ err: thrown }, 'a session met a defect');
+    this.close('INTERNAL', toAfterimageError(thrown).message);
   }
 
   private fail(thrown: unknown): void {

@@ -70,8 +70,10 @@ export async function runReceiver(
 
   const member = (uuid: string): Member | null => members.get(uuid);
   const onBaseDamage = (file: string, offsets: readonly bigint[]): void => baseDamage.found(file, offsets);
+  const onBaseLost = (file: string): void => baseDamage.lost(file);
   const access = new BaseAccess();
-  const watch = new DamageWatch({ catalog, store, access, native, member, onBaseDamage, log });
+  const onBase = { onBaseDamage, onBaseLost };
+  const watch = new DamageWatch({ catalog, store, access, native, member, ...onBase, log });
   const watched = { ...native, ...watch.native };
   const runs = new RunBuilds({ catalog, store, log, buildRun: watched.buildRun });
   const { segmentBytes } = config;
@@ -81,7 +83,7 @@ export async function runReceiver(
   const members: Members = new Members(journals, elapsedMs);
   const points = new Points({ catalog, store, native: watched, journals: members, access, nowNs });
   const baseDamage: BaseDamage = new BaseDamage({
-    ...{ catalog, store, access, log },
+    ...{ catalog, store, access, native, log },
     // Not watched: what they find is known already.
     points: new Points({ catalog, store, native, journals: members, access, nowNs }),
     journal: (uuid) => member(uuid)?.damaged ?? null,
@@ -110,6 +112,7 @@ export async function runReceiver(
     sessions: new SessionStore(catalog, nowNs),
     points,
     access,
+    baseDamage,
     room,
     buffers: new FrameBuffers(),
     native: watched,
@@ -137,6 +140,7 @@ export async function runReceiver(
   const scrub = new Scrub({
     catalog,
     store,
+    access,
     native,
     watch,
     baseDamage,
@@ -146,7 +150,11 @@ export async function runReceiver(
     log,
   });
   const lookMs = overrides.scrubLookMs ?? SCRUB_LOOK_MS;
-  const scrubs = new ScrubSchedule({ catalog, scrub, settings: config.scrub, nowNs, lookMs, log });
+  const scrubs = new ScrubSchedule({
+    ...{ catalog, scrub, settings: config.scrub, lookMs, log },
+    nowNs,
+    nowMs: elapsedMs,
+  });
   const control = new RpcServer();
 
   const persisting = setInterval(() => {
@@ -156,6 +164,7 @@ export async function runReceiver(
   try {
     await clearExportLeftovers(config.runDirectory, native.detachLoop, log);
     await members.openAll();
+    baseDamage.lookForLost();
     retention.start();
     const listen = formatAddress(await replication.listen(config.listen));
     scrubs.start();

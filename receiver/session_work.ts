@@ -14,6 +14,7 @@ import type {
 import { formatUuid } from '../proto/uuid.js';
 import type { Log } from '../service/log.js';
 import type { BaseAccess } from './base_access.js';
+import type { BaseDamage } from './base_damage.js';
 import { BaseImages, type BaseImagesParts, type BaseRoom } from './base_images.js';
 import { BlockHashes } from './block_hashes.js';
 import type { Catalog } from './catalog/catalog.js';
@@ -35,6 +36,7 @@ export interface SessionWorkParts {
   buffers: FrameBuffers;
   log: Log;
   access: BaseAccess;
+  baseDamage: Pick<BaseDamage, 'compared'>;
   room: BaseRoom;
   native: BaseImagesParts;
 }
@@ -163,6 +165,7 @@ export class SessionWork {
     // Before the first record of a generation only the agent's own word says when it was.
     const timeNs = (await this.member.journal.timeAt(lsn)) ?? this.member.heartbeat?.nowNs ?? 0n;
     sessions.markSynced(this.row.uuid, generation, volume, { lsn, timeNs, isWhole });
+    this.parts.baseDamage.compared(this.baseFile(volume));
     await this.bases.release(this.baseFile(volume));
     await this.hashes.release(volume);
     return { type: 'syncedMarked', volume };

@@ -111,6 +111,7 @@ function scrubStatus(
     bytesTotal: isPresent ? step.bytesTotal : 0n,
     finishedNs: last?.finishedNs ?? 0n,
     damaged: isPresent ? step.damaged : (last?.damaged ?? 0n),
+    unsummed: isPresent ? step.unsummed : (last?.unsummed ?? 0n),
   };
 }
 

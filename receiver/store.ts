@@ -10,7 +10,7 @@
  *   groups/<group>/<member>/base/<volume>.img|.sum          docs/FORMAT.md
  */
 import { closeSync } from 'node:fs';
-import { chmod, mkdir, readdir, readFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { AfterimageError } from '../proto/errors.js';
@@ -154,6 +154,16 @@ export function sumsFile(baseFile: string): string {
 /** The run of the segment in `segmentFile`. */
 export function runFile(segmentFile: string): string {
   return segmentFile.replace(/\.seg$/, '.run');
+}
+/** Whether there is such a file. Errors: PERMISSION_DENIED, IO_ERROR. */
+export async function isThere(file: string): Promise<boolean> {
+  try {
+    await stat(file);
+    return true;
+  } catch (thrown) {
+    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return false;
+    throw systemError(thrown, file);
+  }
 }
 
 function parseIdentity(text: string, file: string): z.output<typeof identity> {

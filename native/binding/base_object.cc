@@ -44,6 +44,21 @@ Napi::Value complete_base(const Napi::CallbackInfo& info) {
       undefined);
 }
 
+Napi::Value sum_base(const Napi::CallbackInfo& info) {
+  return run_async<uint64_t>(
+      info.Env(),
+      [path = to_string(info[0], "path"), offset = to_u64(info[1], "offset"),
+       length = to_u64(info[2], "length")]() -> Result<uint64_t> {
+        auto writer = BaseWriter::open(path);
+        if (!writer.ok()) return writer.error();
+        uint64_t blocks = 0;
+        if (const Errno error = (*writer)->sum(offset, length, &blocks))
+          return system_error("IO_ERROR", "make the checksums of a base", error);
+        return blocks;
+      },
+      [](Napi::Env env, uint64_t blocks) -> Napi::Value { return big(env, blocks); });
+}
+
 Napi::Value lose_base(const Napi::CallbackInfo& info) {
   return run_async<Nothing>(
       info.Env(),
@@ -93,6 +108,7 @@ Napi::Value bad_base_offsets(const Napi::CallbackInfo& info) {
 void define_base(Napi::Env env, Napi::Object exports) {
   exports.Set("openBase", Napi::Function::New<open_base>(env));
   exports.Set("completeBase", Napi::Function::New<complete_base>(env));
+  exports.Set("sumBase", Napi::Function::New<sum_base>(env));
   exports.Set("loseBase", Napi::Function::New<lose_base>(env));
   exports.Set("scrubBase", Napi::Function::New<scrub_base>(env));
   exports.Set("badBaseOffsets", Napi::Function::New<bad_base_offsets>(env));

@@ -230,12 +230,27 @@ Errno BaseWriter::flush() {
 
 Errno BaseWriter::complete() {
   const std::lock_guard lock(mutex_);
-  const uint64_t blocks = unsettled_.size();
+  Summed summed;
+  if (const Errno error = sum_blocks(0, unsettled_.size(), &summed)) return error;
+  return summed.unread == 0 ? 0 : EIO;
+}
+
+Errno BaseWriter::sum(uint64_t offset, uint64_t length, uint64_t* blocks) {
+  const std::lock_guard lock(mutex_);
+  const uint64_t stop = std::min(size(), offset + std::min(length, size()));
+  Summed summed;
+  const Errno error =
+      sum_blocks(offset / kBaseBlockBytes, (stop + kBaseBlockBytes - 1) / kBaseBlockBytes, &summed);
+  *blocks = summed.blocks;
+  return error;
+}
+
+Errno BaseWriter::sum_blocks(uint64_t first, uint64_t end, Summed* summed) {
   std::vector<AllocationExtent> extents;
   std::memset(block_.get(), 0, kBaseBlockBytes);
   const uint32_t zero_sum = sum_of(block_.get());
-  for (uint64_t first = 0; first < blocks; first += kSettleBlocks) {
-    const uint64_t count = std::min(kSettleBlocks, blocks - first);
+  for (; first < end; first += kSettleBlocks) {
+    const uint64_t count = std::min(kSettleBlocks, end - first);
     const uint64_t offset = first * kBaseBlockBytes;
     const uint64_t bytes = std::min(count * kBaseBlockBytes, size() - offset);
     if (const Errno error = base_->allocation(offset, bytes, &extents)) return error;
@@ -244,9 +259,16 @@ Errno BaseWriter::complete() {
     if (const auto got = sums_->get(first, sums); !got.ok()) return errno_of(got.error());
     for (uint64_t i = 0; i < count; ++i) {
       if (sums[i] != kSumNone) continue;
-      if (!is_hole)
-        if (const Errno error = load(first + i)) return error;
+      if (!is_hole) {
+        const Errno error = load(first + i);
+        if (error == EIO) {
+          summed->unread += 1;
+          continue;
+        }
+        if (error != 0) return error;
+      }
       sums[i] = is_hole ? zero_sum : sum_of(block_.get());
+      summed->blocks += 1;
     }
     if (Outcome put = sums_->put(first, sums); !put.ok()) return errno_of(put.error());
   }

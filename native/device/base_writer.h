@@ -56,6 +56,9 @@ class BaseWriter final : public BlockDevice {
   /// Gives each block that has no checksum the one of what it holds: the base is complete. Everything written
   /// must have been flushed.
   Errno complete();
+  /// Likewise within a range that begins with a block; `blocks`: how many that were. What cannot be read
+  /// stays without.
+  Errno sum(uint64_t offset, uint64_t length, uint64_t* blocks);
 
  private:
   BaseWriter() = default;
@@ -65,6 +68,11 @@ class BaseWriter final : public BlockDevice {
   Errno is_bad(uint64_t block, uint32_t sum, bool* is_bad);
   Errno load(uint64_t block);  // into block_; what lies beyond the end is zero
   Errno settle(uint64_t first, uint64_t count);
+  struct Summed {
+    uint64_t blocks = 0;
+    uint64_t unread = 0;
+  };
+  Errno sum_blocks(uint64_t first, uint64_t end, Summed* summed);
 
   std::mutex mutex_;
   std::unique_ptr<FileDevice> base_;

@@ -216,4 +216,8 @@ export const MIGRATIONS: readonly string[] = [
   ALTER TABLE damage ADD COLUMN touched_lsn INTEGER;
   ALTER TABLE damage ADD COLUMN touched_time_ns INTEGER;
   `,
+  `
+  -- Blocks of bases that had no checksum, and were given the one of what they held.
+  ALTER TABLE scrubs ADD COLUMN unsummed INTEGER NOT NULL DEFAULT 0;
+  `,
 ];

@@ -10,6 +10,8 @@ export interface ScrubRow {
   bytes: bigint;
   /** Segments and blocks of bases that were damaged. */
   damaged: bigint;
+  /** Blocks of bases that had lost their checksum, and were given a new one. */
+  unsummed: bigint;
 }
 
 export class ScrubTable {
@@ -18,10 +20,10 @@ export class ScrubTable {
 
   constructor(database: CatalogDatabase) {
     this.upsert = database.prepare(`
-      INSERT OR REPLACE INTO scrubs (member, finished_ns, bytes, damaged)
-      VALUES (@member, @finishedNs, @bytes, @damaged)`);
+      INSERT OR REPLACE INTO scrubs (member, finished_ns, bytes, damaged, unsummed)
+      VALUES (@member, @finishedNs, @bytes, @damaged, @unsummed)`);
     this.select = database.prepare(
-      'SELECT member, finished_ns AS finishedNs, bytes, damaged FROM scrubs WHERE member = ?',
+      'SELECT member, finished_ns AS finishedNs, bytes, damaged, unsummed FROM scrubs WHERE member = ?',
     );
   }
 

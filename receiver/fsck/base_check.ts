@@ -18,11 +18,10 @@ import { finding, type Finding, type FindingCode, type FindingPlace } from './fi
 interface BaseDamageSources {
   catalog: Catalog;
   store: Store;
-  native: Pick<typeof native, 'openPoint' | 'lsnAtTime' | 'timeAtLsn'>;
+  native: Pick<typeof native, 'openPoint' | 'lsnAtTime' | 'timeAtLsn' | 'loseBase' | 'scrubBase'>;
   log: Log;
 }
 export interface BaseCheckParts extends BaseDamageSources {
-  native: BaseDamageSources['native'] & Pick<typeof native, 'scrubBase'>;
   begin: (file: string) => void;
   done: (bytes: bigint) => Promise<void>;
 }
@@ -111,7 +110,7 @@ async function readBase({ native, begin, done }: BaseCheckParts, checked: Checke
 }
 
 export interface BaseRepairParts extends BaseDamageSources {
-  native: BaseDamageSources['native'] & Pick<typeof native, 'loseBase' | 'completeBase' | 'scrubBase'>;
+  native: BaseDamageSources['native'] & Pick<typeof native, 'completeBase'>;
 }
 
 /**
@@ -125,18 +124,12 @@ export async function repairBase(
 ): Promise<readonly FindingCode[]> {
   const { native } = parts;
   const has = (code: FindingCode): boolean => findings.some((one) => one.code === code);
-  const offsets = [...badOffsets];
-  if (volume.baseState === 'BASE_COMPLETE' && (has('BASE_LOST') || has('BASE_SHORT'))) {
-    const size = volume.syncOffset;
-    await native.loseBase(file, bytes ?? 0n, size);
-    for (let offset = 0n; offset < size; offset += PIECE_BYTES) {
-      offsets.push(...(await native.scrubBase(file, size, offset, PIECE_BYTES)).badOffsets);
-    }
-  }
+  const damage = baseDamage(parts, member);
+  const isLost = volume.baseState === 'BASE_COMPLETE' && (has('BASE_LOST') || has('BASE_SHORT'));
+  if (isLost) await native.loseBase(file, bytes ?? 0n, volume.syncOffset);
   if (has('BASE_UNSUMMED')) await native.completeBase(file);
-  if (offsets.length > 0 && !has('BASE_DAMAGE_KNOWN')) {
-    await baseDamage(parts, member).record(file, offsets);
-  }
+  if (isLost) await damage.recordAll(file);
+  else if (badOffsets.length > 0 && !has('BASE_DAMAGE_KNOWN')) await damage.record(file, badOffsets);
   return volume.baseState === 'BASE_COMPLETE'
     ? ['BASE_LOST', 'BASE_SHORT', 'BASE_BLOCK', 'BASE_UNSUMMED']
     : ['BASE_UNSUMMED'];

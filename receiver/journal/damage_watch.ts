@@ -14,7 +14,7 @@ import type { Log } from '../../service/log.js';
 import type { BaseAccess } from '../base_access.js';
 import type { Catalog } from '../catalog/catalog.js';
 import type { Member } from '../members.js';
-import { runFile, type Store } from '../store.js';
+import { isThere, runFile, type Store } from '../store.js';
 import { recordDamage } from './damage_record.js';
 import { isDamage, readSegment } from './inspection.js';
 import type { MemberJournal } from './journal.js';
@@ -30,6 +30,8 @@ export interface DamageWatchParts {
   native: Reading & Pick<typeof native, 'scanSegment' | 'isRunOf' | 'openLostExtents' | 'badBaseOffsets'>;
   /** Told of damaged blocks of a base, each time that more of them are known. */
   onBaseDamage: (file: string, offsets: readonly bigint[]) => void;
+  /** Told of a base that is not there. */
+  onBaseLost: (file: string) => void;
   /** An opened member, or null. */
   member: (uuid: string) => Member | null;
   log: Log;
@@ -49,7 +51,7 @@ export class DamageWatch {
       openRollForward: (options) => this.watchedRoll(openRollForward(options), options),
       openPoint: async (options) =>
         this.followed(
-          await this.watched(openPoint(options), () => this.lookAtTiles(options)),
+          await this.watched(this.overBase(openPoint(options), options), () => this.lookAtTiles(options)),
           options.basePath,
         ),
       timeAtLsn: (segment, lsn) => this.watched(timeAtLsn(segment, lsn), () => this.look(segment)),
@@ -82,13 +84,20 @@ export class DamageWatch {
     }
   }
 
+  private async overBase<T>(opening: Promise<T>, { basePath }: PointOptions): Promise<T> {
+    try {
+      return await opening;
+    } catch (thrown) {
+      if (toAfterimageError(thrown).code === 'BASE_MISSING') this.parts.onBaseLost(basePath);
+      throw thrown;
+    }
+  }
+
   /** It reads what the newest records of each sector left, anywhere in its segments. */
-  private async watchedRoll(
-    opening: Promise<RollForward>,
-    { tiles, basePath }: PointOptions,
-  ): Promise<RollForward> {
+  private async watchedRoll(opening: Promise<RollForward>, options: PointOptions): Promise<RollForward> {
+    const { tiles, basePath } = options;
     const look = (): void => tiles.forEach(({ segment }) => this.look(segment));
-    const roll = await this.watched(opening, look);
+    const roll = await this.watched(this.overBase(opening, options), look);
     return {
       advance: async (bytesMax) => {
         try {
@@ -132,10 +141,11 @@ export class DamageWatch {
       if (run === null || index === tiles.length - 1) this.look(segment);
       else
         this.start(run, async () => {
-          if (await this.parts.native.isRunOf(segment, run)) return;
+          const isWhole = await this.parts.native.isRunOf(segment, run);
           const owner = this.parts.store.ownerOf(segment.path);
-          if (owner !== null) this.parts.catalog.segments.setRun(owner.member, segment.firstLsn, false);
-          this.look(segment);
+          if (owner !== null && !isWhole)
+            this.parts.catalog.segments.setRun(owner.member, segment.firstLsn, false);
+          if (!isWhole || !(await isThere(segment.path))) this.look(segment);
         });
     });
   }
@@ -176,11 +186,10 @@ export class DamageWatch {
     // Retention may have dropped it since: its instants are gone, and its records in the bases.
     if (catalog.segments.atOrBefore(owner.member, firstLsn)?.firstLsn !== firstLsn) return;
     const end = catalog.segments.last(owner.member);
-    catalog.atomically(() => {
-      const hole = { firstLsn: lastLsn + 1n, lastLsn: row.lastLsn, reason };
-      const present = { lastLsn: journal.durableLsn, lastTimeNs: end?.lastTimeNs ?? 0n };
+    const hole = { firstLsn: lastLsn + 1n, lastLsn: row.lastLsn, reason };
+    const present = { lastLsn: journal.durableLsn, lastTimeNs: end?.lastTimeNs ?? 0n };
+    journal.cut(row, info, () => {
       recordDamage({ catalog, log }, owner.member, [hole], present, touched);
-      journal.cut(row, info);
     });
   }
 

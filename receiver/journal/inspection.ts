@@ -16,7 +16,7 @@ import { named } from '../../service/system_errors.js';
 import { holesBetween, type Hole, type Range } from './holes.js';
 import { segmentInfo } from './segment_row.js';
 
-const { EIO } = constants.errno;
+const { EIO, ENOENT } = constants.errno;
 
 export interface Inspection {
   /** Every segment with at least one valid frame, ascending, each up to its last valid frame. */
@@ -181,15 +181,22 @@ export async function readSegment(
     return { info: info.frames === 0 ? null : info, reason: stopReason, isKept: false, firstLink };
   } catch (thrown) {
     if (!isDamage(thrown)) throw thrown;
+    const directory = path.dirname(file);
+    // Without it, as when another disk is mounted there, nothing is known of any segment.
+    await named(stat(directory), directory);
     const { code, message } = toAfterimageError(thrown);
     return { info: null, reason: message, isKept: code !== 'SEGMENT_CORRUPT', firstLink: null };
   }
 }
 
-/** Whether an error says that the medium does not give what was written: EIO too, after all that the kernel tried. */
+/**
+ * Whether an error says that the medium does not give what was written: EIO too, after all that the kernel tried, and a
+ * file that is not there. Only the catalog can say that it should be.
+ */
 export function isDamage(thrown: unknown): boolean {
   const { code, cause } = toAfterimageError(thrown);
-  return code === 'SEGMENT_CORRUPT' || (code === 'IO_ERROR' && (cause as { errno?: unknown })?.errno === EIO);
+  const errno = (cause as { errno?: unknown })?.errno;
+  return code === 'SEGMENT_CORRUPT' || (code === 'IO_ERROR' && (errno === EIO || errno === ENOENT));
 }
 
 /** What must be there: all that the catalog saw, all that was acknowledged, and a generation without interruption. */

@@ -139,14 +139,18 @@ export class MemberJournal {
   }
 
   /**
-   * The segment of `row` gives no more than `left` any more, null: nothing. Whatever the writer says of it later.
-   * Belongs into a transaction.
+   * The segment of `row` gives no more than `left` any more, null: nothing. Whatever the writer says of it later. In one
+   * transaction with `record`, which says so in the catalog.
    */
-  cut(row: SegmentRow, left: SegmentInfo | null): void {
-    const { segments } = this.parts.catalog;
+  cut(row: SegmentRow, left: SegmentInfo | null, record: () => void): void {
+    const { catalog } = this.parts;
+    catalog.atomically(() => {
+      record();
+      if (left === null) catalog.segments.delete(this.member.uuid, row.firstLsn);
+      else catalog.segments.put(segmentRow({ ...left, sealed: false }, this.member.uuid, false));
+    });
+    // Only now: were the catalog rolled back, it would not hear of what comes next.
     this.cutSegments.add(row.firstLsn);
-    if (left === null) segments.delete(this.member.uuid, row.firstLsn);
-    else segments.put(segmentRow({ ...left, sealed: false }, this.member.uuid, false));
   }
 
   /**

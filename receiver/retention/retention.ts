@@ -5,6 +5,7 @@
 import { toAfterimageError, type ErrorCode } from '../../proto/errors.js';
 import type { Log } from '../../service/log.js';
 import type { Hold } from '../base_access.js';
+import type { CheckpointRow } from '../catalog/checkpoints.js';
 import { toCatalogError } from '../catalog/database.js';
 import type { GroupRow, MemberRow } from '../catalog/members.js';
 import type { Members } from '../members.js';
@@ -46,8 +47,8 @@ export class Retention {
   private readonly roll: BaseRoll;
   private plan: Plan = { last: new Map(), heldBy: new Map(), shortBytes: 0n };
   private readonly faults = new Map<string, { untilNs: bigint; text: string; code: ErrorCode }>();
-  /** LSNs of pinned checkpoints in the other members of their group, by member and checkpoint. */
-  private readonly pins = new Map<string, Map<string, Hold>>();
+  /** LSNs of pinned checkpoints in the other members of their group, by member and checkpoint; null: before or beyond them. */
+  private readonly pins = new Map<string, Map<string, Hold | null>>();
   private isShort = false;
   private isStopping = false;
   private persistedNs = 0n;
@@ -179,27 +180,36 @@ export class Retention {
   }
 
   private limit(row: MemberRow): Hold {
-    return rollLimit(this.parts, row, [...(this.pins.get(row.uuid)?.values() ?? [])]);
+    const known = this.pins.get(row.uuid);
+    const pins = this.parts.catalog.checkpoints.pinned(row.group).flatMap((checkpoint) => {
+      if (checkpoint.member === row.uuid) return [];
+      const pin = known?.get(pinKey(checkpoint));
+      // Pinned since the round began: the next one knows how far it reaches.
+      if (pin === undefined) return [{ lsn: 0n, who: pinName(checkpoint) }];
+      return pin === null ? [] : [pin];
+    });
+    return rollLimit(this.parts, row, pins);
   }
 
   /** Checkpoints belong to one member of their group; the others join them by their time. */
   private async findPins(group: GroupRow, row: MemberRow): Promise<void> {
     const { catalog, points } = this.parts;
-    const known = this.pins.get(row.uuid) ?? new Map<string, Hold>();
-    const present = new Map<string, Hold>();
-    for (const { name, member, lsn, timeNs } of catalog.checkpoints.pinned(group.uuid)) {
-      if (member === row.uuid) continue;
-      const key = `${name} ${member} ${lsn}`;
+    const known = this.pins.get(row.uuid);
+    const present = new Map<string, Hold | null>();
+    for (const checkpoint of catalog.checkpoints.pinned(group.uuid)) {
+      if (checkpoint.member === row.uuid) continue;
+      const key = pinKey(checkpoint);
       try {
-        const own = known.get(key) ?? {
-          lsn: await points.lsnAt(row, timeNs),
-          who: `the pinned checkpoint ${name}`,
+        const own = known?.get(key) ?? {
+          lsn: await points.lsnAt(row, checkpoint.timeNs),
+          who: pinName(checkpoint),
         };
         present.set(key, own);
       } catch (thrown) {
         const { code } = toAfterimageError(thrown);
         // There is nothing of it here to be kept.
         if (!['POINT_UNKNOWN', 'POINT_EXPIRED', 'POINT_AMBIGUOUS'].includes(code)) throw thrown;
+        present.set(key, null);
       }
     }
     this.pins.set(row.uuid, present);
@@ -235,4 +245,11 @@ export class Retention {
     this.parts.time.persist();
     this.persistedNs = nowNs;
   }
+}
+
+function pinKey({ name, member, lsn }: CheckpointRow): string {
+  return `${name} ${member} ${lsn}`;
+}
+function pinName({ name }: CheckpointRow): string {
+  return `the pinned checkpoint ${name}`;
 }

@@ -2,15 +2,15 @@
  * Reads members' journals and bases again in full, from the disk, while everything goes on: what has rotted is recorded
  * (journal/damage_watch.ts, base_damage.ts) before somebody needs it. One scrub at a time, at a bounded rate.
  */
-import { stat } from 'node:fs/promises';
 import type * as native from '../../native/index.js';
-import { AfterimageError } from '../../proto/errors.js';
+import { AfterimageError, toAfterimageError } from '../../proto/errors.js';
 import { parseUuid } from '../../proto/uuid.js';
 import type { Log } from '../../service/log.js';
 import { Pace } from '../../service/pace.js';
-import { named } from '../../service/system_errors.js';
+import type { BaseAccess } from '../base_access.js';
 import type { BaseDamage } from '../base_damage.js';
 import type { Catalog } from '../catalog/catalog.js';
+import { toCatalogError } from '../catalog/database.js';
 import type { GroupRow, MemberRow } from '../catalog/members.js';
 import type { SegmentRow } from '../catalog/segments.js';
 import type { VolumeRow } from '../catalog/volumes.js';
@@ -22,9 +22,10 @@ import type { Store } from '../store.js';
 export interface ScrubParts {
   catalog: Catalog;
   store: Store;
-  native: Pick<typeof native, 'scanSegment' | 'scrubBase'>;
+  access: Pick<BaseAccess, 'withoutRoll'>;
+  native: Pick<typeof native, 'scanSegment' | 'scrubBase' | 'sumBase'>;
   watch: Pick<DamageWatch, 'found' | 'idle'>;
-  baseDamage: Pick<BaseDamage, 'found' | 'idle'>;
+  baseDamage: Pick<BaseDamage, 'found' | 'lost' | 'idle'>;
   /** The receiver's clock, and one that only goes forward. */
   nowNs: () => bigint;
   nowMs: () => number;
@@ -40,6 +41,8 @@ export interface ScrubStep {
   bytesTotal: bigint;
   /** Segments and blocks of bases that were found damaged so far. */
   damaged: bigint;
+  /** Blocks of bases that had lost their checksum, and were given a new one. */
+  unsummed: bigint;
   /** The member is done. */
   done: boolean;
 }
@@ -58,8 +61,8 @@ export class Scrub {
   }
 
   /**
-   * Scrubs the members of `groups`, one after the other. `rate`: bytes per second, null: no bound.
-   * Errors: SCRUB_BUSY, INTERRUPTED, PERMISSION_DENIED, IO_ERROR.
+   * Scrubs the members of `groups`, one after the other; one that cannot be read keeps no other from it, and is told at the
+   * end. `rate`: bytes per second, null: no bound. Errors: SCRUB_BUSY, INTERRUPTED, PERMISSION_DENIED, IO_ERROR.
    */
   async *run(
     groups: readonly GroupRow[],
@@ -69,17 +72,29 @@ export class Scrub {
     if (this.present !== null) {
       throw new AfterimageError('SCRUB_BUSY', `${this.present.group} is being scrubbed`);
     }
-    const { catalog, nowMs, sleep } = this.parts;
+    const { catalog, nowMs, sleep, log } = this.parts;
+    let fault: AfterimageError | null = null;
     const pace = new Pace(rate, { nowMs, sleep, signal });
     try {
       for (const group of groups) {
         for (const member of catalog.members.members(group.uuid)) {
-          yield* this.scrubMember(group, member, pace, signal);
+          try {
+            yield* this.scrubMember(group, member, pace, signal);
+          } catch (thrown) {
+            if (signal.aborted) throw thrown;
+            const { code, message } = toCatalogError(thrown);
+            const err = new AfterimageError(code, `${group.name} on ${member.host}: ${message}`, {
+              cause: thrown,
+            });
+            log.error({ err }, 'a member could not be scrubbed');
+            fault ??= err;
+          }
         }
       }
     } finally {
       this.present = null;
     }
+    if (fault !== null) throw fault;
   }
 
   private async *scrubMember(
@@ -94,16 +109,24 @@ export class Scrub {
       .volumes(member.uuid)
       .filter(({ baseState }) => baseState === 'BASE_COMPLETE');
     const step: ScrubStep = {
-      ...{ group: group.name, member: member.uuid, host: member.host, damaged: 0n, done: false },
+      ...{
+        group: group.name,
+        member: member.uuid,
+        host: member.host,
+        damaged: 0n,
+        unsummed: 0n,
+        done: false,
+      },
       bytesDone: 0n,
       bytesTotal: [...segments.map(({ bytes }) => bytes), ...bases.map(({ size }) => size)].reduce(
         (sum, bytes) => sum + bytes,
         0n,
       ),
     };
-    const read = async (bytes: bigint, damaged: number): Promise<ScrubStep> => {
+    const read = async (bytes: bigint, damaged: number, unsummed = 0n): Promise<ScrubStep> => {
       step.bytesDone += bytes;
       step.damaged += BigInt(damaged);
+      step.unsummed += unsummed;
       this.present = { ...step };
       await pace.spent(bytes);
       if (signal.aborted) throw new AfterimageError('INTERRUPTED', `the scrub of ${group.name} was stopped`);
@@ -114,13 +137,15 @@ export class Scrub {
       yield await read(row.bytes, (await this.isDamaged(member, row)) ? 1 : 0);
     }
     for (const volume of bases) {
-      for await (const { bytes, damaged } of this.scrubBase(member, volume)) yield await read(bytes, damaged);
+      for await (const { bytes, damaged, unsummed } of this.scrubBase(member, volume)) {
+        yield await read(bytes, damaged, unsummed);
+      }
     }
     await watch.idle();
     await baseDamage.idle();
-    const { bytesDone: bytes, damaged } = step;
-    catalog.scrubs.put({ member: member.uuid, finishedNs: nowNs(), bytes, damaged });
-    log.info({ group: group.name, host: member.host, bytes, damaged }, 'scrubbed');
+    const { bytesDone: bytes, damaged, unsummed } = step;
+    catalog.scrubs.put({ member: member.uuid, finishedNs: nowNs(), bytes, damaged, unsummed });
+    log.info({ group: group.name, host: member.host, bytes, damaged, unsummed }, 'scrubbed');
     yield { ...step, bytesDone: step.bytesTotal, done: true };
   }
 
@@ -129,14 +154,9 @@ export class Scrub {
     const { catalog, store, native, watch } = this.parts;
     const file = store.segmentFile(member.group, member.uuid, row.firstLsn);
     const identity = { group: parseUuid(member.group), member: parseUuid(member.uuid) };
-    try {
-      const { info } = await readSegment(file, identity, native.scanSegment);
-      if ((info?.lastLsn ?? 0n) >= row.lastLsn) return false;
-    } catch (thrown) {
-      const isGone = !(await exists(file));
-      // Retention lets go of segments meanwhile; one that is gone while the catalog still has it is lost.
-      if (!isGone) throw thrown;
-    }
+    const { info } = await readSegment(file, identity, native.scanSegment);
+    if ((info?.lastLsn ?? 0n) >= row.lastLsn) return false;
+    // Retention lets go of segments meanwhile; one that is gone while the catalog still has it is lost.
     if (catalog.segments.atOrBefore(member.uuid, row.firstLsn)?.firstLsn !== row.firstLsn) return false;
     watch.found(segmentInfo(row, file));
     return true;
@@ -144,25 +164,62 @@ export class Scrub {
 
   private async *scrubBase(
     member: MemberRow,
-    { uuid, size }: VolumeRow,
-  ): AsyncGenerator<{ bytes: bigint; damaged: number }, void> {
-    const { store, native, baseDamage } = this.parts;
+    volume: VolumeRow,
+  ): AsyncGenerator<{ bytes: bigint; damaged: number; unsummed: bigint }, void> {
+    const { store, baseDamage } = this.parts;
+    const { uuid, size } = volume;
     const file = store.baseFile(member.group, member.uuid, uuid);
     for (let offset = 0n; offset < size; offset += BASE_PIECE_BYTES) {
-      const { badOffsets } = await native.scrubBase(file, size, offset, BASE_PIECE_BYTES);
+      const { badOffsets, unsummed: without } = await this.readBase(file, size, offset);
       baseDamage.found(file, badOffsets);
+      const unsummed = without === 0n ? 0n : await this.sum(volume, file, offset, without);
       const left = size - offset;
-      yield { bytes: left < BASE_PIECE_BYTES ? left : BASE_PIECE_BYTES, damaged: badOffsets.length };
+      yield {
+        bytes: left < BASE_PIECE_BYTES ? left : BASE_PIECE_BYTES,
+        damaged: badOffsets.length,
+        unsummed,
+      };
     }
   }
-}
 
-async function exists(file: string): Promise<boolean> {
-  try {
-    await stat(file);
-    return true;
-  } catch (thrown) {
-    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return false;
-    return named(Promise.reject(thrown as Error), file);
+  /** Of a lost one everything is damaged, once that is recorded. */
+  private async readBase(file: string, size: bigint, offset: bigint): Promise<native.BaseScrub> {
+    const { native, baseDamage } = this.parts;
+    try {
+      return await native.scrubBase(file, size, offset, BASE_PIECE_BYTES);
+    } catch (thrown) {
+      if (toAfterimageError(thrown).code !== 'BASE_MISSING') throw thrown;
+      baseDamage.lost(file);
+      await baseDamage.idle();
+      return native.scrubBase(file, size, offset, BASE_PIECE_BYTES);
+    }
+  }
+
+  /**
+   * Gives the blocks of a piece that have no checksum the one of what they hold, so that what rots from now on is found;
+   * `without`: how many there are. None where a roll-forward comes back to them. How many had lost theirs.
+   */
+  private async sum(
+    { uuid, member }: VolumeRow,
+    file: string,
+    offset: bigint,
+    without: bigint,
+  ): Promise<bigint> {
+    const { catalog, access, native, log } = this.parts;
+    const isMoving = (): boolean =>
+      (catalog.volumes.volumeWithUuid(uuid)?.baseLsn ?? 0n) < catalog.windows.held(member).oldestLsn;
+    if (isMoving()) return 0n;
+    let blocks = without;
+    try {
+      blocks = await access.withoutRoll(member, async () =>
+        isMoving() ? 0n : native.sumBase(file, offset, BASE_PIECE_BYTES),
+      );
+    } catch (thrown) {
+      const err = toAfterimageError(thrown);
+      log.warn({ err, base: file, offset }, 'blocks of a base could not be given a checksum');
+    }
+    const what = { code: 'BASE_UNSUMMED', base: file, offset, blocks };
+    if (blocks > 0n) log.warn(what, 'blocks of a base had no checksum: what rotted until now is not known');
+    return blocks;
   }
 }

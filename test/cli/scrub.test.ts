@@ -5,7 +5,15 @@ import { renderStatus } from '../../cli/status_view.js';
 
 function step(change: Partial<ScrubProgress>): ScrubProgress {
   const member = { group: 'db', member: 'm', host: 'host1' };
-  return { ...member, bytesDone: 0n, bytesTotal: 1000n, damaged: 0n, phase: 'scrub', ...change };
+  return {
+    ...member,
+    bytesDone: 0n,
+    bytesTotal: 1000n,
+    damaged: 0n,
+    unsummed: 0n,
+    phase: 'scrub',
+    ...change,
+  };
 }
 
 t.test('progress on stderr, a line a member on stdout', async (t) => {
@@ -48,6 +56,19 @@ t.test('damage that was found: where to look, and 9', async (t) => {
   t.match(JSON.parse(json.stdout), { scrubbed: [{ group: 'db', damaged: 2, bytesTotal: 1000 }] });
 });
 
+t.test('checksums that were lost: what to do, and no damage', async (t) => {
+  const runDir = await temporary(t);
+  await cannedReceiver(t, runDir, {
+    async *scrub() {
+      await Promise.resolve();
+      yield step({ bytesDone: 1000n, unsummed: 126n, phase: 'done' });
+    },
+  });
+  const { status, stdout } = await invoke(runDir, ['receiver', 'scrub']);
+  t.equal(status, 0);
+  t.match(stdout, /\ndb on host1: 126 blocks had lost their checksum .*`afterimage verify db` compares them/);
+});
+
 t.test('a receiver without groups', async (t) => {
   const runDir = await temporary(t);
   await cannedReceiver(t, runDir);
@@ -66,5 +87,7 @@ t.test('status: a scrub under way, and one that found damage', (t) => {
   t.notMatch(of({ finishedNs: 10n }), 'scrub', 'a good one is worth no line');
   t.match(of({ bytesTotal: 1000n, bytesDone: 250n }), 'scrub of db on host1: 25 %\n');
   t.match(of({ finishedNs: 10n, damaged: 3n }), /scrub of db on host1, 1970-\S+: 3 damaged places found\n/);
+  t.match(of({ finishedNs: 10n, unsummed: 3n }), /: 3 blocks had lost their checksum\n/);
+  t.match(of({ finishedNs: 10n, damaged: 1n, unsummed: 3n }), /: 1 damaged places found, 3 blocks had/);
   t.end();
 });

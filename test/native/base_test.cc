@@ -218,6 +218,27 @@ TEST_CASE("checksums that are damaged themselves say nothing, and are no damage 
   CHECK_FALSE(base.reader()->has_sums());
 }
 
+TEST_CASE("checksums that were lost are made anew range by range, and those that are there stay") {
+  Base base;
+  base.fill();
+  flip(base.path, 150 * kBlock);
+  flip(base.sums, kSumPageBytes + 100);
+  REQUIRE(base.reader()->scrub(0, kSize).unsummed == kSumsPerPage);
+  uint64_t blocks = 0;
+  REQUIRE(base.writer()->sum(16 * kBlock, 16 * kBlock, &blocks) == 0);
+  CHECK(blocks == 16);
+  CHECK(base.reader()->scrub(0, kSize).unsummed == kSumsPerPage - 16);
+  REQUIRE(base.writer()->sum(0, UINT64_MAX, &blocks) == 0);
+  CHECK(blocks == kSumsPerPage - 16);
+  REQUIRE(base.writer()->sum(0, kSize, &blocks) == 0);
+  CHECK(blocks == 0);
+  const auto reader = base.reader();
+  CHECK(reader->scrub(0, kSize).unsummed == 0);
+  CHECK(reader->bad_offsets() == std::vector<uint64_t>{150 * kBlock});
+  REQUIRE(base.writer()->sum(kSize + kBlock, kBlock, &blocks) == 0);
+  CHECK(blocks == 0);
+}
+
 TEST_CASE("a point shows what records wrote over a damaged block of its base, and nothing of the block") {
   Base base;
   base.fill();

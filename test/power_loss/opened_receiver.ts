@@ -43,8 +43,10 @@ export class OpenedReceiver {
     const member = (uuid: string): Member | null => this.members.get(uuid);
     const onBaseDamage = (file: string, offsets: readonly bigint[]): void =>
       this.baseDamage.found(file, offsets);
+    const onBaseLost = (file: string): void => this.baseDamage.lost(file);
     const access = new BaseAccess();
-    this.watch = new DamageWatch({ catalog, store, access, native, member, onBaseDamage, log });
+    const onBase = { onBaseDamage, onBaseLost };
+    this.watch = new DamageWatch({ catalog, store, access, native, member, ...onBase, log });
     const watched = { ...native, ...this.watch.native };
     this.runs = new RunBuilds({ catalog, store, log, buildRun: watched.buildRun });
     const limits = { segmentBytes: SEGMENT_BYTES, headroomBytes: 0n };
@@ -55,7 +57,7 @@ export class OpenedReceiver {
     const nowNs = (): bigint => BigInt(Date.now()) * 1_000_000n;
     this.points = new Points({ catalog, store, native: watched, journals: this.members, access, nowNs });
     this.baseDamage = new BaseDamage({
-      ...{ catalog, store, access, log },
+      ...{ catalog, store, access, native, log },
       points: new Points({ catalog, store, native, journals: this.members, access, nowNs }),
       journal: (uuid) => member(uuid)?.damaged ?? null,
     });

@@ -3,6 +3,7 @@ import path from 'node:path';
 import Database from 'better-sqlite3';
 import t, { type Test } from 'tap';
 import { CheckpointTable } from '../../receiver/catalog/checkpoints.js';
+import { DoubtTable } from '../../receiver/catalog/doubts.js';
 import { MemberTable } from '../../receiver/catalog/members.js';
 import { exportOf, synced, writeMore } from './synced_scene.js';
 
@@ -48,4 +49,18 @@ t.test('a receiver on a full store ends, and lets go of it', async (t) => {
   await receiver.stop();
   await receiver.run();
   t.match(await receiver.status(), { groups: [{ durableLsn: last }] });
+});
+
+t.test('a heartbeat that the catalog cannot take: the agent is told why, and it is no defect', async (t) => {
+  // Symptom: the session ended without a word; the log spoke of a defect, and `status` of INTERNAL.
+  const { receiver, agent, stream } = await synced(t);
+  t.intercept(DoubtTable.prototype, 'put', { value: full });
+  const { lsn: capturedLsn, timeNs: capturedTimeNs } = agent.position();
+  const marks = { capturedLsn, capturedTimeNs, shippedLsn: capturedLsn, nowNs: capturedTimeNs };
+  const ring = { oldestTimeNs: 0n, ringUsedBytes: 0n, ringBytes: 1n, state: 'protected' };
+  const logs = [{ volume: 0, id: 7n, sequence: 1n, basisLsn: 0n }];
+  stream.say({ heartbeat: { ...marks, ...ring, logs } });
+  t.match(await stream.hear('refused'), { code: 'JOURNAL_FULL' });
+  await stream.ended();
+  t.match(await receiver.status(), { groups: [{ name: 'db' }] });
 });

@@ -1,13 +1,16 @@
 /** What has rotted is found before somebody needs it, while everything goes on. */
 import { randomBytes } from 'node:crypto';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rename, unlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import Database from 'better-sqlite3';
 import t from 'tap';
 import type { ScrubProgress } from '../../proto/control.js';
 import { baseFile, rot } from './base_rot.js';
+import { newIdentity } from './scripted_agent.js';
 import {
   grades,
+  join,
   journalDirectory,
   recovered,
   resync,
@@ -80,6 +83,38 @@ t.test(
   },
 );
 
+for (const meets of ['a scrub', 'a point']) {
+  t.test(`a sealed segment that is not there any more, met by ${meets}`, async (t) => {
+    // Symptom: the scrub counted it, the points failed, and nothing was graded: for ever, and retention stood still.
+    const scene = await synced(t);
+    const last = await fill(scene, 34);
+    const directory = journalDirectory(scene);
+    await until(async () => (await readdir(directory)).filter((name) => name.endsWith('.run')).length >= 2);
+    const names = (await readdir(directory)).filter((name) => name.endsWith('.seg')).sort();
+    await unlink(path.join(directory, names[1] ?? ''));
+    const lost = BigInt(names[1]?.slice(0, 20) ?? '');
+    if (meets === 'a scrub') t.match((await scrub(scene)).at(-1), { phase: 'done', damaged: 1n });
+    else await t.rejects(recovered(scene, 'latest'), { code: 'IO_ERROR', message: /No such file/ });
+    await scene.stream.ended();
+    await until(async () => (await grades(scene)).join().includes('damaged'));
+    t.match((await grades(scene)).join(), new RegExp(`ordered \\d+-${lost - 1n},damaged ${lost}-`));
+    await resync(t, scene, last);
+    t.ok((await recovered(scene, 'latest')).equals(scene.agent.present));
+    t.match((await scrub(scene)).at(-1), { phase: 'done', damaged: 0n }, 'what is known is not found again');
+  });
+}
+
+t.test('a journal whose directory is not there has lost no segment', async (t) => {
+  const scene = await synced(t);
+  await fill(scene, 4);
+  const directory = journalDirectory(scene);
+  await rename(directory, `${directory}.away`);
+  await t.rejects(scrub(scene), { code: 'IO_ERROR' });
+  await rename(`${directory}.away`, directory);
+  t.notMatch((await grades(scene)).join(), 'damaged');
+  t.match((await scrub(scene)).at(-1), { phase: 'done', damaged: 0n });
+});
+
 t.test('a block of a base', async (t) => {
   const scene = await synced(t);
   await writeMore(scene, 3);
@@ -88,6 +123,25 @@ t.test('a block of a base', async (t) => {
   t.match((await grades(scene)).join(), /damaged/);
   t.notMatch((await grades(scene)).join(), /ordered/);
 });
+
+for (const [what, spoil, count] of [
+  ['a page of them', (file: string) => rot(file, 512 + 20), 64n],
+  ['their header', (file: string) => rot(file, 3), 64n],
+  ['their file', (file: string) => unlink(file), 64n],
+] as const) {
+  t.test(`checksums of a base are lost, ${what}: told, and made anew`, async (t) => {
+    // Symptom: the scrub said nothing, and what rotted later was shown as what was written.
+    const scene = await synced(t);
+    await writeMore(scene, 3);
+    const base = await baseFile(scene);
+    await spoil(base.replace('.img', '.sum'));
+    t.match((await scrub(scene)).at(-1), { phase: 'done', damaged: 0n, unsummed: count });
+    t.match((await scene.receiver.status()).scrubs, [{ damaged: 0n, unsummed: count }]);
+    await rot(base, 45 * 64 * KIB);
+    t.match((await scrub(scene)).at(-1), { phase: 'done', damaged: 1n, unsummed: 0n });
+    t.notMatch((await grades(scene)).join(), /ordered/);
+  });
+}
 
 t.test('one at a time; whoever asked for it can stop it', async (t) => {
   const scene = await synced(t);
@@ -124,4 +178,48 @@ t.test('by itself, when it is due', async (t) => {
   const { scrubs } = await scene.receiver.status();
   await sleep(1500);
   t.same((await scene.receiver.status()).scrubs, scrubs);
+});
+
+/** When the group was scrubbed last, ns. */
+async function finished({ receiver }: Pick<Scene, 'receiver'>, name: string): Promise<bigint> {
+  return (await receiver.status()).scrubs.find(({ group }) => group === name)?.finishedNs ?? 0n;
+}
+
+t.test('a group that cannot be scrubbed keeps no other from it', async (t) => {
+  // Symptom: it was the one whose last scrub was the longest ago, each minute anew, and none after it was ever scrubbed.
+  const scene = await synced(t);
+  const { receiver } = scene;
+  await join(t, receiver, newIdentity(), 'host2', 'data', 'other');
+  const directory = journalDirectory(scene);
+  await rename(directory, `${directory}.away`);
+  await t.rejects(receiver.stream('scrub', { group: '', rateMax: 0n }), {
+    code: 'IO_ERROR',
+    message: /^db on host1/,
+  });
+  t.equal(await finished(scene, 'db'), 0n);
+  t.ok((await finished(scene, 'other')) > 0n, 'the others were, when all were to be');
+  await rename(`${directory}.away`, directory);
+
+  await receiver.stop();
+  await receiver.run('[scrub]\nevery = "1s"', { scrubLookMs: 20 });
+  await until(async () => (await finished(scene, 'db')) > 0n);
+  await rename(directory, `${directory}.away`);
+  for (let round = 0; round < 3; round += 1) {
+    const before = await finished(scene, 'other');
+    await until(async () => (await finished(scene, 'other')) > before);
+  }
+  await rename(`${directory}.away`, directory);
+});
+
+t.test('a scrub that ended while the clock was ahead keeps nobody from the next one', async (t) => {
+  const scene = await synced(t);
+  await scrub(scene);
+  const { receiver } = scene;
+  await receiver.stop();
+  const aheadNs = BigInt(Date.now() + 365 * 86_400_000) * 1_000_000n;
+  const database = new Database(path.join(receiver.store, 'catalog.sqlite'));
+  database.prepare('UPDATE scrubs SET finished_ns = ?').run(aheadNs);
+  database.close();
+  await receiver.run('[scrub]\nevery = "1h"', { scrubLookMs: 20 });
+  await until(async () => (await finished(scene, 'db')) < aheadNs);
 });

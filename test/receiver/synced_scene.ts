@@ -2,7 +2,6 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { formatUuid } from '../../proto/uuid.js';
 import { RunningReceiver } from './running_receiver.js';
@@ -33,13 +32,14 @@ export async function join(
   identity: Identity,
   host: string,
   name: string,
+  groupName = 'db',
 ): Promise<Scene> {
   const agent = await ScriptedAgent.create(receiver.directory, identity, SIZE);
   const volumes = [{ ...agent.info, name }];
   test.teardown(() => agent.close());
   const stream = new ScriptedStream(receiver.address);
   test.teardown(() => stream.close());
-  stream.say({ hello: agent.hello({ host, volumes }) });
+  stream.say({ hello: agent.hello({ groupName, host, volumes }) });
   const { hashKey } = await stream.hear('welcome');
   stream.say({ generationBegin: { generation: 1n, firstLsn: 1n, reason: 'NEW', volumes } });
   await stream.hear('generationAccepted');
@@ -112,13 +112,13 @@ export async function grades({ receiver }: Pick<Scene, 'receiver'>): Promise<str
 
 /**
  * The agent comes back as a new process and begins a generation, compared block by block with what the receiver still
- * has. Returns how many blocks differed.
+ * has. `meanwhile`: when the receiver has read and told what it has. Returns how many blocks differed.
  */
 export async function resync(
   test: Test,
   { receiver, agent }: Scene,
   last: bigint,
-  pauseMs = 0,
+  meanwhile: () => Promise<void> = () => Promise.resolve(),
 ): Promise<number> {
   const stream = new ScriptedStream(receiver.address);
   test.teardown(() => stream.close());
@@ -140,8 +140,7 @@ export async function resync(
   stream.say({ syncBegin: { volume: 0, kind: 'SYNC_RESYNC', offset: 0n, partial: false } });
   stream.say({ hashRequest: { id: 1, volume: 0, offset: 0n, length: SIZE, blockBytes: 64 * KIB } });
   const { hashes } = await stream.hear('hashReply');
-  // The receiver has met the damage again, and says so of itself.
-  await sleep(pauseMs);
+  await meanwhile();
   let different = 0;
   for (let block = 0; block * 64 * KIB < SIZE; block += 1) {
     const content = agent.present.subarray(block * 64 * KIB, (block + 1) * 64 * KIB);

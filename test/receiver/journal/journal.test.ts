@@ -9,6 +9,7 @@ import { NOT_COVERED, type MemberRow } from '../../../receiver/catalog/members.j
 import { MemberJournal } from '../../../receiver/journal/journal.js';
 import { RunBuilds } from '../../../receiver/journal/runs.js';
 import { Store } from '../../../receiver/store.js';
+import { JournalSite } from './journal_site.js';
 
 const FRAME_BYTES = 160;
 
@@ -123,4 +124,24 @@ t.test('the eras of a group commit are in the catalog before its first frame is 
   ]);
   release({ durableLsn: 30n, changed: [] });
   await Promise.all(rest);
+});
+
+t.test('a segment that the catalog could not be told to be damaged goes on being recorded', async (t) => {
+  // Symptom: what was acknowledged from then on was in no point until the receiver was started again.
+  const site = await JournalSite.create(t);
+  await site.write(3);
+  const { journal } = site.member;
+  journal.persist();
+  const row = site.catalog.segments.last(site.row.uuid);
+  if (row === null) throw new Error('there is a segment');
+  const isFull = () => {
+    throw new Error('the disk is full');
+  };
+  t.throws(() => journal.cut(row, null, isFull), /full/);
+  const last = await site.write(2);
+  t.equal(journal.tiles(0n, last).at(-1)?.segment.lastLsn, last);
+  journal.persist();
+  t.equal(site.catalog.segments.last(site.row.uuid)?.lastLsn, last);
+  journal.cut(row, null, () => undefined);
+  t.same(journal.tiles(0n, last), []);
 });

@@ -21,6 +21,7 @@ function sessionWork(site: JournalSite): SessionWork {
     sessions,
     points,
     access,
+    baseDamage: { compared: () => undefined },
     room: { check: () => Promise.resolve() },
     buffers: new FrameBuffers(),
     native,

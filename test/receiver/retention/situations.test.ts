@@ -1,9 +1,11 @@
 /** Retention while something else goes on: ingest, a resync, damage. */
 import { createHmac, randomBytes } from 'node:crypto';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, unlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import t from 'tap';
+import { baseFile } from '../base_rot.js';
 import { RunningReceiver } from '../running_receiver.js';
 import { newIdentity, ScriptedStream } from '../scripted_agent.js';
 import {
@@ -237,3 +239,68 @@ t.test('a pinned checkpoint is held in every member of its group', async (t) => 
     return groups.every(({ retentionHeldBy, oldestLsn }) => retentionHeldBy === '' && oldestLsn > 10n);
   });
 });
+
+t.test(
+  'a checkpoint that is pinned while one member of its group is moved is held in the next one',
+  async (t) => {
+    // Symptom: the pins of other members were those of the beginning of the round, however long the first one took.
+    const receiver = await RunningReceiver.start(t);
+    const first = newIdentity();
+    const identities = [first, { ...newIdentity(), group: first.group }];
+    const scenes: Scene[] = [];
+    for (const [index, identity] of identities.entries()) {
+      scenes.push(await join(t, receiver, identity, `host${index}`, `data${index}`));
+    }
+    scenes.sort((left, right) => left.agent.identity.member.compare(right.agent.identity.member));
+    const [marking, joining] = scenes as [Scene, Scene];
+    for (let count = 0; count < 12; count += 1) await pour(marking);
+    await pour(joining);
+    const created = receiver.call('checkpointCreate', { group: 'db', name: 'late', pin: false });
+    await answerCheckpoint(marking);
+    await created;
+    for (let count = 0; count < 12; count += 1) await pour(joining);
+    // All of it is older than the window: both are in the plan of one round.
+    await sleep(3000);
+    for (const { stream } of scenes) stream.close();
+    await receiver.stop();
+    let ready = (): void => undefined;
+    const isReady = new Promise<void>((resolve) => (ready = resolve));
+    let pinned: Promise<unknown> | null = null;
+    const atRollStage = async (): Promise<void> => {
+      await isReady;
+      await (pinned ??= receiver.call('checkpointPin', { group: 'db', name: 'late', pinned: true }));
+    };
+    await receiver.run(SHORT, { ...QUICK, atRollStage });
+    ready();
+    await until('one is moved, the other held', async () => {
+      const { groups } = await receiver.status();
+      return pinned !== null && groups.some(({ retentionHeldBy }) => retentionHeldBy.includes('late'));
+    });
+    const target = path.join(receiver.directory, 'both');
+    await receiver.recover({ volume: '', point: 'checkpoint:late', target, force: false });
+    t.same((await readdir(target)).sort(), ['data0.img', 'data1.img']);
+  },
+);
+
+for (const what of ['segment', 'base']) {
+  t.test(`a ${what} that is lost when it is to be moved`, async (t) => {
+    // Symptom: each attempt failed with the file that was not there, for ever: until the disk was full, and ingest refused.
+    const scene = await synced(t);
+    const { receiver } = scene;
+    await fill(scene, 4);
+    scene.stream.close();
+    await receiver.stop();
+    const directory = journalDirectory(scene);
+    const [oldest = ''] = (await readdir(directory)).filter((name) => name.endsWith('.seg')).sort();
+    const file = what === 'base' ? await baseFile(scene) : path.join(directory, oldest);
+    let lost: Promise<void> | null = null;
+    await receiver.run(SHORT, { ...QUICK, atRollStage: () => (lost ??= unlink(file)) });
+    const heldBy = async (): Promise<string> => (await receiver.status()).groups[0]?.retentionHeldBy ?? '';
+    const isMet = /No such file|BASE_MISSING/;
+    await until('it is met', async () => isMet.test(await heldBy()));
+    await until('its instants are graded', async () => (await grades(scene)).join().includes('damaged'));
+    await until('that is over', async () => !isMet.test(await heldBy()));
+    if (what === 'segment') await until('history is shortened', () => isSettled(scene));
+    t.ok(lost);
+  });
+}

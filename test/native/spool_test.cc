@@ -271,11 +271,15 @@ TEST_CASE("spool: what cannot be gone on with is told by name where it is missed
   Fd ring = die(std::move(dead));
   const auto files = files_of(directory);
   REQUIRE(files.size() > 3);
+  bool has_guest = false;
   SUBCASE("the first file is gone") { fs::remove(files.front()); }
   SUBCASE("one in the middle is gone") { fs::remove(files[2]); }
   SUBCASE("the last file is gone") { fs::remove(files.back()); }
   SUBCASE("the last file is cut off") { fs::resize_file(files.back(), 150); }
-  SUBCASE("the header of one is damaged") { flip_byte(files[1], 60); }
+  SUBCASE("the header of one is damaged") {
+    flip_byte(files[1], 60);
+    has_guest = true;
+  }
   SUBCASE("a file is somebody else's under our name") {
     CaptureGroup::Options other = options_of(scratch.path("other"), 64 * kMiB);
     other.member.fill(0xcc);
@@ -283,6 +287,7 @@ TEST_CASE("spool: what cannot be gone on with is told by name where it is missed
     publish_bytes(*another, 2 * kRingBytesMin);
     fs::copy_file(files_of(other.spool.directory).front(), files.front(),
                   fs::copy_options::overwrite_existing);
+    has_guest = true;
   }
   const auto adopted = CaptureGroup::adopt(options, std::move(ring));
   REQUIRE(adopted.ok());
@@ -302,8 +307,8 @@ TEST_CASE("spool: what cannot be gone on with is told by name where it is missed
   CHECK(files_of(directory) == before);
   group.abandon_stream();
   CHECK(group.stats().spool_used_bytes == 0);
-  const bool has_guest = group.stats().spool.foreign != "";
   CHECK(comes_true([&] { return files_of(directory).size() == (has_guest ? 1 : 0); }));
+  CHECK(comes_true([&] { return (group.stats().spool.foreign != "") == has_guest; }));
   const uint64_t used = group.stats().captured_lsn;
   REQUIRE(
       group.begin_generation({.epoch = 2, .generation = 4, .first_lsn = used + 1, .lsn_ceiling = kNoCeiling})

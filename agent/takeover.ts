@@ -13,7 +13,7 @@ import { GroupCustody, type StoreDoor } from './custody.js';
 import { Deliveries } from './deliveries.js';
 import { endAll } from './endings.js';
 import type { InheritedGroup, InheritedVolume } from './inheritance.js';
-import { RING_BYTES_MIN } from './served_bounds.js';
+import { RING_BYTES_MIN, UNMARK_AFTER_MS } from './served_bounds.js';
 import type { GroupSettings } from './served_settings.js';
 import type { InheritedStream } from './session_events.js';
 import type { ProtectedVolume, VolumeDoor } from './volume.js';
@@ -126,7 +126,7 @@ function openRing(
   const { uuid: group, member, ringBytes, lingerUs, unmarkAfterMs, spool } = settings;
   const options = {
     ...{ group, member, ringBytes, lingerUs, spool, lastTimeNs: 0n, era: 1 },
-    ...(unmarkAfterMs === null ? {} : { unmarkAfterMs }),
+    unmarkAfterMs: unmarkAfterMs ?? UNMARK_AFTER_MS,
   };
   try {
     if (ring !== null && !isRingSuspect)

@@ -29,7 +29,10 @@ class Threads {
   /// Errors: std::system_error when there is no thread to be had.
   void run(std::function<void()> work) {
     const std::lock_guard lock(mutex_);
-    if (idle_ == waiting_.size()) std::thread([this] { serve(); }).detach(), ++idle_;
+    if (idle_ == waiting_.size()) {
+      std::thread([this] { serve(); }).detach();
+      ++idle_;
+    }
     waiting_.push_back(std::move(work));
     changed_.notify_one();
   }

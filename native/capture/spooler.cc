@@ -153,7 +153,9 @@ void Spooler::sleep(std::optional<milliseconds> most) {
 }
 
 Spooler::Step Spooler::spool_batch() {
-  if (backlog_.is_lost()) return Step::kFailed;
+  // Also where it is forgotten by now: what is written before the next look would be taken for a leftover of
+  // it.
+  if (is_lost_) return Step::kFailed;
   const std::optional<SpoolBatch> batch = backlog_.copy_oldest(batch_.get());
   if (!batch) return Step::kNothingWhole;
   const auto files = backlog_.files(writer_ ? writer_->path() : "");

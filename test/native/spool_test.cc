@@ -210,6 +210,20 @@ TEST_CASE("spool: a generation's end comes in its place, also when it and what f
   CHECK(std::all_of(reader.records.begin(), reader.records.end(), is_as_written));
 }
 
+namespace {
+
+/// Ships a stream from its beginning until LSN `lsn` was taken; returns the last LSN that was.
+uint64_t shipped_until(CaptureGroup& group, uint64_t lsn) {
+  StreamReader reader(group);
+  reader.rewind(99, 0, 3);
+  REQUIRE(group.start_shipping(99, 0).ok());
+  reader.take_until(lsn);
+  group.stop_shipping();
+  return reader.last_lsn;
+}
+
+}  // namespace
+
 TEST_CASE("spool: a successor goes on with ring and spool, and with nothing that is not theirs") {
   const ScratchDirectory scratch;
   const std::string directory = scratch.path("spool");
@@ -218,14 +232,7 @@ TEST_CASE("spool: a successor goes on with ring and spool, and with nothing that
   uint64_t last = publish_bytes(*group, 6 * kRingBytesMin);
   uint64_t confirmed = 99;
   SUBCASE("nothing was confirmed") {}
-  SUBCASE("some of it was") {
-    StreamReader reader(*group);
-    reader.rewind(99, 0, 3);
-    REQUIRE(group->start_shipping(99, 0).ok());
-    reader.take_until(250);
-    group->stop_shipping();
-    confirmed = reader.last_lsn;
-  }
+  SUBCASE("some of it was") { confirmed = shipped_until(*group, 250); }
   Fd ring = die(std::move(group));
   const fs::path mine = files_of(directory).front();
 
@@ -395,14 +402,7 @@ TEST_CASE("spool: production is captured before a disk that hangs has shown what
   uint64_t last = publish_bytes(*group, 3 * kRingBytesMin);
   uint64_t confirmed = 99;
   SUBCASE("nothing was confirmed") {}
-  SUBCASE("some of it was") {
-    StreamReader reader(*group);
-    reader.rewind(99, 0, 3);
-    REQUIRE(group->start_shipping(99, 0).ok());
-    reader.take_until(150);
-    group->stop_shipping();
-    confirmed = reader.last_lsn;
-  }
+  SUBCASE("some of it was") { confirmed = shipped_until(*group, 150); }
   SUBCASE("the receiver has more than this host knows") { confirmed = last; }
   Fd ring = die(std::move(group));
   SilentDirectory disk(directory);

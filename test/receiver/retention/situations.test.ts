@@ -4,7 +4,7 @@ import { readdir, readFile, unlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { baseFile } from '../base_rot.js';
 import { RunningReceiver } from '../running_receiver.js';
 import { newIdentity, ScriptedStream } from '../scripted_agent.js';
@@ -203,17 +203,21 @@ async function damageFrame(directory: string, lsn: bigint): Promise<void> {
   await writeFile(file, bytes);
 }
 
+/** Of one group. The first one in the order of their names, which marks its checkpoints, and the other. */
+async function twoMembers(test: Test, receiver: RunningReceiver): Promise<[Scene, Scene]> {
+  const identity = newIdentity();
+  const other = { ...newIdentity(), group: identity.group };
+  const scenes: [Scene, Scene] = [
+    await join(test, receiver, identity, 'host0', 'data0'),
+    await join(test, receiver, other, 'host1', 'data1'),
+  ];
+  return scenes.sort((left, right) => left.agent.identity.member.compare(right.agent.identity.member));
+}
+
 t.test('a pinned checkpoint is held in every member of its group', async (t) => {
   const receiver = await RunningReceiver.start(t);
-  const first = newIdentity();
-  const identities = [first, { ...newIdentity(), group: first.group }];
-  const scenes: Scene[] = [];
-  for (const [index, identity] of identities.entries()) {
-    scenes.push(await join(t, receiver, identity, `host${index}`, `data${index}`));
-  }
-  // The first one in the order of their names marks it.
-  scenes.sort((left, right) => left.agent.identity.member.compare(right.agent.identity.member));
-  const [marking, joining] = scenes as [Scene, Scene];
+  const scenes = await twoMembers(t, receiver);
+  const [marking, joining] = scenes;
   await pour(joining);
   await pour(marking);
   const created = receiver.call('checkpointCreate', { group: 'db', name: 'golden', pin: true });
@@ -245,14 +249,8 @@ t.test(
   async (t) => {
     // Symptom: the pins of other members were those of the beginning of the round, however long the first one took.
     const receiver = await RunningReceiver.start(t);
-    const first = newIdentity();
-    const identities = [first, { ...newIdentity(), group: first.group }];
-    const scenes: Scene[] = [];
-    for (const [index, identity] of identities.entries()) {
-      scenes.push(await join(t, receiver, identity, `host${index}`, `data${index}`));
-    }
-    scenes.sort((left, right) => left.agent.identity.member.compare(right.agent.identity.member));
-    const [marking, joining] = scenes as [Scene, Scene];
+    const scenes = await twoMembers(t, receiver);
+    const [marking, joining] = scenes;
     for (let count = 0; count < 12; count += 1) await pour(marking);
     await pour(joining);
     const created = receiver.call('checkpointCreate', { group: 'db', name: 'late', pin: false });

@@ -30,6 +30,8 @@ export async function judgeDoubt(
 ): Promise<void> {
   const member = journal.member.uuid;
   const owed = truth.touchedBetween(durableLsn, usedLsn);
+  // A receiver that power was taken from again while it was judged has frames that this moment's agent has not written yet.
+  const shown = journal.durableLsn < usedLsn ? journal.durableLsn : usedLsn;
   for (const { number, name, uuid, size } of catalog.volumes.volumes(member)) {
     const state = path.join(directory, STATE);
     const log = await openDirtyLog(state, { uuid: parseUuid(uuid), size }, native.openDirtyLog);
@@ -50,11 +52,11 @@ export async function judgeDoubt(
             'R8',
             `${where}: it was written to after LSN ${durableLsn}, acknowledged last`,
           );
-        const wrong = await differing(backing, number, extent, truth, journal.durableLsn);
+        const wrong = await differing(backing, number, extent, truth, shown);
         if (wrong.length > 0)
           verdict.violations.add(
             'R8',
-            `${where}: ${wrong.length} blocks are not what LSN ${journal.durableLsn} shows: ${wrong.slice(0, 5).join(', ')}`,
+            `${where}: ${wrong.length} blocks are not what LSN ${shown} shows: ${wrong.slice(0, 5).join(', ')}`,
           );
       }
     } finally {

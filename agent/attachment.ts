@@ -1,6 +1,6 @@
-/** How the protected host gets at a volume. The kinds: loop_attachment.ts, socket_attachment.ts. */
+/** How the protected host gets at a volume. The kinds: loop_attachment.ts, nbd_attachment.ts, socket_attachment.ts. */
 export interface Attachment {
-  /** What the host uses: "/dev/loop3", "unix:/path", "tcp:127.0.0.1:10809". */
+  /** What the host uses: "/dev/loop3", "/dev/nbd3", "unix:/path", "tcp:127.0.0.1:10809". */
   readonly device: string;
   /** The volume has `size` by now, and who uses it is to see that: at once, or when it connects again. Errors: DEVICE_RESIZE. */
   grow(size: bigint): Promise<void>;

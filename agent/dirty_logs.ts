@@ -3,21 +3,18 @@ import path from 'node:path';
 import { formatUuid } from '../proto/uuid.js';
 import type { DirtyLogPosition, VolumeInfo } from '../proto/replication.js';
 import type * as native from '../native/index.js';
-import { makeDirectory } from './directory.js';
 
 /** As native/capture/dirty_log_file.h has them. */
 export const DIRTY_EXTENT_BYTES = 4 << 20;
 
-/** Whatever the disk says, there is a log, perhaps a void one. Errors: MEMORY_UNAVAILABLE. */
-export async function openDirtyLog(
+/** Whatever the disk says, there is a log, perhaps a void one: after ten seconds at most. Errors: MEMORY_UNAVAILABLE. */
+export function openDirtyLog(
   stateDir: string,
   { uuid, size }: Pick<VolumeInfo, 'uuid' | 'size'>,
   open: typeof native.openDirtyLog,
 ): Promise<native.DirtyLog> {
-  const directory = path.join(stateDir, 'dirty');
-  // What is wrong with it is what the log then says of itself.
-  await makeDirectory(directory).catch(() => undefined);
-  return open({ path: path.join(directory, `${formatUuid(uuid)}.log`), volume: uuid, volumeBytes: size });
+  const file = path.join(stateDir, 'dirty', `${formatUuid(uuid)}.log`);
+  return open({ path: file, volume: uuid, volumeBytes: size });
 }
 
 export function positionOf(volume: number, log: native.DirtyLog): DirtyLogPosition {

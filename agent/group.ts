@@ -211,7 +211,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     });
   }
 
-  /** Errors: CHECKPOINT_INVALID, CHECKPOINT_EXISTS, DAEMON_TIMEOUT, and why the receiver could not be asked. */
+  /** Errors: CHECKPOINT_INVALID, CHECKPOINT_EXISTS, CHECKPOINT_PENDING, and why the receiver could not be asked. */
   async createCheckpoint(name: string): Promise<CheckpointInfo> {
     const { lsn, timeNs } = await this.member.checkpoints.create(name);
     return {

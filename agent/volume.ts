@@ -13,8 +13,9 @@ import type { Attachment } from './attachment.js';
 import { openBacking } from './backing.js';
 import { BackingErrors } from './backing_errors.js';
 import { backingFingerprint, evidenceOf, statOf, type BackingEvidence } from './backing_fingerprint.js';
-import { backingIdentity, isOtherDevice } from './backing_identity.js';
+import { isOtherDevice } from './backing_identity.js';
 import { backingSamples, evidenceOfSamples } from './backing_samples.js';
+import { backingSight, isDevice, isOtherBacking, type BackingSight } from './backing_sight.js';
 import type { Clock } from './clock.js';
 import type { AttachConfig, VolumeConfig } from './config.js';
 import { endAll } from './endings.js';
@@ -69,8 +70,8 @@ export class ProtectedVolume {
     readonly config: VolumeConfig,
     /** Since when the backing is an agent's alone, of a mapped volume; of others "". */
     private readonly insertion: string,
-    /** Which device the backing is; null: nobody has looked yet. */
-    private identity: string | null,
+    /** What was opened. */
+    private readonly sight: BackingSight,
     private described: VolumeInfo,
     private readonly stateDir: string,
     /** Whether it was never protected before. */
@@ -99,21 +100,21 @@ export class ProtectedVolume {
     const mapped = config.mapped === null ? null : new MappedDevice(config.mapped);
     if (mapped !== null) await refuseUnlessInserted(mapped);
     const found = evidenceOf(memory?.fingerprint ?? '', await backingFingerprint(config.backing));
-    const device = await backingIdentity(config.backing);
-    const backing = await openBacking(config, memory, device, stateDir, door.openFileDevice);
+    const sight = await backingSight(config.backing);
+    const backing = await openBacking(config, memory, sight.name, stateDir, door.openFileDevice);
     const { size, blockSize } = backing;
     const info = { number: identity.number, uuid: identity.uuid, name: config.name, size, blockSize };
     try {
       // From here on it stays, since the backing is held.
       const insertion = (await mapped?.insertion()) ?? '';
-      const evidence = isNew ? found : await evidenceNow(found, memory, backing, insertion, device);
+      const evidence = isNew ? found : await evidenceNow(found, memory, backing, insertion, sight.name);
       const log = await openDirtyLog(stateDir, info, door.openDirtyLog);
       // A device that tells nothing of itself now is not another one.
-      const known = device !== '' ? device : (memory?.identity ?? '');
+      const name = sight.name !== '' ? sight.name : (memory?.identity ?? '');
       return new ProtectedVolume(
         config,
         insertion,
-        known,
+        { ...sight, name },
         info,
         stateDir,
         isNew,
@@ -129,20 +130,24 @@ export class ProtectedVolume {
   }
 
   /**
-   * What a predecessor served goes on: of the same size, whatever its backing is now. Errors: as openFileDevice;
-   * VOLUME_NOT_INSERTED where its I/O went past the agent since.
+   * What a predecessor served goes on: of the same size, whatever its backing has now. Errors: as openFileDevice;
+   * BACKING_REPLACED; VOLUME_NOT_INSERTED where its I/O went past the agent since.
    */
   static async inherit({ settings }: InheritedVolume, door: VolumeDoor): Promise<ProtectedVolume> {
-    const { name, number, uuid, size, blockSize, backing, mapped, cache, stateDir } = settings;
+    const { name, number, uuid, size, blockSize, backing, mapped, cache, stateDir, sight } = settings;
     if (mapped !== null) await refuseUnlessStillInserted(mapped);
     const options = { path: backing, cache, readOnly: false, exclusive: true };
+    // A device of others is not even opened, which would be noticed. A file is looked at once its disk answers.
+    if (sight !== null && isDevice(sight)) await sightOfTheSame(backing, sight);
     const device = await door.reopenFileDevice(options, size);
     const config = configOf(settings);
     const info = { number, uuid, name, size, blockSize };
     try {
+      const now = await sightOfTheSame(backing, sight);
       const log = await openDirtyLog(stateDir, info, door.openDirtyLog);
       const insertion = mapped?.insertion ?? '';
-      return new ProtectedVolume(config, insertion, null, info, stateDir, false, 'none', device, log, door);
+      const seen = sight ?? now;
+      return new ProtectedVolume(config, insertion, seen, info, stateDir, false, 'none', device, log, door);
     } catch (thrown) {
       await device.close();
       throw thrown;
@@ -373,8 +378,7 @@ export class ProtectedVolume {
     const isHeld = clean && this.closing === null;
     const samples = isHeld ? await backingSamples(this.backing, size) : '';
     const fingerprint = isHeld ? await backingFingerprint(backing) : '';
-    const identity = (this.identity ??= await backingIdentity(backing));
-    return { number, uuid, size, backing, fingerprint, samples, identity, insertion };
+    return { number, uuid, size, backing, fingerprint, samples, identity: this.sight.name, insertion };
   }
 
   /** Gives the backing back, once. Nothing is attached any more. */
@@ -399,10 +403,10 @@ export class ProtectedVolume {
 
   /** `inherited`: as what a predecessor served it; null: it did not. */
   private custodyIn(custody: GroupCustody, inherited: AttachmentSettings | null): VolumeCustody {
-    const { insertion, stateDir } = this;
+    const { insertion, stateDir, sight } = this;
     const { backing, cache, mapped: device } = this.config;
     const mapped = device === null ? null : { device, insertion };
-    const volume = { ...this.info, backing, mapped, cache, stateDir };
+    const volume = { ...this.info, backing, mapped, cache, stateDir, sight };
     return custody.volume(volume, this.device, inherited);
   }
 
@@ -442,6 +446,13 @@ async function evidenceNow(
   if (memory.insertion !== insertion || isOtherDevice(memory.identity, identity)) return 'changed';
   const { samples, size } = memory;
   return samples === '' ? found : evidenceOfSamples(found, samples, await backingSamples(backing, size));
+}
+
+/** `before`: what a predecessor had opened there; null: nobody knows. Errors: BACKING_REPLACED, those of backingSight. */
+async function sightOfTheSame(backing: string, before: BackingSight | null): Promise<BackingSight> {
+  const now = await backingSight(backing);
+  if (before === null || !isOtherBacking(before, now)) return now;
+  throw new AfterimageError('BACKING_REPLACED', `${backing} is not what the agent served that died`);
 }
 
 /** As the configuration would have it. */

@@ -90,7 +90,7 @@ export function configFile(daemon: DaemonName, flag: string | undefined, { env, 
 const settingsOfBoth = z.object({
   control: socketPath.optional(),
   run_dir: absolutePath.optional(),
-  group: z.unknown().optional(),
+  group: z.array(z.object({ volume: z.unknown().optional() })).optional(),
 });
 
 type Settings = z.output<typeof settingsOfBoth>;
@@ -99,10 +99,11 @@ function readSettings(file: string): Promise<Settings> {
   return loadConfig(file, settingsOfBoth);
 }
 
-/** An agent's configuration has groups, a receiver's has none. */
+/** Both may have groups: those of an agent have volumes. */
 async function controlIn(file: string): Promise<string> {
   const settings = await readSettings(file);
-  const daemon: DaemonName = settings.group === undefined ? 'receiver' : 'agent';
+  const isAgent = settings.group?.some(({ volume }) => volume !== undefined) ?? false;
+  const daemon: DaemonName = isAgent ? 'agent' : 'receiver';
   return settings.control ?? path.join(settings.run_dir ?? RUN_DIR, `${daemon}.sock`);
 }
 

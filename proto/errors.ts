@@ -103,6 +103,11 @@ export const ERRORS = {
     false,
     'Give it back the size that it had, or more: a volume can grow, and not shrink. Or protect it as a new volume under another name.',
   ),
+  BACKING_REPLACED: entry(
+    EXIT.refused,
+    true,
+    'The path of the backing leads to another file or device than before, and the I/O of the volume waits. Give the path back to the right one, and it goes on at once. To give the volume up, send the agent SIGTERM twice: who uses it gets I/O errors.',
+  ),
   BACKING_FAILED: entry(
     EXIT.failure,
     false,
@@ -111,7 +116,7 @@ export const ERRORS = {
   BACKING_ON_ITSELF: entry(
     EXIT.config,
     false,
-    'Keep the state directory on a disk that this agent does not protect.',
+    'Keep what the message names (state or spool directory; for an insertion also run directory, programs, configuration and swap) on a disk that this agent does not protect.',
   ),
   VOLUME_NOT_INSERTED: entry(
     EXIT.refused,
@@ -221,7 +226,7 @@ export const ERRORS = {
   DEVICE_RESIZE: entry(
     EXIT.failure,
     true,
-    'The volume has grown, and its device has not: it does when the agent has attached it again, which takes a stop and a start.',
+    'The volume has grown, and its device has not yet: see the message. It is tried again every second; a stop and a start attach it anew.',
   ),
   LOOP_DETACH: entry(EXIT.failure, true, 'See the message and the kernel log; losetup shows the device.'),
   NBD_UNAVAILABLE: entry(
@@ -338,7 +343,7 @@ export const ERRORS = {
   JOURNAL_IO: entry(
     EXIT.failure,
     false,
-    'Look at the kernel log and at who owns the files of the store, then restart the receiver.',
+    'Look at the kernel log and at who owns the files of the store. The journal is opened anew when the agent connects again, which it does by itself, ever more slowly; nothing acknowledged is lost.',
   ),
   SEGMENT_CORRUPT: entry(
     EXIT.damaged,
@@ -367,7 +372,11 @@ export const ERRORS = {
     false,
     'Name one of the volumes that `afterimage status` lists for the group.',
   ),
-  POINT_INVALID: entry(EXIT.usage, false, 'Write latest, lsn:N, an RFC 3339 time, -90s, or checkpoint:NAME.'),
+  POINT_INVALID: entry(
+    EXIT.usage,
+    false,
+    'Write latest, lsn:N, lsn:MEMBER:N, an RFC 3339 time, -90s, or checkpoint:NAME.',
+  ),
   POINT_UNKNOWN: entry(
     EXIT.notFound,
     false,
@@ -411,7 +420,11 @@ export const ERRORS = {
     'Name one of those that `afterimage checkpoint list` shows: retention lets go of those that are older than the window, unless they are pinned.',
   ),
   CHECKPOINT_PINNED: entry(EXIT.refused, false, 'Unpin it first: `afterimage checkpoint unpin GROUP NAME`.'),
-  CHECKPOINT_INVALID: entry(EXIT.usage, false, 'Choose a name of 1 to 64 letters, digits, ".", "_" or "-".'),
+  CHECKPOINT_INVALID: entry(
+    EXIT.usage,
+    false,
+    'Choose a name of 1 to 64 letters, digits, ".", "_" or "-", beginning with a letter, a digit or "_".',
+  ),
   BASE_MISSING: entry(
     EXIT.notFound,
     true,

@@ -51,25 +51,15 @@ Result<std::unique_ptr<DirtyLog>> DirtyLog::open(const Options& options) {
   auto memory = PinnedMemory::allocate(word_bytes(options.volume_bytes), word_bytes(kDirtyVolumeBytesMax));
   if (!memory.ok()) return memory.error();
   std::unique_ptr<DirtyLog> log(new DirtyLog(std::move(*memory), options));
-  const DirtyLogFile::Identity identity{options.volume, options.volume_bytes};
-  auto file = DirtyLogFile::open(options.path, identity, *options.file);
-  if (!file.ok()) {
-    log->distrust_ = file.error().message;
-    file = DirtyLogFile::create(options.path, identity, *options.file);
+  try {
+    log->thread_ = std::thread([log = log.get()] { log->run(); });
+  } catch (const std::system_error& error) {
+    return Error{"MEMORY_UNAVAILABLE", std::string("no thread for a dirty log: ") + error.what()};
   }
-  if (file.ok()) {
-    log->file_ = std::move(*file);
-    log->adopt(log->file_->take_pages());
-    try {
-      log->thread_ = std::thread([log = log.get()] { log->run(); });
-    } catch (const std::system_error& error) {
-      return Error{"MEMORY_UNAVAILABLE", std::string("no thread for a dirty log: ") + error.what()};
-    }
-    return log;
-  }
-  // What could not be read now may be readable later, and would lack the marks of this run.
-  log->become_void("", file.error().message, DirtyLogFile::discard(options.path, *options.file) != 0);
-  log->fill_marked();
+  Lock lock(log->mutex_);
+  if (!log->wait(lock, options.opening_patience, [&] { return log->is_opened_; })) log->be_impatient();
+  if (log->void_) log->fill_marked();
+  lock.unlock();
   return log;
 }
 
@@ -116,6 +106,30 @@ void DirtyLog::adopt(std::vector<DirtyPage> pages) {
     basis_lsn_ = page.basis_lsn;
     basis_generation_ = page.basis_generation;
   }
+}
+
+/// Who waits for it may have lost patience before the disk answers: then what it has is withdrawn.
+void DirtyLog::open_file(Lock& lock) {
+  is_file_taken_ = true;
+  const DirtyLogFile::Identity identity{volume_, volume_bytes_};
+  lock.unlock();
+  std::string distrust;
+  auto file = DirtyLogFile::open(path_, identity, disk_);
+  if (!file.ok()) {
+    distrust = file.error().message;
+    file = DirtyLogFile::create(path_, identity, disk_);
+  }
+  lock.lock();
+  if (file.ok()) file_ = std::move(*file);
+  if (file.ok() && !void_) {
+    distrust_ = std::move(distrust);
+    adopt(file_->take_pages());
+  } else {
+    // What could not be read now may be readable later, and would lack the marks of this run.
+    give_up(lock, "", file.ok() ? "" : file.error().message);
+  }
+  is_opened_ = true;
+  give_back_file();
 }
 
 /// So that no commit needs memory.
@@ -356,11 +370,15 @@ bool DirtyLog::commit(Lock& lock) {
     return true;  // breaks R8: who finds another one's writing under way does not wait for the sync
 #endif
   if (!is_file_taken_) changed_.notify_all();
-  // In parts, so that a process that was stopped for long still has some of it when it goes on.
-  for (int part = 0; part < kPatienceParts; ++part) {
-    const auto is_over = [&] { return committed_ >= wanted || void_; };
-    if (changed_.wait_for(lock, patience_ / kPatienceParts, is_over)) return true;
-  }
+  return wait(lock, patience_, [&] { return committed_ >= wanted || void_; });
+}
+
+/// In parts, so that a process that was stopped for long still has some of it when it goes on. False: in
+/// vain.
+template <typename Is>
+bool DirtyLog::wait(Lock& lock, std::chrono::milliseconds patience, const Is& is_over) {
+  for (int part = 0; part < kPatienceParts; ++part)
+    if (changed_.wait_for(lock, patience / kPatienceParts, is_over)) return true;
   return false;
 }
 
@@ -386,6 +404,7 @@ void DirtyLog::give_back_file() {
 void DirtyLog::run() noexcept {
   enter_io_thread("ai-dirty-marks");
   Lock lock(mutex_);
+  open_file(lock);
   const auto has_work = [this] { return !void_ && committed_ < requested_; };
   while (true) {
     // Not before those that wait for the file: there may be no end of work.

@@ -21,11 +21,12 @@
 // Threads: Writer, flush_began(), flush_ended() and counts from any thread; cut(), unmark(), mark_all(),
 // begin_anew() and refute() from any thread, one at a time between them; keep_doubts_in() before all of
 // these; grow() from one thread; end() after all that change anything; no call waits for the network or
-// JavaScript. It has a thread of its own that writes for all who wait: a first mark, mark_all() and unmark()
-// wait for that thread, and for no longer than `patience`, since a disk may hang for hours that production
-// does not need. open(), grow(), begin_anew(), refute() and end() wait for the disk itself. What marks or
-// unmarks does not throw: a process that has no memory for half of such a change ends, and its successor goes
-// by what the disk holds. Ownership: owns its file, shares the table. Writers must have gone before it does.
+// JavaScript. It has a thread of its own that opens its file and writes for all who wait: open() waits for
+// that thread, and for no longer than `opening_patience`, and a first mark, mark_all() and unmark() for no
+// longer than `patience`, since a disk may hang for hours that production does not need. grow(),
+// begin_anew(), refute() and end() wait for the disk itself. What marks or unmarks does not throw: a process
+// that has no memory for half of such a change ends, and its successor goes by what the disk holds.
+// Ownership: owns its file, shares the table. Writers must have gone before it does.
 #pragma once
 
 #include <atomic>
@@ -54,8 +55,11 @@ class DirtyLog {
     JournalFile* file = &JournalFile::system();
     /// Below the 30 s after which Linux and its guests lose patience with a disk themselves.
     std::chrono::milliseconds patience{20'000};
+    /// Where a predecessor died production waits meanwhile; a busy disk needs seconds.
+    std::chrono::milliseconds opening_patience{10'000};
   };
-  /// Whatever the disk says, there is a log, perhaps a void one. Errors: MEMORY_UNAVAILABLE.
+  /// Whatever the disk says, or does not say in time, there is a log, perhaps a void one. Makes the directory
+  /// of its file where that is all that is missing. Errors: MEMORY_UNAVAILABLE.
   static Result<std::unique_ptr<DirtyLog>> open(const Options& options);
   /// Ends its thread: from now on it can only be looked at.
   void end();
@@ -150,10 +154,13 @@ class DirtyLog {
   void mark(uint64_t first, uint64_t last) noexcept;
   void set_pending(uint32_t page);
   bool commit(Lock& lock);
+  template <typename Is>
+  bool wait(Lock& lock, std::chrono::milliseconds patience, const Is& is_over);
   void be_impatient();
   bool take_file(Lock& lock);
   void give_back_file();
   void run() noexcept;
+  void open_file(Lock& lock);
   void write_pending(Lock& lock);
   Errno write_pages(Lock& lock);
   void give_up(Lock& lock, std::string_view what, std::string_view why);
@@ -188,6 +195,7 @@ class DirtyLog {
   uint64_t committed_ = 0;
   bool is_file_taken_ = false;
   int file_waiters_ = 0;
+  bool is_opened_ = false;  // or it is known that it cannot be
   bool is_closing_ = false;
   uint64_t sequence_ = 0;  // sum of those of the pages, as far as they are durable
   uint64_t basis_generation_ = 0;

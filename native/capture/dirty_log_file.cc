@@ -87,6 +87,18 @@ Errno sync_directory(const std::string& path, JournalFile& file) {
   return directory ? file.fsync(directory.get()) : errno;
 }
 
+Fd create_file(const std::string& path) {
+  return Fd(::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+}
+
+/// That in which the file is to lie.
+Errno make_directory(const std::string& path, JournalFile& file) {
+  std::string directory = directory_of(path);
+  if (::mkdir(directory.c_str(), 0700) != 0) return errno;
+  directory.pop_back();
+  return sync_directory(directory, file);
+}
+
 }  // namespace
 
 void grow_pages(std::vector<DirtyPage>* pages, uint64_t before, uint64_t after) {
@@ -140,7 +152,8 @@ Result<std::unique_ptr<DirtyLogFile>> DirtyLogFile::make(const std::string& path
                                                          std::vector<DirtyPage> pages) {
   AFTERIMAGE_ASSERT(identity.volume_bytes <= kDirtyVolumeBytesMax, "the bounds of the log");
   const std::string made = path + ".new";
-  Fd fd(::open(made.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+  Fd fd = create_file(made);
+  if (!fd && errno == ENOENT && make_directory(path, file) == 0) fd = create_file(made);
   if (!fd) return file_error("create " + made, errno);
   std::unique_ptr<DirtyLogFile> log(new DirtyLogFile(path, identity, file, std::move(fd)));
   log->id_ = id;

@@ -56,7 +56,7 @@ class DirtyLogFile {
   static Result<std::unique_ptr<DirtyLogFile>> open(const std::string& path, const Identity& identity,
                                                     JournalFile& file);
   /// Puts a new log with every extent marked, and an `id` never used before, in the place of whatever is
-  /// there. Errors: IO_ERROR, PERMISSION_DENIED.
+  /// there, and makes its directory if that is missing. Errors: IO_ERROR, PERMISSION_DENIED.
   static Result<std::unique_ptr<DirtyLogFile>> create(const std::string& path, const Identity& identity,
                                                       JournalFile& file);
 

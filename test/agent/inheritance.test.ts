@@ -3,6 +3,7 @@ import { closeSync, fstatSync, mkdtempSync, openSync, readFileSync, rmSync, writ
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import t, { type Test } from 'tap';
+import { backingSight } from '../../agent/backing_sight.js';
 import { systemClock } from '../../agent/clock.js';
 import { GroupCustody, type KeptAttachment, type StoreDoor } from '../../agent/custody.js';
 import { sortInheritance } from '../../agent/inheritance.js';
@@ -31,6 +32,7 @@ const VOLUME = {
   mapped: null,
   stateDir: '/var/lib/afterimage/agent',
   cache: 'buffered',
+  sight: { inode: 0n, bornNs: 0n, name: 'dm/uuid LVM-1', medium: '7' },
 } as const;
 const THREADS = 4;
 const LOOP = { device: '/dev/loop3', link: '/dev/afterimage/shop/data', file: { device: 57n, inode: 2n } };
@@ -227,9 +229,10 @@ t.test('settings of a later version that have more in them are served', async (t
   const directory = scratchDirectory(t);
   const backing = path.join(directory, 'backing');
   writeFileSync(backing, Buffer.alloc(1 << 20, 7));
+  const sight = await backingSight(backing);
   const address = { unix: path.join(directory, 'socket') };
   await custody
-    .volume({ ...VOLUME, backing, size: 1n << 20n, blockSize: 512 }, captured, null)
+    .volume({ ...VOLUME, backing, sight, size: 1n << 20n, blockSize: 512 }, captured, null)
     .keep(() => ({ attachment: { kind: 'socket', address }, descriptors: {} }));
   const settings = kept.filter(({ name }) => name === 'shop/data/settings');
   for (const one of settings) {

@@ -30,7 +30,7 @@ function inheritedFrom(directory: string, backings: Record<string, string>): Inh
     volumes: Object.entries(backings).map(([name, backing], number) => ({
       settings: {
         ...{ name, number, uuid: Buffer.alloc(16, 4 + number), size: SIZE, blockSize: 512, backing },
-        ...{ mapped: null, stateDir: directory, cache: 'buffered' },
+        ...{ mapped: null, stateDir: directory, cache: 'buffered', sight: null },
         attachment: { kind: 'socket', address: { unix: path.join(directory, `${name}.sock`) } },
       },
       ...{ isGrowing: false, inFlight: null, fuse: null, slots: null, listening: null },

@@ -72,7 +72,8 @@ t.test(
     await cannedAgent(t, runDir);
     await cannedReceiver(t, runDir);
     const config = path.join(runDir, 'r.toml');
-    await writeFile(config, `store = "/s"\nrun_dir = "${runDir}"\n`);
+    // With groups, as an agent's has, but without volumes.
+    await writeFile(config, `store = "/s"\nrun_dir = "${runDir}"\n[[group]]\nname = "db"\n`);
     const only = async (argv: string[], env: Record<string, string> = {}): Promise<string[]> => {
       const { stdout, stderr } = await invoke('/nowhere', ['status', '--json', ...argv], { env });
       t.equal(stderr, '');

@@ -1,7 +1,7 @@
 /**
  * Mutation: each invariant is broken on purpose, and the tests that speak about it have to notice (mutant.ts). First the
  * control: the same builds without sabotage must pass the same tests, and say how long those take.
- * `scripts/mutants [--quick|--torture] [NAME…]`; --quick judges one mutant a day end to end, and every second by the native tests;
+ * `scripts/mutants [--quick|--torture] [NAME…]`; --quick judges one mutant a day end to end, and every fourth by the native tests;
  * --torture judges by torture alone those that it can see.
  */
 import path from 'node:path';
@@ -56,7 +56,7 @@ if (
 
 const DAY = Math.floor(Date.now() / 86_400_000);
 const nativeOnes = chosen.filter((mutant) => !byTorture && mutant.native.length > 0);
-const withNative = nativeOnes.filter((_, at) => !quick || names.length > 0 || at % 2 === DAY % 2);
+const withNative = nativeOnes.filter((_, at) => !quick || names.length > 0 || at % 4 === DAY % 4);
 const withScenario = chosen.filter((mutant) => !byTorture && mutant.scenario !== null);
 const withTorture = chosen.filter((mutant) => byTorture && mutant.torture !== undefined);
 const ofToday = withScenario[DAY % Math.max(1, withScenario.length)];

@@ -35,9 +35,9 @@ const ANY_PROMISE = /^R\d: /;
 /** Power loss may also leave what no daemon starts with. */
 const ANYTHING = /^(R\d|run): /;
 
-/** proof.test.ts: whichever promise it is that power loss breaks first. */
-/** An extent that is not marked differs after a power loss. */
+/** proof.test.ts: an extent that is not marked differs after a power loss. */
 const UNMARKED = { file: 'power_loss/proof', assertion: /\(R8\)$/ };
+/** proof.test.ts: whichever promise it is that power loss breaks first. */
 const POWER_LOSS = {
   file: 'power_loss/proof',
   assertion: /^every state opens|^every point holds|\(R4\)$|\(R6\)$|^the agent knows|^checkpoints/,

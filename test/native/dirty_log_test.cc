@@ -531,6 +531,51 @@ TEST_CASE("dirty log: a disk that does not answer holds nobody up for long, and 
   CHECK_FALSE(DirtyLogFile::open(path, {kVolume, extents * kExtent}, JournalFile::system()).ok());
 }
 
+// Symptom: an agent died while the disk of its state directory hung, and no successor served production
+// before the disk answered.
+TEST_CASE("dirty log: a disk that does not answer at the beginning holds nobody up for long either") {
+  HangingFile file;
+  const ScratchDirectory directory;
+  std::string path = directory.path("log");
+  constexpr uint64_t kBytes = 8 * kExtent;
+  SUBCASE("with a log on it") { settle(*open_log(path, kBytes)); }
+  SUBCASE("with none") {}
+  SUBCASE("without a directory") { path = directory.path("dirty/log"); }
+  file.is_shut = true;
+  auto opened = DirtyLog::open(
+      {.path = path, .volume = kVolume, .volume_bytes = kBytes, .file = &file, .opening_patience = 100ms});
+  REQUIRE(opened.ok());
+  const std::unique_ptr<DirtyLog> log = std::move(*opened);
+  CHECK(log->is_void());
+  CHECK(log->marked() == 8);
+  CHECK(log->state().id == 0);
+  CHECK(log->state().fault.find("does not answer") != std::string::npos);
+  CHECK(log->state().is_stale);
+  auto table = InFlightTable::create();
+  REQUIRE(table.ok());
+  const std::shared_ptr<InFlightTable> doubts = std::move(*table);
+  log->keep_doubts_in(doubts);
+  CHECK(doubts->has(InFlightTable::kLogStale));
+  settle(*log);
+  write_to(*log, 2);
+  CHECK(marked(*log) == std::set<uint64_t>{2});
+  REQUIRE(log->grow(9 * kExtent).ok());
+  log->begin_anew();
+  CHECK(log->marked() == 9);
+  file.is_shut = false;
+  for (int wait = 0; log->state().is_stale && wait < 5000; ++wait) std::this_thread::sleep_for(1ms);
+  CHECK_FALSE(log->state().is_stale);
+  CHECK_FALSE(doubts->has(InFlightTable::kLogStale));
+  CHECK(log->is_void());
+  CHECK_FALSE(DirtyLogFile::open(path, {kVolume, kBytes}, JournalFile::system()).ok());
+}
+
+TEST_CASE("dirty log: the directory of a new one is made, but not what that lies in") {
+  const ScratchDirectory directory;
+  CHECK_FALSE(open_log(directory.path("dirty/log"), kExtent)->is_void());
+  CHECK(open_log(directory.path("none/dirty/log"), kExtent)->is_void());
+}
+
 // Symptom: a mark could not be synced, and the agent was killed while it withdrew the log. Its successor
 // found the mark, which was in the page cache only, and wrote there; after a power loss nobody compared it.
 TEST_CASE("dirty log: a successor of who was killed while withdrawing a log does not believe it") {

@@ -5,7 +5,7 @@
  * failure names the seed and the state; the recording is kept then, and `--recording DIRECTORY --only STATE` makes that
  * state again and leaves it there. The last line is a summary. Exit status: 0, or 1 with any violation, or
  * where less than N distinct states of the site were opened, or next to less than N distinct syncs; or, with --states-min, none
- * with a torn write, a rename or a truncation.
+ * with a torn write, a rename or a truncation, an extent that is marked, or one that is not.
  */
 import { mkdtemp } from 'node:fs/promises';
 import os from 'node:os';

@@ -1,5 +1,5 @@
 /**
- * The proof for R3, R4 and R6 under power loss: what was recorded of a site is played back, and at many moments states
+ * The proof for R3 to R6 and R8 under power loss: what was recorded of a site is played back, and at many moments states
  * that its disk may hold are made and opened.
  */
 import { mkdtemp, rm } from 'node:fs/promises';

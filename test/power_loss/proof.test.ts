@@ -1,5 +1,5 @@
 /**
- * R3, R4 and R6 under power loss, in short: a site is recorded under load, and states that its disk might have held are
+ * R3 to R6 and R8 under power loss, in short: a site is recorded under load, and states that its disk might have held are
  * opened. `npm run power-loss` does more of it, and makes a state again.
  */
 import t from 'tap';

@@ -9,7 +9,7 @@ import { appendFile, open, readFile, rename, writeFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { layouts } from '../../agent/layouts.js';
-import { FaultDirectory } from '../fault/fault_directory.js';
+import { FaultDirectory, type FaultRule } from '../fault/fault_directory.js';
 import { command, ended } from './command.js';
 import { Scratch } from './scratch.js';
 import { afterimage, groupOf, nbdUri, Site, type GroupReport } from './site.js';
@@ -183,32 +183,57 @@ t.test('a stop while the program that would follow is asked', async (t) => {
   await site.agent.tells(/a stop is under way/);
 });
 
-t.test('a state that cannot be read', async (t) => {
+t.test('a state that is damaged, or not there', async (t) => {
   const { scratch, site, before, works, kill, sameAgain } = await production(t, 'state');
   const file = scratch.path('state', `${GROUP}.json`);
-  await rename(file, `${file}.away`);
-  await writeFile(file, '{"version":1,');
-  await kill();
-  t.ok(await works(), 'production goes on');
-  await site.agent.answers();
-  await site.waitFor('told of', 30, ({ detail }) => detail.includes('STATE_INVALID'));
-  await rename(`${file}.away`, file);
-  t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
+  for (const spoil of [() => writeFile(file, '{"version":1,'), () => Promise.resolve()]) {
+    await rename(file, `${file}.away`);
+    await spoil();
+    await kill();
+    t.ok(await works(), 'production goes on');
+    await site.agent.answers();
+    await site.waitFor('told of', 30, ({ detail }) => detail.includes('STATE_INVALID'));
+    await rename(`${file}.away`, file);
+    t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
+  }
 });
 
-// Torture found it: a start that could not store its epoch never ended, so that the group was neither tried again nor stopped.
-t.test('a state directory without space', async (t) => {
+// Torture found the first: a start that could not store its epoch never ended, so that the group was neither tried again nor
+// stopped.
+t.test('a state directory without space, or that cannot be read', async (t) => {
   const { site, before, works, kill, sameAgain, faults } = await production(t, 'state-full', {
     hasFaultyState: true,
   });
-  for (const op of ['write', 'create'] as const)
-    await faults?.add({ op, path: '*', do: 'fail', errno: 'ENOSPC' });
+  const wrongs: [string, FaultRule[]][] = [
+    [
+      'DISK_FULL',
+      (['write', 'create'] as const).map((op) => ({ op, path: '*', do: 'fail', errno: 'ENOSPC' })),
+    ],
+    ['IO_ERROR', [{ op: 'read', path: '*.json', do: 'fail', errno: 'EIO' }]],
+  ];
+  for (const [code, rules] of wrongs) {
+    for (const rule of rules) await faults?.add(rule);
+    await kill();
+    t.ok(await works(), 'production goes on');
+    await site.agent.answers();
+    await site.waitFor('told of', 30, ({ detail }) => detail.includes(code));
+    await faults?.clear();
+    t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
+  }
+});
+
+// Symptom: the agent died while the disk of its state directory hung, and production waited until the disk answered.
+t.test('a state directory whose disk does not answer', async (t) => {
+  const { scratch, before, works, kill, sameAgain, told, faults } = await production(t, 'state-hangs', {
+    hasFaultyState: true,
+  });
+  scratch.defer('frozen disk', () => faults?.thaw());
+  faults?.freeze();
   await kill();
   t.ok(await works(), 'production goes on');
-  await site.agent.answers();
-  await site.waitFor('told of', 30, ({ detail }) => detail.includes('DISK_FULL'));
-  await faults?.clear();
-  t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
+  faults?.thaw();
+  t.equal((await sameAgain()).generation, before.generation, 'the stream goes on');
+  t.ok((await told(/dirty log of .* does not answer/g)) > 0, 'and what did not answer is told');
 });
 
 // Torture found it: an NBD export waited for the state directory, and its clients were refused meanwhile.
@@ -250,6 +275,24 @@ t.test('a backing that is away, and another group', async (t) => {
   await giveBack();
   t.ok(await working, 'and of this one when its backing is back');
   t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
+});
+
+// Symptom: a successor opened whatever was at the backing's path, and production went on with somebody else's bytes.
+t.test('another file in the place of the backing', async (t) => {
+  const { scratch, site, before, works, kill, sameAgain, takeAway, giveBack } = await production(
+    t,
+    'replaced',
+  );
+  const backing = scratch.path('volume.img');
+  await takeAway();
+  await writeFile(backing, Buffer.alloc(BYTES, 'theirs'));
+  await kill();
+  const working = works();
+  await site.agent.tells(/BACKING_REPLACED/);
+  t.ok((await readFile(backing)).equals(Buffer.alloc(BYTES, 'theirs')), 'nobody writes to it');
+  await giveBack();
+  t.ok(await working, 'production had waited, and goes on');
+  t.equal((await sameAgain()).generation, before.generation);
 });
 
 t.test('a stop while a backing is away waits for it', async (t) => {

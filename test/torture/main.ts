@@ -5,7 +5,8 @@
  * round is violated in which production waited longer than N ms where no fault froze or slowed it on purpose: only a quiet
  * machine can promise that. With --round only that round of the seed, which is made again in the same way. Progress goes to standard
  * error; the last line is a summary, with --json all of it. A violation names seed and round; what is left of its round is kept. Exit status: 0,
- * or 1 with any violation, or when a kind of fault struck less than M times, or was planned twice and never struck.
+ * or 1 with any violation, or when a kind of fault struck less than M times, or was planned twice and never struck, or eight rounds had no sample, no
+ * resync or no commit.
  */
 import os from 'node:os';
 import path from 'node:path';

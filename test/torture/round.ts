@@ -195,6 +195,8 @@ class Round {
     await this.judgeEquality(world);
     await this.judgeDeaths(striker);
     outcome.isShortened = (await world.control.receiverGroup()).oldestLsn > oldestLsn;
+    if (outcome.isShortened && !plan.isHistoryShort)
+      this.report('R6', 'history was shortened, and is far younger than what is to be kept');
     this.lap('judge');
     await this.stop(world);
   }

@@ -95,9 +95,13 @@ export class Striker {
       case 'state-full':
         return this.noSpace(world.stateFaults, this.between(300, 1000), () => this.killAgent());
       case 'state-write-fails':
+        // By turns what was written cannot be synced.
         return this.fail(
           world.stateFaults,
-          { op: 'write', path: '*', do: 'fail', errno: 'EIO', times: this.between(1, 3) },
+          {
+            op: this.random() < 0.5 ? 'write' : 'sync',
+            ...{ path: '*', do: 'fail', errno: 'EIO', times: this.between(1, 3) },
+          },
           () => this.endAgent('SIGUSR2'),
         );
       case 'backing-write-fails':

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import t, { type Test } from 'tap';
+import type { RollStage } from '../../../receiver/retention/base_roll.js';
 import { baseFile } from '../base_rot.js';
 import { RunningReceiver } from '../running_receiver.js';
 import { newIdentity, ScriptedStream } from '../scripted_agent.js';
@@ -54,6 +55,31 @@ t.test('while it is written to', async (t) => {
   t.ok(shortened >= 3, `shortened ${shortened} times meanwhile`);
   await receiver.stop();
   await checkFiles(t, scene);
+  await receiver.run(LONG);
+  await checkHistory(t, scene);
+});
+
+t.test('as long as a base is moved, what is written is taken', async (t) => {
+  const receiver = await RunningReceiver.start(t);
+  await receiver.stop();
+  let release = (): void => undefined;
+  const isReleased = new Promise<void>((resolve) => (release = resolve));
+  t.teardown(() => release());
+  let isMoving = false;
+  const atRollStage = async (stage: RollStage): Promise<void> => {
+    if (stage !== 'applying') return;
+    isMoving = true;
+    await isReleased;
+  };
+  await receiver.run(SHORT, { ...QUICK, atRollStage });
+  const scene = await join(t, receiver, newIdentity(), 'host1', 'data');
+  for (let count = 0; !isMoving && count < 200; count += 1) await pour(scene);
+  t.ok(isMoving);
+  for (let count = 0; count < 5; count += 1) await pour(scene);
+  t.ok((await recovered(scene, `lsn:${scene.agent.position().lsn}`)).equals(scene.agent.present));
+  release();
+  await until('history is shortened', () => isSettled(scene));
+  await receiver.stop();
   await receiver.run(LONG);
   await checkHistory(t, scene);
 });

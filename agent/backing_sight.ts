@@ -1,12 +1,13 @@
 /**
  * What a backing's path led to when it was opened, as long as the host runs: a successor that opens it again must find the
- * same, since its production goes on with what that holds. A living agent holds what it opened, whatever becomes of the path.
+ * same, since its production goes on with what that holds. (A living agent holds what it opened, whatever becomes of the
+ * path.) Where it cannot be told it is taken for the same: production that waits for nothing is no better.
  */
 import { statfs } from 'node:fs/promises';
 import { attribute } from '../service/attribute.js';
 import { deviceNumber } from '../service/device_number.js';
 import { KERNEL, statOf, type KernelTables } from './backing_fingerprint.js';
-import { backingIdentity, isOtherDevice } from './backing_identity.js';
+import { backingIdentity } from './backing_identity.js';
 
 /** 0 and "": it is none of that kind, or nothing tells. */
 export interface BackingSight {
@@ -16,41 +17,72 @@ export interface BackingSight {
   bornNs: bigint;
   /** Of a device, as backingIdentity. */
   name: string;
-  /** The kernel's number of the device's medium, another one whenever it is set up anew (diskseq, Linux 5.15). */
+  /** The kernel's number of the disk's medium, another one whenever it is set up anew (diskseq, Linux 5.15). */
   medium: string;
+  /** The number of the partition. */
+  partition: string;
 }
 
-const UNKNOWN: BackingSight = { inode: 0n, bornNs: 0n, name: '', medium: '' };
-/** FUSE_SUPER_MAGIC: whose inodes may have other numbers when they are looked up again. */
-const FUSE = 0x65735546;
+const UNKNOWN: BackingSight = { inode: 0n, bornNs: 0n, name: '', medium: '', partition: '' };
+/** Where a file keeps its inode's number, as statfs(2) calls them. FUSE, FAT and CIFS are among those where it may not. */
+const KEEPING_INODES = new Set([
+  0xef53, // ext2, ext3, ext4
+  0x58465342, // xfs
+  0x9123683e, // btrfs
+  0xf2f52010, // f2fs
+  0x2fc12fc1, // zfs
+  0x01021994, // tmpfs
+  0x794c7630, // overlayfs, once a file was opened for writing
+]);
 
-/** Errors: BACKING_MISSING, PERMISSION_DENIED, IO_ERROR. */
-export async function backingSight(backing: string, kernel: KernelTables = KERNEL): Promise<BackingSight> {
+/**
+ * Asks a device for no more than it takes to tell that it is what is `known`: a disk that hangs may not say its name.
+ * Errors: BACKING_MISSING, PERMISSION_DENIED, IO_ERROR.
+ */
+export async function backingSight(
+  backing: string,
+  known: BackingSight | null,
+  kernel: KernelTables = KERNEL,
+): Promise<BackingSight> {
   const { rdev, ino, birthtimeNs, ctimeNs } = await statOf(backing);
   if (rdev !== 0n) {
     const directory = `${kernel.blockDevices}/${deviceNumber(rdev)}`;
-    // A partition's medium is its disk's.
-    const medium = (await attribute(`${directory}/diskseq`)) ?? (await attribute(`${directory}/../diskseq`));
-    return { ...UNKNOWN, name: await backingIdentity(backing, kernel), medium: medium ?? '' };
+    const partition = (await attribute(`${directory}/partition`)) ?? '';
+    const disk = partition === '' ? directory : `${directory}/..`;
+    const medium = (await attribute(`${disk}/diskseq`)) ?? '';
+    if (known !== null && medium !== '' && medium === known.medium && partition === known.partition)
+      return known;
+    return { ...UNKNOWN, name: await backingIdentity(backing, kernel), medium, partition };
   }
-  const { type } = await statfs(backing);
-  if (type === FUSE) return UNKNOWN;
+  const type = await statfs(backing).then(
+    ({ type }) => type,
+    () => 0,
+  );
+  if (!KEEPING_INODES.has(type)) return UNKNOWN;
   // Where the system does not tell, it says the time of the last change.
-  return { ...UNKNOWN, inode: ino, bornNs: birthtimeNs === ctimeNs ? 0n : birthtimeNs };
+  const isTold = birthtimeNs !== ctimeNs && birthtimeNs > 0n && birthtimeNs < 1n << 64n;
+  return { ...UNKNOWN, inode: ino, bornNs: isTold ? birthtimeNs : 0n };
 }
 
-/** Whether `now` is certainly something else than `before`. */
+/** Whether `now` is certainly something else than `before`. A disk without a name may have been away, and is back. */
 export function isOtherBacking(before: BackingSight, now: BackingSight): boolean {
-  if (isFile(before) || isFile(now)) {
-    const isUnknown = isNothing(before) || isNothing(now);
-    return !isUnknown && (before.inode !== now.inode || differ(before.bornNs, now.bornNs, 0n));
-  }
-  if (before.name !== '' && now.name !== '') return isOtherDevice(before.name, now.name);
-  return differ(before.medium, now.medium, '');
+  const [from, to] = [kindOf(before), kindOf(now)];
+  if (from === null || to === null) return false;
+  if (from !== to) return true;
+  if (to === 'file')
+    return (
+      before.inode !== now.inode ||
+      (before.bornNs !== 0n && now.bornNs !== 0n && before.bornNs !== now.bornNs)
+    );
+  if (before.medium !== '' && before.medium === now.medium) return before.partition !== now.partition;
+  // One that is reached by another driver has another kind of name.
+  return kindOfName(before) === kindOfName(now) && before.name !== now.name;
+}
+
+function kindOf(sight: BackingSight): 'file' | 'device' | null {
+  if (sight.inode !== 0n) return 'file';
+  return isDevice(sight) ? 'device' : null;
 }
 
 export const isDevice = ({ name, medium }: BackingSight): boolean => name !== '' || medium !== '';
-const isFile = ({ inode }: BackingSight): boolean => inode !== 0n;
-const isNothing = (sight: BackingSight): boolean => !isFile(sight) && !isDevice(sight);
-const differ = <T>(before: T, now: T, unknown: T): boolean =>
-  before !== unknown && now !== unknown && before !== now;
+const kindOfName = ({ name }: BackingSight): string => name.split(' ')[0] ?? '';

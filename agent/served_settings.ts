@@ -65,7 +65,7 @@ const volume = record({
   stateDir: text,
   cache: oneOf('buffered', 'direct'),
   /** What its path led to (backing_sight.ts). Absent in those of the first versions. */
-  sight: nullable(record({ inode: decimal, bornNs: decimal, name: text, medium: text })),
+  sight: nullable(record({ inode: decimal, bornNs: decimal, name: text, medium: text, partition: text })),
   attachment,
 });
 const settings = record({ version: whole(SETTINGS_VERSION, SETTINGS_VERSION), group, volume });

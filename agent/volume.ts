@@ -13,7 +13,7 @@ import type { Attachment } from './attachment.js';
 import { openBacking } from './backing.js';
 import { BackingErrors } from './backing_errors.js';
 import { backingFingerprint, evidenceOf, statOf, type BackingEvidence } from './backing_fingerprint.js';
-import { isOtherDevice } from './backing_identity.js';
+import { backingIdentity, isOtherDevice } from './backing_identity.js';
 import { backingSamples, evidenceOfSamples } from './backing_samples.js';
 import { backingSight, isDevice, isOtherBacking, type BackingSight } from './backing_sight.js';
 import type { Clock } from './clock.js';
@@ -43,6 +43,9 @@ export interface Places {
   linkDir: string;
 }
 
+/** Production waits meanwhile; a busy disk needs seconds. */
+const SUCCESSOR_OPENING_MS = 10_000;
+
 export class ProtectedVolume {
   private captured: native.CapturedVolume | null = null;
   private attachment: Attachment | null = null;
@@ -70,6 +73,8 @@ export class ProtectedVolume {
     readonly config: VolumeConfig,
     /** Since when the backing is an agent's alone, of a mapped volume; of others "". */
     private readonly insertion: string,
+    /** Which device the backing is; null: nobody has looked yet. */
+    private identity: string | null,
     /** What was opened. */
     private readonly sight: BackingSight,
     private described: VolumeInfo,
@@ -100,21 +105,23 @@ export class ProtectedVolume {
     const mapped = config.mapped === null ? null : new MappedDevice(config.mapped);
     if (mapped !== null) await refuseUnlessInserted(mapped);
     const found = evidenceOf(memory?.fingerprint ?? '', await backingFingerprint(config.backing));
-    const sight = await backingSight(config.backing);
-    const backing = await openBacking(config, memory, sight.name, stateDir, door.openFileDevice);
+    const device = await backingIdentity(config.backing);
+    const backing = await openBacking(config, memory, device, stateDir, door.openFileDevice);
     const { size, blockSize } = backing;
     const info = { number: identity.number, uuid: identity.uuid, name: config.name, size, blockSize };
     try {
       // From here on it stays, since the backing is held.
       const insertion = (await mapped?.insertion()) ?? '';
-      const evidence = isNew ? found : await evidenceNow(found, memory, backing, insertion, sight.name);
+      const sight = await backingSight(config.backing, null);
+      const evidence = isNew ? found : await evidenceNow(found, memory, backing, insertion, device);
       const log = await openDirtyLog(stateDir, info, door.openDirtyLog);
       // A device that tells nothing of itself now is not another one.
-      const name = sight.name !== '' ? sight.name : (memory?.identity ?? '');
+      const known = device !== '' ? device : (memory?.identity ?? '');
       return new ProtectedVolume(
         config,
         insertion,
-        { ...sight, name },
+        known,
+        sight,
         info,
         stateDir,
         isNew,
@@ -137,17 +144,28 @@ export class ProtectedVolume {
     const { name, number, uuid, size, blockSize, backing, mapped, cache, stateDir, sight } = settings;
     if (mapped !== null) await refuseUnlessStillInserted(mapped);
     const options = { path: backing, cache, readOnly: false, exclusive: true };
-    // A device of others is not even opened, which would be noticed. A file is looked at once its disk answers.
+    // What is another's is not even opened, which would be noticed. A file is looked at where nobody waits for its disk.
     if (sight !== null && isDevice(sight)) await sightOfTheSame(backing, sight);
-    const device = await door.reopenFileDevice(options, size);
+    const device = await door.reopenFileDevice(options, size, sight?.inode ?? 0n);
     const config = configOf(settings);
     const info = { number, uuid, name, size, blockSize };
     try {
       const now = await sightOfTheSame(backing, sight);
-      const log = await openDirtyLog(stateDir, info, door.openDirtyLog);
+      const log = await openDirtyLog(stateDir, info, door.openDirtyLog, SUCCESSOR_OPENING_MS);
       const insertion = mapped?.insertion ?? '';
-      const seen = sight ?? now;
-      return new ProtectedVolume(config, insertion, seen, info, stateDir, false, 'none', device, log, door);
+      return new ProtectedVolume(
+        config,
+        insertion,
+        null,
+        now,
+        info,
+        stateDir,
+        false,
+        'none',
+        device,
+        log,
+        door,
+      );
     } catch (thrown) {
       await device.close();
       throw thrown;
@@ -378,7 +396,8 @@ export class ProtectedVolume {
     const isHeld = clean && this.closing === null;
     const samples = isHeld ? await backingSamples(this.backing, size) : '';
     const fingerprint = isHeld ? await backingFingerprint(backing) : '';
-    return { number, uuid, size, backing, fingerprint, samples, identity: this.sight.name, insertion };
+    const identity = (this.identity ??= await backingIdentity(backing));
+    return { number, uuid, size, backing, fingerprint, samples, identity, insertion };
   }
 
   /** Gives the backing back, once. Nothing is attached any more. */
@@ -450,7 +469,7 @@ async function evidenceNow(
 
 /** `before`: what a predecessor had opened there; null: nobody knows. Errors: BACKING_REPLACED, those of backingSight. */
 async function sightOfTheSame(backing: string, before: BackingSight | null): Promise<BackingSight> {
-  const now = await backingSight(backing);
+  const now = await backingSight(backing, before);
   if (before === null || !isOtherBacking(before, now)) return now;
   throw new AfterimageError('BACKING_REPLACED', `${backing} is not what the agent served that died`);
 }

@@ -95,6 +95,7 @@ export class VolumeTakeover {
         return await volume.close();
       }
       log.warn({ volume: name, device: volume.attachedAs }, 'serving what a predecessor served');
+      volume.tellErrors(log, clock.monotonicMs()); // it may be long before there is a session that does
       this.served = volume;
       this.error = null;
     } catch (thrown) {

@@ -182,6 +182,8 @@ export interface DirtyLogOptions {
   /** UUID of the volume. */
   volume: Buffer;
   volumeBytes: bigint;
+  /** For so long it waits for the disk; then the log is void. */
+  openingPatienceMs: number;
 }
 /** native/capture/dirty_log.h */
 export interface DirtyLogState {
@@ -455,7 +457,7 @@ export interface CopyResult {
 /** What the addon exports. Its objects are those above, but for their errors: plain ones, with `code` or without. */
 interface Addon {
   openFileDevice(options: FileDeviceOptions): Promise<BlockDevice>;
-  reopenFileDevice(options: FileDeviceOptions, size: bigint): Promise<BlockDevice>;
+  reopenFileDevice(options: FileDeviceOptions, size: bigint, inode: bigint): Promise<BlockDevice>;
   openOverlay(lower: BlockDevice, scratchDirectory: string): Promise<BlockDevice>;
   openPoint(options: PointOptions): Promise<BlockDevice>;
   openRollForward(options: PointOptions): Promise<RollForward>;
@@ -534,9 +536,16 @@ export const supervisorPath = path.join(buildDirectory(), 'afterimage-supervisor
 /** Errors: BACKING_MISSING, BACKING_BUSY, BACKING_INVALID, PERMISSION_DENIED, IO_ERROR. */
 export const openFileDevice = (options: FileDeviceOptions): Promise<BlockDevice> =>
   coded(async () => new CodedDevice(await addon.openFileDevice(options)));
-/** One that was served before, with the size that it had, whatever is there now. Errors: as openFileDevice. */
-export const reopenFileDevice = (options: FileDeviceOptions, size: bigint): Promise<BlockDevice> =>
-  coded(async () => new CodedDevice(await addon.reopenFileDevice(options, size)));
+/**
+ * One that was served before, with the size that it had, whatever is there now. `inode`: of the file that it must be; 0: any.
+ * Errors: as openFileDevice, BACKING_REPLACED.
+ */
+export const reopenFileDevice = (
+  options: FileDeviceOptions,
+  size: bigint,
+  inode: bigint,
+): Promise<BlockDevice> =>
+  coded(async () => new CodedDevice(await addon.reopenFileDevice(options, size, inode)));
 /** A writable, copy-on-write view of `lower`; gone when closed. Leaves a reserve of its disk. Errors: SCRATCH_UNAVAILABLE. */
 export const openOverlay = (lower: BlockDevice, scratchDirectory: string): Promise<BlockDevice> =>
   coded(async () => new CodedDevice(await addon.openOverlay(addonDevice(lower), scratchDirectory)));

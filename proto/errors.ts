@@ -242,7 +242,7 @@ export const ERRORS = {
   SLOTS_LAYOUT: entry(
     EXIT.failure,
     false,
-    'Start the version of the agent that ran before: this one cannot go on with the requests that it left.',
+    'The volume is served. What was under way when the last agent died is finished where the kernel sends it again (Linux 6.9 and newer); on an older one those requests hang until the volume is given up. Hand over by SIGUSR2, which asks the next program first.',
   ),
   NOTIFY_FAILED: entry(
     EXIT.failure,

@@ -26,6 +26,7 @@ Napi::Value open_file_device(const Napi::CallbackInfo& info) {
   options.read_only = get_bool(object, "readOnly");
   options.exclusive = get_bool(object, "exclusive");
   if (!info[1].IsUndefined()) options.size = to_u64(info[1], "size");
+  if (!info[2].IsUndefined()) options.inode = to_u64(info[2], "inode");
   return run_apart<SharedDevice>(
       info.Env(),
       [path, options]() -> Result<SharedDevice> {

@@ -29,16 +29,12 @@ Napi::Value DirtyLogObject::open(const Napi::CallbackInfo& info) {
   options.path = get_string(object, "path");
   options.volume = get_uuid(object, "volume");
   options.volume_bytes = get_u64(object, "volumeBytes");
+  options.opening_patience = std::chrono::milliseconds(get_u32(object, "openingPatienceMs"));
   if (options.volume_bytes == 0 || options.volume_bytes > kDirtyVolumeBytesMax)
     throw Napi::RangeError::New(info.Env(), "volumeBytes beyond its limit");
   using Log = std::shared_ptr<DirtyLog>;
   return run_apart<Log>(
-      info.Env(),
-      [options]() -> Result<Log> {
-        auto log = DirtyLog::open(options);
-        if (!log.ok()) return log.error();
-        return Log(std::move(*log));
-      },
+      info.Env(), [options]() -> Result<Log> { return DirtyLog::open(options); },
       [](Napi::Env env, Log& log) -> Napi::Value {
         const Napi::Object instance = AddonData::of(env).dirty_log.New({});
         Unwrap(instance)->log_ = std::move(log);

@@ -22,6 +22,8 @@ constexpr uint64_t kStretch = 4096;
 
 constexpr std::string_view kCannotWrite = "the dirty log cannot be written: ";
 constexpr int kPatienceParts = 20;
+/// For a void log that is being withdrawn.
+constexpr std::chrono::milliseconds kFarewell{2000};
 constexpr size_t kFaultBytes = 256;  // of a fault that must not need memory
 
 static_assert(std::atomic<uint32_t>::is_always_lock_free);
@@ -45,14 +47,14 @@ constexpr size_t word_bytes(uint64_t volume_bytes) {
 
 // --- open ---
 
-Result<std::unique_ptr<DirtyLog>> DirtyLog::open(const Options& options) {
+Result<std::shared_ptr<DirtyLog>> DirtyLog::open(const Options& options) {
   AFTERIMAGE_ASSERT(options.volume_bytes > 0 && options.volume_bytes <= kDirtyVolumeBytesMax,
                     "the bounds of the log");
   auto memory = PinnedMemory::allocate(word_bytes(options.volume_bytes), word_bytes(kDirtyVolumeBytesMax));
   if (!memory.ok()) return memory.error();
-  std::unique_ptr<DirtyLog> log(new DirtyLog(std::move(*memory), options));
+  const std::shared_ptr<DirtyLog> log(new DirtyLog(std::move(*memory), options));
   try {
-    log->thread_ = std::thread([log = log.get()] { log->run(); });
+    log->thread_ = std::thread([log] { log->run(); });
   } catch (const std::system_error& error) {
     return Error{"MEMORY_UNAVAILABLE", std::string("no thread for a dirty log: ") + error.what()};
   }
@@ -60,7 +62,7 @@ Result<std::unique_ptr<DirtyLog>> DirtyLog::open(const Options& options) {
   if (!log->wait(lock, options.opening_patience, [&] { return log->is_opened_; })) log->be_impatient();
   if (log->void_) log->fill_marked();
   lock.unlock();
-  return log;
+  return std::shared_ptr<DirtyLog>(log.get(), [log](DirtyLog*) { log->end(); });
 }
 
 DirtyLog::DirtyLog(PinnedMemory words, const Options& options)
@@ -78,16 +80,19 @@ DirtyLog::DirtyLog(PinnedMemory words, const Options& options)
 
 void DirtyLog::end() {
   if (!thread_.joinable()) return;
-  {
-    const std::lock_guard lock(mutex_);
-    is_closing_ = true;
-  }
+  Lock lock(mutex_);
+  is_closing_ = true;
   changed_.notify_all();
-  thread_.join();
+  const auto patience = void_ ? std::min(kFarewell, patience_) : patience_;
+  const bool has_ended = wait(lock, patience, [this] { return has_ended_; });
+  lock.unlock();
+  if (has_ended)
+    thread_.join();
+  else
+    thread_.detach();
 }
 
 DirtyLog::~DirtyLog() {
-  end();
   for (uint64_t extent = 0; extent < extents_; ++extent)
     AFTERIMAGE_ASSERT((word(extent).load() & kWriters) == 0, "the extents of writers that are still inside");
 }
@@ -112,24 +117,52 @@ void DirtyLog::adopt(std::vector<DirtyPage> pages) {
 void DirtyLog::open_file(Lock& lock) {
   is_file_taken_ = true;
   const DirtyLogFile::Identity identity{volume_, volume_bytes_};
-  lock.unlock();
-  std::string distrust;
-  auto file = DirtyLogFile::open(path_, identity, disk_);
-  if (!file.ok()) {
-    distrust = file.error().message;
-    file = DirtyLogFile::create(path_, identity, disk_);
-  }
-  lock.lock();
-  if (file.ok()) file_ = std::move(*file);
-  if (file.ok() && !void_) {
-    distrust_ = std::move(distrust);
-    adopt(file_->take_pages());
-  } else {
-    // What could not be read now may be readable later, and would lack the marks of this run.
-    give_up(lock, "", file.ok() ? "" : file.error().message);
+  try {
+    lock.unlock();
+    std::string distrust;
+    auto file = DirtyLogFile::open(path_, identity, disk_);
+    if (!file.ok()) {
+      distrust = file.error().message;
+      file = DirtyLogFile::create(path_, identity, disk_);
+    }
+    lock.lock();
+    if (file.ok()) file_ = std::move(*file);
+    if (file.ok() && !void_) {
+      distrust_ = std::move(distrust);
+      adopt(file_->take_pages());
+    } else {
+      // What could not be read now may be readable later, and would lack the marks of this run.
+      give_up(lock, "", file.ok() ? "" : file.error().message);
+    }
+  } catch (const std::bad_alloc&) {
+    if (!lock.owns_lock()) lock.lock();
+    give_up(lock, kCannotWrite, "there is no memory for it");
   }
   is_opened_ = true;
   give_back_file();
+}
+
+/// The file is taken.
+void DirtyLog::make_anew(Lock& lock) {
+  const DirtyLogFile::Identity identity{volume_, volume_bytes_};
+  lock.unlock();
+  auto file = DirtyLogFile::create(path_, identity, disk_);
+  lock.lock();
+  std::unique_ptr<DirtyLogFile> replaced;
+  if (file.ok()) replaced = std::exchange(file_, std::move(*file));
+  if (file.ok() && !void_) {
+    distrust_ = path_ + ": a predecessor could not write what it marked";
+    basis_generation_ = basis_lsn_ = 0;
+    adopt(file_->take_pages());
+    if (doubts_ != nullptr) doubts_->forget(InFlightTable::kLogStale);
+  } else {
+    give_up(lock, "the dirty log cannot be begun anew: ", file.ok() ? "" : file.error().message);
+  }
+  is_anew_wanted_ = false;
+  changed_.notify_all();
+  lock.unlock();
+  replaced.reset();  // which may wait for the disk
+  lock.lock();
 }
 
 /// So that no commit needs memory.
@@ -219,23 +252,11 @@ void DirtyLog::mark_all() noexcept {
 }
 
 void DirtyLog::begin_anew() noexcept {
-  std::unique_ptr<DirtyLogFile> replaced;  // closed without the mutex: that may wait for the disk
   Lock lock(mutex_);
-  if (take_file(lock)) {
-    const DirtyLogFile::Identity identity{volume_, volume_bytes_};
-    lock.unlock();
-    auto file = DirtyLogFile::create(path_, identity, disk_);
-    lock.lock();
-    if (file.ok()) replaced = std::exchange(file_, std::move(*file));
-    if (file.ok() && !void_) {
-      distrust_ = path_ + ": a predecessor could not write what it marked";
-      basis_generation_ = basis_lsn_ = 0;
-      adopt(file_->take_pages());
-      if (doubts_ != nullptr) doubts_->forget(InFlightTable::kLogStale);
-    } else {
-      give_up(lock, "the dirty log cannot be begun anew: ", file.ok() ? "" : file.error().message);
-    }
-    give_back_file();
+  if (!void_) {
+    is_anew_wanted_ = true;
+    changed_.notify_all();
+    if (!wait(lock, patience_, [this] { return !is_anew_wanted_ || void_; })) be_impatient();
   }
   fill_marked();
 }
@@ -405,15 +426,20 @@ void DirtyLog::run() noexcept {
   enter_io_thread("ai-dirty-marks");
   Lock lock(mutex_);
   open_file(lock);
-  const auto has_work = [this] { return !void_ && committed_ < requested_; };
+  const auto has_work = [this] { return !void_ && (is_anew_wanted_ || committed_ < requested_); };
   while (true) {
     // Not before those that wait for the file: there may be no end of work.
     changed_.wait(lock, [&] { return has_work() ? !is_file_taken_ && file_waiters_ == 0 : is_closing_; });
-    if (!has_work()) return;
+    if (!has_work()) break;
     is_file_taken_ = true;
-    write_pending(lock);
+    if (is_anew_wanted_)
+      make_anew(lock);
+    else
+      write_pending(lock);
     give_back_file();
   }
+  has_ended_ = true;
+  changed_.notify_all();
 }
 
 /// For all that wait. The file is taken.

@@ -22,11 +22,12 @@
 // begin_anew() and refute() from any thread, one at a time between them; keep_doubts_in() before all of
 // these; grow() from one thread; end() after all that change anything; no call waits for the network or
 // JavaScript. It has a thread of its own that opens its file and writes for all who wait: open() waits for
-// that thread, and for no longer than `opening_patience`, and a first mark, mark_all() and unmark() for no
-// longer than `patience`, since a disk may hang for hours that production does not need. grow(),
-// begin_anew(), refute() and end() wait for the disk itself. What marks or unmarks does not throw: a process
-// that has no memory for half of such a change ends, and its successor goes by what the disk holds.
-// Ownership: owns its file, shares the table. Writers must have gone before it does.
+// that thread, and for no longer than `opening_patience`, and a first mark, mark_all(), begin_anew(),
+// unmark() and end() for no longer than `patience`, since a disk may hang for hours that production does not
+// need. grow() and refute() wait for the disk itself. What marks or unmarks does not throw: a process that
+// has no memory for half of such a change ends, and its successor goes by what the disk holds. Ownership:
+// owns its file, shares the table. Writers must have gone before it does. Its thread owns it too, and
+// outlives who uses it for as long as the disk hangs.
 #pragma once
 
 #include <atomic>
@@ -55,13 +56,13 @@ class DirtyLog {
     JournalFile* file = &JournalFile::system();
     /// Below the 30 s after which Linux and its guests lose patience with a disk themselves.
     std::chrono::milliseconds patience{20'000};
-    /// Where a predecessor died production waits meanwhile; a busy disk needs seconds.
-    std::chrono::milliseconds opening_patience{10'000};
+    std::chrono::milliseconds opening_patience{600'000};
   };
   /// Whatever the disk says, or does not say in time, there is a log, perhaps a void one. Makes the directory
   /// of its file where that is all that is missing. Errors: MEMORY_UNAVAILABLE.
-  static Result<std::unique_ptr<DirtyLog>> open(const Options& options);
-  /// Ends its thread: from now on it can only be looked at.
+  static Result<std::shared_ptr<DirtyLog>> open(const Options& options);
+  /// Ends its thread, or lets it end when its disk answers: from now on it can only be looked at. The last
+  /// owner's letting go does the same.
   void end();
   ~DirtyLog();
   DirtyLog(const DirtyLog&) = delete;
@@ -161,6 +162,7 @@ class DirtyLog {
   void give_back_file();
   void run() noexcept;
   void open_file(Lock& lock);
+  void make_anew(Lock& lock);
   void write_pending(Lock& lock);
   Errno write_pages(Lock& lock);
   void give_up(Lock& lock, std::string_view what, std::string_view why);
@@ -196,8 +198,10 @@ class DirtyLog {
   bool is_file_taken_ = false;
   int file_waiters_ = 0;
   bool is_opened_ = false;  // or it is known that it cannot be
+  bool is_anew_wanted_ = false;
   bool is_closing_ = false;
-  uint64_t sequence_ = 0;  // sum of those of the pages, as far as they are durable
+  bool has_ended_ = false;  // its thread
+  uint64_t sequence_ = 0;   // sum of those of the pages, as far as they are durable
   uint64_t basis_generation_ = 0;
   uint64_t basis_lsn_ = 0;
   std::string distrust_;

@@ -94,7 +94,7 @@ Fd create_file(const std::string& path) {
 /// That in which the file is to lie.
 Errno make_directory(const std::string& path, JournalFile& file) {
   std::string directory = directory_of(path);
-  if (::mkdir(directory.c_str(), 0700) != 0) return errno;
+  if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) return errno;
   directory.pop_back();
   return sync_directory(directory, file);
 }

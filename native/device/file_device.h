@@ -31,10 +31,13 @@ class FileDevice final : public BlockDevice {
     bool exclusive = true;
     /// The size to have, whatever is there; 0: as much as is there.
     uint64_t size = 0;
+    /// A file of that inode, which is looked at before anything is opened; 0: whatever is there.
+    uint64_t inode = 0;
   };
 
-  /// Errors: BACKING_MISSING (no such file), BACKING_BUSY (mounted, locked or held), BACKING_INVALID (neither
-  /// file nor block device, empty, or not a multiple of 512 bytes), PERMISSION_DENIED, IO_ERROR.
+  /// Errors: BACKING_MISSING (no such file), BACKING_REPLACED (of another inode, or no file), BACKING_BUSY
+  /// (mounted, locked or held), BACKING_INVALID (neither file nor block device, empty, or not a multiple of
+  /// 512 bytes), PERMISSION_DENIED, IO_ERROR.
   static Result<std::unique_ptr<FileDevice>> open(const std::string& path, const Options& options);
   ~FileDevice() override;
 

@@ -54,6 +54,8 @@ Result<std::unique_ptr<FileDevice>> FileDevice::open(const std::string& path, co
   const bool is_block_device = S_ISBLK(before.st_mode);
   if (!is_block_device && !S_ISREG(before.st_mode))
     return Error{"BACKING_INVALID", path + " is neither a file nor a block device"};
+  if (options.inode != 0 && (is_block_device || before.st_ino != options.inode))
+    return Error{"BACKING_REPLACED", path + " is not the file that was opened before"};
 
   int flags = O_CLOEXEC | (options.read_only ? O_RDONLY : O_RDWR);
   if (is_block_device && options.exclusive) flags |= O_EXCL;

@@ -32,7 +32,7 @@ const VOLUME = {
   mapped: null,
   stateDir: '/var/lib/afterimage/agent',
   cache: 'buffered',
-  sight: { inode: 0n, bornNs: 0n, name: 'dm/uuid LVM-1', medium: '7' },
+  sight: { inode: 0n, bornNs: 0n, name: 'dm/uuid LVM-1', medium: '7', partition: '' },
 } as const;
 const THREADS = 4;
 const LOOP = { device: '/dev/loop3', link: '/dev/afterimage/shop/data', file: { device: 57n, inode: 2n } };
@@ -229,7 +229,7 @@ t.test('settings of a later version that have more in them are served', async (t
   const directory = scratchDirectory(t);
   const backing = path.join(directory, 'backing');
   writeFileSync(backing, Buffer.alloc(1 << 20, 7));
-  const sight = await backingSight(backing);
+  const sight = await backingSight(backing, null);
   const address = { unix: path.join(directory, 'socket') };
   await custody
     .volume({ ...VOLUME, backing, sight, size: 1n << 20n, blockSize: 512 }, captured, null)

@@ -71,9 +71,9 @@ t.test('a backing that does not answer keeps nobody else waiting, and can be giv
   // As long as this process is there, what answers after all is not served.
   await writeFile(backing, Buffer.alloc(1 << 20));
   const options = { path: backing, cache: 'buffered', readOnly: false, exclusive: true } as const;
-  answer?.open(await native.reopenFileDevice(options, 1n << 20n));
+  answer?.open(await native.reopenFileDevice(options, 1n << 20n, 0n));
   const isClosed = (): Promise<boolean> =>
-    native.reopenFileDevice(options, 1n << 20n).then(
+    native.reopenFileDevice(options, 1n << 20n, 0n).then(
       (device) => device.close().then(() => true),
       () => false,
     );

@@ -14,6 +14,7 @@ async function scene(t: Test) {
     path: `${directory}/log`,
     volume: Buffer.alloc(16, 4),
     volumeBytes: BigInt(BYTES),
+    openingPatienceMs: 60_000,
   });
   const backing = await native.openFileDevice({
     path: file,
@@ -67,11 +68,16 @@ t.test('what is written through a volume is marked, and unmarked when nothing is
 
 t.test('a log that cannot be made is void, and says why', async (t) => {
   const directory = t.testdir({ file: 'not a directory' });
-  const options = { volume: Buffer.alloc(16, 4), volumeBytes: BigInt(BYTES) };
+  const options = { volume: Buffer.alloc(16, 4), volumeBytes: BigInt(BYTES), openingPatienceMs: 60_000 };
   const log = await native.openDirtyLog({ path: `${directory}/file/log`, ...options });
   t.match(log.state(), { id: 0n, marked: 6n });
   t.match(log.state().fault, /Not a directory/);
-  const tooLarge = { path: `${directory}/log`, volume: Buffer.alloc(16), volumeBytes: 2n ** 50n };
+  const tooLarge = {
+    path: `${directory}/log`,
+    volume: Buffer.alloc(16),
+    volumeBytes: 2n ** 50n,
+    openingPatienceMs: 1,
+  };
   await t.rejects(native.openDirtyLog(tooLarge), { code: 'INTERNAL' });
 });
 

@@ -72,7 +72,7 @@ t.test('several capture groups that nobody closed', (t) => {
 
 t.test('work on threads of its own, which nobody awaits: its process ends with it, or without', (t) => {
   const openLogs = `for (let i = 0; i < 64; i += 1)
-      native.openDirtyLog({ path: path.join(directory, String(i)), volume: group, volumeBytes: 1n << 40n });`;
+      native.openDirtyLog({ path: path.join(directory, String(i)), volume: group, volumeBytes: 1n << 40n, openingPatienceMs: 1000 });`;
   t.same(end(t.testdir(), openLogs), clean);
   t.same(end(t.testdir(), `${openLogs} setImmediate(() => process.exit(0));`), clean);
   t.end();

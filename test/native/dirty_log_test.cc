@@ -24,7 +24,7 @@ namespace {
 constexpr uint64_t kExtent = kDirtyExtentBytes;
 constexpr Uuid kVolume{1, 2, 3};
 
-std::unique_ptr<DirtyLog> open_log(const std::string& path, uint64_t volume_bytes,
+std::shared_ptr<DirtyLog> open_log(const std::string& path, uint64_t volume_bytes,
                                    JournalFile& file = JournalFile::system(), const Uuid& volume = kVolume) {
   auto log = DirtyLog::open({.path = path, .volume = volume, .volume_bytes = volume_bytes, .file = &file});
   REQUIRE(log.ok());
@@ -188,7 +188,7 @@ TEST_CASE("dirty log: what is not this volume's log, or not whole, puts everythi
   settle(*open_log(path, 8 * kExtent));
   const uint64_t id = open_log(path, 8 * kExtent)->state().id;
   const DiskBytes good = read_file(path);
-  std::unique_ptr<DirtyLog> log;
+  std::shared_ptr<DirtyLog> log;
   std::string why;
   SUBCASE("another volume's") {
     log = open_log(path, 8 * kExtent, JournalFile::system(), Uuid{9});
@@ -479,7 +479,7 @@ TEST_CASE("dirty log: a disk that does not answer holds nobody up for long, and 
   auto opened = DirtyLog::open(
       {.path = path, .volume = kVolume, .volume_bytes = kBytes, .file = &file, .patience = 1s});
   REQUIRE(opened.ok());
-  const std::unique_ptr<DirtyLog> log = std::move(*opened);
+  const std::shared_ptr<DirtyLog> log = std::move(*opened);
   auto made = InFlightTable::create();
   REQUIRE(made.ok());
   const std::shared_ptr<InFlightTable> table = std::move(*made);
@@ -545,7 +545,7 @@ TEST_CASE("dirty log: a disk that does not answer at the beginning holds nobody 
   auto opened = DirtyLog::open(
       {.path = path, .volume = kVolume, .volume_bytes = kBytes, .file = &file, .opening_patience = 100ms});
   REQUIRE(opened.ok());
-  const std::unique_ptr<DirtyLog> log = std::move(*opened);
+  const std::shared_ptr<DirtyLog> log = std::move(*opened);
   CHECK(log->is_void());
   CHECK(log->marked() == 8);
   CHECK(log->state().id == 0);
@@ -568,6 +568,40 @@ TEST_CASE("dirty log: a disk that does not answer at the beginning holds nobody 
   CHECK_FALSE(doubts->has(InFlightTable::kLogStale));
   CHECK(log->is_void());
   CHECK_FALSE(DirtyLogFile::open(path, {kVolume, kBytes}, JournalFile::system()).ok());
+}
+
+// Symptom: an agent whose state directory hung could not be stopped, nor protection be taken out.
+TEST_CASE("dirty log: who lets go of one whose disk hangs does not wait for that") {
+  static HangingFile file;  // which its thread needs when everybody has gone
+  const ScratchDirectory directory;
+  const std::string path = directory.path("log");
+  settle(*open_log(path, kExtent));
+  file.is_shut = true;
+  auto opened = DirtyLog::open(
+      {.path = path, .volume = kVolume, .volume_bytes = kExtent, .file = &file, .opening_patience = 100ms});
+  REQUIRE(opened.ok());
+  (*opened)->end();
+  CHECK((*opened)->is_void());
+  opened = Error{"", ""};
+  const int before = file.syncs;
+  file.is_shut = false;
+  // What it opened is withdrawn all the same: two syncs after the one that hung.
+  for (int wait = 0; file.syncs < before + 2 && wait < 5000; ++wait) std::this_thread::sleep_for(1ms);
+  CHECK_FALSE(DirtyLogFile::open(path, {kVolume, kExtent}, JournalFile::system()).ok());
+}
+
+TEST_CASE("dirty log: whatever number of new ones makes their directory") {
+  const ScratchDirectory directory;
+  std::vector<std::thread> openers;
+  std::atomic<int> good = 0;
+  for (int i = 0; i < 8; ++i)
+    openers.emplace_back([&, i] {
+      auto log =
+          DirtyLog::open({.path = directory.path("dirty/" + std::to_string(i)), .volume_bytes = kExtent});
+      if (log.ok() && !(*log)->is_void()) ++good;
+    });
+  for (std::thread& opener : openers) opener.join();
+  CHECK(good == 8);
 }
 
 TEST_CASE("dirty log: the directory of a new one is made, but not what that lies in") {
@@ -796,7 +830,7 @@ struct Cleaning {
   }
   UnsyncedFile file;
   const ScratchDirectory directory;
-  std::unique_ptr<DirtyLog> log;
+  std::shared_ptr<DirtyLog> log;
   MemoryDevice backing{512};
   CaptureGroup::Standing standing{true, 1, 10, 10};
   DirtyLogCleaner cleaner{

@@ -12,11 +12,23 @@ import type { Output, Surroundings } from './surroundings.js';
 const COLUMNS_DEFAULT = 80;
 /** What was told to end at once, and has, has so long to let go of what it had. */
 const GIVEN_UP_MS = 1_000;
+/** And has so long to come to that: a disk that does not answer is not waited for. What is acknowledged is safe whenever it ends. */
+const ENDING_MS_MAX = 20_000;
 
 const signals = stopSignals();
 // Before anything is waited for: an abort that nobody listened to is not told again.
 const drain = new AbortController();
 signals.drain.addEventListener('abort', () => drain.abort(signals.drain.reason));
+
+const endNow = async (status: number): Promise<never> =>
+  (await import('../native/index.js')).endProcess(status);
+signals.end.addEventListener('abort', () => {
+  const giveUp = (): void => {
+    process.stderr.write('ended although something does not answer\n');
+    void endNow(EXIT.ok); // else who supervises it would start another one
+  };
+  setTimeout(giveUp, ENDING_MS_MAX).unref();
+});
 
 // Production waits for the successor of an agent that died: before the command itself is loaded, and its line is read.
 const [noun, verb] = process.argv.slice(2);
@@ -96,6 +108,5 @@ process.exitCode ??= status;
 signals.dispose();
 if (signals.end.aborted) {
   // What was given up, since no disk answers, would keep Node from ending.
-  const { endProcess } = await import('../native/index.js');
-  setTimeout(() => endProcess(Number(process.exitCode)), GIVEN_UP_MS).unref();
+  setTimeout(() => void endNow(Number(process.exitCode)), GIVEN_UP_MS).unref();
 }

@@ -144,6 +144,7 @@ void Supervisor::signalled(int signal) {
   if (signal == SIGCHLD) return;
   if (stops(signal)) {
     stop_signal_ = signal;
+    ++stops_;
     if (!hears_stops() && !keeper_.kept().empty()) {
       ++stops_unheard_;
       return;
@@ -153,8 +154,9 @@ void Supervisor::signalled(int signal) {
 }
 
 bool Supervisor::is_over(int status) const {
-  if (!keeper_.kept().empty()) return false;
-  return !was_ready_ || stop_signal_ != 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  const bool has_ended_well = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  if (!keeper_.kept().empty()) return stops_ > 1 && has_ended_well;
+  return !was_ready_ || stop_signal_ != 0 || has_ended_well;
 }
 
 void Supervisor::pause_before_restart() {

@@ -4,8 +4,9 @@
 // waitpid(2) says: until then one of them may still be writing.
 //
 // It ends with the program's status when that keeps nothing any more: it has stopped in good order, or never
-// began. Signals that stop or reload are passed on. One that is to stop it waits until the program is ready,
-// or has lived for some seconds: before, it may die of what was to end it in good order, and come back.
+// began; and also when it was told to stop twice and ends well: it has given up what it keeps. Signals that
+// stop or reload are passed on. One that is to stop it waits until the program is ready, or has lived for
+// some seconds: before, it may die of what was to end it in good order, and come back.
 //
 // Threads: one, which blocks every signal that it waits for. Ownership: owns everything below it.
 #pragma once
@@ -49,6 +50,7 @@ class Supervisor {
   pid_t child_ = -1;        // -1: none
   bool was_ready_ = false;  // in this life
   int stop_signal_ = 0;     // the last that is to stop the program; 0: none
+  int stops_ = 0;           // how often it was told to
   int stops_unheard_ = 0;   // to be passed on as soon as it hears them
   Clock::time_point started_;
   RestartPause pause_;

@@ -165,6 +165,34 @@ t.test('a program that dies while it stops is told again', async (t) => {
   t.equal(status, 5);
 });
 
+// Symptom: an agent whose state directory hangs, and that gave up as it was told to, was started again.
+t.test('a program that gives up what it keeps has to be told twice', async (t) => {
+  for (const times of [1, 2]) {
+    const supervised = supervise(
+      t,
+      ...[
+        '1=count',
+        '1=keep=shop/ring',
+        '1=ready',
+        '1=barrier',
+        '1=ignore',
+        '1=say=up',
+        '1=sleep=300',
+        '1=exit=0',
+      ],
+      ...['2=forget=shop/ring', '2=ready', '2=sleep=60000'],
+    );
+    await supervised.heard('1 up');
+    for (let count = 0; count < times; count += 1) {
+      supervised.kill('SIGTERM');
+      await sleep(50);
+    }
+    const { status, told } = await supervised.end();
+    t.equal(status, times === 1 ? 5 : 0);
+    t.equal(told.includes('2 SIGTERM'), times === 1, 'else another one is told to end');
+  }
+});
+
 t.test('what another process says counts for nothing', async (t) => {
   const supervised = supervise(t, '1=count', '1=ready', '1=barrier', '1=say=up', '1=sleep=60000');
   await supervised.heard('1 up');

@@ -224,7 +224,7 @@ t.test('a state directory without space, or that cannot be read', async (t) => {
 
 // Symptom: the agent died while the disk of its state directory hung, and production waited until the disk answered.
 t.test('a state directory whose disk does not answer', async (t) => {
-  const { scratch, before, works, kill, sameAgain, told, faults } = await production(t, 'state-hangs', {
+  const { scratch, site, before, works, kill, sameAgain, told, faults } = await production(t, 'state-hangs', {
     hasFaultyState: true,
   });
   scratch.defer('frozen disk', () => faults?.thaw());
@@ -234,6 +234,12 @@ t.test('a state directory whose disk does not answer', async (t) => {
   faults?.thaw();
   t.equal((await sameAgain()).generation, before.generation, 'the stream goes on');
   t.ok((await told(/dirty log of .* does not answer/g)) > 0, 'and what did not answer is told');
+  faults?.freeze();
+  site.agent.signal('SIGTERM');
+  await site.agent.tells(/"stopping"/);
+  site.agent.signal('SIGTERM');
+  t.equal(await site.agent.ends(60), 0, 'nor does it keep an agent from ending that is told twice');
+  faults?.thaw();
 });
 
 // Torture found it: an NBD export waited for the state directory, and its clients were refused meanwhile.

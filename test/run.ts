@@ -41,7 +41,7 @@ function todays(files: string[], of: number): string[] {
 /** `npm run test:scenario` wants all. */
 function scenarioFiles(): string[] {
   const files = tapFiles('scenario');
-  return process.env['AFTERIMAGE_SCENARIO'] === 'all' ? files : todays(files, 3);
+  return process.env['AFTERIMAGE_SCENARIO'] === 'all' ? files : todays(files, 4);
 }
 
 /** All of them ran plain; `npm run test:asan` and `test:tsan` run all. */

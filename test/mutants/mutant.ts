@@ -141,6 +141,14 @@ export const MUTANTS: readonly Mutant[] = [
     scenario: { file: 'scenario/outage', assertion: /takes nothing away \(R6\)$/ },
     torture: /^R6: |^run: .*\.seg: No such file/,
   },
+  {
+    name: 'FLOOR_IGNORED',
+    breaks: 'R6',
+    texts: [{ module: 'receiver/retention/policy.js', from: 'ageNs >= settings.floorNs', to: 'true' }],
+    native: [],
+    scenario: { file: 'receiver/retention/policy', assertion: /down to the floor/ },
+    torture: /^R6: history was shortened/,
+  },
   { name: 'SEGMENT_NAME_UNSYNCED', breaks: 'R4', native: [], scenario: POWER_LOSS, torture: ANYTHING },
   {
     name: 'CATALOG_NORMAL',
@@ -261,6 +269,12 @@ export const MUTANTS: readonly Mutant[] = [
       'dirty log cleaner: nothing is unmarked before a flush of the backing has succeeded',
       'dirty log: in every state that a power loss can leave, what was not replicated or not flushed is marked',
     ],
+    scenario: UNMARKED,
+  },
+  {
+    name: 'UNMARK_UNCONFIRMED',
+    breaks: 'R8',
+    native: ['dirty log cleaner: nothing is unmarked that the receiver does not have'],
     scenario: UNMARKED,
   },
   {

@@ -75,8 +75,7 @@ export function isOtherBacking(before: BackingSight, now: BackingSight): boolean
       (before.bornNs !== 0n && now.bornNs !== 0n && before.bornNs !== now.bornNs)
     );
   if (before.medium !== '' && before.medium === now.medium) return before.partition !== now.partition;
-  // One that is reached by another driver has another kind of name.
-  return kindOfName(before) === kindOfName(now) && before.name !== now.name;
+  return before.name !== '' && now.name !== '' && before.name !== now.name;
 }
 
 function kindOf(sight: BackingSight): 'file' | 'device' | null {
@@ -85,4 +84,3 @@ function kindOf(sight: BackingSight): 'file' | 'device' | null {
 }
 
 export const isDevice = ({ name, medium }: BackingSight): boolean => name !== '' || medium !== '';
-const kindOfName = ({ name }: BackingSight): string => name.split(' ')[0] ?? '';

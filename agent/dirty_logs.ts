@@ -7,15 +7,12 @@ import type * as native from '../native/index.js';
 /** As native/capture/dirty_log_file.h has them. */
 export const DIRTY_EXTENT_BYTES = 4 << 20;
 
-/** At a start nobody else waits. */
-const OPENING_MS = 600_000;
-
 /** Whatever the disk says, or does not say in time, there is a log, perhaps a void one. Errors: MEMORY_UNAVAILABLE. */
 export function openDirtyLog(
   stateDir: string,
   { uuid, size }: Pick<VolumeInfo, 'uuid' | 'size'>,
   open: typeof native.openDirtyLog,
-  openingPatienceMs = OPENING_MS,
+  openingPatienceMs: number,
 ): Promise<native.DirtyLog> {
   const file = path.join(stateDir, 'dirty', `${formatUuid(uuid)}.log`);
   return open({ path: file, volume: uuid, volumeBytes: size, openingPatienceMs });

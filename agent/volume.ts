@@ -3,6 +3,7 @@
  * serves to the host.
  */
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import type { VolumeInfo } from '../proto/replication.js';
 import { deviceNumber } from '../service/device_number.js';
@@ -43,8 +44,11 @@ export interface Places {
   linkDir: string;
 }
 
-/** Production waits meanwhile; a busy disk needs seconds. */
+/** For the disk of a dirty log where production may be waiting; a busy one needs seconds. */
 const SUCCESSOR_OPENING_MS = 10_000;
+/** Where nobody is served yet. */
+const OPENING_MS = 600_000;
+const WITHDRAWN_POLL_MS = 100;
 
 export class ProtectedVolume {
   private captured: native.CapturedVolume | null = null;
@@ -114,7 +118,9 @@ export class ProtectedVolume {
       const insertion = (await mapped?.insertion()) ?? '';
       const sight = await backingSight(config.backing, null);
       const evidence = isNew ? found : await evidenceNow(found, memory, backing, insertion, device);
-      const log = await openDirtyLog(stateDir, info, door.openDirtyLog);
+      const mayBeAwaited = mapped !== null || config.attach.kind === 'nbd';
+      const patienceMs = mayBeAwaited ? SUCCESSOR_OPENING_MS : OPENING_MS;
+      const log = await openDirtyLog(stateDir, info, door.openDirtyLog, patienceMs);
       // A device that tells nothing of itself now is not another one.
       const known = device !== '' ? device : (memory?.identity ?? '');
       return new ProtectedVolume(
@@ -451,6 +457,9 @@ export class ProtectedVolume {
     await Promise.race([this.connected, aborted(end)]);
     await this.attachment?.detach(end);
     this.attachment = null;
+    // Without marks that were made since: the next agent would believe it, and has nobody else to tell.
+    while (this.log.state().isStale && !end.aborted)
+      await sleep(WITHDRAWN_POLL_MS, undefined, { signal: end }).catch(() => undefined);
   }
 }
 

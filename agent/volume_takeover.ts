@@ -86,6 +86,8 @@ export class VolumeTakeover {
     try {
       volume = await ProtectedVolume.inherit(inherited, this.door);
       const isKept = this.capture(volume, captureGroup);
+      // That its dirty log lacks marks would be said there too.
+      if (!isKept) await volume.log.markAll();
       // Its records could be of bytes that the generation does not have.
       if (inherited.isGrowing) captureGroup.closeStream();
       await volume.resume(inherited, isKept, custody, clock, log);

@@ -12,7 +12,7 @@ import type { Output, Surroundings } from './surroundings.js';
 const COLUMNS_DEFAULT = 80;
 /** What was told to end at once, and has, has so long to let go of what it had. */
 const GIVEN_UP_MS = 1_000;
-/** And has so long to come to that: a disk that does not answer is not waited for. What is acknowledged is safe whenever it ends. */
+/** A daemon has so long to come to that: a disk that does not answer is not waited for. What is acknowledged is safe whenever it ends. */
 const ENDING_MS_MAX = 20_000;
 
 const signals = stopSignals();
@@ -20,18 +20,20 @@ const signals = stopSignals();
 const drain = new AbortController();
 signals.drain.addEventListener('abort', () => drain.abort(signals.drain.reason));
 
+const [noun, verb] = process.argv.slice(2);
 const endNow = async (status: number): Promise<never> =>
   (await import('../native/index.js')).endProcess(status);
-signals.end.addEventListener('abort', () => {
-  const giveUp = (): void => {
-    process.stderr.write('ended although something does not answer\n');
-    void endNow(EXIT.ok); // else who supervises it would start another one
-  };
-  setTimeout(giveUp, ENDING_MS_MAX).unref();
-});
+// Verbs have an end of their own, and something to say of it.
+if (verb === 'run' && (noun === 'agent' || noun === 'receiver'))
+  signals.end.addEventListener('abort', () => {
+    const giveUp = (): void => {
+      process.stderr.write('ended although something does not answer\n');
+      void endNow(Number(process.exitCode ?? EXIT.ok)); // else who supervises it would start another one
+    };
+    setTimeout(giveUp, ENDING_MS_MAX).unref();
+  });
 
 // Production waits for the successor of an agent that died: before the command itself is loaded, and its line is read.
-const [noun, verb] = process.argv.slice(2);
 const isSuccessor = noun === 'agent' && verb === 'run' && isHandedDescriptors(process.env);
 const succession = isSuccessor
   ? (await import('../agent/succession.js')).Succession.begin(signals.drain)

@@ -22,7 +22,7 @@ constexpr uint64_t kStretch = 4096;
 
 constexpr std::string_view kCannotWrite = "the dirty log cannot be written: ";
 constexpr int kPatienceParts = 20;
-/// For a void log that is being withdrawn.
+/// For what is being withdrawn.
 constexpr std::chrono::milliseconds kFarewell{2000};
 constexpr size_t kFaultBytes = 256;  // of a fault that must not need memory
 
@@ -85,6 +85,8 @@ void DirtyLog::end() {
   changed_.notify_all();
   const auto patience = void_ ? std::min(kFarewell, patience_) : patience_;
   const bool has_ended = wait(lock, patience, [this] { return has_ended_; });
+  // What it is still at is not to be believed by whoever opens the file next.
+  if (!has_ended && !void_) be_impatient();
   lock.unlock();
   if (has_ended)
     thread_.join();
@@ -163,6 +165,12 @@ void DirtyLog::make_anew(Lock& lock) {
   lock.unlock();
   replaced.reset();  // which may wait for the disk
   lock.lock();
+}
+
+/// The file is taken.
+void DirtyLog::refute_now(Lock& lock) {
+  if (stale_) give_up(lock, "", "");
+  is_refute_wanted_ = false;
 }
 
 /// So that no commit needs memory.
@@ -264,10 +272,9 @@ void DirtyLog::begin_anew() noexcept {
 void DirtyLog::refute() noexcept {
   if (!stale_) return;
   Lock lock(mutex_);
-  if (!stale_ || is_file_taken_) return;
-  is_file_taken_ = true;
-  give_up(lock, "", "");
-  give_back_file();
+  is_refute_wanted_ = true;
+  changed_.notify_all();
+  wait(lock, std::min(kFarewell, patience_), [this] { return !is_refute_wanted_; });
 }
 
 Outcome DirtyLog::grow(uint64_t volume_bytes) noexcept {
@@ -426,13 +433,17 @@ void DirtyLog::run() noexcept {
   enter_io_thread("ai-dirty-marks");
   Lock lock(mutex_);
   open_file(lock);
-  const auto has_work = [this] { return !void_ && (is_anew_wanted_ || committed_ < requested_); };
+  const auto has_work = [this] {
+    return is_refute_wanted_ || (!void_ && (is_anew_wanted_ || committed_ < requested_));
+  };
   while (true) {
     // Not before those that wait for the file: there may be no end of work.
     changed_.wait(lock, [&] { return has_work() ? !is_file_taken_ && file_waiters_ == 0 : is_closing_; });
     if (!has_work()) break;
     is_file_taken_ = true;
-    if (is_anew_wanted_)
+    if (is_refute_wanted_)
+      refute_now(lock);
+    else if (is_anew_wanted_)
       make_anew(lock);
     else
       write_pending(lock);

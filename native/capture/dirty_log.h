@@ -107,7 +107,7 @@ class DirtyLog {
   /// What its file says is not to be believed: another one takes its place, of another id and with every
   /// extent marked. Where that cannot be made the log is void.
   void begin_anew() noexcept;
-  /// Of a stale log: tries again to make its file void, unless somebody is already at it.
+  /// Of a stale log: tries again to make its file void, and waits for that no longer than two seconds.
   void refute() noexcept;
   /// Where a successor is told that a flush of the backing failed, and that the log is stale. Null: nowhere.
   void keep_doubts_in(std::shared_ptr<InFlightTable> table);
@@ -163,6 +163,7 @@ class DirtyLog {
   void run() noexcept;
   void open_file(Lock& lock);
   void make_anew(Lock& lock);
+  void refute_now(Lock& lock);
   void write_pending(Lock& lock);
   Errno write_pages(Lock& lock);
   void give_up(Lock& lock, std::string_view what, std::string_view why);
@@ -199,6 +200,7 @@ class DirtyLog {
   int file_waiters_ = 0;
   bool is_opened_ = false;  // or it is known that it cannot be
   bool is_anew_wanted_ = false;
+  bool is_refute_wanted_ = false;
   bool is_closing_ = false;
   bool has_ended_ = false;  // its thread
   uint64_t sequence_ = 0;   // sum of those of the pages, as far as they are durable

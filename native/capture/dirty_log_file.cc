@@ -87,8 +87,10 @@ Errno sync_directory(const std::string& path, JournalFile& file) {
   return directory ? file.fsync(directory.get()) : errno;
 }
 
+/// Never what another log is still writing, whose disk took long.
 Fd create_file(const std::string& path) {
-  return Fd(::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+  ::unlink(path.c_str());
+  return Fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
 }
 
 /// That in which the file is to lie.

@@ -91,6 +91,7 @@ void Supervisor::become_program() const {
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::setpgid(0, 0);  // a Ctrl-C in a terminal is for the supervisor, which passes it on: not twice
   const auto& kept = keeper_.kept();
   const auto count = static_cast<int>(kept.size());
   // Out of the way of each other first: any of them may lie where another belongs.

@@ -65,7 +65,7 @@ async function unmarkAll({ config, around }: ReturnType<typeof scene>): Promise<
   const { memory } = await storedState(around);
   const [volume] = Object.values(memory.volumes);
   if (volume === undefined) throw new Error('it has never started');
-  const log = await openDirtyLog(around.stateDir, volume, native.openDirtyLog);
+  const log = await openDirtyLog(around.stateDir, volume, native.openDirtyLog, 60_000);
   const options = { path: volume.backing, cache: 'buffered', readOnly: false, exclusive: true } as const;
   const backing = await native.openFileDevice(options);
   const { ringBytes, lingerUs } = config;

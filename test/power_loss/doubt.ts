@@ -15,6 +15,7 @@ import { backingName, BEHIND, STATE } from './recording.js';
 import { BLOCK_BYTES, hashOf, type Truth } from './truth.js';
 import type { Verdict } from './verdict.js';
 
+const OPENING_MS = 60_000;
 const EXTENT_BLOCKS = DIRTY_EXTENT_BYTES / BLOCK_BYTES;
 /** Somebody else writes there, which nobody can mark. */
 const BEHIND_BLOCK = BEHIND.offset / BLOCK_BYTES;
@@ -34,7 +35,7 @@ export async function judgeDoubt(
   const shown = journal.durableLsn < usedLsn ? journal.durableLsn : usedLsn;
   for (const { number, name, uuid, size } of catalog.volumes.volumes(member)) {
     const state = path.join(directory, STATE);
-    const log = await openDirtyLog(state, { uuid: parseUuid(uuid), size }, native.openDirtyLog);
+    const log = await openDirtyLog(state, { uuid: parseUuid(uuid), size }, native.openDirtyLog, OPENING_MS);
     try {
       const known = catalog.doubts.doubt(member, number);
       if (logAtHello(known, positionOf(number, log), journal.durableLsn).whole) continue;

@@ -146,7 +146,7 @@ export const MUTANTS: readonly Mutant[] = [
     breaks: 'R6',
     texts: [{ module: 'receiver/retention/policy.js', from: 'ageNs >= settings.floorNs', to: 'true' }],
     native: [],
-    scenario: { file: 'receiver/retention/policy', assertion: /down to the floor/ },
+    scenario: { file: 'receiver/retention/policy', assertion: /younger than the floor/ },
     torture: /^R6: history was shortened/,
   },
   { name: 'SEGMENT_NAME_UNSYNCED', breaks: 'R4', native: [], scenario: POWER_LOSS, torture: ANYTHING },

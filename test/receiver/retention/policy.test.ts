@@ -48,7 +48,11 @@ t.test('by bytes: the oldest beyond them, down to the floor', (t) => {
   const bounded = { settings: { ...settings, bytesMax: 25n } };
   t.same(planned([candidate(segments(0, 10, 20, 30), bounded)], 500n).lsns, { m: 30 });
   const held = planned([candidate(segments(0, 410, 420, 430), bounded)], 500n);
-  t.same(held, { lsns: { m: 10 }, heldBy: { m: 'the floor' }, shortBytes: 0 });
+  t.same(
+    held,
+    { lsns: { m: 10 }, heldBy: { m: 'the floor' }, shortBytes: 0 },
+    'what is younger than the floor stays',
+  );
   t.same(planned([candidate(segments(0, 10), bounded)], 500n).lsns, { m: 10 });
   t.same(planned([candidate(segments(0), bounded)], 500n).lsns, {}, 'within its bytes nothing goes');
   t.end();

@@ -33,8 +33,9 @@ Result<std::unique_ptr<SegmentCursor>> SegmentCursor::open(const std::string& pa
   if (::fstat(cursor->fd_.get(), &status) != 0) return system_error("IO_ERROR", "stat " + path, errno);
   cursor->file_bytes_ = static_cast<uint64_t>(status.st_size);
   if (depth == Depth::kPayload) {
-    // After a failed sync the page cache holds, as clean, what the disk does not: the disk is to be asked.
-    if (::fdatasync(cursor->fd_.get()) != 0) return system_error("IO_ERROR", "sync " + path, errno);
+    // After a failed sync the page cache holds, as clean, what the disk does not: the disk is to be asked. If
+    // this one fails, that is no damage: what is lost by it is not read.
+    static_cast<void>(::fdatasync(cursor->fd_.get()));
     ::posix_fadvise(cursor->fd_.get(), 0, 0, POSIX_FADV_DONTNEED);
   }
   cursor->bytes_ = std::min({cursor->file_bytes_, bytes_max, kSegmentBytesMax});

@@ -45,7 +45,7 @@ export interface Places {
 }
 
 /** For the disk of a dirty log where production may be waiting; a busy one needs seconds. */
-const SUCCESSOR_OPENING_MS = 10_000;
+const AWAITED_OPENING_MS = 10_000;
 /** Where nobody is served yet. */
 const OPENING_MS = 600_000;
 const WITHDRAWN_POLL_MS = 100;
@@ -119,7 +119,7 @@ export class ProtectedVolume {
       const sight = await backingSight(config.backing, null);
       const evidence = isNew ? found : await evidenceNow(found, memory, backing, insertion, device);
       const mayBeAwaited = mapped !== null || config.attach.kind === 'nbd';
-      const patienceMs = mayBeAwaited ? SUCCESSOR_OPENING_MS : OPENING_MS;
+      const patienceMs = mayBeAwaited ? AWAITED_OPENING_MS : OPENING_MS;
       const log = await openDirtyLog(stateDir, info, door.openDirtyLog, patienceMs);
       // A device that tells nothing of itself now is not another one.
       const known = device !== '' ? device : (memory?.identity ?? '');
@@ -157,7 +157,7 @@ export class ProtectedVolume {
     const info = { number, uuid, name, size, blockSize };
     try {
       const now = await sightOfTheSame(backing, sight);
-      const log = await openDirtyLog(stateDir, info, door.openDirtyLog, SUCCESSOR_OPENING_MS);
+      const log = await openDirtyLog(stateDir, info, door.openDirtyLog, AWAITED_OPENING_MS);
       const insertion = mapped?.insertion ?? '';
       return new ProtectedVolume(
         config,

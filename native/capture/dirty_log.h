@@ -24,10 +24,10 @@
 // JavaScript. It has a thread of its own that opens its file and writes for all who wait: open() waits for
 // that thread, and for no longer than `opening_patience`, and a first mark, mark_all(), begin_anew(),
 // unmark() and end() for no longer than `patience`, since a disk may hang for hours that production does not
-// need. grow() and refute() wait for the disk itself. What marks or unmarks does not throw: a process that
-// has no memory for half of such a change ends, and its successor goes by what the disk holds. Ownership:
-// owns its file, shares the table. Writers must have gone before it does. Its thread owns it too, and
-// outlives who uses it for as long as the disk hangs.
+// need. grow() waits for the disk itself, refute() for two seconds. What marks or unmarks does not throw: a
+// process that has no memory for half of such a change ends, and its successor goes by what the disk holds.
+// Ownership: owns its file, shares the table. Writers must have gone before it does. Its thread owns it too,
+// and outlives who uses it for as long as the disk hangs.
 #pragma once
 
 #include <atomic>

@@ -34,7 +34,7 @@ Result<std::unique_ptr<SegmentCursor>> SegmentCursor::open(const std::string& pa
   cursor->file_bytes_ = static_cast<uint64_t>(status.st_size);
   if (depth == Depth::kPayload) {
     // After a failed sync the page cache holds, as clean, what the disk does not: the disk is to be asked. If
-    // this one fails, that is no damage: what is lost by it is not read.
+    // this one fails, that is no damage: what is clean by then is dropped and read anew, and checksums tell.
     static_cast<void>(::fdatasync(cursor->fd_.get()));
     ::posix_fadvise(cursor->fd_.get(), 0, 0, POSIX_FADV_DONTNEED);
   }

@@ -48,7 +48,7 @@ export async function runScenario({ addon, dist }: Build, file: string, limit: n
 }
 
 /** What torture may take over one mutant: twice every kind of fault. */
-export const TORTURE = { seed: 1, rounds: 16, seconds: 300 };
+export const TORTURE = { seed: 1, rounds: 16, seconds: 420 };
 /** A round that has begun goes to its end. */
 const ROUND_SECONDS_MAX = 240;
 

@@ -275,7 +275,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'UNMARK_UNCONFIRMED',
     breaks: 'R8',
     native: ['dirty log cleaner: nothing is unmarked that the receiver does not have'],
-    scenario: null, // the receivers of the power-loss proof have it all long before anything is unmarked
+    scenario: UNMARKED,
   },
   {
     name: 'ENTER_BEFORE_MARK',

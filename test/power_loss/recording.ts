@@ -62,6 +62,9 @@ const VERIFY_ATTEMPTS = 5;
 const CAPTURED_MS_MAX = 60_000;
 /** Between two rounds, in which the next state of a mark begins. */
 const UNMARKED_SOON = 'unmark_after = "100ms"';
+/** The receiver lags behind for so long while writers write, which is no more than the ring has room for; and then while they do not. */
+const LAGGING_MS = 200;
+const IDLE_MS = 800;
 const STAMP_WRITER = fileURLToPath(new URL('../../../test/scenario/stamp_writer.py', import.meta.url));
 
 export interface Recording {
@@ -190,7 +193,12 @@ export async function record(scratch: Scratch, seed: number, rounds: number): Pr
       // Another seed begins elsewhere.
       await INCIDENTS[(seed + round) % INCIDENTS.length]?.(site, recorded);
       await sleep(random() * ROUND_MS);
+      between.hold();
+      await sleep(LAGGING_MS);
     });
+    // Nobody writes, the backing is flushed, and the receiver does not have it yet.
+    await sleep(IDLE_MS);
+    between.release();
     written.push(...done);
     first = done.reduce((max, { op }) => Math.max(max, op), first) + 1;
     await site.settled();

@@ -1,6 +1,6 @@
 /**
  * Stands between an agent and its receiver: hands every message on as it is, hears what is promised before it does, and can
- * cut the connection.
+ * cut the connection, or hold back what the agent says.
  */
 import { Client, credentials, Server, ServerCredentials, type ServerDuplexStream } from '@grpc/grpc-js';
 import { MESSAGE_BYTES_MAX, replicationService } from '../../proto/replication.js';
@@ -20,6 +20,8 @@ export class Relay {
   readonly promised: PromisedAt[] = [];
   private readonly server = new Server(OPTIONS);
   private readonly cuts = new Set<() => void>();
+  /** What agents said and is held back, in order; null: nothing is. */
+  private held: (() => void)[] | null = null;
   private address = '';
 
   /** Listens for an agent, whose receiver is at `receiver`. */
@@ -50,6 +52,18 @@ export class Relay {
     for (const cut of [...this.cuts]) cut();
   }
 
+  /** From now on what agents say is heard, and does not arrive: their receiver lags behind. */
+  hold(): void {
+    this.held ??= [];
+  }
+
+  /** All of it arrives. */
+  release(): void {
+    const held = this.held ?? [];
+    this.held = null;
+    for (const handOn of held) handOn();
+  }
+
   stop(): void {
     this.cut();
     this.server.forceShutdown();
@@ -70,7 +84,9 @@ export class Relay {
     this.cuts.add(cut);
     agent.on('data', (bytes: Buffer) => {
       ear.agent(session.requestDeserialize(bytes));
-      if (!upstream.write(bytes)) agent.pause();
+      this.handOn(() => {
+        if (this.cuts.has(cut) && !upstream.write(bytes)) agent.pause();
+      });
     });
     upstream.on('drain', () => agent.resume());
     upstream.on('data', (bytes: Buffer) => {
@@ -78,7 +94,7 @@ export class Relay {
       if (!agent.write(bytes)) upstream.pause();
     });
     agent.on('drain', () => upstream.resume());
-    agent.on('end', () => upstream.end());
+    agent.on('end', () => this.handOn(() => upstream.end()));
     agent.on('cancelled', cut);
     agent.on('error', () => undefined);
     upstream.on('error', cut);
@@ -87,5 +103,10 @@ export class Relay {
       agent.end();
       client.close();
     });
+  }
+
+  private handOn(message: () => void): void {
+    if (this.held === null) message();
+    else this.held.push(message);
   }
 }

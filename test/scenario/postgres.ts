@@ -148,8 +148,14 @@ export class Cluster {
     );
   }
 
-  /** pgbench under way, each transaction logged below `directory`. */
-  async load(directory: string, clients: number, seconds: number, scale: number): Promise<Load> {
+  /** pgbench under way, each transaction logged below `directory`. `firstClient`: the number of its first one in the ledger. */
+  async load(
+    directory: string,
+    clients: number,
+    seconds: number,
+    scale: number,
+    firstClient = 0,
+  ): Promise<Load> {
     await mkdir(directory, { recursive: true });
     await chown(directory, this.ids.uid, this.ids.gid);
     await chmod(directory, 0o700);
@@ -158,12 +164,13 @@ export class Cluster {
       script,
       [
         '\\set n :n + 1',
+        '\\set client :client_id + :first_client',
         '\\set aid random(1, 100000 * :scale)',
         '\\set delta random(-5000, 5000)',
         'BEGIN;',
         'UPDATE pgbench_accounts SET abalance = abalance + :delta WHERE aid = :aid;',
         'INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (1, 1, :aid, :delta, CURRENT_TIMESTAMP);',
-        'INSERT INTO ledger (client, sequence) VALUES (:client_id, :n);',
+        'INSERT INTO ledger (client, sequence) VALUES (:client, :n);',
         'COMMIT;',
         '',
       ].join('\n'),
@@ -190,6 +197,8 @@ export class Cluster {
         'n=0',
         '-D',
         `scale=${scale}`,
+        '-D',
+        `first_client=${firstClient}`,
         '-f',
         script,
         '-l',
@@ -205,7 +214,7 @@ export class Cluster {
         env: { PATH: '/usr/bin:/bin' },
       },
     );
-    return new Load(child, directory, seconds);
+    return new Load(child, directory, seconds, firstClient);
   }
 
   private as(words: string[], secondsMax: number): ReturnType<typeof command> {
@@ -224,6 +233,7 @@ export class Load {
     private readonly child: ChildProcess,
     private readonly directory: string,
     private readonly seconds: number,
+    private readonly firstClient: number,
   ) {}
 
   /** How it ended, which it does when a transaction fails; null: it is at work, or has done all of it. */
@@ -246,7 +256,7 @@ export class Load {
         const [client, sequence, latency, , epoch, us] = line.split(' ');
         if (us === undefined || !/^\d+$/.test(latency ?? '')) continue;
         commits.push({
-          client: Number(client),
+          client: this.firstClient + Number(client),
           sequence: Number(sequence),
           latencyNs: BigInt(latency ?? 0) * 1000n,
           timeNs: BigInt(epoch ?? 0) * 1_000_000_000n + BigInt(us) * 1000n,

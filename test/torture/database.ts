@@ -3,11 +3,18 @@ import { mkdir } from 'node:fs/promises';
 import { AfterimageError } from '../../proto/errors.js';
 import { formatTime } from '../../proto/time.js';
 import { command } from '../scenario/command.js';
-import { acknowledgedBy, Cluster, rowOf, type Commit, type Load } from '../scenario/postgres.js';
+import {
+  acknowledgedBy,
+  Cluster,
+  rowOf,
+  type Commit,
+  type Load,
+  type LoggedCommit,
+} from '../scenario/postgres.js';
 import type { Scratch } from '../scenario/scratch.js';
 import type { SiteControl } from './site_control.js';
 
-const BYTES = 512 << 20;
+const BYTES = 320 << 20;
 /** Between two checkpoints, which a fast machine comes to soon. Its default is more than all of the volume. */
 const LOG_MAX = "max_wal_size = '96MB'";
 const SCALE = 1;
@@ -54,41 +61,77 @@ export interface Ended {
   complaints: string[];
 }
 
-/** At work on its device. */
+/** At work on its device, but for where its host is lost. */
 export class Database {
+  private load: Load | null = null;
+  /** Of the loads that have ended. */
+  private readonly logged: LoggedCommit[][] = [];
+  private readonly failures: string[] = [];
+
   private constructor(
     private readonly scratch: Scratch,
     private readonly cluster: Cluster,
-    private readonly load: Load,
     private readonly mount: string,
   ) {}
 
   static async start(scratch: Scratch, device: string): Promise<Database> {
     const mount = scratch.path('mnt');
     await mkdir(mount);
-    await command('mount', [device, mount]);
-    scratch.defer('mount', () => command('umount', [mount], { accept: [32] }));
     const cluster = await Cluster.at(`${mount}/pg`, scratch.path('production'));
-    await cluster.unlock();
-    await cluster.start();
+    const database = new Database(scratch, cluster, mount);
+    scratch.defer('mount', () => command('umount', [mount], { accept: [32] }));
     scratch.defer('PostgreSQL', () => cluster.stop());
-    const load = await cluster.load(scratch.path('load'), CLIENTS, SECONDS_MAX, SCALE);
-    scratch.defer('pgbench', () => load.finish(true));
-    return new Database(scratch, cluster, load, mount);
+    scratch.defer('pgbench', () => database.load?.finish(true));
+    await database.begin(device);
+    return database;
   }
 
-  /** Ends the work by the death of its server, as pgbench writes its log then; what production has of it. Unmounts. */
+  /** Begins to work, or goes on: where `device` is now. */
+  async begin(device: string): Promise<void> {
+    await command('mount', [device, this.mount]);
+    await this.cluster.unlock();
+    await this.cluster.start();
+    const run = this.logged.length;
+    const directory = this.scratch.path(`load-${run}`);
+    this.load = await this.cluster.load(directory, CLIENTS, SECONDS_MAX, SCALE, run * CLIENTS);
+  }
+
+  /** Ends the work by the death of its server, as pgbench writes its log then, and unmounts. */
+  async rest(): Promise<void> {
+    await this.die();
+    await command('umount', [this.mount]);
+  }
+
+  /** Lets nothing be written to the device while `meanwhile` lasts: what would be waits. */
+  async frozen<T>(meanwhile: () => Promise<T>): Promise<T> {
+    await command('fsfreeze', ['--freeze', this.mount]);
+    try {
+      return await meanwhile();
+    } finally {
+      await command('fsfreeze', ['--unfreeze', this.mount]);
+    }
+  }
+
+  /** Ends the work as rest() does; what production has of it. */
   async end(): Promise<Ended> {
-    const failure = this.load.failure();
-    await this.cluster.stop();
-    const complaints = [...(failure === null ? [] : [failure]), ...(await this.cluster.complaints())];
-    const logged = await this.load.finish();
+    await this.die();
+    const complaints = [...this.failures, ...(await this.cluster.complaints())];
     await this.cluster.unlock();
     await this.cluster.start();
     const ledger = await this.cluster.ledger();
     await this.cluster.stop();
     await command('umount', [this.mount]);
-    return { commits: acknowledgedBy(logged, ledger), ledger, complaints };
+    const commits = this.logged.flatMap((run) => (run.length === 0 ? [] : acknowledgedBy(run, ledger)));
+    return { commits, ledger, complaints };
+  }
+
+  private async die(): Promise<void> {
+    const { load } = this;
+    const failure = load?.failure() ?? null;
+    if (failure !== null) this.failures.push(failure);
+    await this.cluster.stop();
+    this.load = null;
+    if (load !== null) this.logged.push(await load.finish());
   }
 
   /**

@@ -5,8 +5,8 @@
  * round is violated in which production waited longer than N ms where no fault froze or slowed it on purpose: only a quiet
  * machine can promise that. With --round only that round of the seed, which is made again in the same way. Progress goes to standard
  * error; the last line is a summary, with --json all of it. A violation names seed and round; what is left of its round is kept. Exit status: 0,
- * or 1 with any violation, or when a kind of fault struck less than M times, or was planned twice and never struck, or eight rounds had no sample, no
- * resync or no commit.
+ * or 1 with any violation, or when a kind of fault struck less than M times, or was planned twice and never struck, or eight rounds had no sample or no
+ * resync, or 32 no history that was shortened or no spool that was used.
  */
 import os from 'node:os';
 import path from 'node:path';
@@ -32,6 +32,8 @@ const { values } = parseArgs({
 });
 /** Rounds of which what is left is kept. */
 const KEPT_MAX = 5;
+/** In so many, histories were shortened and spools were used. */
+const LONG_ROUNDS = 4 * DEAL_ROUNDS;
 /** A kind of fault that came up so often has struck once. */
 const PLANNED_TO_STRIKE = 2;
 const seed = Number(values.seed);
@@ -68,6 +70,8 @@ const summary = {
   samples: 0,
   /** Rounds in which retention moved the bases. */
   shortened: 0,
+  /** Rounds in which a spool held something. */
+  spooled: 0,
   longestPauseMs: 0,
   /** Where no fault froze or slowed production on purpose. */
   longestUnintendedPauseMs: 0,
@@ -104,6 +108,7 @@ function add(round: number, plan: RoundPlan, outcome: RoundOutcome): void {
   ] as const)
     summary[key] += outcome[key];
   if (outcome.isShortened) summary.shortened += 1;
+  if (outcome.isSpooled) summary.spooled += 1;
   summary.overlappingMin = Math.min(summary.overlappingMin, outcome.overlapping ?? 1);
   summary.longestPauseMs = Math.round(Math.max(summary.longestPauseMs, outcome.pauseMs));
   summary.longestUnintendedPauseMs = Math.round(
@@ -129,18 +134,17 @@ const begin = performance.now();
 const secondsSince = (from: number): number => (performance.now() - from) / 1000;
 const scratch = await Scratch.create('torture-run');
 try {
-  let database: DatabaseImage | null = null;
+  const image = await DatabaseImage.make(scratch);
   let keptRounds = 0;
   for (let round = only ?? 0; summary.rounds < Number(values.rounds); round += 1) {
     if (secondsSince(begin) > secondsMax) break;
     const plan = planRound(seed, round);
-    if (plan.volumes === 'database') database ??= await DatabaseImage.make(scratch);
     const keep = path.join(os.tmpdir(), `torture-kept-${seed}-${round}`);
     const roundBegin = performance.now();
     say(
       `round ${round}: ${plan.volumes}, store ${plan.store}, ring ${plan.ringBytes}${plan.spoolBytes === null ? '' : ' and spool'}: ${plan.faults.join(', ')}`,
     );
-    const options = { database, keep: keptRounds < KEPT_MAX ? keep : null, pauseMsMax };
+    const options = { image, keep: keptRounds < KEPT_MAX ? keep : null, pauseMsMax };
     const outcome = await runRound(plan, round, options);
     if (outcome.kept !== null) keptRounds += 1;
     add(round, plan, outcome);
@@ -161,8 +165,10 @@ for (const [kind, total] of Object.entries(summary.faults) as [FaultKind, FaultT
   if (total.struck < strikesMin || isMissing) summary.tooFew.push(kind);
 }
 if (summary.rounds >= DEAL_ROUNDS)
-  for (const what of ['samples', 'resyncs', 'commits'] as const)
+  for (const what of ['samples', 'resyncs'] as const)
     if (summary[what] === 0) summary.tooFew.push(what);
+for (const what of ['shortened', 'spooled'] as const)
+  if (summary.rounds >= LONG_ROUNDS && summary[what] === 0) summary.tooFew.push(what);
 if (summary.tooFew.length > 0)
   say(`struck less than ${strikesMin} times, or never: ${summary.tooFew.join(', ')}`);
 const { violations, ...figures } = summary;

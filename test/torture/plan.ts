@@ -17,7 +17,7 @@ interface Needs {
   hasSmallRing?: true;
   /** A volume whose clients are no kernel: they need not send again what was not answered. */
   hasSocket?: true;
-  /** Only where what is written to is a loop device that nothing is mounted from. */
+  /** Only where the stamp writers have a loop device and nothing else. */
   isLoopAlone?: true;
   breaks?: true;
   fails?: true;
@@ -26,7 +26,8 @@ interface Needs {
   slows?: true;
 }
 type StoreKind = 'small' | 'faulty';
-type Volumes = 'loop' | 'loop-and-socket' | 'database';
+/** What the stamp writers write to. */
+type Volumes = 'loop' | 'loop-and-socket';
 
 export const FAULTS = {
   'agent-killed': { opensAnew: true },
@@ -84,16 +85,15 @@ export interface RoundPlan {
 /** In so many rounds every kind comes up once, and then again in another order. */
 export const DEAL_ROUNDS = 8;
 const FAULTS_OF_ROUND = 3;
-/** Before they are shuffled: two in which the stream may break, one with a database, two with a socket. */
+/** Before they are shuffled: two in which the stream may break, two with a socket. */
 const SMALL_RING_ROUND = 0;
 const LOST_ROUND = 1;
 const FAULTY_BACKING_ROUNDS = [LOST_ROUND, 3];
 const VOLUMES_OF_ROUND: Partial<Record<number, Volumes>> = {
-  2: 'database',
   3: 'loop-and-socket',
   4: 'loop-and-socket',
 };
-const VOLUMES: readonly Volumes[] = ['loop', 'loop', 'loop-and-socket', 'database'];
+const VOLUMES: readonly Volumes[] = ['loop', 'loop', 'loop-and-socket'];
 /** What a receiver that is away leaves goes through the spool, which lies in the state directory. */
 const SPOOL_ROUND = 5;
 const FAULTY_STORES = 5;
@@ -106,10 +106,8 @@ const RING_OF_ROUND: Partial<Record<number, string>> = {
   [SMALL_RING_ROUND]: SMALL_RING,
   [SPOOL_ROUND]: SPOOLED_RING,
 };
-/** More than that. */
-const LARGE_RING = '512MiB';
-/** With a database, which writes as fast as it can. */
-const HUGE_RING = '1GiB';
+/** More than that, and more than a database writes meanwhile, which does so as fast as it can. */
+const LARGE_RING = '1GiB';
 
 if (KINDS.length !== DEAL_ROUNDS * FAULTS_OF_ROUND) throw new Error('a deal holds every kind of fault once');
 
@@ -152,7 +150,7 @@ function deal(seed: number, number: number): Dealt[] {
         // A host that loses power loses it everywhere.
         hasFaultyState: index === LOST_ROUND || (index !== SPOOL_ROUND && hasFaultyState[index] === true),
         hasFaultyBacking: FAULTY_BACKING_ROUNDS.includes(index),
-        ringBytes: RING_OF_ROUND[index] ?? (volumes === 'database' ? HUGE_RING : LARGE_RING),
+        ringBytes: RING_OF_ROUND[index] ?? LARGE_RING,
         spoolBytes: index === SPOOL_ROUND ? SPOOL : null,
         isHistoryShort: random() < 0.25,
         faults: [],

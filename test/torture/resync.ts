@@ -4,7 +4,7 @@ import { compress } from '../../native/index.js';
 import { AfterimageError } from '../../proto/errors.js';
 import { HASH_BYTES } from '../../proto/replication.js';
 import type { SiteControl } from './site_control.js';
-import { DATABASE, type World } from './world.js';
+import type { World } from './world.js';
 
 /** Blocks are compared by checksums; those that differ once more, in smaller ones (docs/PROTOCOL.md, Resync). */
 const BLOCK = 64 << 10;
@@ -25,18 +25,20 @@ const SETTLED_SECONDS_MAX = 60;
 export interface Resync {
   bytesDiffering: number;
   bytesResynced: number;
-  /** Through the proxy, both ways, all told; null: others used it too. */
-  bytesOnWire: number | null;
+  /** Through the proxy, both ways, all told. */
+  bytesOnWire: number;
   violation: string | null;
 }
 
 /**
  * Lets `connect` begin the resync, and looks at what it did; then compares production with what the receiver had when the
- * stream before it had been sent to its end. Null: retention has taken that meanwhile, or it was no point.
+ * stream before it had been sent to its end. Nothing is written meanwhile. Null: retention has taken that meanwhile, or it was
+ * no point.
  */
 export async function measuredResync(world: World, connect: () => Promise<void>): Promise<Resync | null> {
-  const { control, proxy, stamped } = world;
-  const names = stamped.map(({ name }) => name);
+  const { control, proxy } = world;
+  const production = [...world.stamped, world.database];
+  const names = production.map(({ name }) => name);
   // What is still to be sent of the stream that has ended goes first.
   const queued = await control.agentGroup().then(
     ({ ringUsedBytes, spoolUsedBytes }) => Number(ringUsedBytes + spoolUsedBytes),
@@ -47,18 +49,15 @@ export async function measuredResync(world: World, connect: () => Promise<void>)
   await connect();
   const { volumes } = await control.settled(SETTLED_SECONDS_MAX);
   const seconds = (performance.now() - beginMs) / 1000;
-  // A database goes on.
-  const isAlone = volumes.every(({ name }) => name !== DATABASE);
-  const bytesOnWire = isAlone ? proxy.bytesPassed - passedBefore : null;
-  const compared = volumes.filter(({ name }) => names.includes(name));
-  const sum = (of: (volume: (typeof compared)[number]) => bigint): number =>
-    compared.reduce((total, volume) => total + Number(of(volume)), 0);
+  const bytesOnWire = proxy.bytesPassed - passedBefore;
+  const sum = (of: (volume: (typeof volumes)[number]) => bigint): number =>
+    volumes.reduce((total, volume) => total + Number(of(volume)), 0);
   const before = await beforeResync(control, names);
   if (before === null) return null;
   let bytesDiffering = 0;
   let bytesPacked = 0;
   let blocksDiffering = 0;
-  for (const [index, { backing }] of stamped.entries()) {
+  for (const [index, { backing }] of production.entries()) {
     const now = await readFile(backing);
     const differing = differingBlocks(now, before[index] as Buffer, SMALL_BLOCK);
     bytesDiffering += SMALL_BLOCK * differing.length;
@@ -68,7 +67,7 @@ export async function measuredResync(world: World, connect: () => Promise<void>)
   const bytesResynced = sum((volume) => volume.resyncDifferingBytes);
   const blocks =
     Math.ceil(sum((volume) => volume.resyncComparedBytes) / BLOCK) +
-    PROBES * compared.length +
+    PROBES * volumes.length +
     blocksDiffering * (BLOCK / SMALL_BLOCK);
   const violations: string[] = [];
   if (bytesResynced > SENT_SHARE_MAX * bytesDiffering + SENT_BYTES_FREE)
@@ -80,7 +79,7 @@ export async function measuredResync(world: World, connect: () => Promise<void>)
     WIRE_BYTES_FREE +
     WIRE_BYTES_PER_SECOND * seconds +
     WIRE_BYTES_PER_BLOCK * blocksDiffering;
-  if (bytesOnWire !== null && bytesOnWire > wireMax)
+  if (bytesOnWire > wireMax)
     violations.push(
       `${bytesOnWire} bytes went over the wire; ${bytesDiffering} differed (${bytesPacked} compressed), ${blocks} checksums were asked for, ` +
         `${queued} bytes were waiting`,

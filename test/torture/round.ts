@@ -27,6 +27,7 @@ const STRIKE_TRIES = 3;
 /** What a database has left behind meanwhile takes its time on a busy machine. */
 const SETTLED_SECONDS_MAX = 120;
 const DATABASE_POINTS = 3;
+const SPOOL_POLL_MS = 100;
 /** That a round tells of: what is broken shows at most points. */
 const VIOLATIONS_MAX = 20;
 /** An fsck is made of every so many rounds, and where files were hurt. */
@@ -61,6 +62,8 @@ export interface RoundOutcome {
   overlapping: number | null;
   /** Retention has moved the bases. */
   isShortened: boolean;
+  /** The spool has held something. */
+  isSpooled: boolean;
   commits: number;
   points: number;
   /** Of them, those that were looked at under way, and once more in the end. */
@@ -72,7 +75,6 @@ export interface RoundOutcome {
   resyncs: number;
   bytesDiffering: number;
   bytesResynced: number;
-  /** Of the resyncs that had the connection to themselves. */
   bytesOnWire: number;
   violations: Violation[];
   /** Where what is left of a round with violations was put. */
@@ -80,7 +82,7 @@ export interface RoundOutcome {
 }
 
 export interface RoundOptions {
-  database: DatabaseImage | null;
+  image: DatabaseImage;
   /** Directory that what is left of a round goes to if it has violations; null: it is not kept. */
   keep: string | null;
   /** Longest that production may wait where no fault freezes or slows it on purpose; null: as long as it takes. */
@@ -90,7 +92,7 @@ export interface RoundOptions {
 export async function runRound(
   plan: RoundPlan,
   round: number,
-  { database, keep, pauseMsMax }: RoundOptions,
+  { image, keep, pauseMsMax }: RoundOptions,
 ): Promise<RoundOutcome> {
   const outcome: RoundOutcome = {
     seconds: Object.fromEntries(PHASES.map((phase) => [phase, 0])) as Record<Phase, number>,
@@ -98,6 +100,7 @@ export async function runRound(
     ...{ resyncs: 0, bytesDiffering: 0, bytesResynced: 0, bytesOnWire: 0 },
     overlapping: null,
     isShortened: false,
+    isSpooled: false,
     violations: [],
     kept: null,
   };
@@ -107,7 +110,6 @@ export async function runRound(
   const failed = (what: string) => (thrown: unknown) =>
     report(what, thrown instanceof Error ? thrown.message : String(thrown));
   const scratch = await Scratch.create('torture');
-  const image = plan.volumes === 'database' ? database : null;
   const run = new Round(scratch, plan, round, image, outcome, report);
   await run.run().catch(failed('run'));
   run.count();
@@ -142,7 +144,7 @@ class Round {
     private readonly scratch: Scratch,
     private readonly plan: RoundPlan,
     private readonly round: number,
-    private readonly image: DatabaseImage | null,
+    private readonly image: DatabaseImage,
     private readonly outcome: RoundOutcome,
     private readonly report: (promise: string, text: string) => void,
   ) {
@@ -157,14 +159,21 @@ class Round {
     await Promise.all([world.site.receiver.start(), world.site.agent.start()]);
     const ready = await world.control.settled(SETTLED_SECONDS_MAX);
     const { oldestLsn } = await world.control.receiverGroup();
-    const device = ready.volumes.find(({ name }) => name === DATABASE)?.device;
-    const database = device === undefined ? null : await Database.start(this.scratch, device);
+    const device = ready.volumes.find(({ name }) => name === DATABASE)?.device ?? '';
+    const database = await Database.start(this.scratch, device);
     const load = new Load(world, plan.seed % 2 ** 20);
     load.start(ready);
     await load.reaches(WRITES_FIRST);
     this.lap('start');
-    const striker = new Striker(world, load, this.random, this.report);
-    await this.strikeAll(world, striker);
+    const striker = new Striker(world, load, database, this.random, this.report);
+    const over = new AbortController();
+    const watching = plan.spoolBytes === null ? null : this.watchSpool(world, over.signal);
+    try {
+      await this.strikeAll(world, striker);
+    } finally {
+      over.abort();
+      await watching;
+    }
     this.lap('strike');
     await load.reaches(WRITES_MIN);
     await load.stop();
@@ -174,15 +183,15 @@ class Round {
     for (const { bytesDiffering, bytesResynced, bytesOnWire, violation } of striker.resyncs) {
       outcome.bytesDiffering += bytesDiffering;
       outcome.bytesResynced += bytesResynced;
-      outcome.bytesOnWire += bytesOnWire ?? 0;
+      outcome.bytesOnWire += bytesOnWire;
       if (violation !== null) this.report('R8', violation);
     }
     this.judgeLoad(load);
     this.judgeProduction(load, striker.deathsNs);
-    const ended = await database?.end();
+    const ended = await database.end();
     const settled = await world.control.settled(SETTLED_SECONDS_MAX);
     this.lap('settle');
-    if (database !== null && ended !== undefined) await this.judgeDatabase(world, database, ended);
+    await this.judgeDatabase(world, database, ended);
     this.lap('database');
     if (!plan.mayBreak) await this.judgeContinuity(world, ready.generation, settled.generation);
     const judge = new PointJudge(world, load.operations, this.random, this.report);
@@ -232,6 +241,14 @@ class Round {
     }
   }
 
+  private async watchSpool({ control }: World, over: AbortSignal): Promise<void> {
+    while (!over.aborted && !this.outcome.isSpooled) {
+      const group = await control.agentGroup().catch(() => null);
+      this.outcome.isSpooled = group !== null && group.spoolUsedBytes > 0n;
+      await sleep(SPOOL_POLL_MS);
+    }
+  }
+
   /** That the round was worth its name, and not that a writer had gone quiet. */
   private judgeLoad({ operations }: Load): void {
     const done = operations.filter(({ errno }) => errno === 0);
@@ -262,6 +279,7 @@ class Round {
   private async judgeDatabase({ control }: World, database: Database, ended: Ended): Promise<void> {
     const { mayBreak } = this.plan;
     this.outcome.commits = ended.commits.length;
+    if (ended.commits.length === 0) this.report('load', 'the database committed nothing');
     for (const text of ended.complaints) this.report('R7', `database: ${text}`);
     for (const text of await database.judge(ended, control, DATABASE, DATABASE_POINTS, mayBreak, this.random))
       this.report('R3', `database: ${text}`);
@@ -277,7 +295,7 @@ class Round {
   }
 
   private async judgeEquality(world: World): Promise<void> {
-    for (const name of await differing(world, [...world.stamped, ...world.databases]))
+    for (const name of await differing(world, [...world.stamped, world.database]))
       this.report('R2', `${name}: the latest point is not what the backing holds`);
   }
 

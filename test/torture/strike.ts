@@ -8,12 +8,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { FaultDirectory, FaultRule } from '../fault/fault_directory.js';
 import { command } from '../scenario/command.js';
 import { Oracle } from '../scenario/oracle.js';
+import type { Database } from './database.js';
 import { differing } from './equality.js';
 import type { Load } from './load.js';
 import type { FaultKind } from './plan.js';
 import { losePower } from './power.js';
 import { measuredResync, type Resync } from './resync.js';
-import { STORE_BYTES, type World } from './world.js';
+import { DATABASE, STORE_BYTES, type World } from './world.js';
 
 const SEEN_MS_MAX = 4_000;
 /** An agent that starts comes to its state directory by then. */
@@ -38,6 +39,7 @@ export class Striker {
   constructor(
     private readonly world: World,
     private readonly load: Load,
+    private readonly database: Database,
     private readonly random: () => number,
     private readonly report: (promise: string, text: string) => void,
   ) {}
@@ -267,14 +269,15 @@ export class Striker {
       return true;
     }
     await this.load.stop();
-    proxy.isStalled = true;
-    await site.receiver.start();
-    const resync = await measuredResync(this.world, () => {
-      proxy.heal();
-      proxy.cut();
-      return Promise.resolve();
+    await this.database.frozen(async () => {
+      proxy.isStalled = true;
+      await site.receiver.start();
+      await this.resync(() => {
+        proxy.heal();
+        proxy.cut();
+        return Promise.resolve();
+      });
     });
-    if (resync !== null) this.resyncs.push(resync);
     this.load.start(await control.agentGroup());
     return true;
   }
@@ -282,10 +285,13 @@ export class Striker {
   /**
    * Agent and supervisor are gone, and with them what they kept; what the receiver did not have was in the ring. Where its
    * disks are recorded, what was not synced on them is in doubt as well. By turns production had rested before, so that
-   * nothing was marked, and perhaps had just begun to write again.
+   * nothing was marked, and perhaps had just begun to write again. The database has rested before it, and goes on behind it.
    */
   private async loseHost(): Promise<boolean> {
     const { site, control, proxy } = this.world;
+    // The fault before may have been the end of an agent.
+    await this.seen(() => this.answers(), SUCCESSOR_MS_MAX);
+    await this.database.rest();
     const hasRested = this.random() < 0.5;
     if (hasRested) await this.rest();
     proxy.isStalled = true;
@@ -304,10 +310,23 @@ export class Striker {
     await this.losePower();
     proxy.cut();
     proxy.heal();
-    const resync = await measuredResync(this.world, () => site.agent.start());
-    if (resync !== null) this.resyncs.push(resync);
-    this.load.start(await control.agentGroup());
+    await this.resync(() => site.agent.start());
+    const group = await control.agentGroup();
+    this.load.start(group);
+    await this.database.begin(group.volumes.find(({ name }) => name === DATABASE)?.device ?? '');
     return true;
+  }
+
+  private async resync(connect: () => Promise<void>): Promise<void> {
+    const resync = await measuredResync(this.world, connect);
+    if (resync !== null) this.resyncs.push(resync);
+  }
+
+  private answers(): Promise<boolean> {
+    return this.world.control.agentGroup().then(
+      () => true,
+      () => false,
+    );
   }
 
   /** Nobody writes until all is unmarked, which a flush of the backing comes before; after one that failed nothing is. */

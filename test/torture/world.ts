@@ -34,8 +34,8 @@ export interface World {
   proxy: TcpProxy;
   /** By number of the volume: those that the stamp writers write to. */
   stamped: readonly StampedVolume[];
-  /** After them, one with a database in it, or none. */
-  databases: readonly BackedVolume[];
+  /** After them, one with a database in it, which no faulty disk holds. */
+  database: BackedVolume;
   /** Mount point of a file system of its own that the store lies on; null: it lies in a faulty directory. */
   storeDisk: string | null;
   storeFaults: FaultDirectory | null;
@@ -44,11 +44,7 @@ export interface World {
 }
 
 /** Everything made, nothing started. */
-export async function makeWorld(
-  scratch: Scratch,
-  plan: RoundPlan,
-  database: DatabaseImage | null,
-): Promise<World> {
+export async function makeWorld(scratch: Scratch, plan: RoundPlan, image: DatabaseImage): Promise<World> {
   const memory = await tmpfs(scratch, 'memory', STORE_BYTES);
   const storeDisk = plan.store === 'small' ? await tmpfs(scratch, 'disk', STORE_BYTES) : null;
   const faulty = async (is: boolean, name: string): Promise<FaultDirectory | null> =>
@@ -74,13 +70,9 @@ export async function makeWorld(
     stamped.push({ name, bytes, backing });
     volumes.push({ name, backing, attach: index === 0 ? 'loop' : 'socket' });
   }
-  const databases: BackedVolume[] = [];
-  if (database !== null) {
-    const backing = scratch.path('database.img');
-    await database.copyTo(backing);
-    databases.push({ name: DATABASE, backing });
-    volumes.push({ name: DATABASE, backing, attach: 'loop' });
-  }
+  const database: BackedVolume = { name: DATABASE, backing: scratch.path('database.img') };
+  await image.copyTo(database.backing);
+  volumes.push({ ...database, attach: 'loop' });
 
   // Overlays have holes punched, which a faulty directory does not know.
   const overlays = scratch.path('overlays');
@@ -109,5 +101,5 @@ export async function makeWorld(
   scratch.defer('proxy', () => between.stop());
   const control = new SiteControl(site, `${memory}/recovered`);
   const faults = { storeFaults, stateFaults, backingFaults };
-  return { scratch, site, control, proxy: between, stamped, databases, storeDisk, ...faults };
+  return { scratch, site, control, proxy: between, stamped, database, storeDisk, ...faults };
 }

@@ -165,8 +165,7 @@ for (const [kind, total] of Object.entries(summary.faults) as [FaultKind, FaultT
   if (total.struck < strikesMin || isMissing) summary.tooFew.push(kind);
 }
 if (summary.rounds >= DEAL_ROUNDS)
-  for (const what of ['samples', 'resyncs'] as const)
-    if (summary[what] === 0) summary.tooFew.push(what);
+  for (const what of ['samples', 'resyncs'] as const) if (summary[what] === 0) summary.tooFew.push(what);
 for (const what of ['shortened', 'spooled'] as const)
   if (summary.rounds >= LONG_ROUNDS && summary[what] === 0) summary.tooFew.push(what);
 if (summary.tooFew.length > 0)

@@ -58,7 +58,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'PUBLISH_BEFORE_BACKING',
     breaks: 'R2',
     native: ['captured device: what is journaled is never ahead of the backing'],
-    scenario: null,
+    scenario: null, // an agent that follows writes down again what was in flight, and a comparison what power loss took
   },
   {
     name: 'NO_EXTENT_LOCK',
@@ -117,7 +117,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'ACCEPT_GAP',
     breaks: 'R5',
     native: ['a refused frame leaves every file as it was, and stops what is queued behind it'],
-    scenario: null,
+    scenario: null, // the session refuses it before the journal does, and no agent of ours sends it
   },
   {
     name: 'BASE_NOT_VERIFIED',
@@ -126,13 +126,13 @@ export const MUTANTS: readonly Mutant[] = [
       'a block of a base that is not what was written is never given out, and all others are',
       'a point shows what records wrote over a damaged block of its base, and nothing of the block',
     ],
-    scenario: null,
+    scenario: { file: 'receiver/base_damage', assertion: /is not shown \(R5\)$/ },
   },
   {
     name: 'SUMS_NOT_TAKEN',
     breaks: 'R6',
     native: ['wherever writing ends, each block is right or has no checksum'],
-    scenario: null,
+    scenario: POWER_LOSS,
   },
   {
     name: 'GENERATION_DROPS_HISTORY',
@@ -238,7 +238,8 @@ export const MUTANTS: readonly Mutant[] = [
       'capture group: a full ring ends the stream at the last complete LSN and leaves production alone',
     ],
     scenario: null,
-    mayEnd: 'time-out', // nobody makes room; torture would not come to its end either
+    torture: /^run: ring-full: not tracking/,
+    mayEnd: 'time-out', // nobody makes room
   },
   {
     name: 'SLOT_NOT_MARKED',

@@ -66,7 +66,11 @@ t.test('a block that was written over: only the points before that are damaged',
   await rot(await baseFile(scene), 10 * BLOCK + 100);
   t.ok((await recovered(scene, 'latest')).equals(agent.present), 'what does not need it is served');
   t.notOk(isAnyDamaged(await grades(scene)), 'and nobody has met it');
-  await t.rejects(recovered(scene, `lsn:${before}`), { code: 'BASE_CORRUPT' });
+  await t.rejects(
+    recovered(scene, `lsn:${before}`),
+    { code: 'BASE_CORRUPT' },
+    'what rotted is not shown (R5)',
+  );
   const found = await gradesOnce(scene, isAnyDamaged);
   t.match(found, [/^damaged/, new RegExp(`^damaged \\d+-${half}$`), new RegExp(`^ordered ${over}-${last}$`)]);
   t.ok((await recovered(scene, `lsn:${over}`)).equals(agent.states.get(over) ?? Buffer.alloc(0)));

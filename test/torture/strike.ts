@@ -156,6 +156,7 @@ export class Striker {
     await sleep(this.between(50, 200));
     this.send(pid, 'SIGKILL');
     const stopped = this.load.stop();
+    stopped.catch(() => undefined); // seen where it is waited for
     const hasSuccessor = await this.seen(
       () => ![null, pid].includes(agent.supervisedPid()),
       SUCCESSOR_MS_MAX,

@@ -54,9 +54,14 @@ class Device final : public Target {
 class Export final : public Target {
  public:
   Export(const std::string& uri, const std::atomic<bool>& is_ending) : uri_(uri), is_ending_(is_ending) {
-    if (!connect()) {
-      std::fprintf(stderr, "stamp-writer: %s: %s\n", uri.c_str(), nbd_get_error());
-      std::exit(1);
+    // Who serves it may have died just now.
+    const auto deadline = std::chrono::steady_clock::now() + kPatience;
+    while (!connect()) {
+      if (std::chrono::steady_clock::now() > deadline) {
+        std::fprintf(stderr, "stamp-writer: %s: %s\n", uri.c_str(), nbd_get_error());
+        std::exit(1);
+      }
+      std::this_thread::sleep_for(kRetry);
     }
     size_ = static_cast<uint64_t>(nbd_get_size(handle_));
   }

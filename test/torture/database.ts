@@ -16,7 +16,7 @@ import type { SiteControl } from './site_control.js';
 
 const BYTES = 192 << 20;
 /** Between two checkpoints, which a fast machine comes to soon. Its default is more than all of the volume. */
-const LOG_MAX = ["max_wal_size = '64MB'", "min_wal_size = '32MB'"];
+const LOG_LIMITS = ["max_wal_size = '64MB'", "min_wal_size = '32MB'"];
 const SCALE = 1;
 const CLIENTS = 4;
 const SECONDS_MAX = 120;
@@ -34,7 +34,7 @@ export class DatabaseImage {
     await command('mount', ['-o', 'loop', file, mount]);
     try {
       const cluster = await Cluster.at(`${mount}/pg`, scratch.path('database-sockets'));
-      await cluster.initialize(...LOG_MAX);
+      await cluster.initialize(...LOG_LIMITS);
       await cluster.start();
       try {
         await cluster.prepare(SCALE);

@@ -1,7 +1,7 @@
 /** The stamp writers of a round, from its begin to its end, over as many devices as the host goes through. */
 import type { GroupStatus } from '../../proto/control.js';
 import { StampWriter, type StampedOperation } from './stamp_writer.js';
-import type { World } from './world.js';
+import { deviceOf, type World } from './world.js';
 
 /** A second: so that the faults of a round strike while it lasts. */
 const RATE = 2200;
@@ -29,7 +29,7 @@ export class Load {
   /** Over the devices that the agent names. */
   start(group: GroupStatus): void {
     const targets = this.world.stamped.map(({ name }) => {
-      const device = group.volumes.find((volume) => volume.name === name)?.device ?? '';
+      const device = deviceOf(group, name);
       return device.startsWith('/') ? device : `nbd+unix:///${name}?socket=${device.replace(/^unix:/, '')}`;
     });
     const first = this.operations.reduce((last, { op }) => Math.max(last, op), 0) + 1;

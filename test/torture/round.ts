@@ -13,7 +13,7 @@ import { FAULTS, type FaultKind, type RoundPlan } from './plan.js';
 import { PointJudge, takeSample, type Sample } from './points.js';
 import { failedForNothing, pauseMs, pauseMsOf, unintendedPauseMs, type Strike } from './production.js';
 import { nowNs, Striker } from './strike.js';
-import { DATABASE, makeWorld, type World } from './world.js';
+import { DATABASE, deviceOf, makeWorld, type World } from './world.js';
 
 const WRITES_MIN = 10_000;
 const OVERLAPPING_MIN = 0.25;
@@ -159,8 +159,7 @@ class Round {
     await Promise.all([world.site.receiver.start(), world.site.agent.start()]);
     const ready = await world.control.settled(SETTLED_SECONDS_MAX);
     const { oldestLsn } = await world.control.receiverGroup();
-    const device = ready.volumes.find(({ name }) => name === DATABASE)?.device ?? '';
-    const database = await Database.start(this.scratch, device);
+    const database = await Database.start(this.scratch, deviceOf(ready, DATABASE));
     const load = new Load(world, plan.seed % 2 ** 20);
     load.start(ready);
     await load.reaches(WRITES_FIRST);

@@ -14,7 +14,7 @@ import type { Load } from './load.js';
 import type { FaultKind } from './plan.js';
 import { losePower } from './power.js';
 import { measuredResync, type Resync } from './resync.js';
-import { DATABASE, STORE_BYTES, type World } from './world.js';
+import { DATABASE, deviceOf, STORE_BYTES, type World } from './world.js';
 
 const SEEN_MS_MAX = 4_000;
 /** An agent that starts comes to its state directory by then. */
@@ -291,7 +291,7 @@ export class Striker {
   private async loseHost(): Promise<boolean> {
     const { site, control, proxy } = this.world;
     // The fault before may have been the end of an agent.
-    await this.seen(() => this.answers(), SUCCESSOR_MS_MAX);
+    await control.waitFor('answering', SUCCESSOR_MS_MAX / 1000, () => true);
     await this.database.rest();
     const hasRested = this.random() < 0.5;
     if (hasRested) await this.rest();
@@ -314,20 +314,13 @@ export class Striker {
     await this.resync(() => site.agent.start());
     const group = await control.agentGroup();
     this.load.start(group);
-    await this.database.begin(group.volumes.find(({ name }) => name === DATABASE)?.device ?? '');
+    await this.database.begin(deviceOf(group, DATABASE));
     return true;
   }
 
   private async resync(connect: () => Promise<void>): Promise<void> {
     const resync = await measuredResync(this.world, connect);
     if (resync !== null) this.resyncs.push(resync);
-  }
-
-  private answers(): Promise<boolean> {
-    return this.world.control.agentGroup().then(
-      () => true,
-      () => false,
-    );
   }
 
   /** Nobody writes until all is unmarked, which a flush of the backing comes before; after one that failed nothing is. */

@@ -1,5 +1,6 @@
 /** What a round breaks: a site under load, with everything between its parts that can go wrong. */
 import { mkdir } from 'node:fs/promises';
+import type { GroupStatus } from '../../proto/control.js';
 import { FaultDirectory } from '../fault/fault_directory.js';
 import { command } from '../scenario/command.js';
 import type { Scratch } from '../scenario/scratch.js';
@@ -41,6 +42,13 @@ export interface World {
   storeFaults: FaultDirectory | null;
   stateFaults: FaultDirectory | null;
   backingFaults: FaultDirectory | null;
+}
+
+/** Where the agent serves a volume: a device, or a socket. */
+export function deviceOf(group: GroupStatus, volume: string): string {
+  const found = group.volumes.find(({ name }) => name === volume);
+  if (found === undefined) throw new Error(`the agent does not name ${volume}`);
+  return found.device;
 }
 
 /** Everything made, nothing started. */

@@ -276,7 +276,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'UNMARK_UNCONFIRMED',
     breaks: 'R8',
     native: ['dirty log cleaner: nothing is unmarked that the receiver does not have'],
-    scenario: null, // it survives the power-loss proof, although its receivers lag behind
+    scenario: UNMARKED,
   },
   {
     name: 'ENTER_BEFORE_MARK',

@@ -1,6 +1,7 @@
 /**
  * R8 in one state: an extent that the dirty logs do not mark holds the same in the backing and at the receiver, and nothing was
- * written to it that is not acknowledged; or a whole volume is compared, since its log is not believed.
+ * written to it that is not acknowledged; or a whole volume is compared, since its log is not believed. And no log rests on
+ * what was not acknowledged: the next agent would have all of the volume compared.
  */
 import { open } from 'node:fs/promises';
 import path from 'node:path';
@@ -38,7 +39,13 @@ export async function judgeDoubt(
     const log = await openDirtyLog(state, { uuid: parseUuid(uuid), size }, native.openDirtyLog, OPENING_MS);
     try {
       const known = catalog.doubts.doubt(member, number);
-      if (logAtHello(known, positionOf(number, log), journal.durableLsn).whole) continue;
+      const position = positionOf(number, log);
+      if (position.basisLsn > durableLsn)
+        verdict.violations.add(
+          'R8',
+          `the log of ${name} rests on LSN ${position.basisLsn}, acknowledged last was ${durableLsn}`,
+        );
+      if (logAtHello(known, position, journal.durableLsn).whole) continue;
       const writtenTo = extentsOf(owed.get(number) ?? new Set());
       const backing = path.join(directory, backingName(name));
       for (let extent = 0; extent * DIRTY_EXTENT_BYTES < size; extent += 1) {

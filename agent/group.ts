@@ -33,6 +33,7 @@ import { Member, type MemberPort, type OpenAction } from './member.js';
 import { AgentSession } from './session.js';
 import { Serving } from './serving.js';
 import type { InheritedStream, MemberIdentity, StoredState } from './session_events.js';
+import { logsWithdrawn } from './stale_logs.js';
 import { StopPatience } from './stop_patience.js';
 import { SpoolReport } from './spool_report.js';
 import { MemberState, type MemberMemory, type VolumeMemory } from './state.js';
@@ -320,9 +321,18 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   }
 
   async quiesce(): Promise<void> {
-    await this.serving.end(this.around.end);
+    const { clock, log, end } = this.around;
+    await this.serving.end(end);
+    await logsWithdrawn(() => this.staleVolumes(), clock, log, end);
     await Promise.all(this.volumes.map((volume) => volume.flush()));
     void this.expireStop();
+  }
+
+  /** Not those that the receiver believes no more; nor when protection is taken out, after which all is compared. */
+  private staleVolumes(): ProtectedVolume[] {
+    if (this.isReleasing) return [];
+    const { session } = this.member;
+    return this.volumes.filter((volume) => volume.hasStaleLog && !session.knowsVoid(volume.info.number));
   }
 
   async quiesced(): Promise<void> {

@@ -8,6 +8,7 @@ import { formatUuid } from '../proto/uuid.js';
 import type { Member } from './member.js';
 import type * as native from '../native/index.js';
 import { spoolDetail } from './spool_report.js';
+import type { AgentSession } from './session.js';
 import type { MemberMemory } from './state.js';
 import type { ProtectedVolume } from './volume.js';
 
@@ -39,7 +40,7 @@ export function groupStatus(source: StatusSource): GroupStatus {
     detail: [
       stopDetail(member, volumes) ?? (protection === 'protected' ? '' : member.report.detail),
       stats === null ? '' : spoolDetail(stats),
-      ...volumes.flatMap(volumeDetails),
+      ...volumes.flatMap((volume) => volumeDetails(volume, member.session)),
     ]
       .filter((text) => text !== '')
       .join('; '),
@@ -153,7 +154,10 @@ function stopDetail(member: Member, volumes: readonly ProtectedVolume[]): string
 }
 
 /** What a volume's state does not say of it. */
-function volumeDetails({ config, failure, sizeFault, title, counters, log }: ProtectedVolume): string[] {
+function volumeDetails(
+  { config, info, failure, sizeFault, title, counters, log }: ProtectedVolume,
+  session: Pick<AgentSession, 'knowsVoid'>,
+): string[] {
   const details: string[] = [];
   if (failure !== null)
     details.push(`volume ${config.name} is not served: ${failure.code}: ${failure.message}. ${failure.hint}`);
@@ -164,7 +168,11 @@ function volumeDetails({ config, failure, sizeFault, title, counters, log }: Pro
     details.push(
       `the dirty log of volume ${config.name} is void (${fault}): its next resync compares everything`,
     );
-  if (isStale)
+  if (isStale && session.knowsVoid(info.number))
+    details.push(
+      `the disk of the state directory takes no changes; the receiver knows not to believe what it says of volume ${config.name}`,
+    );
+  else if (isStale)
     details.push(
       `the disk of the state directory takes no changes: should this host lose power before that ends, or before the receiver has been told, volume ${config.name} must be verified`,
     );

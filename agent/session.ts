@@ -30,6 +30,7 @@ import type { Watermarks } from '../proto/watermarks.js';
 import { CheckpointRequests } from './checkpoint_requests.js';
 import { GenerationChange } from './generation_change.js';
 import { Interruption } from './interruption.js';
+import { LogClaims } from './log_claims.js';
 import { LsnReserve } from './lsn_reserve.js';
 import { faultOfStates, faultOfWelcome } from './receiver_claims.js';
 import { ReceiverConduct } from './receiver_conduct.js';
@@ -102,6 +103,7 @@ export class AgentSession {
   #helloLogs: DirtyLogPosition[] | null = null;
   /** Where the dirty logs stood when the receiver was told of them last, on this connection. */
   #toldLogs: DirtyLogPosition[] = [];
+  readonly #logClaims = new LogClaims();
 
   constructor(private readonly limits: SessionLimits = SESSION_LIMITS) {
     assertLimits(limits);
@@ -155,6 +157,11 @@ export class AgentSession {
     if (!this.isStreaming) return 'disconnected';
     if (this.#syncs.pending === null) return 'protected';
     return this.#syncs.pending === 'initial' ? 'initial-sync' : 'resync';
+  }
+
+  /** Whether the receiver will not believe what the volume's log said before it became void. */
+  knowsVoid(volume: number): boolean {
+    return this.#logClaims.isVoid(volume);
   }
 
   /** Takes one event; returns what is to be done about it, in order. Throws AssertionError on defects only. */
@@ -397,6 +404,7 @@ export class AgentSession {
     this.#numbers.reset();
     this.#shipment.window.reset();
     this.#toldLogs = this.#logsAtHello(logs);
+    this.#logClaims.hello(this.#toldLogs);
     const { stream, marks, generation, usedLsnMax } = this.#shipment;
     this.#send({
       hello: {
@@ -490,7 +498,7 @@ export class AgentSession {
 
   #ack(ack: Ack): void {
     const before = this.#shipment.marks.durable;
-    const fault = this.#shipment.ack(ack);
+    const fault = this.#shipment.ack(ack) ?? this.#logClaims.ack(ack.heartbeats);
     if (fault !== null) return this.#leave('WATERMARK_INVALID', fault);
     this.#conduct.acknowledged();
     if (ack.durableLsn > before) this.#conduct.progressed();
@@ -520,6 +528,7 @@ export class AgentSession {
     if (fault !== null) return this.#leave(fault.code, fault.message);
     this.#change.peer = welcome;
     this.#helloLogs = null;
+    this.#logClaims.welcome();
     if (this.#store.state.unwelcomedLogs.length > 0) this.#store.persist('welcomed', { unwelcomedLogs: [] });
     const { stream, marks, shippedLsnMax } = this.#shipment;
     const stubborn = stream.state === 'none' ? null : this.#conduct.endOfStream;
@@ -573,6 +582,7 @@ export class AgentSession {
 
   #heartbeat(nowNs: bigint, ring: RingView, logs: DirtyLogPosition[]): void {
     const { captured, shipped } = this.#shipment.marks;
+    this.#logClaims.heartbeat(logs);
     this.#send({
       heartbeat: {
         capturedLsn: captured,

@@ -16,6 +16,7 @@ import type { InheritedGroup, InheritedVolume } from './inheritance.js';
 import { RING_BYTES_MIN, UNMARK_AFTER_MS } from './served_bounds.js';
 import type { GroupSettings } from './served_settings.js';
 import type { InheritedStream } from './session_events.js';
+import { logsWithdrawn } from './stale_logs.js';
 import type { ProtectedVolume, VolumeDoor } from './volume.js';
 import { VolumeTakeover } from './volume_takeover.js';
 
@@ -41,7 +42,7 @@ export class TakenGroup {
     volumes: readonly InheritedVolume[],
     door: TakeoverDoor,
     private readonly clock: Clock,
-    log: Log,
+    private readonly log: Log,
   ) {
     this.deliveries = new Deliveries(captureGroup);
     this.takeovers = volumes.map(
@@ -84,13 +85,15 @@ export class TakenGroup {
    * session. Errors: the first of those of the front ends.
    */
   async letGo(end: AbortSignal): Promise<void> {
-    const { captureGroup, custody } = this;
+    const { captureGroup, custody, clock, log } = this;
+    const stale = (): ProtectedVolume[] => this.volumes.filter((volume) => volume.hasStaleLog);
     await endAll(
       () =>
         this.takeovers.map(async (one) => {
           await one.settled(end);
           await one.volume?.detach(end);
         }),
+      () => [logsWithdrawn(stale, clock, log, end)],
       () => this.volumes.map((volume) => volume.close()),
       () => [captureGroup.close()],
     ).finally(() => custody.forgetRing());

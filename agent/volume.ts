@@ -3,7 +3,6 @@
  * serves to the host.
  */
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import type { VolumeInfo } from '../proto/replication.js';
 import { deviceNumber } from '../service/device_number.js';
@@ -48,7 +47,6 @@ export interface Places {
 const AWAITED_OPENING_MS = 10_000;
 /** Where nobody is served yet. */
 const OPENING_MS = 600_000;
-const WITHDRAWN_POLL_MS = 100;
 
 export class ProtectedVolume {
   private captured: native.CapturedVolume | null = null;
@@ -58,6 +56,8 @@ export class ProtectedVolume {
   private detaching: Promise<void> | null = null;
   private connecting: Promise<void> | null = null;
   private hasConnected = false;
+  /** Whether production ever was, here or at a predecessor's. */
+  private wasLetIn = false;
   /** Over when the I/O of a mapped volume that a predecessor served has come to it, or does not any more. */
   private connected: Promise<void> | null = null;
   private readonly leaving = new AbortController();
@@ -188,6 +188,10 @@ export class ProtectedVolume {
   get isCaptured(): boolean {
     return this.captured !== null;
   }
+  /** Whoever finds its dirty log would believe it, and it lacks marks of what was written. */
+  get hasStaleLog(): boolean {
+    return this.isCaptured && this.wasLetIn && this.log.state().isStale;
+  }
   get device(): native.CapturedVolume {
     if (this.captured === null) throw new Error(`volume ${this.config.name} is not captured yet`);
     return this.captured;
@@ -247,6 +251,7 @@ export class ProtectedVolume {
         const use = (this.use = new VolumeUse(this.config.name, clock, log));
         const { size } = this.info; // which may grow meanwhile
         this.attachment = await this.attachFrontEnd(custody, places, use, log);
+        this.wasLetIn = true;
         this.keptSize = this.shownSize = size;
       }
       await this.connect();
@@ -329,6 +334,7 @@ export class ProtectedVolume {
     clock: Clock,
     log: Log,
   ): Promise<void> {
+    this.wasLetIn = true;
     await this.device.settleInFlight();
     const { attachment } = settings;
     const use = (this.use = new VolumeUse(this.config.name, clock, log));
@@ -457,9 +463,6 @@ export class ProtectedVolume {
     await Promise.race([this.connected, aborted(end)]);
     await this.attachment?.detach(end);
     this.attachment = null;
-    // Without marks that were made since: the next agent would believe it, and has nobody else to tell.
-    while (this.log.state().isStale && !end.aborted)
-      await sleep(WITHDRAWN_POLL_MS, undefined, { signal: end }).catch(() => undefined);
   }
 }
 

@@ -101,6 +101,7 @@ export interface StreamEnd {
 export interface Ack {
   durableLsn: bigint;
   receivedLsn: bigint;
+  heartbeats: number;
 }
 export type SyncKind = 'SYNC_INITIAL' | 'SYNC_RESYNC';
 export interface SyncBegin {

@@ -66,6 +66,8 @@ export class ReceiverSession {
   #end: StreamEnd | null = null;
   #begin: GenerationBegin | null = null;
   #isWaiting = false;
+  /** That were noted. */
+  #heartbeats = 0;
   readonly #numbers = new MessageNumbers();
   readonly #checkpoints: CheckpointWaits;
   readonly #verification: Verification;
@@ -318,12 +320,13 @@ export class ReceiverSession {
     const fault = this.#stage === 'open' ? this.#intake.heartbeat(shippedLsn, capturedLsn) : null;
     if (fault !== null) return this.#refuse(fault.code, fault.message);
     this.#out.push({ type: 'noteHeartbeat', isCapturing: this.#stage === 'open' });
+    this.#heartbeats += 1;
     this.#ack();
   }
 
   #ack(): void {
     const { durable, received } = this.#intake.marks;
-    this.#send({ ack: { durableLsn: durable, receivedLsn: received } });
+    this.#send({ ack: { durableLsn: durable, receivedLsn: received, heartbeats: this.#heartbeats } });
   }
 
   // --- generations ---

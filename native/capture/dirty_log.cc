@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <set>
 #include <system_error>
 #include <utility>
 
@@ -43,6 +44,36 @@ constexpr size_t word_bytes(uint64_t volume_bytes) {
   return dirty_extents(volume_bytes) * sizeof(std::atomic<uint32_t>);
 }
 
+/// One log of a path at a time: the thread of one that was let go of while its disk hung is still at its
+/// file, and would write to the next one's, or withdraw it.
+class PathTurn {
+ public:
+  explicit PathTurn(const std::string& path) : path_(path) {
+    std::unique_lock lock(taken().mutex);
+    taken().changed.wait(lock, [this] { return taken().paths.insert(path_).second; });
+  }
+  ~PathTurn() {
+    const std::lock_guard lock(taken().mutex);
+    taken().paths.erase(path_);
+    taken().changed.notify_all();
+  }
+  PathTurn(const PathTurn&) = delete;
+  PathTurn& operator=(const PathTurn&) = delete;
+
+ private:
+  struct Taken {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::set<std::string> paths;
+  };
+  /// Never destroyed: such a thread may outlive everything.
+  static Taken& taken() {
+    static Taken* const all = new Taken;
+    return *all;
+  }
+  const std::string path_;
+};
+
 }  // namespace
 
 // --- open ---
@@ -73,6 +104,7 @@ DirtyLog::DirtyLog(PinnedMemory words, const Options& options)
       words_(reinterpret_cast<std::atomic<uint32_t>*>(words_memory_.bytes().data())),
       extents_(dirty_extents(options.volume_bytes)),
       patience_(options.patience),
+      patience_for_all_(std::min(options.patience, options.opening_patience)),
       volume_bytes_(options.volume_bytes) {
   for (uint64_t extent = 0; extent < extents_; ++extent) new (words_ + extent) std::atomic<uint32_t>(0);
   fault_.reserve(kFaultBytes);
@@ -240,7 +272,7 @@ void DirtyLog::mark(uint64_t first, uint64_t last) noexcept {
       set_pending(page_of(extent));
     }
     // Also where all bits were set already: who set them may still be waiting.
-    if (!commit(lock)) be_impatient();
+    if (!commit(lock, patience_)) be_impatient();
   }
   for (uint64_t extent = first; extent <= last; ++extent)
     if ((word(extent).fetch_or(kMarked) & kMarked) == 0) ++marked_;
@@ -254,7 +286,7 @@ void DirtyLog::mark_all() noexcept {
     for (uint64_t extent = 0; extent < extents_; ++extent)
       pages_[page_of(extent)].bits[byte_of(extent)] |= bit_of(extent);
     for (uint32_t page = 0; page < pages_.size(); ++page) set_pending(page);
-    if (!commit(lock)) be_impatient();
+    if (!commit(lock, patience_for_all_)) be_impatient();
   }
   fill_marked();
 }
@@ -264,7 +296,7 @@ void DirtyLog::begin_anew() noexcept {
   if (!void_) {
     is_anew_wanted_ = true;
     changed_.notify_all();
-    if (!wait(lock, patience_, [this] { return !is_anew_wanted_ || void_; })) be_impatient();
+    if (!wait(lock, patience_for_all_, [this] { return !is_anew_wanted_ || void_; })) be_impatient();
   }
   fill_marked();
 }
@@ -378,7 +410,7 @@ uint64_t DirtyLog::unmark(uint64_t basis_generation, uint64_t basis_lsn, uint32_
   if (unmarked == 0) return 0;
   Lock lock(mutex_);
   // Should that last too long it is done later: until then the disk has more marks than it needs.
-  if (!void_) commit(lock);
+  if (!void_) commit(lock, patience_);
   return unmarked;
 }
 
@@ -391,14 +423,14 @@ void DirtyLog::set_pending(uint32_t page) {
 }
 
 /// Returns when the pages are durable as they are now, or the log is void. False: neither within `patience`.
-bool DirtyLog::commit(Lock& lock) {
+bool DirtyLog::commit(Lock& lock, std::chrono::milliseconds patience) {
   const uint64_t wanted = ++requested_;
 #ifdef AFTERIMAGE_SABOTAGE_ENTER_BEFORE_MARK
   if (is_file_taken_)
     return true;  // breaks R8: who finds another one's writing under way does not wait for the sync
 #endif
   if (!is_file_taken_) changed_.notify_all();
-  return wait(lock, patience_, [&] { return committed_ >= wanted || void_; });
+  return wait(lock, patience, [&] { return committed_ >= wanted || void_; });
 }
 
 /// In parts, so that a process that was stopped for long still has some of it when it goes on. False: in
@@ -431,6 +463,7 @@ void DirtyLog::give_back_file() {
 /// Production waits for it.
 void DirtyLog::run() noexcept {
   enter_io_thread("ai-dirty-marks");
+  const PathTurn turn(path_);
   Lock lock(mutex_);
   open_file(lock);
   const auto has_work = [this] {

@@ -18,16 +18,17 @@
 //
 // It can grow with its volume, and then has all that was added in doubt.
 //
-// Threads: Writer, flush_began(), flush_ended() and counts from any thread; cut(), unmark(), mark_all(),
-// begin_anew() and refute() from any thread, one at a time between them; keep_doubts_in() before all of
+// Threads: Writer, flush_began(), flush_ended(), counts and refute() from any thread; cut(), unmark(),
+// mark_all() and begin_anew() from any thread, one at a time between them; keep_doubts_in() before all of
 // these; grow() from one thread; end() after all that change anything; no call waits for the network or
 // JavaScript. It has a thread of its own that opens its file and writes for all who wait: open() waits for
-// that thread, and for no longer than `opening_patience`, and a first mark, mark_all(), begin_anew(),
-// unmark() and end() for no longer than `patience`, since a disk may hang for hours that production does not
-// need. grow() waits for the disk itself, refute() for two seconds. What marks or unmarks does not throw: a
-// process that has no memory for half of such a change ends, and its successor goes by what the disk holds.
-// Ownership: owns its file, shares the table. Writers must have gone before it does. Its thread owns it too,
-// and outlives who uses it for as long as the disk hangs.
+// that thread, and for no longer than `opening_patience`, a first mark, unmark() and end() for no longer than
+// `patience`, and mark_all() and begin_anew(), behind which production may be waiting as it does for open(),
+// for no longer than either, since a disk may hang for hours that production does not need. Of one path in a
+// process that thread waits for the one before it. grow() waits for the disk itself, refute() for two
+// seconds. What marks or unmarks does not throw: a process that has no memory for half of such a change ends,
+// and its successor goes by what the disk holds. Ownership: owns its file, shares the table. Writers must
+// have gone before it does. Its thread owns it too, and outlives who uses it for as long as the disk hangs.
 #pragma once
 
 #include <atomic>
@@ -154,7 +155,7 @@ class DirtyLog {
   void leave(uint64_t first, uint64_t last);
   void mark(uint64_t first, uint64_t last) noexcept;
   void set_pending(uint32_t page);
-  bool commit(Lock& lock);
+  bool commit(Lock& lock, std::chrono::milliseconds patience);
   template <typename Is>
   bool wait(Lock& lock, std::chrono::milliseconds patience, const Is& is_over);
   void be_impatient();
@@ -186,6 +187,7 @@ class DirtyLog {
   std::shared_ptr<InFlightTable> doubts_;
 
   const std::chrono::milliseconds patience_;
+  const std::chrono::milliseconds patience_for_all_;  // to mark them all
 
   mutable std::mutex mutex_;  // what follows
   std::condition_variable changed_;

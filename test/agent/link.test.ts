@@ -50,7 +50,10 @@ function openLink(t: Test, port: number, clock: Clock = systemClock) {
   return { link, noted };
 }
 
-const heartbeatAck: ReceiverMessage = { sequence: 0, ack: { durableLsn: 2n ** 63n, receivedLsn: 2n ** 63n } };
+const heartbeatAck: ReceiverMessage = {
+  sequence: 0,
+  ack: { durableLsn: 2n ** 63n, receivedLsn: 2n ** 63n, heartbeats: 0 },
+};
 
 t.test('an address that is not loopback is refused, however it got here', (t) => {
   const build = (): unknown =>

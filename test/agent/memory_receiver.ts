@@ -48,6 +48,8 @@ export class MemoryReceiver {
   private server: RpcServer | null = null;
   private call: Call | null = null;
   private sequence = 0;
+  /** Of this call. */
+  private heartbeats = 0;
   private work: Promise<void> = Promise.resolve();
 
   constructor(private readonly directory: string) {
@@ -109,6 +111,7 @@ export class MemoryReceiver {
   private accept(call: Call): void {
     this.call = call;
     this.sequence = 0;
+    this.heartbeats = 0;
     call.on('data', (message: AgentMessage) => {
       if ('frame' in message) this.frame(Buffer.from(message.frame.buffer));
       else this.enqueue(() => this.handle(message));
@@ -140,8 +143,10 @@ export class MemoryReceiver {
     if ('hello' in message) await this.hello(message.hello);
     else if ('generationBegin' in message) await this.begin(message.generationBegin);
     else if ('streamEnd' in message) this.ended.push(message.streamEnd);
-    else if ('heartbeat' in message) this.ack();
-    else if ('checkpoint' in message) {
+    else if ('heartbeat' in message) {
+      this.heartbeats += 1;
+      this.ack();
+    } else if ('checkpoint' in message) {
       const { requestId, name, lsn } = message.checkpoint;
       this.checkpoints.push({ name, lsn });
       this.send({ checkpointDone: { requestId, code: '', message: '' } });
@@ -252,7 +257,8 @@ export class MemoryReceiver {
   }
 
   private ack(): void {
-    this.send({ ack: { durableLsn: this.durableLsn, receivedLsn: this.durableLsn } });
+    const { durableLsn, heartbeats } = this;
+    this.send({ ack: { durableLsn, receivedLsn: durableLsn, heartbeats } });
   }
 
   private send(body: ReceiverBody): void {

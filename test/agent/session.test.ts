@@ -1,6 +1,6 @@
 /** The agent's session, situation by situation. Histories in any order: test/sim. */
 import t from 'tap';
-import type { StoredState } from '../../agent/session_events.js';
+import type { AgentAction, StoredState } from '../../agent/session_events.js';
 import type { Welcome } from '../../proto/replication.js';
 import { COMPLETE, EMPTY, IDENTITY, ring, Script, SYNCED } from './session_script.js';
 
@@ -246,7 +246,10 @@ t.test('a receiver that contradicts itself loses the connection, not the agent',
     t.match(script.get('disconnect'), { code: 'WATERMARK_INVALID' });
   }
   const script = flowing();
-  script.feed({ type: 'message', message: { ack: { durableLsn: 11n, receivedLsn: 11n }, sequence: 99 } });
+  script.feed({
+    type: 'message',
+    message: { ack: { durableLsn: 11n, receivedLsn: 11n, heartbeats: 0 }, sequence: 99 },
+  });
   t.match(script.get('disconnect'), { code: 'SESSION_ORDER' });
   for (const body of [
     { generationAccepted: { generation: 5n, volumes: [EMPTY] } },
@@ -509,6 +512,37 @@ t.test('the end of the session after Goodbye is no loss', (t) => {
   t.same(script.said(), ['goodbye']);
   t.same(script.feed({ type: 'disconnected', code: 'SESSION_LOST', message: 'the receiver ended it' }), []);
   t.same(script.feed({ type: 'persisted' }), [{ type: 'stopped', clean: true }]);
+  t.end();
+});
+
+t.test('that a dirty log is void is known when the Welcome or the Ack of a heartbeat says so', (t) => {
+  const log = (id: bigint) => [{ volume: 0, id, sequence: 1n, basisLsn: 0n }];
+  const script = flowing();
+  const beat = (id: bigint): AgentAction[] =>
+    script.feed({ type: 'tick', nowNs: 9n, ring: ring(20n), logs: log(id) });
+  const ack = (heartbeats: number): AgentAction[] =>
+    script.hear({ ack: { durableLsn: 10n, receivedLsn: 20n, heartbeats } });
+  beat(7n);
+  beat(0n);
+  ack(1);
+  t.notOk(script.session.knowsVoid(0), 'that was the one before');
+  t.notOk(script.session.knowsVoid(1), 'another volume');
+  ack(2);
+  t.ok(script.session.knowsVoid(0));
+  script.lose();
+  t.ok(script.session.knowsVoid(0), 'it does not forget');
+  ack(3);
+  script.connect();
+  t.ok(script.session.knowsVoid(0));
+  const other = flowing();
+  other.hear({ ack: { durableLsn: 10n, receivedLsn: 20n, heartbeats: 1 } });
+  t.match(other.get('disconnect'), { code: 'WATERMARK_INVALID' }, 'none was sent');
+  const third = new Script();
+  third.start(null);
+  t.notOk(third.session.knowsVoid(0));
+  third.lose();
+  third.feed({ type: 'connected', logs: log(0n) });
+  t.notOk(third.session.knowsVoid(0), 'it was said, and not answered');
   t.end();
 });
 

@@ -84,7 +84,7 @@ export class Script {
     return this.feed({ type: 'frameReady', frame: { generation, firstLsn, lastLsn, bytes }, logs: [] });
   }
   ack(durableLsn: bigint, receivedLsn = durableLsn): AgentAction[] {
-    return this.hear({ ack: { durableLsn, receivedLsn } });
+    return this.hear({ ack: { durableLsn, receivedLsn, heartbeats: 0 } });
   }
   types(): string[] {
     return this.actions.map(({ type }) => type);

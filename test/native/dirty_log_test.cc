@@ -590,6 +590,34 @@ TEST_CASE("dirty log: who lets go of one whose disk hangs does not wait for that
   CHECK_FALSE(DirtyLogFile::open(path, {kVolume, kExtent}, JournalFile::system()).ok());
 }
 
+// Symptom (review): protection was taken out and put in again while the disk hung, and once it answered the
+// first log's thread withdrew the file that the second one had begun to mark in.
+TEST_CASE("dirty log: one that was let go of while its disk hung does nothing to the file of the next") {
+  static HangingFile file;
+  const ScratchDirectory directory;
+  const std::string path = directory.path("log");
+  settle(*open_log(path, kExtent));
+  file.is_shut = true;
+  auto before = DirtyLog::open(
+      {.path = path, .volume = kVolume, .volume_bytes = kExtent, .file = &file, .opening_patience = 100ms});
+  REQUIRE(before.ok());
+  (*before)->end();
+  before = Error{"", ""};
+  std::thread thaw([] {
+    std::this_thread::sleep_for(200ms);
+    file.is_shut = false;
+  });
+  const auto after = open_log(path, kExtent);
+  thaw.join();
+  CHECK_FALSE(after->is_void());
+  { const DirtyLog::Writer writer(after.get(), 0, 1); }
+  const uint64_t id = after->state().id;
+  after->end();
+  const auto found = DirtyLogFile::open(path, {kVolume, kExtent}, JournalFile::system());
+  REQUIRE(found.ok());
+  CHECK((*found)->id() == id);
+}
+
 TEST_CASE("dirty log: whatever number of new ones makes their directory") {
   const ScratchDirectory directory;
   std::vector<std::thread> openers;
@@ -640,7 +668,9 @@ TEST_CASE("dirty log: a successor of who was killed while withdrawing a log does
   file.withdrawing = [&] {
     file.fails = false;
     if (instants++ > 0) return;  // its header is no more
-    CHECK(open_log(path, 8 * kExtent)->is_marked(2 * kExtent));
+    auto found = DirtyLogFile::open(path, {kVolume, 8 * kExtent}, JournalFile::system());
+    REQUIRE(found.ok());
+    CHECK(((*found)->take_pages()[0].bits[0] & std::byte{1u << 2}) != std::byte{0});
     CHECK(table->has(InFlightTable::kLogStale));
   };
   file.fails = true;

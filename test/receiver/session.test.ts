@@ -231,7 +231,9 @@ t.test('an LSN is acknowledged when it is durable', (t) => {
       logs: [],
     },
   });
-  t.match(script.get('send')?.message, { ack: { durableLsn: 100n, receivedLsn: 110n } });
+  t.match(script.get('send')?.message, {
+    ack: { durableLsn: 100n, receivedLsn: 110n, heartbeats: 1 },
+  });
   script.feed({ type: 'appended', durableLsn: 110n });
   t.match(script.get('send')?.message, { ack: { durableLsn: 110n } });
   t.end();

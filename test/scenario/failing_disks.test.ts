@@ -121,6 +121,8 @@ t.test('a flush that failed is not forgotten by whoever comes next', async (t) =
   }
 });
 
+const CHANGES = ['write', 'unlink', 'create', 'truncate', 'rename'] as const;
+
 /**
  * A state directory whose file system turned read-only while the receiver was away and production wrote, more than the ring
  * holds, where nothing was marked.
@@ -141,8 +143,7 @@ async function readOnlyState(t: Test, name: string, supervised: boolean) {
   const ready = await site.settled();
   t.equal(ready.volumes[0]?.doubtBytes, 0);
   await site.receiver.stop();
-  for (const op of ['write', 'unlink', 'create', 'truncate', 'rename'] as const)
-    await state.add({ op, path: '*/dirty/*', do: 'fail', errno: 'EROFS' });
+  for (const op of CHANGES) await state.add({ op, path: '*/dirty/*', do: 'fail', errno: 'EROFS' });
   // Away from the samples that a partial resync looks at.
   for (let megabyte = 1; megabyte < 60; megabyte += 8)
     await command('qemu-io', ['-f', 'raw', '-c', `write -P 0x5a ${megabyte}M 2M`, nbdUri(ready)]);
@@ -173,6 +174,41 @@ t.test('a dirty log that could be removed only later, before its host was lost',
   await site.receiver.start();
   await site.agent.start();
   t.equal((await site.settled(120)).volumes[0]?.resyncComparedBytes, BYTES, 'all of it is compared');
+  await equalAtLast(t, site, backing);
+});
+
+// Symptom (review): a stop waited for ever, and did not say for what.
+t.test('a dirty log that can be neither written nor removed, and its agent is stopped', async (t) => {
+  const { site, state, backing } = await readOnlyState(t, 'read-only-stopped', false);
+  site.agent.signal('SIGTERM');
+  await site.agent.tells(/a second signal gives it up/);
+  t.ok(site.agent.running, 'it waits for somebody who knows');
+  await site.receiver.start();
+  t.equal(await site.agent.ends(120), 0, 'that the receiver does is enough');
+  await state.clear();
+  await site.agent.start();
+  t.equal((await site.settled(120)).volumes[0]?.resyncComparedBytes, BYTES, 'all of it is compared');
+  await equalAtLast(t, site, backing);
+});
+
+// Symptom (review): its start never ended, also when the file system was well again.
+t.test('a state directory that is read-only before the agent starts', async (t) => {
+  const scratch = await Scratch.create('read-only-before');
+  t.teardown(() => scratch.clean());
+  const state = await FaultDirectory.start(scratch, 'state');
+  const backing = scratch.path('volume.img');
+  await command('truncate', ['-s', String(BYTES), backing]);
+  const volumes = [{ name: 'disk', backing, attach: 'socket' as const }];
+  const site = await Site.create(scratch, { group: GROUP, volumes, state: state.mount });
+  await site.start();
+  await writePattern(nbdUri(await site.settled()), '0x11');
+  t.equal(await site.agent.stop(), 0);
+  for (const op of CHANGES) await state.add({ op, path: '*', do: 'fail', errno: 'EROFS' });
+  // A file system like that lets nobody open a file for writing.
+  await state.add({ op: 'read', path: '*/dirty/*', do: 'fail', errno: 'EROFS' });
+  await t.rejects(site.agent.start(), /ended while starting/);
+  await state.clear();
+  await site.agent.start();
   await equalAtLast(t, site, backing);
 });
 

@@ -6,7 +6,8 @@
  * machine can promise that. With --round only that round of the seed, which is made again in the same way. Progress goes to standard
  * error; the last line is a summary, with --json all of it. A violation names seed and round; what is left of its round is kept. Exit status: 0,
  * or 1 with any violation, or when a kind of fault struck less than M times, or was planned twice and never struck, or eight rounds had no sample or no
- * resync, or 32 no history that was shortened or no spool that was used.
+ * resync, or 32 no history that was shortened, no spool that was used, or no
+ * host that was lost when nothing was marked.
  */
 import os from 'node:os';
 import path from 'node:path';
@@ -32,7 +33,7 @@ const { values } = parseArgs({
 });
 /** Rounds of which what is left is kept. */
 const KEPT_MAX = 5;
-/** In so many, histories were shortened and spools were used. */
+/** In so many, histories were shortened, spools were used, and a host was lost when nothing was marked. */
 const LONG_ROUNDS = 4 * DEAL_ROUNDS;
 /** A kind of fault that came up so often has struck once. */
 const PLANNED_TO_STRIKE = 2;
@@ -72,6 +73,8 @@ const summary = {
   shortened: 0,
   /** Rounds in which a spool held something. */
   spooled: 0,
+  /** Hosts that were lost when nothing was marked any more. */
+  rested: 0,
   longestPauseMs: 0,
   /** Where no fault froze or slowed production on purpose. */
   longestUnintendedPauseMs: 0,
@@ -101,6 +104,7 @@ function add(round: number, plan: RoundPlan, outcome: RoundOutcome): void {
     'commits',
     'points',
     'samples',
+    'rested',
     'resyncs',
     'bytesDiffering',
     'bytesResynced',
@@ -166,7 +170,7 @@ for (const [kind, total] of Object.entries(summary.faults) as [FaultKind, FaultT
 }
 if (summary.rounds >= DEAL_ROUNDS)
   for (const what of ['samples', 'resyncs'] as const) if (summary[what] === 0) summary.tooFew.push(what);
-for (const what of ['shortened', 'spooled'] as const)
+for (const what of ['shortened', 'spooled', 'rested'] as const)
   if (summary.rounds >= LONG_ROUNDS && summary[what] === 0) summary.tooFew.push(what);
 if (summary.tooFew.length > 0)
   say(`struck less than ${strikesMin} times, or never: ${summary.tooFew.join(', ')}`);

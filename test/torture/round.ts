@@ -71,6 +71,8 @@ export interface RoundOutcome {
   pauseMs: number;
   /** Of an operation that met no fault that freezes or slows production on purpose. */
   unintendedPauseMs: number;
+  /** Hosts that were lost when nothing was marked. */
+  rested: number;
   /** That could be measured. */
   resyncs: number;
   bytesDiffering: number;
@@ -97,7 +99,7 @@ export async function runRound(
   const outcome: RoundOutcome = {
     seconds: Object.fromEntries(PHASES.map((phase) => [phase, 0])) as Record<Phase, number>,
     ...{ faults: [], writes: 0, commits: 0, points: 0, samples: 0, pauseMs: 0, unintendedPauseMs: 0 },
-    ...{ resyncs: 0, bytesDiffering: 0, bytesResynced: 0, bytesOnWire: 0 },
+    ...{ rested: 0, resyncs: 0, bytesDiffering: 0, bytesResynced: 0, bytesOnWire: 0 },
     overlapping: null,
     isShortened: false,
     isSpooled: false,
@@ -178,6 +180,7 @@ class Round {
     await load.stop();
     this.lap('write');
     outcome.writes = load.writes;
+    outcome.rested = striker.rested;
     outcome.resyncs = striker.resyncs.length;
     for (const { bytesDiffering, bytesResynced, bytesOnWire, violation } of striker.resyncs) {
       outcome.bytesDiffering += bytesDiffering;

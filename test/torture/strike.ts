@@ -31,6 +31,8 @@ export const nowNs = (): bigint => BigInt(Date.now()) * 1_000_000n;
 export class Striker {
   /** Of the resyncs that could be measured. */
   readonly resyncs: Resync[] = [];
+  /** Hosts that were lost when nothing was marked. */
+  rested = 0;
   /** When the agent was killed, and another one follows it. CLOCK_REALTIME, ns. */
   readonly deathsNs: bigint[] = [];
   /** Agents that were to end so that others follow them. */
@@ -326,10 +328,11 @@ export class Striker {
   /** Nobody writes until all is unmarked, which a flush of the backing comes before; after one that failed nothing is. */
   private async rest(): Promise<void> {
     await this.load.stop();
-    await this.seen(async () => {
+    const hasRested = await this.seen(async () => {
       const { volumes } = await this.world.control.agentGroup();
       return volumes.every(({ doubtBytes }) => doubtBytes === 0n);
     });
+    if (hasRested) this.rested += 1;
   }
 
   private async losePower(): Promise<void> {

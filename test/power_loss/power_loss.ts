@@ -229,7 +229,7 @@ class Proof {
     for (const [attempt, kind] of [state.kind, ...OTHER_KINDS].entries()) {
       const name = `${state.index}.${attempt}`;
       if (only !== null && only !== name) continue;
-      const sample = sampleState(disk, kind, pseudorandom(state.seed + attempt));
+      const sample = sampleState(disk, kind, pseudorandom(state.seed + attempt), state.sync);
       const chosen = disk.choose(sample);
       if (this.signatures.add(chosen)) return { name, state, sample, chosen };
       if (sample.uncertain.length === 0) return null;

@@ -11,7 +11,7 @@ import { judgeTruth, prove } from './power_loss.js';
 import { record } from './recording.js';
 import { proveSpool } from './spool.js';
 
-t.setTimeout(240_000);
+t.setTimeout(360_000);
 
 const ROUNDS = 3;
 const STATES = 1500;

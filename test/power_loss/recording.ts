@@ -51,7 +51,7 @@ const SHORT_HISTORY = '[retention]\nwindow = "1h"\nfloor = "1s"\nbytes_max = "8M
 const ROLL_WRITE_US = 1000;
 const ROLL_MS = 1000;
 const ROLLS = 3;
-const ROLLED_MS_MAX = 60_000;
+const ROLLED_MS_MAX = 120_000;
 /** What the volumes hold before they are protected is written in this time. */
 const BEFORE_SECONDS = 1;
 /** The status of a verification that finds what was written behind the agent. */
@@ -65,6 +65,10 @@ const UNMARKED_SOON = 'unmark_after = "100ms"';
 /** The receiver lags behind for so long while writers write, which is no more than the ring has room for; and then while they do not. */
 const LAGGING_MS = 200;
 const IDLE_MS = 800;
+/** In each round the writers rest so often, for long enough that nothing stays marked, and write for so long in between. */
+const RESTS = 6;
+const REST_MS = 350;
+const BETWEEN_RESTS_MS = 60;
 const STAMP_WRITER = fileURLToPath(new URL('../../../test/scenario/stamp_writer.py', import.meta.url));
 
 export interface Recording {
@@ -185,7 +189,11 @@ export async function record(scratch: Scratch, seed: number, rounds: number): Pr
 
   let first = written.reduce((max, { op }) => Math.max(max, op), 0) + 1;
   for (let round = 0; round < rounds; round += 1) {
-    const done = await writing(site, seed + round, first, async () => {
+    const done = await writing(site, seed + round, first, async (rest) => {
+      for (let count = 0; count < RESTS; count += 1) {
+        await sleep(BETWEEN_RESTS_MS);
+        await rest();
+      }
       await sleep(random() * ROUND_MS);
       await checkpoint(site, `round-${round}`);
       between.cut();
@@ -253,7 +261,7 @@ async function writing(
   site: Site,
   seed: number,
   first: number,
-  meanwhile: () => Promise<void>,
+  meanwhile: (rest: () => Promise<void>) => Promise<void>,
 ): Promise<Written[]> {
   const { scratch } = site;
   const log = scratch.path(`operations-${first}.jsonl`);
@@ -264,7 +272,11 @@ async function writing(
   const words = [STAMP_WRITER, ...targets, ...run, ...load, '--log', log];
   const writers = spawn('/usr/bin/python3', words, { stdio: 'inherit' });
   scratch.defer('writers', () => void writers.kill('SIGKILL'));
-  await meanwhile();
+  await meanwhile(async () => {
+    writers.kill('SIGSTOP');
+    await sleep(REST_MS);
+    writers.kill('SIGCONT');
+  });
   writers.kill('SIGTERM');
   const status = await ended(writers, WRITER_SECONDS_MAX);
   if (status !== 0) throw new Error(`the writers ended with ${status}`);

@@ -1,4 +1,5 @@
 /** Which of the states that a disk may hold are looked at: some of each kind, by chance that a seed repeats. */
+import path from 'node:path';
 import type { Operation } from '../fault/operation_log.js';
 import type { Disk, DiskChoice } from './disk.js';
 
@@ -14,6 +15,8 @@ export const SAMPLE_KINDS = [
   'oneFile',
   'namesOnly',
   'contentsOnly',
+  /** Everything but one file, or directory: that which is being synced, where what waits for it must not be there yet. */
+  'allButOneFile',
 ] as const;
 export type SampleKind = (typeof SAMPLE_KINDS)[number];
 
@@ -25,12 +28,21 @@ export interface Sample extends DiskChoice {
   isTorn: () => boolean;
 }
 
-/** A state of the disk as it is now. `random`: numbers of [0, 1), taken now and whenever the choice is asked. */
-export function sampleState(disk: Disk, kind: SampleKind, random: () => number): Sample {
+/**
+ * A state of the disk as it is now. `random`: numbers of [0, 1), taken now and whenever the choice is asked. `sync`: next to
+ * which; null: to any.
+ */
+export function sampleState(
+  disk: Disk,
+  kind: SampleKind,
+  random: () => number,
+  sync: Operation | null = null,
+): Sample {
   const { names, contents } = disk.uncertain();
   const all = [...names, ...contents].sort((left, right) => left.begin - right.begin);
   const picked = all[Math.floor(random() * all.length)] ?? null;
   const share = random();
+  const left = leftOf(sync, names, picked);
   /** One decision for each operation, and in torn ones for each sector. */
   const decided = new Map<string, boolean>();
   const decide = (key: string): boolean => {
@@ -75,6 +87,8 @@ export function sampleState(disk: Disk, kind: SampleKind, random: () => number):
         return isName;
       case 'contentsOnly':
         return !isName;
+      case 'allButOneFile':
+        return left === null || isName !== left.isName || placeOf(operation, isName) !== left.place;
     }
   };
   return {
@@ -85,4 +99,22 @@ export function sampleState(disk: Disk, kind: SampleKind, random: () => number):
     hasSector: (operation, sector) => note(operation, has(operation, String(sector), false)),
     hasSize: (operation) => has(operation, 'size', false),
   };
+}
+
+/** What is synced to have it: the directory of a name, the file of content. */
+function placeOf({ path: name, file }: Operation, isName: boolean): string {
+  return isName ? path.dirname(name) : `file ${file}`;
+}
+
+/** Of 'allButOneFile'. */
+function leftOf(
+  sync: Operation | null,
+  names: readonly Operation[],
+  picked: Operation | null,
+): { isName: boolean; place: string } | null {
+  if (sync?.kind === 'syncdir') return { isName: true, place: path.resolve('/', sync.path) };
+  const one = sync ?? picked;
+  if (one === null) return null;
+  const isName = names.includes(one);
+  return { isName, place: placeOf(one, isName) };
 }

@@ -247,10 +247,14 @@ void JournalWriter::process_frames(std::deque<Task>* tasks) {
   if (!frames.empty()) {
 #ifdef AFTERIMAGE_SABOTAGE_ACK_BEFORE_DURABLE  // breaks R4: acknowledged first, written 20 ms later
     std::vector<std::vector<std::byte>> kept;  // the caller's bytes are gone once they are acknowledged
+    static thread_local decltype(Appended::changed) changed;  // told with the next
     for (Frame& frame : frames) {
       kept.emplace_back(frame.bytes.begin(), frame.bytes.end());
-      frame.completion(Appended{.durable_lsn = position.last_lsn, .changed = {}});
-      frame = {.bytes = kept.back(), .completion = [](const Result<Appended>&) {}};
+      frame.completion(Appended{.durable_lsn = position.last_lsn, .changed = std::exchange(changed, {})});
+      frame = {.bytes = kept.back(), .completion = [](const Result<Appended>& written) {
+                 if (written.ok())
+                   changed.insert(changed.end(), written->changed.begin(), written->changed.end());
+               }};
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
 #endif

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <utility>
 
 #include "journal/segment_cursor.h"
 #include "os/crc32c.h"

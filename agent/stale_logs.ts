@@ -7,13 +7,9 @@ import type { Clock } from './clock.js';
 
 const POLL_MS = 100;
 
-export interface StaleVolume {
-  readonly title: string;
-}
-
 /** Waits until `stale` tells of none, or `end` aborts. Never rejects. */
 export async function logsWithdrawn(
-  stale: () => readonly StaleVolume[],
+  stale: () => readonly { title: string }[],
   clock: Clock,
   log: Log,
   end: AbortSignal,

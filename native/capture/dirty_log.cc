@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
-#include <set>
 #include <system_error>
 #include <utility>
 
+#include "capture/path_turn.h"
 #include "os/assert.h"
 #include "os/io_thread.h"
 
@@ -43,36 +43,6 @@ uint32_t page_of(uint64_t extent) { return static_cast<uint32_t>(extent / kDirty
 constexpr size_t word_bytes(uint64_t volume_bytes) {
   return dirty_extents(volume_bytes) * sizeof(std::atomic<uint32_t>);
 }
-
-/// One log of a path at a time: the thread of one that was let go of while its disk hung is still at its
-/// file, and would write to the next one's, or withdraw it.
-class PathTurn {
- public:
-  explicit PathTurn(const std::string& path) : path_(path) {
-    std::unique_lock lock(taken().mutex);
-    taken().changed.wait(lock, [this] { return taken().paths.insert(path_).second; });
-  }
-  ~PathTurn() {
-    const std::lock_guard lock(taken().mutex);
-    taken().paths.erase(path_);
-    taken().changed.notify_all();
-  }
-  PathTurn(const PathTurn&) = delete;
-  PathTurn& operator=(const PathTurn&) = delete;
-
- private:
-  struct Taken {
-    std::mutex mutex;
-    std::condition_variable changed;
-    std::set<std::string> paths;
-  };
-  /// Never destroyed: such a thread may outlive everything.
-  static Taken& taken() {
-    static Taken* const all = new Taken;
-    return *all;
-  }
-  const std::string path_;
-};
 
 }  // namespace
 

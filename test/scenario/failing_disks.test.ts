@@ -121,6 +121,18 @@ t.test('a flush that failed is not forgotten by whoever comes next', async (t) =
   }
 });
 
+/** A site whose state directory can be made to fail; nothing is started. */
+async function faultyState(t: Test, name: string, more: { ringBytes?: string; supervised?: boolean } = {}) {
+  const scratch = await Scratch.create(name);
+  t.teardown(() => scratch.clean());
+  const state = await FaultDirectory.start(scratch, 'state');
+  const backing = scratch.path('volume.img');
+  await command('truncate', ['-s', String(BYTES), backing]);
+  const volumes = [{ name: 'disk', backing, attach: 'socket' as const }];
+  const site = await Site.create(scratch, { group: GROUP, volumes, state: state.mount, ...more });
+  return { site, state, backing };
+}
+
 const CHANGES = ['write', 'unlink', 'create', 'truncate', 'rename'] as const;
 
 /**
@@ -128,14 +140,7 @@ const CHANGES = ['write', 'unlink', 'create', 'truncate', 'rename'] as const;
  * holds, where nothing was marked.
  */
 async function readOnlyState(t: Test, name: string, supervised: boolean) {
-  const scratch = await Scratch.create(name);
-  t.teardown(() => scratch.clean());
-  const state = await FaultDirectory.start(scratch, 'state');
-  const backing = scratch.path('volume.img');
-  await command('truncate', ['-s', String(BYTES), backing]);
-  const volumes = [{ name: 'disk', backing, attach: 'socket' as const }];
-  const options = { group: GROUP, volumes, state: state.mount, ringBytes: '8MiB', supervised };
-  const site = await Site.create(scratch, options);
+  const { site, state, backing } = await faultyState(t, name, { ringBytes: '8MiB', supervised });
   await site.start();
   await writePattern(nbdUri(await site.settled()), '0x11');
   t.equal(await site.agent.stop(), 0);
@@ -193,13 +198,7 @@ t.test('a dirty log that can be neither written nor removed, and its agent is st
 
 // Symptom (review): its start never ended, also when the file system was well again.
 t.test('a state directory that is read-only before the agent starts', async (t) => {
-  const scratch = await Scratch.create('read-only-before');
-  t.teardown(() => scratch.clean());
-  const state = await FaultDirectory.start(scratch, 'state');
-  const backing = scratch.path('volume.img');
-  await command('truncate', ['-s', String(BYTES), backing]);
-  const volumes = [{ name: 'disk', backing, attach: 'socket' as const }];
-  const site = await Site.create(scratch, { group: GROUP, volumes, state: state.mount });
+  const { site, state, backing } = await faultyState(t, 'read-only-before');
   await site.start();
   await writePattern(nbdUri(await site.settled()), '0x11');
   t.equal(await site.agent.stop(), 0);
@@ -213,13 +212,7 @@ t.test('a state directory that is read-only before the agent starts', async (t) 
 });
 
 t.test('a dirty log that cannot be written', async (t) => {
-  const scratch = await Scratch.create('failing-log');
-  t.teardown(() => scratch.clean());
-  const state = await FaultDirectory.start(scratch, 'state');
-  const backing = scratch.path('volume.img');
-  await command('truncate', ['-s', String(BYTES), backing]);
-  const volumes = [{ name: 'disk', backing, attach: 'socket' as const }];
-  const site = await Site.create(scratch, { group: GROUP, volumes, state: state.mount });
+  const { site, state, backing } = await faultyState(t, 'failing-log');
   await site.start();
   const before = await site.settled();
   const uri = nbdUri(before);
@@ -248,13 +241,7 @@ t.test('a dirty log that cannot be written', async (t) => {
 });
 
 t.test('a dirty log whose disk does not answer', async (t) => {
-  const scratch = await Scratch.create('hanging-log');
-  t.teardown(() => scratch.clean());
-  const state = await FaultDirectory.start(scratch, 'state');
-  const backing = scratch.path('volume.img');
-  await command('truncate', ['-s', String(BYTES), backing]);
-  const volumes = [{ name: 'disk', backing, attach: 'socket' as const }];
-  const site = await Site.create(scratch, { group: GROUP, volumes, state: state.mount });
+  const { site, state, backing } = await faultyState(t, 'hanging-log');
   await site.start();
   const before = await site.settled();
   const uri = nbdUri(before);

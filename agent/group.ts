@@ -88,6 +88,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   private sessionBegunMs: number;
   private isStopped = false;
   private stopResult: Promise<boolean> | null = null;
+  private withdrawn: Promise<void> | null = null;
   /** Whether a stop gives the backings back before it sends the rest. */
   private isReleasing = false;
   private isQuiescent = false;
@@ -321,11 +322,16 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   }
 
   async quiesce(): Promise<void> {
-    const { clock, log, end } = this.around;
-    await this.serving.end(end);
-    await logsWithdrawn(() => this.staleVolumes(), clock, log, end);
+    await this.serving.end(this.around.end);
+    await this.logsWithdrawn();
     await Promise.all(this.volumes.map((volume) => volume.flush()));
     void this.expireStop();
+  }
+
+  /** Once: what a clean end does to a log thereafter leaves it with more marks than it needs, and not with fewer. */
+  private logsWithdrawn(): Promise<void> {
+    const { clock, log, end } = this.around;
+    return (this.withdrawn ??= logsWithdrawn(() => this.staleVolumes(), clock, log, end));
   }
 
   /** Not those that the receiver believes no more; nor when protection is taken out, after which all is compared. */
@@ -460,9 +466,10 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     this.link.close();
     const { captureGroup } = this;
     // Whatever becomes of one: a backing that stayed open would keep the next attempt out. A session that has failed did
-    // not take production's way in away.
+    // not take production's way in away, nor wait for what may say too little of it.
     await endAll(
       () => [this.serving.end(this.around.end)],
+      () => [this.logsWithdrawn()],
       () => this.volumes.map((volume) => volume.close()),
       () => (captureGroup === null ? [] : [captureGroup.close()]),
     ).finally(() => this.custody.forgetRing());

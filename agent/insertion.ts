@@ -3,14 +3,15 @@
  * system on them is mounted. Runs in the process of the command, since it must work without an agent too: what it does is
  * all in the kernel (mapped_device.ts), and can be cut off anywhere and begun again. docs/ARCHITECTURE.md has the order.
  */
-import { open, readFile } from 'node:fs/promises';
+import { open, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import type { AgentStatus, GroupStatus } from '../proto/control.js';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import type { Log } from '../service/log.js';
+import { writeDurably } from '../service/durable_file.js';
 import { clearServed, isClaimed } from '../service/loop_devices.js';
 import { swapAreas } from '../service/mounts.js';
-import { systemError } from '../service/system_errors.js';
+import { named, systemError } from '../service/system_errors.js';
 import type * as native from '../native/index.js';
 import { refuseDeviceHolding } from './backing.js';
 import type { AgentConfig } from './config.js';
@@ -47,7 +48,8 @@ interface MappedVolume {
 /**
  * Resolves, with the devices, when their I/O goes through the agent. Otherwise it goes where it went before, unless the
  * message says that it waits. Errors: GROUP_UNKNOWN, VOLUME_UNKNOWN, VOLUME_NOT_MAPPED, VOLUME_INSERTED,
- * DAEMON_UNREACHABLE, BACKING_ON_ITSELF, those of MappedDevice, and what keeps the agent from serving them.
+ * DAEMON_UNREACHABLE, BACKING_ON_ITSELF, those of MappedDevice and of proveWritable, and what keeps the agent from serving
+ * them.
  */
 export async function insertVolumes(
   subject: VolumeSubject,
@@ -67,6 +69,8 @@ export async function insertVolumes(
     throw new AfterimageError('VOLUME_INSERTED', `protection is under ${titles(volumes)} already`);
 
   const taken = volumes.filter((_, index) => ['plain', 'direct'].includes(ways[index]?.kind ?? ''));
+  // The agent cannot begin without it: where it hangs, it does so now, while nobody waits.
+  if (taken.length > 0) await proveWritable(config.stateDir);
   try {
     for (const { device } of taken) await device.hold();
     await serve(volumes, subject.group, agent);
@@ -179,6 +183,13 @@ function waiting(volumes: readonly MappedVolume[], thrown: unknown, before = '')
   const { code, message } = toAfterimageError(thrown);
   const what = `I/O of ${titles(volumes)} may wait until the verb is run again: ${message}${before}`;
   return new AfterimageError(code, what, { cause: thrown });
+}
+
+/** Its disk takes changes, durably. Errors: DISK_FULL, PERMISSION_DENIED, IO_ERROR. */
+async function proveWritable(directory: string): Promise<void> {
+  const proof = path.join(directory, 'insertion-proof');
+  const work = writeDurably(proof, '').then(() => rm(proof));
+  await named(work, `the state directory ${directory} cannot be written to`);
 }
 
 /** Errors: IO_ERROR. */

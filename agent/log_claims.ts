@@ -1,30 +1,45 @@
-/** What an agent's session knows that the receiver has on stable storage of its dirty logs. Pure. */
+/**
+ * Of which dirty logs a receiver has on stable storage that they are void, as an agent's session knows. One that is void
+ * stays so for as long as it is this session's. Pure.
+ */
 import type { DirtyLogPosition } from '../proto/replication.js';
 
 export class LogClaims {
-  /** Sent on this connection; the Hello comes before all of them. */
-  #sent: { logs: DirtyLogPosition[]; heartbeats: number } = { logs: [], heartbeats: 0 };
-  #known: DirtyLogPosition[] = [];
+  /** Sent on this connection. The Hello counts as number 0. */
+  #heartbeats = 0;
+  /** By volume: the first on this connection to say that its log is void. */
+  readonly #said = new Map<number, number>();
+  readonly #known = new Set<number>();
 
-  hello(logs: DirtyLogPosition[]): void {
-    this.#sent = { logs, heartbeats: 0 };
+  hello(logs: readonly DirtyLogPosition[]): void {
+    this.#heartbeats = 0;
+    this.#said.clear();
+    this.#say(logs);
   }
   welcome(): void {
-    this.#known = this.#sent.logs;
+    this.#stored(0);
   }
-  heartbeat(logs: DirtyLogPosition[]): void {
-    this.#sent = { logs, heartbeats: this.#sent.heartbeats + 1 };
+  heartbeat(logs: readonly DirtyLogPosition[]): void {
+    this.#heartbeats += 1;
+    this.#say(logs);
   }
   /** Null, or what is wrong with it: so many heartbeats were never sent. */
   ack(heartbeats: number): string | null {
-    const { logs, heartbeats: sent } = this.#sent;
-    if (heartbeats > sent) return `${heartbeats} heartbeats are acknowledged, ${sent} were sent`;
-    // An earlier one's positions are known too, and soon these.
-    if (heartbeats > 0 && heartbeats === sent) this.#known = logs;
+    if (heartbeats > this.#heartbeats)
+      return `${heartbeats} heartbeats are acknowledged, ${this.#heartbeats} were sent`;
+    this.#stored(heartbeats);
     return null;
   }
 
   isVoid(volume: number): boolean {
-    return this.#known.some((log) => log.volume === volume && log.id === 0n);
+    return this.#known.has(volume);
+  }
+
+  #say(logs: readonly DirtyLogPosition[]): void {
+    for (const { volume, id } of logs)
+      if (id === 0n && !this.#said.has(volume)) this.#said.set(volume, this.#heartbeats);
+  }
+  #stored(upto: number): void {
+    for (const [volume, number] of this.#said) if (number <= upto) this.#known.add(volume);
   }
 }

@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
 #include <new>
-#include <system_error>
 #include <utility>
 
-#include "capture/path_turn.h"
 #include "os/assert.h"
 #include "os/io_thread.h"
 
@@ -22,6 +21,7 @@ constexpr uint32_t kWriters = kIdleCut - 1;
 constexpr uint64_t kStretch = 4096;
 
 constexpr std::string_view kCannotWrite = "the dirty log cannot be written: ";
+constexpr std::string_view kLacksMarks = ": a predecessor could not write what it marked";
 constexpr int kPatienceParts = 20;
 /// For what is being withdrawn.
 constexpr std::chrono::milliseconds kFarewell{2000};
@@ -55,8 +55,8 @@ Result<std::shared_ptr<DirtyLog>> DirtyLog::open(const Options& options) {
   if (!memory.ok()) return memory.error();
   const std::shared_ptr<DirtyLog> log(new DirtyLog(std::move(*memory), options));
   try {
-    log->thread_ = std::thread([log] { log->run(); });
-  } catch (const std::system_error& error) {
+    log->thread_ = std::thread([log, turn = std::make_unique<PathTurn>(options.path)] { log->run(*turn); });
+  } catch (const std::exception& error) {
     return Error{"MEMORY_UNAVAILABLE", std::string("no thread for a dirty log: ") + error.what()};
   }
   Lock lock(log->mutex_);
@@ -118,13 +118,14 @@ void DirtyLog::adopt(std::vector<DirtyPage> pages) {
 }
 
 /// Who waits for it may have lost patience before the disk answers: then what it has is withdrawn.
-void DirtyLog::open_file(Lock& lock) {
+void DirtyLog::open_file(Lock& lock, bool is_refuted) {
   is_file_taken_ = true;
   const DirtyLogFile::Identity identity{volume_, volume_bytes_};
   try {
     lock.unlock();
+    Result<std::unique_ptr<DirtyLogFile>> file = Error{"STATE_INVALID", path_ + std::string(kLacksMarks)};
+    if (!is_refuted) file = DirtyLogFile::open(path_, identity, disk_);
     std::string distrust;
-    auto file = DirtyLogFile::open(path_, identity, disk_);
     if (!file.ok()) {
       distrust = file.error().message;
       file = DirtyLogFile::create(path_, identity, disk_);
@@ -155,7 +156,7 @@ void DirtyLog::make_anew(Lock& lock) {
   std::unique_ptr<DirtyLogFile> replaced;
   if (file.ok()) replaced = std::exchange(file_, std::move(*file));
   if (file.ok() && !void_) {
-    distrust_ = path_ + ": a predecessor could not write what it marked";
+    distrust_ = path_ + std::string(kLacksMarks);
     basis_generation_ = basis_lsn_ = 0;
     adopt(file_->take_pages());
     if (doubts_ != nullptr) doubts_->forget(InFlightTable::kLogStale);
@@ -380,7 +381,7 @@ uint64_t DirtyLog::unmark(uint64_t basis_generation, uint64_t basis_lsn, uint32_
   if (unmarked == 0) return 0;
   Lock lock(mutex_);
   // Should that last too long it is done later: until then the disk has more marks than it needs.
-  if (!void_) commit(lock, patience_);
+  if (!void_) commit(lock, std::min(kFarewell, patience_));
   return unmarked;
 }
 
@@ -431,11 +432,11 @@ void DirtyLog::give_back_file() {
 }
 
 /// Production waits for it.
-void DirtyLog::run() noexcept {
+void DirtyLog::run(PathTurn& turn) noexcept {
   enter_io_thread("ai-dirty-marks");
-  const PathTurn turn(path_);
+  turn.wait();
   Lock lock(mutex_);
-  open_file(lock);
+  open_file(lock, turn.is_refuted());
   const auto has_work = [this] {
     return is_refute_wanted_ || (!void_ && (is_anew_wanted_ || committed_ < requested_));
   };
@@ -452,6 +453,7 @@ void DirtyLog::run() noexcept {
       write_pending(lock);
     give_back_file();
   }
+  turn.leave(stale_);
   has_ended_ = true;
   changed_.notify_all();
 }

@@ -22,13 +22,14 @@
 // mark_all() and begin_anew() from any thread, one at a time between them; keep_doubts_in() before all of
 // these; grow() from one thread; end() after all that change anything; no call waits for the network or
 // JavaScript. It has a thread of its own that opens its file and writes for all who wait: open() waits for
-// that thread, and for no longer than `opening_patience`, a first mark, unmark() and end() for no longer than
-// `patience`, and mark_all() and begin_anew(), behind which production may be waiting as it does for open(),
-// for no longer than either, since a disk may hang for hours that production does not need. Of one path in a
-// process that thread waits for the one before it. grow() waits for the disk itself, refute() for two
-// seconds. What marks or unmarks does not throw: a process that has no memory for half of such a change ends,
-// and its successor goes by what the disk holds. Ownership: owns its file, shares the table. Writers must
-// have gone before it does. Its thread owns it too, and outlives who uses it for as long as the disk hangs.
+// that thread, and for no longer than `opening_patience`, a first mark and end() for no longer than
+// `patience`, mark_all() and begin_anew(), behind which production may be waiting as it does for open(), for
+// no longer than either, and unmark() and refute() for two seconds, since a disk may hang for hours that
+// production does not need. Of one path in a process that thread waits for those before it, and what the last
+// of them left stale is begun anew. grow() waits for the disk itself. What marks or unmarks does not throw: a
+// process that has no memory for half of such a change ends, and its successor goes by what the disk holds.
+// Ownership: owns its file, shares the table. Writers must have gone before it does. Its thread owns it too,
+// and outlives who uses it for as long as the disk hangs.
 #pragma once
 
 #include <atomic>
@@ -44,6 +45,7 @@
 
 #include "capture/dirty_log_file.h"
 #include "capture/in_flight_table.h"
+#include "capture/path_turn.h"
 #include "os/pinned_memory.h"
 
 namespace afterimage {
@@ -161,8 +163,8 @@ class DirtyLog {
   void be_impatient();
   bool take_file(Lock& lock);
   void give_back_file();
-  void run() noexcept;
-  void open_file(Lock& lock);
+  void run(PathTurn& turn) noexcept;
+  void open_file(Lock& lock, bool is_refuted);
   void make_anew(Lock& lock);
   void refute_now(Lock& lock);
   void write_pending(Lock& lock);

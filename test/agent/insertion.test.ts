@@ -1,4 +1,8 @@
 /** `afterimage volume insert|remove` with agents of every mood, on a model of the device mapper. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
 import t from 'tap';
 import type { AgentConfig } from '../../agent/config.js';
 import { DeviceMapper } from '../../agent/device_mapper.js';
@@ -10,8 +14,10 @@ import { agentStatus, groupStatus } from '../cli/canned.js';
 import { KernelMapper } from './kernel_mapper.js';
 
 const NAMES = ['data', 'log'];
+const STATE_DIR = mkdtempSync(path.join(os.tmpdir(), 'afterimage-insertion-'));
+t.teardown(() => rmSync(STATE_DIR, { recursive: true }));
 
-function scene(names = NAMES) {
+function scene(names = NAMES, stateDir = STATE_DIR) {
   const kernel = new KernelMapper();
   for (const name of names) kernel.add(name, ['0 8 linear 8:16 0']);
   const mapper = new DeviceMapper(kernel.dmsetup);
@@ -23,7 +29,7 @@ function scene(names = NAMES) {
   const group = { name: 'shop', ringBytes: 8n << 20n, lingerUs: 1000, volumes };
   const other = { ...group, name: 'mail', volumes: volumes.map((one) => ({ ...one, mapped: null })) };
   const config = {
-    ...{ receiver: { host: '::1', port: 1 }, stateDir: '/nowhere/state', runDir: '/nowhere/run' },
+    ...{ receiver: { host: '::1', port: 1 }, stateDir, runDir: '/nowhere/run' },
     ...{ control: '/nowhere/run/agent.sock', logLevel: 'info', groups: [group, other] },
   } as AgentConfig;
   /** An agent in good order. */
@@ -122,6 +128,24 @@ t.test('an agent that cannot serve them leaves them as they were', async (t) => 
   agent.failure = new AfterimageError('BACKING_BUSY', 'held by another one');
   await t.rejects(insertVolumes(SHOP, around), { code: 'BACKING_BUSY' });
   t.equal(kernel.steps, steps);
+});
+
+// Symptom (review): the disk of the state directory hung, the agent with it, and the I/O of a mounted volume.
+t.test('nothing is held where the state directory takes no changes', async (t) => {
+  const { around, kernel, agent } = scene(NAMES, '/nowhere/state');
+  await t.rejects(insertVolumes(SHOP, around), {
+    code: 'IO_ERROR',
+    message: /^the state directory \/nowhere\/state cannot be written to/,
+  });
+  t.equal(kernel.steps, 0);
+  t.same(agent.calls, []);
+  t.same(await readdir(STATE_DIR), [], 'and nothing is left where it does');
+  // Whose I/O waits already is served all the same.
+  const { around: waiting, devices, ways } = scene(['data'], '/nowhere/state');
+  for (const device of devices) await device.hold();
+  t.same(await ways(), ['waiting']);
+  await insertVolumes(SHOP, waiting);
+  t.same(await ways(), ['through']);
 });
 
 t.test('what a killed agent left is taken away for the next one', async (t) => {

@@ -534,6 +534,13 @@ t.test('that a dirty log is void is known when the Welcome or the Ack of a heart
   ack(3);
   script.connect();
   t.ok(script.session.knowsVoid(0));
+  // Acknowledgements that are always behind: by the first that covers it.
+  const slow = flowing();
+  for (let number = 1; number <= 5; number += 1) {
+    slow.feed({ type: 'tick', nowNs: 9n, ring: ring(20n), logs: log(number < 3 ? 7n : 0n) });
+    slow.hear({ ack: { durableLsn: 10n, receivedLsn: 20n, heartbeats: number - 1 } });
+    t.equal(slow.session.knowsVoid(0), number === 4 || number === 5, `${number - 1} of ${number}`);
+  }
   const other = flowing();
   other.hear({ ack: { durableLsn: 10n, receivedLsn: 20n, heartbeats: 1 } });
   t.match(other.get('disconnect'), { code: 'WATERMARK_INVALID' }, 'none was sent');
@@ -543,6 +550,8 @@ t.test('that a dirty log is void is known when the Welcome or the Ack of a heart
   third.lose();
   third.feed({ type: 'connected', logs: log(0n) });
   t.notOk(third.session.knowsVoid(0), 'it was said, and not answered');
+  third.welcome(0n, 0n, EMPTY);
+  t.ok(third.session.knowsVoid(0));
   t.end();
 });
 

@@ -7,11 +7,15 @@
 #include <array>
 #include <atomic>
 #include <functional>
+#include <memory>
+#include <mutex>
 #include <random>
 #include <set>
 #include <thread>
+#include <vector>
 
 #include "capture/dirty_log_cleaner.h"
+#include "capture/path_turn.h"
 #include "dirty_log_disk.h"
 #include "memory_device.h"
 #include "scratch_files.h"
@@ -83,6 +87,27 @@ class HangingFile : public JournalFile {
     while (is_shut) std::this_thread::sleep_for(1ms);
   }
 };
+
+/// Whose disk takes no changes while it is read-only.
+class ReadOnlyFile : public JournalFile {
+ public:
+  Errno pwritev(int fd, const iovec* pieces, int count, uint64_t offset, uint64_t* written) override {
+    return is_read_only ? EROFS : JournalFile::pwritev(fd, pieces, count, offset, written);
+  }
+  Errno fsync(int fd) override { return is_read_only ? EIO : JournalFile::fsync(fd); }
+  std::atomic<bool> is_read_only{false};
+};
+
+/// What lies at the path cannot be unlinked either.
+void take_no_changes(const std::string& path, const std::string& kept, ReadOnlyFile& file) {
+  REQUIRE(::rename(path.c_str(), kept.c_str()) == 0);
+  REQUIRE(::mkdir(path.c_str(), 0700) == 0);
+  file.is_read_only = true;
+}
+void restore_names(const std::string& path, const std::string& kept) {
+  REQUIRE(::rmdir(path.c_str()) == 0);
+  REQUIRE(::rename(kept.c_str(), path.c_str()) == 0);
+}
 
 bool includes(const std::set<uint64_t>& all, const std::set<uint64_t>& some) {
   return std::includes(all.begin(), all.end(), some.begin(), some.end());
@@ -425,38 +450,21 @@ TEST_CASE(
 // Symptom: the disk of the state directory turned read-only while the receiver was away. Marks failed, and so
 // did every attempt to make the file void, of which there was one; after a power loss it was believed.
 TEST_CASE("dirty log: a file that cannot be made void is tried again, until it is") {
-  class ReadOnlyFile : public JournalFile {
-   public:
-    Errno pwritev(int fd, const iovec* pieces, int count, uint64_t offset, uint64_t* written) override {
-      return is_read_only ? EROFS : JournalFile::pwritev(fd, pieces, count, offset, written);
-    }
-    Errno fsync(int fd) override { return is_read_only ? EIO : JournalFile::fsync(fd); }
-    std::atomic<bool> is_read_only{false};
-  } file;
+  ReadOnlyFile file;
   const ScratchDirectory directory;
   const std::string path = directory.path("log"), kept = directory.path("kept");
   auto log = open_log(path, 8 * kExtent, file);
   settle(*log);
   MemoryDevice backing{512};
   DirtyLogCleaner cleaner{log.get(), &backing, [] { return CaptureGroup::Standing{}; }, {.poll = 24h}};
-  const auto break_disk = [&] {
-    // What lies at its path cannot be unlinked.
-    REQUIRE(::rename(path.c_str(), kept.c_str()) == 0);
-    REQUIRE(::mkdir(path.c_str(), 0700) == 0);
-    file.is_read_only = true;
-  };
-  const auto restore_names = [&] {
-    REQUIRE(::rmdir(path.c_str()) == 0);
-    REQUIRE(::rename(kept.c_str(), path.c_str()) == 0);
-  };
-  break_disk();
+  take_no_changes(path, kept, file);
   SUBCASE("after a mark") { write_to(*log, 2); }
   SUBCASE("after it could not be made longer") { REQUIRE(log->grow(9 * kExtent).ok()); }
   SUBCASE("after it could not be begun anew") { log->begin_anew(); }
   CHECK(log->is_void());
   cleaner.step();
   CHECK(log->state().is_stale);
-  restore_names();
+  restore_names(path, kept);
   CHECK(
       DirtyLogFile::open(path, {kVolume, 8 * kExtent}, JournalFile::system()).ok());  // it would be believed
   cleaner.step();
@@ -616,6 +624,68 @@ TEST_CASE("dirty log: one that was let go of while its disk hung does nothing to
   const auto found = DirtyLogFile::open(path, {kVolume, kExtent}, JournalFile::system());
   REQUIRE(found.ok());
   CHECK((*found)->id() == id);
+}
+
+// Symptom (review): protection was taken out while the disk took no changes, the command was cut off, and
+// when it was put in again the file that lacks marks was believed.
+TEST_CASE("dirty log: one that was let go of stale is begun anew, once its disk takes changes again") {
+  ReadOnlyFile file;
+  const ScratchDirectory directory;
+  const std::string path = directory.path("log"), kept = directory.path("kept");
+  auto log = open_log(path, 8 * kExtent, file);
+  settle(*log);
+  take_no_changes(path, kept, file);
+  write_to(*log, 2);
+  REQUIRE(log->state().is_stale);
+  log->end();
+  restore_names(path, kept);
+  // It would be believed by another process.
+  CHECK(DirtyLogFile::open(path, {kVolume, 8 * kExtent}, JournalFile::system()).ok());
+  auto next = open_log(path, 8 * kExtent, file);
+  CHECK(next->is_void());
+  CHECK(next->marked() == 8);
+  CHECK(next->state().is_stale);
+  next->end();
+  file.is_read_only = false;
+  next = open_log(path, 8 * kExtent, file);
+  CHECK_FALSE(next->is_void());
+  CHECK(next->marked() == 8);
+  CHECK(next->state().distrust.find("could not write what it marked") != std::string::npos);
+  settle(*next);
+  const uint64_t id = next->state().id;
+  next->end();
+  // And that is over.
+  next = open_log(path, 8 * kExtent, file);
+  CHECK(next->state().distrust.empty());
+  CHECK(next->state().id == id);
+  CHECK(next->marked() == 0);
+}
+
+// Symptom (review): of two that waited for a disk that hung the younger went first, and the older one
+// withdrew its file when it ended.
+TEST_CASE("path turn: they go in the order in which they drew, whoever waits first") {
+  std::vector<std::unique_ptr<PathTurn>> turns;
+  for (int i = 0; i < 4; ++i) turns.push_back(std::make_unique<PathTurn>("a path"));
+  std::mutex mutex;
+  std::vector<int> order;
+  std::vector<std::thread> threads;
+  for (int i = 3; i > 0; --i) {
+    threads.emplace_back([&, i] {
+      turns[i]->wait();
+      {
+        const std::lock_guard lock(mutex);
+        order.push_back(i);
+      }
+      turns[i].reset();
+    });
+    std::this_thread::sleep_for(5ms);
+  }
+  PathTurn("another path").wait();
+  CHECK(order.empty());
+  turns[0]->wait();
+  turns[0].reset();
+  for (std::thread& thread : threads) thread.join();
+  CHECK(order == std::vector<int>{1, 2, 3});
 }
 
 TEST_CASE("dirty log: whatever number of new ones makes their directory") {

@@ -234,6 +234,11 @@ t.test('an LSN is acknowledged when it is durable', (t) => {
   t.match(script.get('send')?.message, {
     ack: { durableLsn: 100n, receivedLsn: 110n, heartbeats: 1 },
   });
+  // What it says of dirty logs is stored before that is said.
+  t.same(
+    script.actions.map(({ type }) => type),
+    ['noteHeartbeat', 'send'],
+  );
   script.feed({ type: 'appended', durableLsn: 110n });
   t.match(script.get('send')?.message, { ack: { durableLsn: 110n } });
   t.end();

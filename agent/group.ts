@@ -324,6 +324,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   async quiesce(): Promise<void> {
     await this.serving.end(this.around.end);
     await this.logsWithdrawn();
+    if (this.isStopped) return; // the session has failed meanwhile, and the volumes are being closed
     await Promise.all(this.volumes.map((volume) => volume.flush()));
     void this.expireStop();
   }
@@ -334,7 +335,10 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     return (this.withdrawn ??= logsWithdrawn(() => this.staleVolumes(), clock, log, end));
   }
 
-  /** Not those that the receiver believes no more; nor when protection is taken out, after which all is compared. */
+  /**
+   * Not those that the receiver believes no more; nor when protection is taken out, after which all is compared. Should that
+   * be cut off, whoever puts it in again finds that the log was stale (native/capture/path_turn.h).
+   */
   private staleVolumes(): ProtectedVolume[] {
     if (this.isReleasing) return [];
     const { session } = this.member;

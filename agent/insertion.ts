@@ -5,10 +5,10 @@
  */
 import { open, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { AgentStatus, GroupStatus } from '../proto/control.js';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import type { Log } from '../service/log.js';
-import { writeDurably } from '../service/durable_file.js';
 import { clearServed, isClaimed } from '../service/loop_devices.js';
 import { swapAreas } from '../service/mounts.js';
 import { named, systemError } from '../service/system_errors.js';
@@ -19,6 +19,9 @@ import type { DeviceMapper } from './device_mapper.js';
 import { servedAt } from './loop_attachment.js';
 import { MappedDevice, type MappedWay } from './mapped_device.js';
 import { LINK_DIR, removeLink } from './stable_link.js';
+
+/** As long as the agent may take to serve them. */
+const PROOF_MS_MAX = 120_000;
 
 /** What is asked of the agent. Errors: its own, and DAEMON_UNREACHABLE. */
 export interface AgentCalls {
@@ -34,6 +37,8 @@ export interface InsertionSurroundings {
   log: Log;
   /** What this command and the agent are made of: it must not lie on what waits for them. */
   programs: readonly string[];
+  /** Aborted: nothing is begun any more. */
+  drain: AbortSignal;
 }
 export interface VolumeSubject {
   group: string;
@@ -55,7 +60,7 @@ export async function insertVolumes(
   subject: VolumeSubject,
   around: InsertionSurroundings,
 ): Promise<string[]> {
-  const { agent, config, programs } = around;
+  const { agent, config, programs, drain } = around;
   const volumes = mappedVolumes(subject, around);
   const ways = await Promise.all(volumes.map(({ device }) => device.way()));
   // Whoever would have to end the wait would wait for it.
@@ -70,7 +75,7 @@ export async function insertVolumes(
 
   const taken = volumes.filter((_, index) => ['plain', 'direct'].includes(ways[index]?.kind ?? ''));
   // The agent cannot begin without it: where it hangs, it does so now, while nobody waits.
-  if (taken.length > 0) await proveWritable(config.stateDir);
+  if (taken.length > 0) await proveWritable(config.stateDir, drain);
   try {
     for (const { device } of taken) await device.hold();
     await serve(volumes, subject.group, agent);
@@ -185,11 +190,27 @@ function waiting(volumes: readonly MappedVolume[], thrown: unknown, before = '')
   return new AfterimageError(code, what, { cause: thrown });
 }
 
-/** Its disk takes changes, durably. Errors: DISK_FULL, PERMISSION_DENIED, IO_ERROR. */
-async function proveWritable(directory: string): Promise<void> {
-  const proof = path.join(directory, 'insertion-proof');
-  const work = writeDurably(proof, '').then(() => rm(proof));
-  await named(work, `the state directory ${directory} cannot be written to`);
+/** Its disk takes changes, durably. Errors: DISK_FULL, PERMISSION_DENIED, IO_ERROR, also where it does not answer; INTERRUPTED. */
+async function proveWritable(directory: string, drain: AbortSignal): Promise<void> {
+  const subject = `the state directory ${directory} cannot be written to`;
+  const givenUp = async (): Promise<never> => {
+    const options = { signal: drain, ref: false };
+    await sleep(PROOF_MS_MAX, undefined, options).catch(() => drain.throwIfAborted());
+    throw new AfterimageError('IO_ERROR', `${subject}: its disk does not answer`);
+  };
+  await Promise.race([named(proof(path.join(directory, 'insertion-proof')), subject), givenUp()]);
+}
+
+/** Of several at once as well. */
+async function proof(file: string): Promise<void> {
+  const handle = await open(file, 'w', 0o600);
+  try {
+    await handle.writeFile('proof');
+    await handle.sync();
+  } finally {
+    await handle.close();
+    await rm(file, { force: true });
+  }
 }
 
 /** Errors: IO_ERROR. */

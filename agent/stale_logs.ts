@@ -18,7 +18,7 @@ export async function logsWithdrawn(
   if (titles.length === 0) return;
   log.warn(
     `the disk of the state directory takes no changes, and what it says of ${titles.join(', ')} lacks marks: the stop waits ` +
-      'until it does, or the receiver has been told; a second signal gives it up, and they must be verified then',
+      'until it does, or this session has told the receiver; a second signal gives it up, and they must be verified then',
   );
   while (!end.aborted && stale().length > 0) await clock.sleep(POLL_MS, end).catch(() => undefined);
 }

@@ -86,14 +86,16 @@ export const daemonModules = (succession: Promise<Succession> | null): Daemons =
   },
 });
 
-async function insertionSurroundings({ config, agent }: InsertionRequest): Promise<InsertionSurroundings> {
+async function insertionSurroundings(request: InsertionRequest): Promise<InsertionSurroundings> {
+  const { config, agent, drain } = request;
   const { loadAgentConfig } = await import('../agent/config.js');
   const { DeviceMapper } = await import('../agent/device_mapper.js');
   const { createLog } = await import('../service/log.js');
   const door = await import('../native/index.js');
   const log = createLog('volume', 'fatal'); // its errors tell what is to be known
   const programs = ['/', process.execPath, ...process.argv.slice(1, 2), config];
-  return { config: await loadAgentConfig(config), agent, mapper: new DeviceMapper(), door, log, programs };
+  const mapper = new DeviceMapper();
+  return { config: await loadAgentConfig(config), agent, mapper, door, log, programs, drain };
 }
 
 function overridden<T extends { control: string; logLevel: unknown }>(

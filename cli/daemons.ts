@@ -40,6 +40,8 @@ export interface InsertionRequest {
   config: string;
   subject: VolumeSubject;
   agent: AgentCalls;
+  /** Aborted: nothing is begun any more. */
+  drain: AbortSignal;
 }
 
 export interface Daemons {

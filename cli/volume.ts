@@ -100,6 +100,7 @@ async function request(
   return {
     config: configFile('agent', options.config, surroundings),
     subject,
+    drain: stop.drain,
     agent: {
       // One that was just started again has its hands full.
       status: () =>

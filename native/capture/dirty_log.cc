@@ -453,7 +453,8 @@ void DirtyLog::run(PathTurn& turn) noexcept {
       write_pending(lock);
     give_back_file();
   }
-  turn.leave(stale_);
+  // Of one that nobody wrote under the file is right.
+  turn.leave(stale_ && (turn.is_refuted() || doubts_ != nullptr));
   has_ended_ = true;
   changed_.notify_all();
 }

@@ -65,7 +65,7 @@ function scene(names = NAMES, stateDir = STATE_DIR) {
     },
   };
   const around: InsertionSurroundings = {
-    ...{ config, agent, mapper, programs: ['/'] },
+    ...{ config, agent, mapper, programs: ['/'], drain: new AbortController().signal },
     door: { detachNbd: unexpected, detachLoop: unexpected },
     log: createLog('agent', 'fatal'),
   };
@@ -140,6 +140,10 @@ t.test('nothing is held where the state directory takes no changes', async (t) =
   t.equal(kernel.steps, 0);
   t.same(agent.calls, []);
   t.same(await readdir(STATE_DIR), [], 'and nothing is left where it does');
+  const drain = AbortSignal.abort(new AfterimageError('INTERRUPTED', 'SIGINT'));
+  const { around: given, kernel: untouched } = scene();
+  await t.rejects(insertVolumes(SHOP, { ...given, drain }), { code: 'INTERRUPTED' });
+  t.equal(untouched.steps, 0);
   // Whose I/O waits already is served all the same.
   const { around: waiting, devices, ways } = scene(['data'], '/nowhere/state');
   for (const device of devices) await device.hold();

@@ -548,10 +548,17 @@ t.test('that a dirty log is void is known when the Welcome or the Ack of a heart
   third.start(null);
   t.notOk(third.session.knowsVoid(0));
   third.lose();
-  third.feed({ type: 'connected', logs: log(0n) });
+  third.connect(log(0n));
   t.notOk(third.session.knowsVoid(0), 'it was said, and not answered');
   third.welcome(0n, 0n, EMPTY);
   t.ok(third.session.knowsVoid(0));
+  const again = flowing();
+  again.feed({ type: 'tick', nowNs: 9n, ring: ring(20n), logs: log(0n) });
+  again.lose();
+  again.connect(log(0n));
+  t.notOk(again.session.knowsVoid(0));
+  again.welcome(1n, 10n, SYNCED);
+  t.ok(again.session.knowsVoid(0), 'said on the connection before, and again on this one');
   t.end();
 });
 

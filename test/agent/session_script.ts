@@ -8,7 +8,7 @@ import type {
   StoredState,
 } from '../../agent/session_events.js';
 import { SESSION_LIMITS } from '../../agent/session_limits.js';
-import type { ReceiverBody, VolumeState } from '../../proto/replication.js';
+import type { DirtyLogPosition, ReceiverBody, VolumeState } from '../../proto/replication.js';
 
 export const IDENTITY: MemberIdentity = {
   software: 'test',
@@ -57,9 +57,9 @@ export class Script {
     this.feed({ type: 'opened' });
     this.connect();
   }
-  connect(): void {
+  connect(logs: DirtyLogPosition[] = []): void {
     this.#sequence = 0;
-    this.feed({ type: 'connected', logs: [] });
+    this.feed({ type: 'connected', logs });
   }
   lose(): void {
     this.feed({ type: 'disconnected', code: 'SESSION_LOST', message: 'gone' });

@@ -52,6 +52,12 @@ void write_to(DirtyLog& log, uint64_t extent) {
   const DirtyLog::Writer inside(&log, extent * kExtent, extent * kExtent + 512);
 }
 
+std::shared_ptr<InFlightTable> new_table() {
+  auto table = InFlightTable::create();
+  REQUIRE(table.ok());
+  return std::move(*table);
+}
+
 /// What a file that is believed says; nothing of one that is not.
 std::set<uint64_t> marked_in(const std::string& path, uint64_t volume_bytes) {
   UnsyncedFile file;
@@ -488,9 +494,7 @@ TEST_CASE("dirty log: a disk that does not answer holds nobody up for long, and 
       {.path = path, .volume = kVolume, .volume_bytes = kBytes, .file = &file, .patience = 1s});
   REQUIRE(opened.ok());
   const std::shared_ptr<DirtyLog> log = std::move(*opened);
-  auto made = InFlightTable::create();
-  REQUIRE(made.ok());
-  const std::shared_ptr<InFlightTable> table = std::move(*made);
+  const auto table = new_table();
   log->keep_doubts_in(table);
   MemoryDevice backing{512};
   DirtyLogCleaner cleaner{log.get(), &backing, [] { return CaptureGroup::Standing{}; }, {.poll = 24h}};
@@ -559,9 +563,7 @@ TEST_CASE("dirty log: a disk that does not answer at the beginning holds nobody 
   CHECK(log->state().id == 0);
   CHECK(log->state().fault.find("does not answer") != std::string::npos);
   CHECK(log->state().is_stale);
-  auto table = InFlightTable::create();
-  REQUIRE(table.ok());
-  const std::shared_ptr<InFlightTable> doubts = std::move(*table);
+  const auto doubts = new_table();
   log->keep_doubts_in(doubts);
   CHECK(doubts->has(InFlightTable::kLogStale));
   settle(*log);
@@ -634,6 +636,7 @@ TEST_CASE("dirty log: one that was let go of stale is begun anew, once its disk 
   const std::string path = directory.path("log"), kept = directory.path("kept");
   auto log = open_log(path, 8 * kExtent, file);
   settle(*log);
+  log->keep_doubts_in(new_table());
   take_no_changes(path, kept, file);
   write_to(*log, 2);
   REQUIRE(log->state().is_stale);
@@ -661,13 +664,32 @@ TEST_CASE("dirty log: one that was let go of stale is begun anew, once its disk 
   CHECK(next->marked() == 0);
 }
 
+TEST_CASE("dirty log: one that nobody wrote under is believed, whatever its disk did meanwhile") {
+  ReadOnlyFile file;
+  const ScratchDirectory directory;
+  const std::string path = directory.path("log"), kept = directory.path("kept");
+  auto log = open_log(path, 8 * kExtent, file);
+  settle(*log);
+  const uint64_t id = log->state().id;
+  log->end();
+  take_no_changes(path, kept, file);
+  log = open_log(path, 8 * kExtent, file);
+  REQUIRE(log->state().is_stale);
+  log->end();
+  restore_names(path, kept);
+  file.is_read_only = false;
+  log = open_log(path, 8 * kExtent, file);
+  CHECK(log->state().id == id);
+  CHECK(log->marked() == 0);
+}
+
 // Symptom (review): of two that waited for a disk that hung the younger went first, and the older one
 // withdrew its file when it ended.
 TEST_CASE("path turn: they go in the order in which they drew, whoever waits first") {
   std::vector<std::unique_ptr<PathTurn>> turns;
   for (int i = 0; i < 4; ++i) turns.push_back(std::make_unique<PathTurn>("a path"));
   std::mutex mutex;
-  std::vector<int> order;
+  std::vector<int> order, refuted;
   std::vector<std::thread> threads;
   for (int i = 3; i > 0; --i) {
     threads.emplace_back([&, i] {
@@ -675,7 +697,9 @@ TEST_CASE("path turn: they go in the order in which they drew, whoever waits fir
       {
         const std::lock_guard lock(mutex);
         order.push_back(i);
+        if (turns[i]->is_refuted()) refuted.push_back(i);
       }
+      turns[i]->leave(i == 2);
       turns[i].reset();
     });
     std::this_thread::sleep_for(5ms);
@@ -683,9 +707,13 @@ TEST_CASE("path turn: they go in the order in which they drew, whoever waits fir
   PathTurn("another path").wait();
   CHECK(order.empty());
   turns[0]->wait();
+  turns[0]->leave(true);
   turns[0].reset();
   for (std::thread& thread : threads) thread.join();
   CHECK(order == std::vector<int>{1, 2, 3});
+  CHECK(refuted == std::vector<int>{1, 3});  // also of who waited already, and of who comes later
+  const PathTurn later("a path");
+  CHECK_FALSE(later.is_refuted());
 }
 
 TEST_CASE("dirty log: whatever number of new ones makes their directory") {
@@ -730,9 +758,7 @@ TEST_CASE("dirty log: a successor of who was killed while withdrawing a log does
   const std::string path = directory.path("log");
   auto log = open_log(path, 8 * kExtent, file);
   settle(*log);
-  auto made = InFlightTable::create();
-  REQUIRE(made.ok());
-  const std::shared_ptr<InFlightTable> table = std::move(*made);
+  const auto table = new_table();
   log->keep_doubts_in(table);
   int instants = 0;
   file.withdrawing = [&] {

@@ -1,12 +1,12 @@
 /**
  * Torture: `npm run torture -- [--seed N] [--seconds S] [--rounds N] [--round K] [--strikes-min M] [--pause-ms-max N]
- * [--until-violation] [--json]`. Round after round until S seconds are over or N rounds are done, or until the first with a violation: real daemons under load, faults, then every promise is checked
- * (round.ts). With --pause-ms-max a
- * round is violated in which production waited longer than N ms where no fault froze or slowed it on purpose: only a quiet
- * machine can promise that. With --round only that round of the seed, which is made again in the same way. Progress goes to standard
- * error; the last line is a summary, with --json all of it. A violation names seed and round; what is left of its round is kept. Exit status: 0,
- * or 1 with any violation, or when a kind of fault struck less than M times, or was planned twice and never struck, or eight rounds had no sample or no
- * resync, or 32 no history that was shortened, no spool that was used, or no
+ * [--until-violation] [--json]`. Round after round until S seconds are over or N rounds are done, or until the first with a
+ * violation: real daemons under load, faults, then every promise is checked (round.ts). With --pause-ms-max a round is
+ * violated in which production waited longer than N ms where no fault froze or slowed it on purpose: only a quiet machine can
+ * promise that. With --round only that round of the seed, which is made again in the same way. Progress goes to standard
+ * error; the last line is a summary, with --json all of it. A violation names seed and round; what is left of its round is
+ * kept. Exit status: 0, or 1 with any violation, or when a kind of fault struck less than M times, or was planned twice and
+ * never struck, or eight rounds had no sample or no resync, or 32 no history that was shortened, no spool that was used, or no
  * host that was lost when nothing was marked.
  */
 import os from 'node:os';

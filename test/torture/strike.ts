@@ -327,9 +327,14 @@ export class Striker {
 
   /** Nobody writes until all is unmarked, which a flush of the backing comes before; after one that failed nothing is. */
   private async rest(): Promise<void> {
+    const { control } = this.world;
+    // A group that a successor serves and could not start yet names no devices, and no doubts either.
+    await control.waitFor('started', SUCCESSOR_MS_MAX / 1000, ({ volumes }) =>
+      volumes.every(({ device }) => device !== ''),
+    );
     await this.load.stop();
     const hasRested = await this.seen(async () => {
-      const { volumes } = await this.world.control.agentGroup();
+      const { volumes } = await control.agentGroup();
       return volumes.every(({ doubtBytes }) => doubtBytes === 0n);
     });
     if (hasRested) this.rested += 1;

@@ -1,4 +1,5 @@
 /** A receiver and an agent on this machine, with their configurations in a scratch directory. */
+import { randomInt } from 'node:crypto';
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import net from 'node:net';
 import path from 'node:path';
@@ -7,6 +8,10 @@ import type { CommandResult } from './command.js';
 import { command } from './command.js';
 import { CLI, Daemon, type DaemonOptions } from './daemon.js';
 import type { Scratch } from './scratch.js';
+
+const PORT_MIN = 20_000;
+/** Where those of clients begin: net.ipv4.ip_local_port_range, as kernels have it from the start. */
+const PORT_END = 32_768;
 
 export interface SiteVolume {
   name: string;
@@ -227,10 +232,19 @@ export function afterimage(args: string[], accept: number[] = []): Promise<Comma
   return command(process.execPath, [CLI, ...args], { accept });
 }
 
+/**
+ * Below those that the kernel gives to clients: else one of them, of whatever program, may have it when the receiver is started
+ * again, or have connected to itself there meanwhile.
+ */
 async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
+  for (;;) {
+    const port = randomInt(PORT_MIN, PORT_END);
+    const server = net.createServer();
+    const isFree = await new Promise<boolean>((resolve) => {
+      server.once('error', () => resolve(false)).listen(port, '127.0.0.1', () => resolve(true));
+    });
+    if (!isFree) continue;
+    await new Promise((resolve) => server.close(resolve));
+    return port;
+  }
 }

@@ -337,7 +337,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
 
   /**
    * Not those that the receiver believes no more; nor when protection is taken out, after which all is compared. Should that
-   * be cut off, whoever puts it in again finds that the log was stale (native/capture/path_turn.h).
+   * be cut off, this process knows that the log was stale when it is put in again (native/capture/path_turn.h).
    */
   private staleVolumes(): ProtectedVolume[] {
     if (this.isReleasing) return [];

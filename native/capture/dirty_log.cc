@@ -6,6 +6,7 @@
 #include <new>
 #include <utility>
 
+#include "capture/path_turn.h"
 #include "os/assert.h"
 #include "os/io_thread.h"
 

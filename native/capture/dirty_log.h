@@ -45,10 +45,11 @@
 
 #include "capture/dirty_log_file.h"
 #include "capture/in_flight_table.h"
-#include "capture/path_turn.h"
 #include "os/pinned_memory.h"
 
 namespace afterimage {
+
+class PathTurn;
 
 class DirtyLog {
  public:

@@ -18,6 +18,7 @@
 
 #include "device/captured_device.h"
 #include "device/file_device.h"
+#include "dirty_log_disk.h"
 #include "memory_device.h"
 #include "ring_fixture.h"
 #include "scratch_files.h"
@@ -494,15 +495,9 @@ TEST_CASE(
 // Symptom: the disk of the state directory took neither marks nor an end of the dirty log; the agent was
 // killed, and its successor believed the file, which lacked the marks.
 TEST_CASE("a dirty log whose file could not be made void is not believed by a successor") {
-  class ReadOnlyFile : public JournalFile {
-   public:
-    Errno pwritev(int fd, const iovec* pieces, int count, uint64_t offset, uint64_t* written) override {
-      return is_read_only ? EROFS : JournalFile::pwritev(fd, pieces, count, offset, written);
-    }
-    std::atomic<bool> is_read_only{false};
-  } file;
+  ReadOnlyFile file;
   const ScratchDirectory scratch;
-  const std::string path = scratch.path("log");
+  const std::string path = scratch.path("log"), kept = scratch.path("kept");
   auto made = InFlightTable::create();
   REQUIRE(made.ok());
   const std::shared_ptr<InFlightTable> table(std::move(*made));
@@ -516,17 +511,13 @@ TEST_CASE("a dirty log whose file could not be made void is not believed by a su
     log->unmark(3, 100);
     CHECK(log->marked() == 0);
     CapturedDevice device(backing, group.get(), 0, log, table, {.poll = 24h});
-    // What lies at its path cannot be unlinked.
-    REQUIRE(::rename(path.c_str(), scratch.path("kept").c_str()) == 0);
-    REQUIRE(::mkdir(path.c_str(), 0700) == 0);
-    file.is_read_only = true;
+    take_no_changes(path, kept, file);
     const auto bytes = content(1, 4096);
     CHECK(device.write(0, bytes.size(), bytes.data(), {}) == 0);
     CHECK(log->is_void());
     CHECK(log->state().is_stale);
   }
-  REQUIRE(::rmdir(path.c_str()) == 0);
-  REQUIRE(::rename(scratch.path("kept").c_str(), path.c_str()) == 0);
+  restore_names(path, kept);
   // By this name nobody in the process remembers it, as in another process.
   const auto log = dirty_log(scratch.path("./log"));
   const uint64_t id_before = log->state().id;

@@ -6,10 +6,15 @@
 // Threads: as JournalFile. Ownership: owns what it remembers; the files are the test's.
 #pragma once
 
+#include <doctest/doctest.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <functional>
@@ -42,6 +47,27 @@ class UnsyncedFile : public JournalFile {
   Errno fdatasync(int) override { return 0; }
   Errno fsync(int) override { return 0; }
 };
+
+/// Whose disk takes no changes while it is read-only.
+class ReadOnlyFile : public JournalFile {
+ public:
+  Errno pwritev(int fd, const iovec* pieces, int count, uint64_t offset, uint64_t* written) override {
+    return is_read_only ? EROFS : JournalFile::pwritev(fd, pieces, count, offset, written);
+  }
+  Errno fsync(int fd) override { return is_read_only ? EIO : JournalFile::fsync(fd); }
+  std::atomic<bool> is_read_only{false};
+};
+
+/// What lies at the path cannot be unlinked either.
+inline void take_no_changes(const std::string& path, const std::string& kept, ReadOnlyFile& file) {
+  REQUIRE(::rename(path.c_str(), kept.c_str()) == 0);
+  REQUIRE(::mkdir(path.c_str(), 0700) == 0);
+  file.is_read_only = true;
+}
+inline void restore_names(const std::string& path, const std::string& kept) {
+  REQUIRE(::rmdir(path.c_str()) == 0);
+  REQUIRE(::rename(kept.c_str(), path.c_str()) == 0);
+}
 
 class DirtyLogDisk final : public JournalFile {
  public:

@@ -94,27 +94,6 @@ class HangingFile : public JournalFile {
   }
 };
 
-/// Whose disk takes no changes while it is read-only.
-class ReadOnlyFile : public JournalFile {
- public:
-  Errno pwritev(int fd, const iovec* pieces, int count, uint64_t offset, uint64_t* written) override {
-    return is_read_only ? EROFS : JournalFile::pwritev(fd, pieces, count, offset, written);
-  }
-  Errno fsync(int fd) override { return is_read_only ? EIO : JournalFile::fsync(fd); }
-  std::atomic<bool> is_read_only{false};
-};
-
-/// What lies at the path cannot be unlinked either.
-void take_no_changes(const std::string& path, const std::string& kept, ReadOnlyFile& file) {
-  REQUIRE(::rename(path.c_str(), kept.c_str()) == 0);
-  REQUIRE(::mkdir(path.c_str(), 0700) == 0);
-  file.is_read_only = true;
-}
-void restore_names(const std::string& path, const std::string& kept) {
-  REQUIRE(::rmdir(path.c_str()) == 0);
-  REQUIRE(::rename(kept.c_str(), path.c_str()) == 0);
-}
-
 bool includes(const std::set<uint64_t>& all, const std::set<uint64_t>& some) {
   return std::includes(all.begin(), all.end(), some.begin(), some.end());
 }

@@ -10,12 +10,14 @@ import {
   loopbackAddress,
   loopbackListenAddress,
   name,
+  networkAddress,
   SOCKET_PATH_BYTES_MAX,
   socketPath,
   type LogLevel,
   type LoopbackAddress,
+  type NetworkAddress,
 } from '../service/config.js';
-import type { ErrorCode } from '../proto/errors.js';
+import { toAfterimageError, type ErrorCode } from '../proto/errors.js';
 import { MAPPED_NAME_BYTES_MAX, MAPPER_DIR, mappedBacking } from './mapped_device.js';
 import { FUSE_THREADS_MAX, RING_BYTES_MIN, UNMARK_AFTER_MS } from './served_bounds.js';
 
@@ -66,8 +68,12 @@ export interface GroupConfig {
   resyncRateMax: bigint | null;
   volumes: VolumeConfig[];
 }
+/** Where the receiver is: `joined`, null: where this host has joined it; `plain`: on this machine, without TLS and identity. */
+export type ReceiverConfig = { joined: NetworkAddress | null } | { plain: LoopbackAddress };
 export interface AgentConfig {
-  receiver: LoopbackAddress;
+  receiver: ReceiverConfig;
+  /** What `agent join` writes. */
+  identityFile: string;
   stateDir: string;
   runDir: string;
   /** Path of the control socket. */
@@ -107,7 +113,8 @@ const group = z.strictObject({
 
 const file = z
   .strictObject({
-    receiver: loopbackAddress.prefault('127.0.0.1:7443'),
+    receiver: networkAddress.optional(),
+    receiver_plain: loopbackAddress.optional(),
     state_dir: absolutePath.default('/var/lib/afterimage/agent'),
     spool_dir: absolutePath.optional(),
     run_dir: absolutePath.default('/run/afterimage'),
@@ -131,6 +138,17 @@ export async function loadAgentConfig(configPath: string): Promise<AgentConfig> 
   return loadConfig(configPath, agentConfig);
 }
 
+/** The state directory that a configuration names, if it is there; what else it holds is not looked at. Errors: CONFIG_INVALID. */
+export async function stateDirOf(configPath: string): Promise<string> {
+  const lenient = z.object({ state_dir: file.shape.state_dir });
+  const empty = lenient.parse({});
+  const { state_dir } = await loadConfig(configPath, lenient).catch((thrown: unknown) => {
+    if (toAfterimageError(thrown).code === 'CONFIG_MISSING') return empty;
+    throw thrown;
+  });
+  return state_dir;
+}
+
 /** What no single key can tell: names, backings and sockets used twice, and keys that do not fit `attach`. */
 function checkRelations(config: FileConfig, context: z.RefinementCtx): void {
   const complain = (at: PropertyKey[], message: string, code: ErrorCode = 'CONFIG_INVALID'): void => {
@@ -150,6 +168,8 @@ function checkRelations(config: FileConfig, context: z.RefinementCtx): void {
       `the control socket ${path} has a path of more than ${SOCKET_PATH_BYTES_MAX} bytes`,
     );
   }
+  if (config.receiver !== undefined && config.receiver_plain !== undefined)
+    complain(['receiver_plain'], 'either receiver or receiver_plain, not both');
   config.group.forEach((one, g) => {
     claim(`group ${one.name}`, `group ${one.name}`, ['group', g, 'name'], `the name ${one.name}`);
     if (one.volume.length > VOLUMES_MAX) {
@@ -201,7 +221,11 @@ function checkAttach(
 function fromFile(config: FileConfig): AgentConfig {
   const spoolDir = config.spool_dir ?? path.join(config.state_dir, 'spool');
   return {
-    receiver: config.receiver,
+    receiver:
+      config.receiver_plain === undefined
+        ? { joined: config.receiver ?? null }
+        : { plain: config.receiver_plain },
+    identityFile: identityFile(config.state_dir),
     stateDir: config.state_dir,
     runDir: config.run_dir,
     control: controlPath(config),
@@ -243,6 +267,11 @@ function attachment(runDir: string, groupName: string, config: FileVolume): Atta
 
 function controlPath(config: FileConfig): string {
   return config.control ?? path.join(config.run_dir, 'agent.sock');
+}
+
+/** Of an agent with that state directory. */
+export function identityFile(stateDir: string): string {
+  return path.join(stateDir, 'identity.json');
 }
 
 function socketAddress(runDir: string, groupName: string, config: FileVolume): SocketAddress {

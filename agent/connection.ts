@@ -2,6 +2,7 @@
 import { status, type ClientDuplexStream, type ServiceError } from '@grpc/grpc-js';
 import { AfterimageError } from '../proto/errors.js';
 import type { AgentMessage, ReceiverMessage } from '../proto/replication.js';
+import { isOfStranger, reasonOf } from '../service/rpc_status.js';
 
 type Call = ClientDuplexStream<AgentMessage, ReceiverMessage>;
 
@@ -57,7 +58,13 @@ export class Connection {
 
   private lossOf(error: ServiceError): AfterimageError {
     const away = error.code === status.UNAVAILABLE && !this.isAnswered;
-    const code = away ? 'RECEIVER_UNREACHABLE' : 'SESSION_LOST';
-    return new AfterimageError(code, error.details || error.message, { cause: error });
+    const reason = reasonOf(error.details || error.message);
+    if (away && isOfStranger(error.details))
+      return new AfterimageError(
+        'AUTHORITY_MISMATCH',
+        `who answers is not the receiver that this host has joined: ${reason}`,
+        { cause: error },
+      );
+    return new AfterimageError(away ? 'RECEIVER_UNREACHABLE' : 'SESSION_LOST', reason, { cause: error });
   }
 }

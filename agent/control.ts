@@ -2,6 +2,8 @@
 import {
   agentControlService,
   type AgentStatus,
+  type AuditMessage,
+  type AuditRequest,
   type CheckpointCreateRequest,
   type CheckpointInfo,
   type Empty,
@@ -10,9 +12,13 @@ import {
   type VerificationProgress,
   type VerificationRequest,
 } from '../proto/control.js';
+import { toAfterimageError } from '../proto/errors.js';
+import { tellAuditLog, type AuditEntry, type AuditLog } from '../service/audit_log.js';
 import { RpcServer, serverStream, unary } from '../service/rpc.js';
 import type { Clock } from './clock.js';
 
+/** Whoever may use the control socket, which is for the user that the agent runs as, and for root. */
+const LOCAL = 'local';
 /** Calls under way when the agent stops get so long to end. */
 const STOP_GRACE_MS = 1_000;
 
@@ -37,26 +43,30 @@ export class AgentControl {
   private readonly server = new RpcServer();
 
   constructor(
-    private readonly head: StatusHead,
+    private readonly head: () => StatusHead,
     private readonly groups: ControlledGroups,
     private readonly clock: Clock,
     private readonly rssBytes: () => number,
+    private readonly audit: AuditLog,
   ) {
     this.server.add(agentControlService, {
       status: unary<Empty, AgentStatus>(() => this.status()),
       checkpointCreate: unary<CheckpointCreateRequest, CheckpointInfo>(({ group, name }) =>
-        this.whenReady(() => groups.createCheckpoint(group, name)),
+        this.changing('checkpoint create', { group, name }, () => groups.createCheckpoint(group, name)),
       ),
-      volumesInsert: unary<GroupName, GroupStatus>(({ group }) => this.whenReady(() => groups.insert(group))),
+      volumesInsert: unary<GroupName, GroupStatus>(({ group }) =>
+        this.changing('volume insert', { group }, () => groups.insert(group)),
+      ),
       volumesRelease: unary<GroupName, Empty>(({ group }) =>
-        this.whenReady(async () => {
+        this.changing('volume remove', { group }, async () => {
           await groups.release(group);
           return {};
         }),
       ),
       verify: serverStream<VerificationRequest, VerificationProgress>((request, { signal }) =>
-        this.verify(request, signal),
+        request.repair ? this.repair(request, signal) : this.verify(request, signal),
       ),
+      audit: serverStream<AuditRequest, AuditMessage>((request) => tellAuditLog(audit.file, request)),
     });
   }
 
@@ -72,16 +82,48 @@ export class AgentControl {
   private async status(): Promise<AgentStatus> {
     await this.ready();
     return {
-      ...this.head,
+      ...this.head(),
       connected: this.groups.isConnected,
       groups: this.groups.status(),
       rssBytes: BigInt(this.rssBytes()),
     };
   }
 
-  private async whenReady<T>(work: () => Promise<T>): Promise<T> {
+  /** What it was asked for, and what came of it, is in the audit log before it is answered. */
+  private async changing<T>(what: string, told: AuditEntry['with'], work: () => Promise<T>): Promise<T> {
     await this.ready();
-    return work();
+    try {
+      const result = await work();
+      await this.note(what, told, 'ok');
+      return result;
+    } catch (thrown) {
+      await this.note(what, told, toAfterimageError(thrown).code);
+      throw thrown;
+    }
+  }
+
+  private note(what: string, told: AuditEntry['with'], outcome: string): Promise<void> {
+    return this.audit.write({ who: LOCAL, what, with: told, outcome });
+  }
+
+  private async *repair(
+    request: VerificationRequest,
+    signal: AbortSignal,
+  ): AsyncGenerator<VerificationProgress, void> {
+    const { group, volume } = request;
+    const told = { group, ...(volume === '' ? {} : { volume }) };
+    await this.note('verify --repair', told, 'begun');
+    // Whoever goes away in the middle ends it without an error.
+    let outcome = 'INTERRUPTED';
+    try {
+      yield* this.verify(request, signal);
+      outcome = 'ok';
+    } catch (thrown) {
+      outcome = toAfterimageError(thrown).code;
+      throw thrown;
+    } finally {
+      await this.note('verify --repair', told, outcome);
+    }
   }
 
   private async *verify(

@@ -14,7 +14,6 @@ import type {
 } from '../proto/control.js';
 import type { DirtyLogPosition } from '../proto/replication.js';
 import type { Log } from '../service/log.js';
-import type { LoopbackAddress } from '../service/config.js';
 import type * as native from '../native/index.js';
 import { refuseHolding } from './backing.js';
 import type { CapturedVolumes } from './capture_work.js';
@@ -24,6 +23,7 @@ import { GroupCustody, type StoreDoor } from './custody.js';
 import { Deliveries } from './deliveries.js';
 import { positionOf } from './dirty_logs.js';
 import { endAll } from './endings.js';
+import type { ReceiverEndpoint } from './endpoint.js';
 import { Growth } from './growth.js';
 import type { StartedGroup } from './groups.js';
 import { groupStatus } from './group_status.js';
@@ -55,7 +55,7 @@ const UUID_BYTES = 16;
 /** What a group needs of the world. */
 export interface GroupSurroundings {
   door: VolumeDoor & PieceCodec & StoreDoor & Pick<typeof native, 'createCaptureGroup'>;
-  receiver: LoopbackAddress;
+  receiver: ReceiverEndpoint;
   stateDir: string;
   /** Of all groups; null: none has a spool. */
   spoolDir: string | null;
@@ -224,6 +224,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
       consistency: 'crash',
       grade: 'ordered',
       pinned: false,
+      lockedUntilNs: 0n,
     };
   }
 

@@ -2,7 +2,7 @@
  * The way to the receiver: one gRPC stream at a time. When to open and to close it, and what its messages mean, is
  * the session's business (session.ts).
  */
-import { Client, credentials } from '@grpc/grpc-js';
+import { Client } from '@grpc/grpc-js';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import {
   MESSAGE_BYTES_MAX,
@@ -10,10 +10,10 @@ import {
   type AgentMessage,
   type ReceiverMessage,
 } from '../proto/replication.js';
-import { formatAddress, parseLoopback, type LoopbackAddress } from '../service/config.js';
 import { backoffMs } from './backoff.js';
 import type { Clock } from './clock.js';
 import { Connection } from './connection.js';
+import type { Endpoint, ReceiverEndpoint } from './endpoint.js';
 
 /** Measured: +13 % over the default of 64 KiB. */
 const FLOW_CONTROL_WINDOW_BYTES = 8 << 20;
@@ -32,35 +32,15 @@ export interface LinkListener {
 }
 
 export class ReceiverLink {
-  private readonly client: Client;
+  /** Of the connection before, perhaps: what shows who this host is may have been renewed. */
+  private client: Client | null = null;
   private connection: Connection | null = null;
 
-  /** Errors: ADDRESS_NOT_LOOPBACK. */
   constructor(
-    address: LoopbackAddress,
+    private readonly endpoint: ReceiverEndpoint,
     private readonly clock: Clock,
     private readonly listener: LinkListener,
-  ) {
-    const target = formatAddress(address);
-    // The configuration has checked it; plain TCP to anywhere else must not happen by another way either.
-    if (typeof parseLoopback(target, 1) !== 'object') {
-      throw new AfterimageError('ADDRESS_NOT_LOOPBACK', `${target} is not a loopback address`);
-    }
-    this.client = new Client(target, credentials.createInsecure(), {
-      'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
-      'grpc.max_send_message_length': MESSAGE_BYTES_MAX,
-      'grpc.keepalive_time_ms': KEEPALIVE_TIME_MS,
-      'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
-      'grpc.initial_reconnect_backoff_ms': CHANNEL_RECONNECT_MS,
-      'grpc.max_reconnect_backoff_ms': CHANNEL_RECONNECT_MS,
-      'grpc.enable_retries': 0,
-      // Or plain text would leave the machine by way of `http_proxy`.
-      'grpc.enable_http_proxy': 0,
-      // Groups do not share a connection: a busy one would hold up the others' acknowledgements.
-      'grpc.use_local_subchannel_pool': 1,
-      'grpc-node.flow_control_window': FLOW_CONTROL_WINDOW_BYTES,
-    });
-  }
+  ) {}
 
   /** Opens a stream, after a pause that grows with `attempt`. The one before has been closed. */
   connect(attempt: number): void {
@@ -91,21 +71,26 @@ export class ReceiverLink {
   /** No connect() may follow. */
   close(): void {
     this.disconnect(new AfterimageError('CLOSED', 'the agent stops'));
-    this.client.close();
+    this.client?.close();
   }
 
   /** One stream, from the pause before it to its end. Never rejects. */
   private async converse(connection: Connection, pauseMs: number): Promise<void> {
     await this.clock.sleep(pauseMs, connection.ending.signal).catch(() => undefined);
-    if (!connection.ending.signal.aborted) this.open(connection);
+    if (!connection.ending.signal.aborted) await this.open(connection);
     const error = await connection.ended;
     if (this.connection === connection) this.connection = null;
     this.listener.closed(error);
   }
 
-  private open(connection: Connection): void {
+  /** Never rejects. */
+  private async open(connection: Connection): Promise<void> {
     const { path, requestSerialize, responseDeserialize } = replicationService.session;
     try {
+      const endpoint = await this.endpoint.find();
+      if (connection.ending.signal.aborted) return;
+      this.client?.close();
+      this.client = clientOf(endpoint);
       const call = this.client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize);
       connection.open(call, (message) => this.listener.received(message));
     } catch (thrown) {
@@ -113,4 +98,22 @@ export class ReceiverLink {
     }
     this.listener.opened();
   }
+}
+
+function clientOf({ target, credentials, options }: Endpoint): Client {
+  return new Client(target, credentials, {
+    'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
+    'grpc.max_send_message_length': MESSAGE_BYTES_MAX,
+    'grpc.keepalive_time_ms': KEEPALIVE_TIME_MS,
+    'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
+    'grpc.initial_reconnect_backoff_ms': CHANNEL_RECONNECT_MS,
+    'grpc.max_reconnect_backoff_ms': CHANNEL_RECONNECT_MS,
+    'grpc.enable_retries': 0,
+    // Or plain text would leave the machine by way of `http_proxy`; and a receiver is at the address that was named.
+    'grpc.enable_http_proxy': 0,
+    // Groups do not share a connection: a busy one would hold up the others' acknowledgements.
+    'grpc.use_local_subchannel_pool': 1,
+    'grpc-node.flow_control_window': FLOW_CONTROL_WINDOW_BYTES,
+    ...options,
+  });
 }

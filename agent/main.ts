@@ -5,16 +5,18 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync } from 'node:fs';
 import { hostname } from 'node:os';
+import path from 'node:path';
 import { toAfterimageError } from '../proto/errors.js';
-import { formatAddress } from '../service/config.js';
+import { AuditLog } from '../service/audit_log.js';
 import { createLog, type Log } from '../service/log.js';
 import { aborted, type StopSignals } from '../service/signals.js';
 import * as native from '../native/index.js';
 import { systemClock } from './clock.js';
 import type { AgentConfig, GroupConfig } from './config.js';
 import { UNMARK_AFTER_MS } from './served_bounds.js';
-import { AgentControl } from './control.js';
+import { AgentControl, type StatusHead } from './control.js';
 import { lockDirectory } from './directory.js';
+import { JoinedEndpoint, plainEndpoint } from './endpoint.js';
 import { endAll } from './endings.js';
 import { ProtectionGroup, type GroupSurroundings } from './group.js';
 import { ProtectionGroups } from './groups.js';
@@ -74,14 +76,18 @@ async function serve(
 ): Promise<void> {
   const log = overrides.log ?? createLog('agent', config.logLevel);
   const locks: number[] = [];
-  const head = { version, host: hostname(), receiver: formatAddress(config.receiver) };
+  const host = hostname();
+  const receiver =
+    'plain' in config.receiver
+      ? plainEndpoint(config.receiver.plain)
+      : new JoinedEndpoint(config.identityFile, config.receiver.joined, systemClock, log);
   const surroundings: Omit<GroupSurroundings, 'log'> = {
     door: native,
-    receiver: config.receiver,
+    receiver,
     stateDir: config.stateDir,
     spoolDir: config.groups.find(({ spool }) => spool !== null)?.spool?.directory ?? null,
     places: { runDir: config.runDir, linkDir: overrides.linkDir ?? LINK_DIR },
-    host: head.host,
+    host,
     software: `afterimage ${version}`,
     instance: randomBytes(INSTANCE_BYTES),
     clock: systemClock,
@@ -94,20 +100,24 @@ async function serve(
     return started;
   };
   const groups = new ProtectionGroups([...config.groups, ...forgotten(config, taken, log)], start, {
-    host: head.host,
+    host,
     clock: systemClock,
     log,
     drain: signals.drain,
     end: signals.end,
     isServing: taken.size > 0,
   });
-  const control = new AgentControl(head, groups, systemClock, () => process.memoryUsage.rss());
+  // Opened by the first entry: a disk that hangs keeps nothing from being served.
+  const audit = new AuditLog(path.join(config.stateDir, 'audit.log'), log);
+  const head = (): StatusHead => ({ version, host, receiver: receiver.name });
+  const control = new AgentControl(head, groups, systemClock, () => process.memoryUsage.rss(), audit);
   try {
     // Of the run directory too: leftovers that lie there must be those of a dead process.
     for (const directory of new Set([config.stateDir, config.runDir]))
       locks.push(await lockDirectory(directory));
     // Before any volume is served: what is wrong with the socket must not take one away again.
     await control.listen(config.control);
+    receiver.start();
     await groups.start();
     if (native.hasServiceManager()) native.tellServiceManager('READY=1');
     await aborted(signals.drain);
@@ -116,7 +126,8 @@ async function serve(
     // What stays open keeps the process from ending, and the next agent out of its directories.
     await endAll(
       () => [groups.stop()],
-      () => [control.stop()],
+      () => [control.stop(), receiver.stop()],
+      () => [audit.close()],
     ).finally(() => {
       for (const lock of locks) closeSync(lock);
     });

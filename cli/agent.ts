@@ -1,6 +1,7 @@
-/** `afterimage agent run|configcheck|layouts`: the daemon of a protected host. */
+/** `afterimage agent join|run|configcheck|layouts`: the daemon of a protected host. */
 import type { Command } from 'commander';
 import { addConfigcheck, addRun } from './daemon_verb.js';
+import { addJoin } from './join.js';
 import { jsonLine, jsonOf } from './json.js';
 import { examples, jsonOption } from './option.js';
 import type { Surroundings } from './surroundings.js';
@@ -10,6 +11,7 @@ const SUPERVISE = '--supervise';
 export function addAgent(program: Command, surroundings: Surroundings): void {
   const agent = program.command('agent').description('the daemon on a protected host').helpCommand(false);
   const { daemons, stop, version } = surroundings;
+  addJoin(agent, surroundings);
   const run = addRun(
     agent,
     'agent',

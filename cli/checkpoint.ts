@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { agentControlService, receiverControlService, type CheckpointInfo } from '../proto/control.js';
 import { AfterimageError } from '../proto/errors.js';
 import { formatTime } from '../proto/time.js';
-import { isName } from '../service/config.js';
+import { duration, isName } from '../service/config.js';
 import { probeUnix } from '../service/listen.js';
 import type { RpcClient } from '../service/rpc.js';
 import {
@@ -17,16 +17,20 @@ import {
 } from './daemon_client.js';
 import { jsonLine, jsonOf } from './json.js';
 import {
-  clientVerb,
+  type ClientOptions,
   controlSocket,
   examples,
   nameArgument,
   namedControl,
-  type ClientOptions,
+  receiverVerb,
+  remoteReceiver,
 } from './option.js';
 import type { Surroundings } from './surroundings.js';
 import { painter, printable, renderTable, stateCell, type Column, type Paint } from './table.js';
 
+const UNTIL =
+  'nobody can unpin or delete it before that time, whatever their role: an RFC 3339 time, or a length such as 30d';
+const LOCK_LENGTH = duration(1_000_000_000n, 36_500n * 86_400_000_000_000n);
 const COLUMNS: readonly Column[] = [
   { heading: 'GROUP', align: 'left' },
   { heading: 'CHECKPOINT', align: 'left' },
@@ -42,14 +46,16 @@ export function addCheckpoint(program: Command, surroundings: Surroundings): voi
     .command('checkpoint')
     .description('name a point of a group, list and keep named points')
     .helpCommand(false);
-  const create = clientVerb(
+  const create = receiverVerb(
     checkpoint,
     'create',
     'name the present instant; returns when that point is durable',
+    'operator',
   )
     .argument('<group>', 'protection group', nameArgument)
     .argument('<name>', 'name of the checkpoint, new in the group', checkpointArgument)
     .option('--pin', 'keep it, and all history behind it, until it is unpinned (asks the receiver)')
+    .option('--until <time>', UNTIL)
     .action((group: string, name: string, options: CreateOptions) =>
       createCheckpoint(group, name, options, surroundings),
     );
@@ -58,7 +64,7 @@ export function addCheckpoint(program: Command, surroundings: Surroundings): voi
     ['afterimage checkpoint create db golden --pin', 'one that retention does not take'],
     ['afterimage export db --at checkpoint:before-upgrade', 'go back to it'],
   ]);
-  const list = clientVerb(checkpoint, 'list', 'list named points')
+  const list = receiverVerb(checkpoint, 'list', 'list named points', 'viewer')
     .argument('[group]', 'only those of this group', nameArgument)
     .action((group: string | undefined, options: ClientOptions) =>
       listCheckpoints(group ?? '', options, surroundings),
@@ -66,7 +72,12 @@ export function addCheckpoint(program: Command, surroundings: Surroundings): voi
   examples(list, [['afterimage checkpoint list db', 'the checkpoints of the group db']]);
   addPin(checkpoint, 'pin', 'keep a named point, and all history behind it, from retention', surroundings);
   addPin(checkpoint, 'unpin', 'let retention have a named point when it is due', surroundings);
-  const remove = clientVerb(checkpoint, 'delete', 'forget a name; the point stays for as long as it is held')
+  const remove = receiverVerb(
+    checkpoint,
+    'delete',
+    'forget a name; the point stays for as long as it is held',
+    'admin',
+  )
     .argument('<group>', 'protection group', nameArgument)
     .argument('<name>', 'name of the checkpoint', checkpointArgument)
     .action((group: string, name: string, options: ClientOptions) =>
@@ -75,7 +86,10 @@ export function addCheckpoint(program: Command, surroundings: Surroundings): voi
   examples(remove, [['afterimage checkpoint delete db before-upgrade', 'the name can be used again']]);
 }
 
-interface CreateOptions extends ClientOptions {
+interface PinOptions extends ClientOptions {
+  until?: string;
+}
+interface CreateOptions extends PinOptions {
   pin?: true;
 }
 
@@ -85,17 +99,18 @@ function addPin(
   description: string,
   surroundings: Surroundings,
 ): void {
-  const pin = clientVerb(checkpoint, verb, description)
+  const pin = receiverVerb(checkpoint, verb, description, verb === 'pin' ? 'operator' : 'admin')
     .argument('<group>', 'protection group', nameArgument)
     .argument('<name>', 'name of the checkpoint', checkpointArgument)
-    .action(async (group: string, name: string, options: ClientOptions) => {
-      const request = { group, name, pinned: verb === 'pin' };
+    .action(async (group: string, name: string, options: PinOptions) => {
+      const request = { group, name, pinned: verb === 'pin', lockUntilNs: lockUntil(options, surroundings) };
       const limits = { timeoutMs: ANSWER_MS_MAX, signal: surroundings.stop.drain };
       const made = await withDaemon('receiver', options, surroundings, (client) =>
         client.callUnary(receiverControlService.checkpointPin, request, limits),
       );
       tell(made, options, surroundings);
     });
+  if (verb === 'pin') pin.option('--until <time>', UNTIL);
   examples(pin, [[`afterimage checkpoint ${verb} db before-upgrade`, description]]);
 }
 
@@ -122,12 +137,13 @@ async function createCheckpoint(
 ): Promise<void> {
   const { stop } = surroundings;
   const pin = options.pin ?? false;
-  const request = { group, name, pin };
+  if (!pin && options.until !== undefined) throw new AfterimageError('USAGE', '--until needs --pin');
+  const request = { group, name, pin, lockUntilNs: lockUntil(options, surroundings) };
   const limits = { timeoutMs: WORK_MS_MAX, signal: stop.drain };
   const askReceiver: Ask = (client) =>
     client.callUnary(receiverControlService.checkpointCreate, request, limits);
   const askAgent: Ask = (client) => client.callUnary(agentControlService.checkpointCreate, request, limits);
-  if (pin) {
+  if (pin || remoteReceiver(options, surroundings) !== null) {
     tell(await withDaemon('receiver', options, surroundings, askReceiver), options, surroundings);
     return;
   }
@@ -211,22 +227,39 @@ async function listCheckpoints(
 }
 
 export function checkpointTable(checkpoints: readonly CheckpointInfo[], paint: Paint): string {
-  const rows = checkpoints.map(({ group, name, lsn, timeNs, consistency, grade, pinned }) => [
+  const rows = checkpoints.map(({ group, name, lsn, timeNs, consistency, grade, pinned, lockedUntilNs }) => [
     group,
     name,
     lsn.toString(),
     formatTime(timeNs),
     consistency,
     stateCell(grade),
-    pinned ? 'yes' : '',
+    !pinned ? '' : lockedUntilNs > 0n ? `until ${formatTime(lockedUntilNs)}` : 'yes',
   ]);
   return renderTable(COLUMNS, rows, paint);
 }
 
-function describe({ group, name, lsn, timeNs, consistency, pinned }: CheckpointInfo): string {
+function describe({ group, name, lsn, timeNs, consistency, pinned, lockedUntilNs }: CheckpointInfo): string {
+  const lock = lockedUntilNs > 0n ? ` and locked until ${formatTime(lockedUntilNs)}` : '';
+  const kept = pinned ? `, pinned${lock}` : '';
   return printable(
-    `checkpoint ${name} of ${group}: lsn:${lsn}, ${formatTime(timeNs)}, ${consistency}-consistent, durable${pinned ? ', pinned' : ''}`,
+    `checkpoint ${name} of ${group}: lsn:${lsn}, ${formatTime(timeNs)}, ${consistency}-consistent, durable${kept}`,
   );
+}
+
+/** Nanoseconds since 1970; 0n: there is no lock. Errors: USAGE. */
+function lockUntil({ until }: PinOptions, { now }: Surroundings): bigint {
+  if (until === undefined) return 0n;
+  const length = LOCK_LENGTH.safeParse(until);
+  const nowNs = BigInt(now()) * 1_000_000n;
+  if (length.success) return nowNs + length.data;
+  const ms = /^\d{4}-\d{2}-\d{2}T.*(Z|[+-]\d{2}:\d{2})$/.test(until) ? Date.parse(until) : NaN;
+  if (!(ms > now()))
+    throw new AfterimageError(
+      'USAGE',
+      `--until ${until}: expected a time to come, such as 2027-01-31T00:00:00Z, or 30d`,
+    );
+  return BigInt(ms) * 1_000_000n;
 }
 
 /** Errors: CHECKPOINT_INVALID. */

@@ -2,9 +2,11 @@
 import { Command, CommanderError } from 'commander';
 import { AfterimageError, EXIT, toAfterimageError } from '../proto/errors.js';
 import { addAgent } from './agent.js';
+import { addAudit } from './audit.js';
 import { addCheckpoint } from './checkpoint.js';
 import { addExport } from './export.js';
 import { reportFailure } from './failure.js';
+import { addLogin } from './login.js';
 import { addReceiver } from './receiver.js';
 import { addRecover } from './recover.js';
 import { addStatus } from './status.js';
@@ -53,6 +55,8 @@ export function buildCommand(surroundings: Surroundings): Command {
   addVerify(program, surroundings);
   addAgent(program, surroundings);
   addReceiver(program, surroundings);
+  addLogin(program, surroundings);
+  addAudit(program, surroundings);
   return program;
 }
 

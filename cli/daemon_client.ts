@@ -1,8 +1,10 @@
 /** Conversations with a daemon. */
 import { agentControlService, receiverControlService } from '../proto/control.js';
 import { AfterimageError, type ErrorCode } from '../proto/errors.js';
+import { parseAddress } from '../service/config.js';
 import { RpcClient } from '../service/rpc.js';
-import { controlSocket, type ClientOptions, type DaemonName } from './option.js';
+import { freshLogin } from './logins.js';
+import { controlSocket, remoteReceiver, type ClientOptions, type DaemonName } from './option.js';
 import type { Surroundings } from './surroundings.js';
 
 /** Longest wait for an answer that the daemon has at hand. */
@@ -15,8 +17,8 @@ const STATUS_OF_OTHER = { agent: receiverControlService.status, receiver: agentC
 const OTHER: Readonly<Record<DaemonName, string>> = { agent: "a receiver's", receiver: "an agent's" };
 
 /**
- * Runs `talk` with a client of the daemon's control socket, and hangs up. Errors: DAEMON_UNREACHABLE, DAEMON_MISMATCH
- * when the other daemon listens there, PERMISSION_DENIED.
+ * Runs `talk` with a client of the daemon's control socket, or of a receiver elsewhere, and hangs up. Errors:
+ * DAEMON_UNREACHABLE, DAEMON_MISMATCH when the other daemon listens there, PERMISSION_DENIED, IDENTITY_*.
  */
 export async function withDaemon<T>(
   daemon: DaemonName,
@@ -24,6 +26,8 @@ export async function withDaemon<T>(
   surroundings: Surroundings,
   talk: (client: RpcClient) => Promise<T>,
 ): Promise<T> {
+  const elsewhere = daemon === 'receiver' ? remoteReceiver(options, surroundings) : null;
+  if (elsewhere !== null) return withReceiverElsewhere(elsewhere, surroundings, talk);
   const socket = await controlSocket(daemon, options, surroundings);
   return withSocket(socket, async (client) => {
     try {
@@ -40,6 +44,23 @@ export async function withDaemon<T>(
 
 export async function withSocket<T>(socket: string, talk: (client: RpcClient) => Promise<T>): Promise<T> {
   const client = await RpcClient.openControl(socket);
+  try {
+    return await talk(client);
+  } finally {
+    client.close();
+  }
+}
+
+/** As whom this user has logged in there. Errors: IDENTITY_MISSING, IDENTITY_INVALID, DAEMON_UNREACHABLE, AUTHORITY_MISMATCH. */
+async function withReceiverElsewhere<T>(
+  address: string,
+  surroundings: Surroundings,
+  talk: (client: RpcClient) => Promise<T>,
+): Promise<T> {
+  const at = parseAddress(address, 1);
+  if (at === null) throw new AfterimageError('USAGE', `${address} is no address`);
+  const identity = await freshLogin(address, surroundings);
+  const client = RpcClient.openTls(at, identity.authority, identity);
   try {
     return await talk(client);
   } finally {

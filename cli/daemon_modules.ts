@@ -1,14 +1,18 @@
 /** The daemons themselves, each loaded when it is asked for. */
 import { randomUUID } from 'node:crypto';
+import { hostname } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { AgentConfig } from '../agent/config.js';
 import type { InsertionSurroundings } from '../agent/insertion.js';
 import type { Succession } from '../agent/succession.js';
 import type { DaemonOverrides, Daemons, InsertionRequest } from './daemons.js';
+import { AfterimageError } from '../proto/errors.js';
+import { parseAddress } from '../service/settings.js';
+import { formatFingerprint, parseToken } from '../service/token.js';
 import { formatCount } from './quantity.js';
 
 /** `succession`: what this process has taken over already, of an agent that died. */
-export const daemonModules = (succession: Promise<Succession> | null): Daemons => ({
+export const daemonModules = (succession: Promise<Succession> | null, version: string): Daemons => ({
   async checkAgent(file) {
     const { loadAgentConfig } = await import('../agent/config.js');
     const { refuseSelfHolding } = await import('../agent/backing.js');
@@ -57,8 +61,44 @@ export const daemonModules = (succession: Promise<Succession> | null): Daemons =
     await runReceiver(overridden(await loadReceiverConfig(file), overrides), stop, version);
   },
   async initReceiver(store) {
+    const { Authority } = await import('../receiver/authority.js');
     const { Store } = await import('../receiver/store.js');
-    await Store.init(store, randomUUID());
+    const uuid = randomUUID();
+    const authority = await Authority.generate(uuid);
+    await Store.init(store, uuid, ({ authorityFile }) => authority.write(authorityFile));
+    return { fingerprint: formatFingerprint(authority.fingerprint) };
+  },
+  async joinReceiver({ address, token, config, name, confirm }) {
+    const { identityFile, stateDirOf } = await import('../agent/config.js');
+    const { makeDirectory } = await import('../agent/directory.js');
+    const { readIdentity, writeIdentity } = await import('../service/identity.js');
+    const { joinReceiver } = await import('../service/joining.js');
+    const { fingerprintOf } = await import('../service/certificates.js');
+    const at = parseAddress(address, 1);
+    if (at === null) throw new AfterimageError('USAGE', `${address} is no address`);
+    const stateDir = await stateDirOf(config);
+    await makeDirectory(stateDir);
+    const file = identityFile(stateDir);
+    const before = await readIdentity(file);
+    const pinned = parseToken(token).fingerprint;
+    const isOther = before !== null && !fingerprintOf(before.authority).equals(pinned);
+    if (isOther) await confirm(before.receiver);
+    const subject = { kind: 'host', name: name ?? hostname(), software: `afterimage ${version}` } as const;
+    const identity = await joinReceiver(at, token, subject);
+    await writeIdentity(file, identity);
+    const fingerprint = formatFingerprint(fingerprintOf(identity.authority));
+    return {
+      name: identity.name,
+      receiver: address,
+      fingerprint,
+      replaced: isOther ? before.receiver : null,
+    };
+  },
+  async logIn({ address, token }) {
+    const { joinReceiver } = await import('../service/joining.js');
+    const at = parseAddress(address, 1);
+    if (at === null) throw new AfterimageError('USAGE', `${address} is no address`);
+    return joinReceiver(at, token, { kind: 'operator', name: '', software: `afterimage ${version}` });
   },
   async checkStore({ store, rate, progress, confirm, signal }) {
     const native = await import('../native/index.js');

@@ -5,6 +5,7 @@
 import type { AgentCalls, VolumeSubject } from '../agent/insertion.js';
 import type { Layouts } from '../agent/layouts.js';
 import type { CheckProgress, StoreReport } from '../receiver/fsck/store_check.js';
+import type { Identity } from '../service/identity.js';
 import type { StopSignals } from '../service/signals.js';
 import type { LogLevel } from '../service/settings.js';
 
@@ -44,6 +45,27 @@ export interface InsertionRequest {
   drain: AbortSignal;
 }
 
+/** How a host is to join a receiver. */
+export interface HostJoinRequest {
+  /** "HOST:PORT" */
+  address: string;
+  token: string;
+  /** The agent's configuration, which may name its state directory; it need not be there. */
+  config: string;
+  /** Of this host; null: as the system has it. */
+  name: string | null;
+  /** Called when this host has joined another receiver, by its address; rejects to leave it so. */
+  confirm: (before: string) => Promise<void>;
+}
+export interface HostJoined {
+  name: string;
+  receiver: string;
+  /** Of the authority, "AB:CD:…". */
+  fingerprint: string;
+  /** The address of the receiver that it had joined before; null: none. */
+  replaced: string | null;
+}
+
 export interface Daemons {
   /** Errors: CONFIG_MISSING, CONFIG_INVALID and what its values may be refused with. */
   checkAgent(config: string): Promise<ConfigSummary>;
@@ -61,8 +83,12 @@ export interface Daemons {
   insertVolumes(request: InsertionRequest): Promise<string[]>;
   removeVolumes(request: InsertionRequest): Promise<string[]>;
   runReceiver(config: string, overrides: DaemonOverrides, stop: StopSignals, version: string): Promise<void>;
-  /** Makes an empty store. Errors: STORE_EXISTS, PERMISSION_DENIED. */
-  initReceiver(store: string): Promise<void>;
+  /** Makes an empty store, with an authority of that fingerprint: "AB:CD:…". Errors: STORE_EXISTS, PERMISSION_DENIED. */
+  initReceiver(store: string): Promise<{ fingerprint: string }>;
+  /** Errors: those of joinReceiver (service/joining.ts), of the configuration, IDENTITY_INVALID, PERMISSION_DENIED. */
+  joinReceiver(request: HostJoinRequest): Promise<HostJoined>;
+  /** As an operator. Errors: those of joinReceiver (service/joining.ts). */
+  logIn(request: { address: string; token: string }): Promise<Identity>;
   /** Errors: STORE_MISSING, STORE_INVALID, STORE_VERSION, STORE_BUSY, INTERRUPTED, PERMISSION_DENIED, IO_ERROR. */
   checkStore(request: StoreCheckRequest): Promise<StoreReport>;
   /** The directory that a receiver's configuration names. */

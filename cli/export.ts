@@ -10,9 +10,10 @@ import { jsonLine, jsonOf } from './json.js';
 import {
   addClientOptions,
   addressArgument,
-  clientVerb,
   examples,
   nameArgument,
+  receiverOption,
+  receiverVerb,
   type ClientOptions,
 } from './option.js';
 import { formatBytes, formatDuration } from './quantity.js';
@@ -62,11 +63,11 @@ export function addExport(program: Command, surroundings: Surroundings): void {
     ['afterimage export list', 'what is open'],
     ['afterimage export close 78005a11', 'close it; its scratch overlay goes with it'],
   ]);
-  const list = clientVerb(noun, 'list', 'list open exports').action((options: ClientOptions) =>
+  const list = receiverVerb(noun, 'list', 'list open exports', 'viewer').action((options: ClientOptions) =>
     listExports(options, surroundings),
   );
   examples(list, [['afterimage export list --json', 'for a program']]);
-  const close = clientVerb(noun, 'close', 'close an export and drop what was written to it')
+  const close = receiverVerb(noun, 'close', 'close an export and drop what was written to it', 'operator')
     .argument('<id>', 'as `export list` shows it')
     .action((id: string, options: ClientOptions) => closeExport(id, options, surroundings));
   examples(close, [['afterimage export close 78005a11', 'close the export 78005a11']]);
@@ -75,7 +76,7 @@ export function addExport(program: Command, surroundings: Surroundings): void {
 function addOpen(noun: Command, surroundings: Surroundings): Command {
   const open = noun
     .command('open', { isDefault: true })
-    .description('open a point (what `export GROUP` does)')
+    .description('open a point (what `export GROUP` does; role: operator)')
     .argument('<group>', 'protection group', nameArgument)
     .requiredOption('--at <point>', 'latest, lsn:N, an RFC 3339 time, -90s, or checkpoint:NAME')
     .option('--writable', 'take writes into an overlay that is gone with the export')
@@ -88,9 +89,9 @@ function addOpen(noun: Command, surroundings: Surroundings): Command {
     .addOption(new Option('--device', 'attach loop devices (root)').conflicts(['socket', 'tcp']))
     .option('--volume <names...>', 'only these volumes')
     .option('--force', 'open the point although its grade is not `ordered`');
-  return addClientOptions(open).action((group: string, options: OpenOptions) =>
-    openExport(group, options, surroundings),
-  );
+  return addClientOptions(open)
+    .addOption(receiverOption())
+    .action((group: string, options: OpenOptions) => openExport(group, options, surroundings));
 }
 
 async function openExport(group: string, options: OpenOptions, surroundings: Surroundings): Promise<void> {

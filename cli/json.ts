@@ -15,6 +15,11 @@ const INSTANTS = new Set([
   'windowEndNs',
   'createdNs',
   'finishedNs',
+  'expiresNs',
+  'usedNs',
+  'joinedNs',
+  'revokedNs',
+  'lockedUntilNs',
 ]);
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };

@@ -91,17 +91,19 @@ function packageVersion(): string {
   return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }
 
+const version = packageVersion();
 const surroundings: Surroundings = {
   env: process.env,
   cwd: process.cwd(),
   stdout: output(process.stdout),
   stderr: output(process.stderr),
+  readInput: async () => Buffer.concat(await process.stdin.toArray()).toString('utf8'),
   ask: process.stdin.isTTY && process.stderr.isTTY ? ask : null,
   stop: { drain: drain.signal, end: signals.end },
   sleep: (ms, signal) => delay(ms, undefined, { signal }).catch(() => undefined),
   now: Date.now,
-  daemons: daemonModules(succession),
-  version: packageVersion(),
+  daemons: daemonModules(succession, version),
+  version,
 };
 
 const status = await run(process.argv.slice(2), surroundings);

@@ -3,7 +3,15 @@ import path from 'node:path';
 import { InvalidArgumentError, Option, type Command } from 'commander';
 import { z } from 'zod';
 import { AfterimageError } from '../proto/errors.js';
-import { absolutePath, isName, loadConfig, parseLoopback, socketPath } from '../service/config.js';
+import type { OperatorRole } from '../proto/access.js';
+import {
+  absolutePath,
+  isName,
+  loadConfig,
+  parseAddress,
+  parseLoopback,
+  socketPath,
+} from '../service/config.js';
 import type { Surroundings } from './surroundings.js';
 
 export const CONFIG_DIR = '/etc/afterimage';
@@ -13,6 +21,8 @@ export type DaemonName = 'agent' | 'receiver';
 
 /** What every verb that asks a daemon understands. */
 export interface ClientOptions {
+  /** "HOST:PORT" of a receiver elsewhere. */
+  receiver?: string;
   control?: string;
   config?: string;
   json?: true;
@@ -21,6 +31,43 @@ export interface ClientOptions {
 /** A verb that asks a daemon, under `parent`. */
 export function clientVerb(parent: Command, name: string, description: string): Command {
   return addClientOptions(parent.command(name).description(description));
+}
+
+/** One that asks the receiver, here or elsewhere, and needs that role of an operator there. */
+export function receiverVerb(
+  parent: Command,
+  name: string,
+  description: string,
+  role: OperatorRole,
+): Command {
+  return clientVerb(parent, name, `${description} (role: ${role})`).addOption(receiverOption());
+}
+
+export function receiverOption(): Option {
+  return new Option(
+    '--receiver <address>',
+    'HOST:PORT of a receiver elsewhere, where `afterimage login` has been (environment: AFTERIMAGE_RECEIVER)',
+  ).argParser(networkAddressArgument);
+}
+
+/** "HOST:PORT", as it is. */
+export function networkAddressArgument(text: string): string {
+  if (parseAddress(text, 1) === null)
+    throw new InvalidArgumentError('Expected an address such as backup.example.org:7443.');
+  return text;
+}
+
+/** The receiver elsewhere that flag or environment name; null: the one of this machine. Errors: USAGE. */
+export function remoteReceiver(options: ClientOptions, { env }: Pick<Surroundings, 'env'>): string | null {
+  if (options.receiver !== undefined) return options.receiver;
+  if (options.control !== undefined || options.config !== undefined) return null;
+  const named = env['AFTERIMAGE_RECEIVER'] ?? '';
+  if (named !== '' && parseAddress(named, 1) === null)
+    throw new AfterimageError(
+      'USAGE',
+      `AFTERIMAGE_RECEIVER is ${named}; expected an address such as backup.example.org:7443`,
+    );
+  return named === '' ? null : named;
 }
 
 export function addClientOptions(verb: Command): Command {

@@ -1,14 +1,16 @@
-/** `afterimage receiver init|run|configcheck|fsck|scrub`: the daemon at the recovery site. */
+/** `afterimage receiver init|run|token|host|operator|authority|configcheck|fsck|scrub`: the daemon at the recovery site. */
 import path from 'node:path';
 import type { Command } from 'commander';
 import { AfterimageError } from '../proto/errors.js';
 import { addConfigcheck, addRun } from './daemon_verb.js';
 import { addFsck } from './fsck.js';
+import { addIdentities } from './identity.js';
 import { jsonLine } from './json.js';
 import { configFile, examples, jsonOption } from './option.js';
 import { addScrub } from './scrub.js';
 import type { Surroundings } from './surroundings.js';
 import { printable } from './table.js';
+import { addToken } from './token.js';
 
 export function addReceiver(program: Command, surroundings: Surroundings): void {
   const receiver = program
@@ -30,6 +32,8 @@ export function addReceiver(program: Command, surroundings: Surroundings): void 
   ]);
   const check = addConfigcheck(receiver, 'receiver', surroundings, (config) => daemons.checkReceiver(config));
   examples(check, [['afterimage receiver configcheck --config ./receiver.toml', 'before a restart']]);
+  addToken(receiver, surroundings);
+  addIdentities(receiver, surroundings);
   addFsck(receiver, surroundings);
   addScrub(receiver, surroundings);
 }
@@ -37,7 +41,9 @@ export function addReceiver(program: Command, surroundings: Surroundings): void 
 function addInit(receiver: Command, surroundings: Surroundings): void {
   const init = receiver
     .command('init')
-    .description('make an empty store')
+    .description(
+      'make an empty store, and the authority that will sign the certificates of those who may connect',
+    )
     .option('--store <directory>', 'directory, new or empty; otherwise the one that the configuration names')
     .option('--config <file>', 'configuration that names the store (environment: AFTERIMAGE_CONFIG)')
     .addOption(jsonOption())
@@ -49,11 +55,11 @@ function addInit(receiver: Command, surroundings: Surroundings): void {
           : path.resolve(cwd, options.store);
       // Once begun it is done in an instant, and half a store would be in the way of the next attempt.
       if (stop.drain.aborted) throw new AfterimageError('INTERRUPTED', `no store was made in ${directory}`);
-      await daemons.initReceiver(directory);
+      const { fingerprint } = await daemons.initReceiver(directory);
       stdout.write(
         options.json === true
-          ? jsonLine({ store: directory })
-          : `${printable(directory)} is an empty store\n`,
+          ? jsonLine({ store: directory, fingerprint })
+          : `${printable(directory)} is an empty store. Its authority:\nSHA-256 ${fingerprint}\n`,
       );
     });
   examples(init, [['afterimage receiver init --store /var/lib/afterimage/store', 'before the first run']]);

@@ -7,7 +7,7 @@ import { formatTime } from '../proto/time.js';
 import type { RpcClient } from '../service/rpc.js';
 import { withDaemon } from './daemon_client.js';
 import { jsonLine, jsonOf } from './json.js';
-import { clientVerb, examples, subjectArgument, type ClientOptions } from './option.js';
+import { type ClientOptions, examples, receiverVerb, subjectArgument } from './option.js';
 import { Progress } from './progress.js';
 import { formatBytes } from './quantity.js';
 import type { Surroundings } from './surroundings.js';
@@ -29,7 +29,7 @@ interface RecoverOptions extends ClientOptions {
 }
 
 export function addRecover(program: Command, surroundings: Surroundings): void {
-  const recover = clientVerb(program, 'recover', 'copy a point out in full, verified')
+  const recover = receiverVerb(program, 'recover', 'copy a point out in full, verified', 'operator')
     .argument(
       '<subject>',
       'GROUP: every volume into a directory; GROUP/VOLUME: one, to a file or device',

@@ -5,7 +5,7 @@ import { AfterimageError, EXIT } from '../proto/errors.js';
 import { withDaemon } from './daemon_client.js';
 import { rateArgument } from './fsck.js';
 import { jsonLine, jsonOf } from './json.js';
-import { clientVerb, examples, nameArgument, type ClientOptions } from './option.js';
+import { type ClientOptions, examples, nameArgument, receiverVerb } from './option.js';
 import { formatBytes } from './quantity.js';
 import { ShareOfBytes } from './share_of_bytes.js';
 import type { Surroundings } from './surroundings.js';
@@ -24,10 +24,11 @@ interface ScrubOptions extends ClientOptions {
 }
 
 export function addScrub(receiver: Command, surroundings: Surroundings): void {
-  const scrub = clientVerb(
+  const scrub = receiverVerb(
     receiver,
     'scrub',
     'read journals and bases again in full, and record what is damaged; everything goes on meanwhile',
+    'operator',
   )
     .argument('[group]', 'one group; otherwise all of them', nameArgument)
     .option('--rate <bytes>', 'read at most so much a second; otherwise as configured', rateArgument)

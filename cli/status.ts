@@ -13,7 +13,7 @@ import {
 } from './daemon_client.js';
 import { renderFailure, reportFailure } from './failure.js';
 import { jsonLine, jsonOf, type Json } from './json.js';
-import { clientVerb, examples, namedControl, type ClientOptions } from './option.js';
+import { type ClientOptions, examples, namedControl, receiverVerb, remoteReceiver } from './option.js';
 import { renderStatus, type StatusAnswer } from './status_view.js';
 import type { Surroundings } from './surroundings.js';
 import { painter } from './table.js';
@@ -29,7 +29,7 @@ interface StatusOptions extends ClientOptions {
 }
 
 export function addStatus(program: Command, surroundings: Surroundings): void {
-  const status = clientVerb(program, 'status', 'show agent, receiver, groups and volumes')
+  const status = receiverVerb(program, 'status', 'show agent, receiver, groups and volumes', 'viewer')
     .option('--watch', 'refresh every second until Ctrl-C')
     .action((options: StatusOptions) => (options.watch === true ? watch : once)(options, surroundings));
   examples(status, [
@@ -121,9 +121,15 @@ async function ask(options: StatusOptions, surroundings: Surroundings): Promise<
   const limits = { timeoutMs: ANSWER_MS_MAX, signal: surroundings.stop.drain };
   const agentStatus = (client: RpcClient) => client.callUnary(agentControlService.status, {}, limits);
   const receiverStatus = (client: RpcClient) => client.callUnary(receiverControlService.status, {}, limits);
+  const none = { agent: null, receiver: null, agentError: null, receiverError: null };
+  if (remoteReceiver(options, surroundings) !== null) {
+    const answer = await orError(withDaemon('receiver', options, surroundings, receiverStatus));
+    return answer instanceof AfterimageError
+      ? { ...none, receiverError: answer }
+      : { ...none, receiver: answer };
+  }
   const named = await namedControl(options, surroundings);
   if (named !== null) {
-    const none = { agent: null, receiver: null, agentError: null, receiverError: null };
     const answer = await orError(
       withSocket(named, (client) =>
         receiverElseAgent<StatusAnswer>(

@@ -17,6 +17,8 @@ export interface Surroundings {
   readonly stdout: Output;
   /** Progress and errors. */
   readonly stderr: Output;
+  /** All of standard input. */
+  readonly readInput: () => Promise<string>;
   /** Puts a question that takes yes or no; null where nobody could answer. */
   readonly ask: ((question: string) => Promise<boolean>) | null;
   /** `drain` interrupts whatever a verb waits for; the daemons know both. */

@@ -5,7 +5,7 @@ import { formatTime } from '../proto/time.js';
 import { checkpointTable } from './checkpoint.js';
 import { ANSWER_MS_MAX, withDaemon } from './daemon_client.js';
 import { jsonLine, jsonOf } from './json.js';
-import { clientVerb, examples, nameArgument, type ClientOptions } from './option.js';
+import { type ClientOptions, examples, nameArgument, receiverVerb } from './option.js';
 import { formatTimeOr } from './quantity.js';
 import type { Surroundings } from './surroundings.js';
 import { painter, printable, renderTable, stateCell, type Column, type Paint } from './table.js';
@@ -26,10 +26,11 @@ interface TimelineOptions extends ClientOptions {
 }
 
 export function addTimeline(program: Command, surroundings: Surroundings): void {
-  const timeline = clientVerb(
+  const timeline = receiverVerb(
     program,
     'timeline',
     'show the recoverable window of a group, its grades and its checkpoints',
+    'viewer',
   )
     .argument('<group>', 'protection group', nameArgument)
     .option('--at <point>', 'show the one point that this names, without opening it')

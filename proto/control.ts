@@ -1,6 +1,6 @@
 /** What the `afterimage` command asks of the daemons: messages and gRPC services. Grammar: control.proto. */
-import type { MethodDefinition, ServiceDefinition } from '@grpc/grpc-js';
-import { codec } from './codec.js';
+import type { ServiceDefinition } from '@grpc/grpc-js';
+import { method } from './method.js';
 
 /**
  * Longest message on a control socket, bytes. Answers are lists without pages: about a million checkpoints, each with
@@ -90,9 +90,27 @@ export interface ReceiverStatus {
   store: string;
   storeBytesFree: bigint;
   listen: string;
+  /** Where there is no TLS; "": nowhere. */
+  listenPlain: string;
   groups: GroupStatus[];
   exports: bigint;
   scrubs: ScrubStatus[];
+}
+export interface AuditRequest {
+  verdictOnly: boolean;
+  /** SHA-256 of a line that must be there, hex; "": none. */
+  expected: string;
+}
+export interface AuditVerdictInfo {
+  lines: bigint;
+  hash: string;
+  faults: { line: bigint; what: string }[];
+}
+export interface AuditMessage {
+  /** JSON. */
+  lines: string[];
+  /** In the last one. */
+  verdict: AuditVerdictInfo | null;
 }
 export interface TimelineRequest {
   group: string;
@@ -121,6 +139,8 @@ export interface CheckpointInfo {
   consistency: string;
   grade: string;
   pinned: boolean;
+  /** Before then nobody can unpin or delete it; 0n: it is not locked. */
+  lockedUntilNs: bigint;
 }
 export interface GroupName {
   group: string;
@@ -130,11 +150,15 @@ export interface CheckpointCreateRequest {
   name: string;
   /** Retention is to keep it. The agent cannot. */
   pin: boolean;
+  /** With `pin`; 0n: no lock. */
+  lockUntilNs: bigint;
 }
 export interface CheckpointPinRequest {
   group: string;
   name: string;
   pinned: boolean;
+  /** 0n: no lock. */
+  lockUntilNs: bigint;
 }
 export interface CheckpointDeleteRequest {
   group: string;
@@ -246,26 +270,6 @@ export interface RecoverProgress {
   point: string;
 }
 
-function method<Request extends object, Response extends object>(
-  service: string,
-  name: string,
-  request: string,
-  response: string,
-  responseStream = false,
-): MethodDefinition<Request, Response> {
-  const requestCodec = codec<Request>(request);
-  const responseCodec = codec<Response>(response);
-  return {
-    path: `/afterimage.v1.${service}/${name}`,
-    requestStream: false,
-    responseStream,
-    requestSerialize: (value) => requestCodec.encode(value),
-    requestDeserialize: (bytes) => requestCodec.decode(bytes),
-    responseSerialize: (value) => responseCodec.encode(value),
-    responseDeserialize: (bytes) => responseCodec.decode(bytes),
-  };
-}
-
 /** On the agent's control socket. */
 export const agentControlService = {
   status: method<Empty, AgentStatus>('AgentControl', 'Status', 'StatusRequest', 'AgentStatus'),
@@ -286,6 +290,7 @@ export const agentControlService = {
     'VerificationProgress',
     true,
   ),
+  audit: method<AuditRequest, AuditMessage>('AgentControl', 'Audit', 'AuditRequest', 'AuditMessage', true),
 } satisfies ServiceDefinition;
 
 const R = 'ReceiverControl';
@@ -322,5 +327,6 @@ export const receiverControlService = {
   exportList: method<Empty, ExportList>(R, 'ExportList', 'ExportListRequest', 'ExportList'),
   exportClose: method<ExportCloseRequest, Empty>(R, 'ExportClose', 'ExportCloseRequest', 'ExportClosed'),
   scrub: method<ScrubRequest, ScrubProgress>(R, 'Scrub', 'ScrubRequest', 'ScrubProgress', true),
+  audit: method<AuditRequest, AuditMessage>(R, 'Audit', 'AuditRequest', 'AuditMessage', true),
   recover: method<RecoverRequest, RecoverProgress>(R, 'Recover', 'RecoverRequest', 'RecoverProgress', true),
 } satisfies ServiceDefinition;

@@ -65,6 +65,83 @@ export const ERRORS = {
     'The daemon is busy or stuck: look at its log, then try again.',
   ),
   ADDRESS_NOT_LOOPBACK: entry(EXIT.config, false, 'Use a loopback address: without TLS no other is allowed.'),
+  // --- identity ---
+  TOKEN_INVALID: entry(
+    EXIT.usage,
+    false,
+    'Copy the whole token, as `afterimage receiver token create` printed it.',
+  ),
+  TOKEN_REFUSED: entry(
+    EXIT.refused,
+    false,
+    'Have another one made at the receiver: `afterimage receiver token create --host NAME`. Each is good for once, and for a while.',
+  ),
+  TOKEN_LIMIT: entry(EXIT.busy, true, 'Too many tokens were tried. Wait a minute, and try again.'),
+  TOKEN_UNKNOWN: entry(
+    EXIT.notFound,
+    false,
+    'Name one of those that `afterimage receiver token list` shows.',
+  ),
+  AUTHORITY_MISMATCH: entry(
+    EXIT.refused,
+    false,
+    'Who answers at that address is not the receiver that made the token: correct the address. If it is right, somebody is in between, or the receiver has another authority since: compare `afterimage receiver authority` there, and have another token made.',
+  ),
+  AUTHORITY_MISSING: entry(
+    EXIT.failure,
+    false,
+    'Put the file back from a copy of the store. If there is none: `afterimage receiver init --new-authority`, after which every host and operator has to join again (docs/OPERATIONS.md).',
+  ),
+  AUTHORITY_INVALID: entry(
+    EXIT.failure,
+    false,
+    'Put the file back from a copy of the store. If there is none: `afterimage receiver init --new-authority`, after which every host and operator has to join again (docs/OPERATIONS.md).',
+  ),
+  IDENTITY_MISSING: entry(
+    EXIT.refused,
+    false,
+    'Join a receiver first: `afterimage agent join ADDRESS TOKEN` on a protected host, `afterimage login ADDRESS TOKEN` as an operator.',
+  ),
+  IDENTITY_INVALID: entry(
+    EXIT.failure,
+    false,
+    'Join again with another token: `afterimage agent join ADDRESS TOKEN`, or `afterimage login ADDRESS TOKEN`.',
+  ),
+  IDENTITY_REFUSED: entry(
+    EXIT.refused,
+    false,
+    'If it should be let in: have a token made at the receiver (`afterimage receiver token create`), and join again with it.',
+  ),
+  IDENTITY_UNKNOWN: entry(
+    EXIT.notFound,
+    false,
+    'Name one of those that `afterimage receiver host list` or `operator list` shows.',
+  ),
+  GROUP_FORBIDDEN: entry(
+    EXIT.refused,
+    false,
+    'If this host is to have it: `afterimage receiver host grant HOST GROUP` at the receiver.',
+  ),
+  AUDIT_MISSING: entry(
+    EXIT.notFound,
+    false,
+    'Run the command where the daemon has its audit log, or name the file.',
+  ),
+  AUDIT_BROKEN: entry(
+    EXIT.damaged,
+    false,
+    'Somebody, or a disk, has changed the audit log: compare it with a copy, and see who can write to the directory that it lies in.',
+  ),
+  TARGET_FORBIDDEN: entry(
+    EXIT.refused,
+    false,
+    'Name a path below recovery_dir of receiver.toml, or run the command on the machine of the receiver.',
+  ),
+  ROLE_INSUFFICIENT: entry(
+    EXIT.refused,
+    false,
+    'Ask somebody whose role is enough, or have a token of that role made: `afterimage receiver token create --operator NAME --role ROLE`.',
+  ),
   PERMISSION_DENIED: entry(
     EXIT.refused,
     false,
@@ -418,6 +495,11 @@ export const ERRORS = {
     EXIT.notFound,
     false,
     'Name one of those that `afterimage checkpoint list` shows: retention lets go of those that are older than the window, unless they are pinned.',
+  ),
+  CHECKPOINT_LOCKED: entry(
+    EXIT.refused,
+    false,
+    'Wait until then: no role can lift a retention lock. `afterimage checkpoint list` shows how long each lasts.',
   ),
   CHECKPOINT_PINNED: entry(EXIT.refused, false, 'Unpin it first: `afterimage checkpoint unpin GROUP NAME`.'),
   CHECKPOINT_INVALID: entry(

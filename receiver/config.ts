@@ -9,6 +9,7 @@ import {
   logLevel,
   loopbackListenAddress,
   name,
+  networkListenAddress,
   socketPath,
 } from '../service/config.js';
 import type { RetentionSettings } from './retention/policy.js';
@@ -48,7 +49,10 @@ const scrub = z.strictObject({
 export const receiverConfigSchema = z
   .strictObject({
     store: absolutePath.prefault('/var/lib/afterimage/store'),
-    listen: loopbackListenAddress.prefault('127.0.0.1:7443'),
+    listen: networkListenAddress.prefault('0.0.0.0:7443'),
+    listen_plain: loopbackListenAddress.optional(),
+    certificate_lifetime: duration(60n * SECOND_NS, 825n * 24n * 3600n * SECOND_NS).prefault('90d'),
+    recovery_dir: absolutePath.optional(),
     run_dir: absolutePath.prefault('/run/afterimage'),
     control: socketPath.optional(),
     log_level: logLevel.prefault('info'),
@@ -77,6 +81,9 @@ export const receiverConfigSchema = z
     ({
       store,
       listen,
+      listen_plain,
+      certificate_lifetime,
+      recovery_dir,
       run_dir,
       control,
       log_level,
@@ -88,7 +95,14 @@ export const receiverConfigSchema = z
     }) => ({
       /** Directory made by `afterimage receiver init`. */
       store,
+      /** By TLS. */
       listen,
+      /** Without TLS and identity, on this machine alone; null: not at all. */
+      listenPlain: listen_plain ?? null,
+      /** Of hosts and operators. */
+      certificateLifetimeMs: Number(certificate_lifetime / 1_000_000n),
+      /** Where operators who are not on this machine may recover to; null: nowhere. */
+      recoveryDirectory: recovery_dir ?? null,
       runDirectory: run_dir,
       /** The control socket. */
       control: control ?? path.join(run_dir, 'receiver.sock'),

@@ -1,6 +1,8 @@
-/** The receiver's side of its control socket: one handler a call of proto/control.ts. */
+/** What operators ask of the receiver: one handler a call of proto/control.ts. */
 import type { UntypedServiceImplementation } from '@grpc/grpc-js';
 import type {
+  AuditMessage,
+  AuditRequest,
   CheckpointCreateRequest,
   CheckpointDeleteRequest,
   CheckpointInfo,
@@ -24,10 +26,12 @@ import type {
   TimelineSpan,
 } from '../proto/control.js';
 import { AfterimageError } from '../proto/errors.js';
-import { serverStream, unary, type CallContext } from '../service/rpc.js';
+import { formatTime } from '../proto/time.js';
+import { tellAuditLog } from '../service/audit_log.js';
+import { liesBelow } from '../service/below.js';
 import type { CheckpointRow } from './catalog/checkpoints.js';
-import { toCatalogError } from './catalog/database.js';
 import type { GroupRow, MemberRow } from './catalog/members.js';
+import type { CallerIdentity, Guard } from './guard.js';
 import { groupNamed, type Points } from './points.js';
 import type { Recovery } from './recovery/recovery.js';
 import { receiverStatus, type StatusParts } from './status.js';
@@ -36,6 +40,8 @@ import { readHistory, spansOf, type Span } from './timeline.js';
 export interface ControlParts extends StatusParts {
   points: Points;
   recovery: Recovery;
+  /** Where operators who are not on this machine may recover to; null: nowhere. */
+  recoveryDirectory: string | null;
   /** Bytes per second of a scrub that says nothing else. */
   scrubRateMax: bigint;
   /** Aborted when the receiver drains: recoveries are interrupted, to go on later. */
@@ -43,72 +49,85 @@ export interface ControlParts extends StatusParts {
 }
 
 /** How long an agent may take to mark a checkpoint and ship everything before it, until the caller is told to look later. */
+/** What fits the catalog: the year 2262. */
+const LOCK_UNTIL_NS_MAX = 2n ** 63n - 1n;
 const CHECKPOINT_TIMEOUT_MS = 100_000;
 
-/** The handlers of receiverControlService. */
-export function controlHandlers(parts: ControlParts): UntypedServiceImplementation {
-  const { points, exports, recovery, stopping } = parts;
+/** The handlers of receiverControlService; `guard` lets callers in. */
+export function controlHandlers(parts: ControlParts, guard: Guard): UntypedServiceImplementation {
+  const { points, exports, stopping } = parts;
   return {
-    status: answer<Empty, ReceiverStatus>(() => receiverStatus(parts)),
-    timeline: answer<TimelineRequest, Timeline>((request) => Promise.resolve(timeline(parts, request))),
-    point: answer<PointRequest, PointInfo>(async ({ group, point }) => {
+    status: guard.unary<Empty, ReceiverStatus>('status', () => receiverStatus(parts)),
+    timeline: guard.unary<TimelineRequest, Timeline>('timeline', (request) =>
+      Promise.resolve(timeline(parts, request)),
+    ),
+    point: guard.unary<PointRequest, PointInfo>('point', async ({ group, point }) => {
       // To say what a point is, its grade does not matter.
       const { positions, grade } = await points.resolve(group, point, true);
       const [{ lsn, timeNs, member }] = positions;
       return { group, lsn, timeNs, grade, member: member.uuid };
     }),
-    checkpointCreate: answer<CheckpointCreateRequest, CheckpointInfo>((request) =>
+    checkpointCreate: guard.unary<CheckpointCreateRequest, CheckpointInfo>('checkpointCreate', (request) =>
       createCheckpoint(parts, request),
     ),
-    checkpointList: answer<CheckpointListRequest, CheckpointList>((request) =>
+    checkpointList: guard.unary<CheckpointListRequest, CheckpointList>('checkpointList', (request) =>
       Promise.resolve({ checkpoints: listCheckpoints(parts, request.group) }),
     ),
-    checkpointPin: answer<CheckpointPinRequest, CheckpointInfo>((request) =>
-      Promise.resolve(pinCheckpoint(parts, request)),
+    checkpointPin: guard.unary<CheckpointPinRequest, CheckpointInfo>(
+      'checkpointPin',
+      (request, { caller }) => {
+        // What is let go of may be gone a second later.
+        if (!request.pinned) guard.require(caller, 'admin', 'checkpointPin');
+        return Promise.resolve(pinCheckpoint(parts, request));
+      },
     ),
-    checkpointDelete: answer<CheckpointDeleteRequest, Empty>(({ group, name }) => {
+    checkpointDelete: guard.unary<CheckpointDeleteRequest, Empty>('checkpointDelete', ({ group, name }) => {
       const row = knownCheckpoint(parts, group, name);
+      refuseLocked(parts, row, group);
       if (row.pinned) {
         throw new AfterimageError('CHECKPOINT_PINNED', `${name} of ${group} keeps history that would go`);
       }
       parts.catalog.checkpoints.delete(row.group, name);
       return Promise.resolve({});
     }),
-    exportOpen: answer<ExportOpenRequest, ExportInfo>((request, { signal }) =>
-      exports.start(request, signal),
+    exportOpen: guard.unary<ExportOpenRequest, ExportInfo>('exportOpen', (request, { signal, caller }) => {
+      if (request.socket !== '') refuseRemote(caller, request.socket, 'an export on a socket');
+      return exports.start(request, signal);
+    }),
+    exportList: guard.unary<Empty, ExportList>('exportList', () =>
+      Promise.resolve({ exports: exports.list() }),
     ),
-    exportList: answer<Empty, ExportList>(() => Promise.resolve({ exports: exports.list() })),
-    exportClose: answer<ExportCloseRequest, Empty>(async ({ id }) => {
+    exportClose: guard.unary<ExportCloseRequest, Empty>('exportClose', async ({ id }) => {
       await exports.stop(id);
       return {};
     }),
-    scrub: serverStream<ScrubRequest, ScrubProgress>((request, { signal }) =>
-      codedStream(scrubbed(parts, request, AbortSignal.any([signal, stopping]))),
+    scrub: guard.stream<ScrubRequest, ScrubProgress>('scrub', (request, { signal }) =>
+      scrubbed(parts, request, AbortSignal.any([signal, stopping])),
     ),
-    recover: serverStream<RecoverRequest, RecoverProgress>((request, { signal }) =>
-      codedStream(recovery.run(request, AbortSignal.any([signal, stopping]))),
+    audit: guard.stream<AuditRequest, AuditMessage>('audit', (request) =>
+      tellAuditLog(parts.store.auditFile, request),
+    ),
+    recover: guard.stream<RecoverRequest, RecoverProgress>('recover', (request, { signal, caller }) =>
+      recovered(parts, request, caller, AbortSignal.any([signal, stopping])),
     ),
   };
 }
 
-/** A call whose errors all have a code, those of the catalog too. */
-function answer<Request, Response>(
-  handler: (request: Request, context: CallContext) => Promise<Response>,
-): ReturnType<typeof unary<Request, Response>> {
-  return unary<Request, Response>(async (request, context) => {
-    try {
-      return await handler(request, context);
-    } catch (thrown) {
-      throw toCatalogError(thrown);
-    }
-  });
+/** Whoever is elsewhere names no paths of this machine, on which the receiver runs as root. Errors: TARGET_FORBIDDEN. */
+function refuseRemote({ who, isLocal }: CallerIdentity, path: string, what: string): void {
+  if (!isLocal)
+    throw new AfterimageError('TARGET_FORBIDDEN', `${path}: ${what} is not for ${who}, from elsewhere`);
 }
-async function* codedStream<Message>(messages: AsyncGenerator<Message, void>): AsyncGenerator<Message, void> {
-  try {
-    yield* messages;
-  } catch (thrown) {
-    throw toCatalogError(thrown);
-  }
+
+async function* recovered(
+  { recovery, recoveryDirectory }: ControlParts,
+  request: RecoverRequest,
+  caller: CallerIdentity,
+  signal: AbortSignal,
+): AsyncGenerator<RecoverProgress, void> {
+  const isBelow = recoveryDirectory !== null && (await liesBelow(request.target, recoveryDirectory));
+  if (!isBelow) refuseRemote(caller, request.target, 'recovering to there');
+  yield* recovery.run(request, signal);
 }
 
 async function* scrubbed(
@@ -165,21 +184,21 @@ function checkpointsOf(
   group: GroupRow,
   histories: readonly { row: MemberRow; spans: readonly Span[] }[],
 ): CheckpointInfo[] {
-  return checkpoints.map(({ name, member, lsn, timeNs, consistency, pinned }) => {
+  return checkpoints.map(({ name, member, lsn, timeNs, consistency, pinned, lockedUntilNs }) => {
     const spans = histories.find(({ row }) => row.uuid === member)?.spans ?? [];
     const span =
       spans.find(({ firstLsn, lastLsn }) => firstLsn <= lsn && lsn <= lastLsn) ??
       spans.find(({ grade, firstLsn, lastLsn }) => grade !== 'gap' && lastLsn < firstLsn && lsn === lastLsn);
     // In no span: its record is not there any more.
     const grade = span?.grade ?? 'damaged';
-    return { name, group: group.name, lsn, timeNs, consistency, grade, pinned };
+    return { name, group: group.name, lsn, timeNs, consistency, grade, pinned, lockedUntilNs };
   });
 }
 
 /** The first member of the group marks its position; the others join it by its time, as they do any point. */
 async function createCheckpoint(
   parts: ControlParts,
-  { group: groupName, name, pin }: CheckpointCreateRequest,
+  { group: groupName, name, pin, lockUntilNs }: CheckpointCreateRequest,
 ): Promise<CheckpointInfo> {
   const { catalog, members } = parts;
   const group = groupNamed(catalog, groupName);
@@ -187,14 +206,31 @@ async function createCheckpoint(
   const live = row === undefined ? null : (members.get(row.uuid)?.live ?? null);
   if (live === null) throw new AfterimageError('AGENT_AWAY', `no agent of ${groupName} is connected`);
   await withTimeout(live.askCheckpoint(name), name);
-  if (pin) return pinCheckpoint(parts, { group: groupName, name, pinned: true });
+  if (pin) return pinCheckpoint(parts, { group: groupName, name, pinned: true, lockUntilNs });
   return checkpointInfo(parts, groupName, name);
 }
 
-function pinCheckpoint(parts: ControlParts, { group, name, pinned }: CheckpointPinRequest): CheckpointInfo {
+function pinCheckpoint(
+  parts: ControlParts,
+  { group, name, pinned, lockUntilNs }: CheckpointPinRequest,
+): CheckpointInfo {
+  const { checkpoints } = parts.catalog;
   const row = knownCheckpoint(parts, group, name);
-  parts.catalog.checkpoints.setPinned(row.group, name, pinned);
+  if (!pinned) refuseLocked(parts, row, group);
+  if (pinned && lockUntilNs > LOCK_UNTIL_NS_MAX)
+    throw new AfterimageError('USAGE', 'no lock lasts that long');
+  if (pinned && lockUntilNs > 0n) checkpoints.lock(row.group, name, lockUntilNs);
+  else checkpoints.setPinned(row.group, name, pinned);
   return checkpointInfo(parts, group, name);
+}
+
+/** Errors: CHECKPOINT_LOCKED. */
+function refuseLocked({ nowNs }: ControlParts, { name, lockedUntilNs }: CheckpointRow, group: string): void {
+  if (lockedUntilNs <= nowNs()) return;
+  throw new AfterimageError(
+    'CHECKPOINT_LOCKED',
+    `${name} of ${group} cannot be let go of before ${formatTime(lockedUntilNs)}`,
+  );
 }
 
 /** Errors: GROUP_UNKNOWN, CHECKPOINT_UNKNOWN. */

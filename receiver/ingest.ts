@@ -29,6 +29,8 @@ export interface IngestParts extends SessionWorkParts {
   newMachine: () => SessionMachine;
   /** How long a stream may be without a Hello. */
   helloMs: number;
+  /** The host that may write what the Hello names; null: one without identity may. Errors: GROUP_FORBIDDEN, IDENTITY_REFUSED. */
+  ownerOf: (peer: string | null, hello: Hello) => string | null;
 }
 
 const HASH_KEY_BYTES = 32;
@@ -50,6 +52,8 @@ export class Ingest implements LiveSession {
   private isHandling = false;
   private isClosed = false;
   private hello: Hello | null = null;
+  /** The host whose identity it is; null: it came without one. */
+  private owner: string | null = null;
   /** The sessions that had claimed the member before. */
   private earlier: LiveSession[] = [];
   private work: SessionWork | null = null;
@@ -61,6 +65,8 @@ export class Ingest implements LiveSession {
   constructor(
     private readonly parts: IngestParts,
     private readonly stream: ReplicationStream,
+    /** Whom the agent's certificate names, a UUID; null: it came without one. */
+    private readonly peer: string | null,
   ) {
     this.log = parts.log;
     this.machine = parts.newMachine();
@@ -248,6 +254,8 @@ export class Ingest implements LiveSession {
     clearTimeout(this.helloTimer);
     this.log = this.parts.log.child({ group: hello.groupName, host: hello.host });
     try {
+      this.owner = this.parts.ownerOf(this.peer, hello);
+      if (this.owner !== null) this.log = this.parts.log.child({ group: hello.groupName, host: this.owner });
       const stored = this.parts.sessions.find(hello);
       this.earlier = this.parts.members.claim(formatUuid(hello.member), this);
       const writer = newestWriter(stored, this.earlier);
@@ -262,7 +270,7 @@ export class Ingest implements LiveSession {
     const { members, sessions } = this.parts;
     const uuid = formatUuid(hello.member);
     members.get(uuid)?.journal.persist();
-    if (!(await storeWriter(this.parts, hello))) return { type: 'epochOutdated' };
+    if (!(await storeWriter(this.parts, hello, this.owner))) return { type: 'epochOutdated' };
     const member = await members.open(sessions.member(uuid));
     if (this.isClosed) throw new AfterimageError('SESSION_LOST', 'the stream has ended');
     // Those that came before have ended, those that come later wait until this one has.

@@ -2,22 +2,25 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as native from '../native/index.js';
-import { receiverControlService } from '../proto/control.js';
+import { AfterimageError } from '../proto/errors.js';
+import { AuditLog } from '../service/audit_log.js';
 import { createLog, type Log } from '../service/log.js';
-import { RpcServer } from '../service/rpc.js';
-import { formatAddress } from '../service/settings.js';
+import { formatUuid } from '../proto/uuid.js';
 import { aborted, type StopSignals } from '../service/signals.js';
+import { formatFingerprint } from '../service/token.js';
+import { Authority } from './authority.js';
 import { BaseAccess } from './base_access.js';
 import { BaseDamage } from './base_damage.js';
 import { Catalog } from './catalog/catalog.js';
 import { retentionOf, type ReceiverConfig } from './config.js';
-import { controlHandlers } from './control.js';
 import { clearExportLeftovers } from './export_leftovers.js';
 import { Exports } from './exports.js';
 import { FrameBuffers } from './frame_buffers.js';
+import { Identities } from './identities.js';
 import { DamageWatch } from './journal/damage_watch.js';
 import { RunBuilds } from './journal/runs.js';
 import { Members, type Member } from './members.js';
+import { Network } from './network.js';
 import { Points } from './points.js';
 import { Recovery } from './recovery/recovery.js';
 import type { RollStage } from './retention/base_roll.js';
@@ -25,7 +28,6 @@ import { Retention } from './retention/retention.js';
 import { RunningTime } from './retention/running_time.js';
 import { ScrubSchedule } from './scrub/schedule.js';
 import { Scrub } from './scrub/scrub.js';
-import { ReplicationServer } from './server.js';
 import { ReceiverSession } from './session.js';
 import { SessionStore } from './session_store.js';
 import { Store } from './store.js';
@@ -34,6 +36,8 @@ import { StoreRoom } from './store_room.js';
 /** How often positions are written to the catalog. */
 const PERSIST_MS = 1000;
 const HELLO_MS = 10_000;
+/** Streams of agents at once; one more is refused. */
+const SESSIONS_MAX = 1024;
 /** How often retention looks what may go. */
 const RETENTION_MS = 1000;
 /** How often it is looked whether a scrub is due. */
@@ -50,6 +54,7 @@ export interface ReceiverOverrides {
   /** Called, and awaited, between the steps of a roll-forward. */
   atRollStage?: (stage: RollStage) => Promise<void> | void;
   scrubLookMs?: number;
+  sessionsMax?: number;
 }
 
 /**
@@ -64,7 +69,10 @@ export async function runReceiver(
 ): Promise<void> {
   const log = overrides.log ?? createLog('receiver', config.logLevel);
   const store = await Store.open(config.store, native.lockFile);
-  const catalog = Catalog.open(store.catalogFile);
+  const { catalog, authority, audit } = await openParts(store, log).catch((thrown: unknown) => {
+    store.close();
+    throw thrown;
+  });
   const nowNs = (): bigint => BigInt(Date.now()) * NS_PER_MS;
   const elapsedMs = (): number => performance.now();
 
@@ -106,21 +114,6 @@ export async function runReceiver(
     elapsedMs,
     log,
   });
-  const replication = new ReplicationServer({
-    catalog,
-    store,
-    sessions: new SessionStore(catalog, nowNs),
-    points,
-    access,
-    baseDamage,
-    room,
-    buffers: new FrameBuffers(),
-    native: watched,
-    members,
-    log,
-    newMachine: () => new ReceiverSession(`afterimage ${version}`),
-    helloMs: overrides.helloMs ?? HELLO_MS,
-  });
   const retention = new Retention({
     catalog,
     store,
@@ -155,7 +148,28 @@ export async function runReceiver(
     nowNs,
     nowMs: elapsedMs,
   });
-  const control = new RpcServer();
+  const identities = new Identities({ catalog, authority, nowNs, lifetimeMs: config.certificateLifetimeMs });
+  const network = new Network({
+    ...{ catalog, identities, audit, log },
+    store: store.uuid,
+    sessionsMax: overrides.sessionsMax ?? SESSIONS_MAX,
+    replication: {
+      ...{ catalog, store, points, access, baseDamage, room, members, log },
+      sessions: new SessionStore(catalog, nowNs),
+      buffers: new FrameBuffers(),
+      native: watched,
+      newMachine: () => new ReceiverSession(`afterimage ${version}`),
+      helloMs: overrides.helloMs ?? HELLO_MS,
+      ownerOf: (peer, { groupName, member: uuid }) =>
+        identities.checkWriter(peer, groupName, catalog.members.member(formatUuid(uuid))),
+    },
+    control: {
+      ...{ version, store, catalog, members, exports, retention, scrub, nowNs, points, recovery },
+      recoveryDirectory: config.recoveryDirectory,
+      scrubRateMax: config.scrub.rateMax,
+      stopping: signals.drain,
+    },
+  });
 
   const persisting = setInterval(() => {
     members.refreshAll();
@@ -166,21 +180,9 @@ export async function runReceiver(
     await members.openAll();
     baseDamage.lookForLost();
     retention.start();
-    const listen = formatAddress(await replication.listen(config.listen));
+    const addresses = await network.listen(config);
     scrubs.start();
-    const status = { version, listen, store, catalog, members, exports, retention, scrub, nowNs };
-    control.add(
-      receiverControlService,
-      controlHandlers({
-        ...status,
-        points,
-        recovery,
-        scrubRateMax: config.scrub.rateMax,
-        stopping: signals.drain,
-      }),
-    );
-    await control.listenUnix(config.control);
-    log.info({ store: store.directory, listen, control: config.control }, 'receiver ready');
+    log.info({ store: store.directory, ...addresses, control: config.control }, 'receiver ready');
     await aborted(signals.drain);
     log.info('receiver draining');
   } finally {
@@ -189,9 +191,10 @@ export async function runReceiver(
   }
 
   async function drain(): Promise<void> {
-    await replication.stop(GRACE_MS);
+    await network.stopReplication(GRACE_MS);
     await exports.stopAll();
-    await control.stop(GRACE_MS);
+    await network.stop(GRACE_MS);
+    await audit.close();
     await retention.stop();
     await scrubs.stop();
     await runs.close();
@@ -203,4 +206,46 @@ export async function runReceiver(
     store.close();
     log.info('receiver stopped');
   }
+}
+
+interface StoreParts {
+  catalog: Catalog;
+  authority: Authority;
+  audit: AuditLog;
+}
+
+/** Errors: STORE_VERSION, STORE_INVALID, AUTHORITY_*, PERMISSION_DENIED, DISK_FULL, IO_ERROR. */
+async function openParts(store: Store, log: Log): Promise<StoreParts> {
+  const catalog = Catalog.open(store.catalogFile);
+  try {
+    const authority = await openAuthority(store, catalog, log);
+    const audit = new AuditLog(store.auditFile, log);
+    await audit.open();
+    return { catalog, authority, audit };
+  } catch (thrown) {
+    catalog.close();
+    throw thrown;
+  }
+}
+
+/**
+ * Of a store that was made before there were any it is made now. Errors: AUTHORITY_MISSING,
+ * AUTHORITY_INVALID, PERMISSION_DENIED, DISK_FULL, IO_ERROR.
+ */
+async function openAuthority(store: Store, catalog: Catalog, log: Log): Promise<Authority> {
+  const found = await Authority.open(store.authorityFile);
+  if (found !== null) return found;
+  // Whoever has joined would find a stranger here.
+  if (catalog.identities.all('host').length + catalog.identities.all('operator').length > 0)
+    throw new AfterimageError(
+      'AUTHORITY_MISSING',
+      `${store.authorityFile} is gone, and hosts or operators have joined`,
+    );
+  const made = await Authority.generate(store.uuid);
+  await made.write(store.authorityFile);
+  log.warn(
+    { fingerprint: formatFingerprint(made.fingerprint) },
+    'the store had no authority: a new one was made',
+  );
+  return made;
 }

@@ -34,3 +34,6 @@ export const SESSION_LIMITS: SessionLimits = {
 export const VOLUMES_MAX = 64;
 /** The largest LSN, time or other number that is taken from a peer: the catalog's integers are signed. */
 export const NUMBER_MAX = 2n ** 63n - 1n;
+
+/** Members of one group that one host may have had: each is a journal. Another one comes of a state directory that was lost. */
+export const MEMBERS_OF_HOST_MAX = 16;

@@ -21,7 +21,7 @@ import { fence, isBehind, isHeirOf } from './hello.js';
 import { endInDoubt } from './journal/damage_record.js';
 import { logAtHeartbeat, logAtHello, type KnownLog } from './log_claims.js';
 import type { StoredVolume, StoredWriter } from './session_events.js';
-import { NUMBER_MAX, VOLUMES_MAX } from './session_limits.js';
+import { MEMBERS_OF_HOST_MAX, NUMBER_MAX, VOLUMES_MAX } from './session_limits.js';
 
 export class SessionStore {
   /** What was told since the last heartbeat, by member and volume: not worth a write to the disk each. */
@@ -65,16 +65,17 @@ export class SessionStore {
   }
 
   /**
-   * Records group, member, volumes and the writer; the catalog knows all that is in the journal. False, and nothing
-   * changed, when a newer writer came first.
+   * Records group, member, volumes and the writer, `owner` the host whose identity it is; the catalog knows all that is in
+   * the journal. False, and nothing changed, when a newer writer came first. Errors: GROUP_FORBIDDEN.
    */
-  storeWriter(hello: Hello): boolean {
+  storeWriter(hello: Hello, owner: string | null): boolean {
     const { catalog } = this;
     const group = formatUuid(hello.group);
     const uuid = formatUuid(hello.member);
     return catalog.atomically(() => {
       const writer = catalog.members.member(uuid);
       if (fence(hello, writer) !== null) return false;
+      if (owner !== null) this.claimGroup(owner, hello, writer);
       if (writer !== null && !isHeirOf(hello, writer)) {
         // What is here behind the last LSN that its lineage knows was written by another one. The generation ends at once,
         // for whoever of the lineage hears of it first: a Welcome can be lost.
@@ -87,7 +88,8 @@ export class SessionStore {
       catalog.members.putMember({
         uuid,
         group,
-        host: hello.host,
+        host: owner ?? hello.host,
+        owner,
         epoch: hello.epoch,
         instance: hello.instance,
         ackedLsn: 0n,
@@ -96,6 +98,22 @@ export class SessionStore {
       for (const info of hello.volumes) this.putVolume(uuid, info);
       return true;
     });
+  }
+
+  /** A group that nobody has becomes the host's. The rest was looked at before (Identities.checkWriter): others may have come since. */
+  private claimGroup(host: string, { group, groupName }: Hello, writer: MemberRow | null): void {
+    const { grants, members } = this.catalog;
+    const uuid = formatUuid(group);
+    if (members.group(uuid) === null && grants.hostsOf(groupName).length === 0) grants.add(host, groupName);
+    const isOthers = writer !== null && writer.owner !== null && writer.owner !== host;
+    if (isOthers || !grants.hostsOf(groupName).includes(host))
+      throw new AfterimageError('GROUP_FORBIDDEN', `host ${host} was not given group ${groupName}`);
+    const own = members.members(uuid).filter(({ owner }) => owner === host);
+    if (writer === null && own.length >= MEMBERS_OF_HOST_MAX)
+      throw new AfterimageError(
+        'GROUP_FORBIDDEN',
+        `host ${host} has ${own.length} members of ${groupName} already`,
+      );
   }
 
   member(uuid: string): MemberRow {

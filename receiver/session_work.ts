@@ -213,7 +213,16 @@ export class SessionWork {
     }
     // A checkpoint that outlives a crash has what it names in the catalog too.
     this.member.journal.persist();
-    checkpoints.add({ group, name, member, lsn, timeNs, consistency: 'crash', pinned: false });
+    checkpoints.add({
+      group,
+      name,
+      member,
+      lsn,
+      timeNs,
+      consistency: 'crash',
+      pinned: false,
+      lockedUntilNs: 0n,
+    });
     return { type: 'checkpointKept', requestId };
   }
 
@@ -263,10 +272,11 @@ export class SessionWork {
 export async function storeWriter(
   { store, sessions }: Pick<SessionWorkParts, 'store' | 'sessions'>,
   hello: Hello,
+  owner: string | null,
 ): Promise<boolean> {
   // The directories first: a member that the catalog names has them.
   await store.createMember(formatUuid(hello.group), formatUuid(hello.member));
-  return sessions.storeWriter(hello);
+  return sessions.storeWriter(hello, owner);
 }
 
 /** A piece that came without the message that it belongs to: a defect of this program. */

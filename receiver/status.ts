@@ -18,10 +18,15 @@ import type { Retention } from './retention/retention.js';
 import { freeBytes } from './store_room.js';
 import { readHistory, spansOf, type Span } from './timeline.js';
 
+/** As it listens: "0.0.0.0:7443". */
+export interface ListenAddresses {
+  listen: string;
+  /** Where there is no TLS; "": nowhere. */
+  listenPlain: string;
+}
 export interface StatusParts {
   version: string;
-  /** "127.0.0.1:7443", as it listens. */
-  listen: string;
+  addresses: () => ListenAddresses;
   store: Store;
   catalog: Catalog;
   members: Members;
@@ -32,14 +37,14 @@ export interface StatusParts {
 }
 
 export async function receiverStatus(parts: StatusParts): Promise<ReceiverStatus> {
-  const { version, listen, store, catalog, members, exports } = parts;
+  const { version, addresses, store, catalog, members, exports } = parts;
   const storeBytesFree = await freeBytes(store.directory);
   members.refreshAll();
   return {
     version,
     store: store.directory,
     storeBytesFree,
-    listen,
+    ...addresses(),
     groups: catalog.members
       .groups()
       .flatMap((group) => catalog.members.members(group.uuid).map((row) => memberStatus(parts, group, row))),

@@ -4,6 +4,8 @@
  *   store.json                                              identity and version of this layout
  *   lock                                                    held by the receiver that runs on it
  *   catalog.sqlite                                          receiver/catalog/
+ *   authority.pem                                           who signs certificates (authority.ts)
+ *   audit.log, audit.log.head                               who did what (service/audit_log.ts)
  *   reserve                                                 room that is set aside (store_room.ts)
  *   scratch/                                                overlays of writable exports, gone with them
  *   groups/<group>/<member>/journal/<first LSN>.seg|.run    docs/FORMAT.md
@@ -35,10 +37,15 @@ export class Store {
   ) {}
 
   /**
-   * Makes a new, empty store with mode 0700. Errors: STORE_EXISTS when the directory is not empty or a file, PERMISSION_DENIED,
+   * Makes a new, empty store with mode 0700; `fill` puts into it what it is to have from the beginning. Errors: STORE_EXISTS when the directory is not empty or a file, PERMISSION_DENIED,
    * DISK_FULL, IO_ERROR.
    */
-  static async init(directory: string, uuid: string): Promise<Store> {
+  static async init(
+    directory: string,
+    uuid: string,
+    fill: (store: Store) => Promise<unknown> = () => Promise.resolve(),
+  ): Promise<Store> {
+    const store = new Store(directory, uuid, null);
     try {
       await makeDirectoryDurably(directory, OWNER_ONLY);
       const found = await readdir(directory);
@@ -48,10 +55,11 @@ export class Store {
       await chmod(directory, OWNER_ONLY);
       await mkdir(path.join(directory, 'groups'), { mode: OWNER_ONLY });
       await mkdir(path.join(directory, 'scratch'), { mode: OWNER_ONLY });
+      await fill(store);
       // Last: a directory without it is no store, and init can be run again once it was emptied.
       const text = JSON.stringify({ uuid, version: STORE_VERSION });
       await writeDurably(path.join(directory, 'store.json'), `${text}\n`);
-      return new Store(directory, uuid, null);
+      return store;
     } catch (thrown) {
       const { code } = thrown as NodeJS.ErrnoException;
       if (code === 'EEXIST' || code === 'ENOTDIR') {
@@ -87,6 +95,12 @@ export class Store {
     if (this.lock !== null) closeSync(this.lock);
   }
 
+  get authorityFile(): string {
+    return path.join(this.directory, 'authority.pem');
+  }
+  get auditFile(): string {
+    return path.join(this.directory, 'audit.log');
+  }
   get catalogFile(): string {
     return path.join(this.directory, 'catalog.sqlite');
   }

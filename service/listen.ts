@@ -1,10 +1,10 @@
-/** Listening sockets that nobody else can reach: Unix sockets for their owner, TCP on loopback. */
+/** Listening sockets: Unix sockets for their owner alone, and TCP. */
 import { lstat, mkdir, unlink } from 'node:fs/promises';
 import net from 'node:net';
 import path from 'node:path';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import { isForbidden } from './system_errors.js';
-import { formatAddress, SOCKET_PATH_BYTES_MAX, type LoopbackAddress } from './settings.js';
+import { formatAddress, SOCKET_PATH_BYTES_MAX, type NetworkAddress } from './settings.js';
 
 /** Reads and writes for the owner only, from the moment that the socket exists. */
 const OWNER_ONLY_UMASK = 0o177;
@@ -34,8 +34,8 @@ export async function listenUnix(server: net.Server, socket: string): Promise<vo
   }
 }
 
-/** Listens on loopback TCP and gives the address with the port that it got. Errors: LISTEN_BUSY, LISTEN_FAILED. */
-export async function listenLoopback(server: net.Server, address: LoopbackAddress): Promise<LoopbackAddress> {
+/** Listens on TCP and gives the address with the port that it got. Errors: LISTEN_BUSY, LISTEN_FAILED, PERMISSION_DENIED. */
+export async function listenTcp(server: net.Server, address: NetworkAddress): Promise<NetworkAddress> {
   try {
     await listening(server, () => server.listen({ host: address.host, port: address.port }));
   } catch (thrown) {

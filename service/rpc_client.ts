@@ -3,15 +3,18 @@ import {
   Client,
   credentials,
   Metadata,
+  type ChannelCredentials,
   type ChannelOptions,
   type ClientReadableStream,
   type MethodDefinition,
   type ServiceError,
 } from '@grpc/grpc-js';
 import { CONTROL_MESSAGE_BYTES_MAX } from '../proto/control.js';
+import type { Identity } from './identity.js';
 import { probeUnix } from './listen.js';
 import { errorOf } from './rpc_status.js';
-import { formatAddress, type LoopbackAddress } from './settings.js';
+import { formatAddress, type LoopbackAddress, type NetworkAddress } from './settings.js';
+import { TLS_CHANNEL, tlsCredentials } from './tls_client.js';
 
 export interface UnaryOptions {
   /** Longest wait for the answer, milliseconds. */
@@ -30,14 +33,15 @@ export class RpcClient {
   private constructor(
     target: string,
     private readonly peer: string,
+    channelCredentials: ChannelCredentials,
     options: ChannelOptions,
   ) {
-    this.client = new Client(target, credentials.createInsecure(), {
+    this.client = new Client(target, channelCredentials, {
       'grpc.max_receive_message_length': CONTROL_MESSAGE_BYTES_MAX,
       'grpc.max_send_message_length': CONTROL_MESSAGE_BYTES_MAX,
       // A daemon that is not there is an answer: the caller decides about trying again.
       'grpc.enable_retries': 0,
-      // Or plain text would leave the machine by way of `http_proxy`.
+      // Or plain text would leave the machine by way of `http_proxy`; and a receiver is at the address that was named.
       'grpc.enable_http_proxy': 0,
       'grpc.use_local_subchannel_pool': 1,
       ...options,
@@ -47,13 +51,24 @@ export class RpcClient {
   /** The daemon behind a control socket. Errors: DAEMON_UNREACHABLE, PERMISSION_DENIED. */
   static async openControl(socket: string): Promise<RpcClient> {
     await probeUnix(socket);
-    return new RpcClient(`unix:${socket}`, socket, {});
+    return new RpcClient(`unix:${socket}`, socket, credentials.createInsecure(), {});
   }
 
   /** A daemon on loopback TCP. It is connected by the first call. */
   static openLoopback(address: LoopbackAddress, options: ChannelOptions = {}): RpcClient {
     const target = formatAddress(address);
-    return new RpcClient(target, target, options);
+    return new RpcClient(target, target, credentials.createInsecure(), options);
+  }
+
+  /** A receiver of that authority, PEM; `own`: null for a stranger. It is connected by the first call. */
+  static openTls(
+    address: NetworkAddress,
+    authority: string,
+    own: Pick<Identity, 'certificate' | 'key'> | null,
+    options: ChannelOptions = {},
+  ): RpcClient {
+    const target = formatAddress(address);
+    return new RpcClient(target, target, tlsCredentials(authority, own), { ...TLS_CHANNEL, ...options });
   }
 
   /**

@@ -10,14 +10,18 @@ import {
   type ConnectionInjector,
   type handleServerStreamingCall,
   type handleUnaryCall,
+  type sendUnaryData,
   type ServerOptions,
+  type ServerUnaryCall,
   type ServiceDefinition,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
+import type { AfterimageError } from '../proto/errors.js';
 import { CONTROL_MESSAGE_BYTES_MAX } from '../proto/control.js';
-import { listenLoopback, listenUnix } from './listen.js';
+import { listenTcp, listenUnix } from './listen.js';
 import { statusOf } from './rpc_status.js';
 import type { LoopbackAddress } from './settings.js';
+import { uuidOf } from './tls_listener.js';
 
 /** One server: services are added first, then it listens, on any number of sockets. */
 export class RpcServer {
@@ -50,9 +54,16 @@ export class RpcServer {
   /** Gives the address with the port that was chosen for port 0. Errors: LISTEN_BUSY, LISTEN_FAILED. */
   async listenLoopback(address: LoopbackAddress): Promise<LoopbackAddress> {
     const listener = this.listener();
-    const bound = await listenLoopback(listener, address);
+    const bound = await listenTcp(listener, address);
     this.listeners.push(listener);
     return bound;
+  }
+
+  /** Serves a connection that was made elsewhere. */
+  take(connection: net.Socket): void {
+    this.connections.add(connection);
+    connection.once('close', () => this.connections.delete(connection));
+    this.injector.injectConnection(connection);
   }
 
   /** Takes no more calls, gives those under way `graceMs` to end, then cuts them off. */
@@ -70,11 +81,7 @@ export class RpcServer {
   }
 
   private listener(): net.Server {
-    return net.createServer({ noDelay: true }, (connection) => {
-      this.connections.add(connection);
-      connection.once('close', () => this.connections.delete(connection));
-      this.injector.injectConnection(connection);
-    });
+    return net.createServer({ noDelay: true }, (connection) => this.take(connection));
   }
 
   /** grpc-js knows sessions only: a connection that has not spoken yet would keep its listener open. */
@@ -89,6 +96,22 @@ export class RpcServer {
 export interface CallContext {
   /** Aborted when the caller went away, cancelled, or its deadline passed. */
   readonly signal: AbortSignal;
+  /** Whom the caller's certificate names, a UUID; null: it came without one, by a socket of this machine. */
+  readonly peer: string | null;
+  /** "192.0.2.7:51324", or what gRPC says of a Unix socket. */
+  readonly address: string;
+}
+
+/** Whom the certificate names that a call came with, a UUID. */
+export function peerOf(call: Pick<Caller, 'getAuthContext'>): string | null {
+  const { subjectaltname } = call.getAuthContext().sslPeerCertificate ?? {};
+  return uuidOf(subjectaltname);
+}
+
+type Caller = Pick<ServerUnaryCall<unknown, unknown>, 'getAuthContext' | 'getPeer'>;
+
+function contextOf(call: Caller, signal: AbortSignal): CallContext {
+  return { signal, peer: peerOf(call), address: call.getPeer() };
 }
 
 /** A unary handler from an async function. */
@@ -99,7 +122,7 @@ export function unary<Request, Response>(
     const cancelled = new AbortController();
     call.on('cancelled', () => cancelled.abort());
     // A handler that throws before it gives its promise must not throw into gRPC, which knows no codes.
-    const answer = async (): Promise<Response> => handle(call.request, { signal: cancelled.signal });
+    const answer = async (): Promise<Response> => handle(call.request, contextOf(call, cancelled.signal));
     answer().then(
       (response) => callback(null, response),
       (thrown: unknown) => callback(statusOf(thrown)),
@@ -115,7 +138,7 @@ export function serverStream<Request, Response>(
     const cancelled = new AbortController();
     call.on('cancelled', () => cancelled.abort());
     const send = async (): Promise<void> => {
-      for await (const response of handle(call.request, { signal: cancelled.signal })) {
+      for await (const response of handle(call.request, contextOf(call, cancelled.signal))) {
         if (cancelled.signal.aborted) return;
         if (!call.write(response)) await drained(call, cancelled.signal);
       }
@@ -125,6 +148,23 @@ export function serverStream<Request, Response>(
       (thrown: unknown) => call.emit('error', statusOf(thrown)),
     );
   };
+}
+
+/** Handlers of a service whose every call ends with the error that `refusal` gives. */
+export function refusing(
+  service: ServiceDefinition,
+  refusal: (call: Caller) => AfterimageError,
+): UntypedServiceImplementation {
+  const handlers: UntypedServiceImplementation = {};
+  for (const [name, { requestStream, responseStream }] of Object.entries(service)) {
+    const fail = (call: Caller & NodeJS.EventEmitter): void =>
+      void call.emit('error', statusOf(refusal(call)));
+    handlers[name] =
+      requestStream || responseStream
+        ? fail
+        : (call: Caller, callback: sendUnaryData<unknown>) => callback(statusOf(refusal(call)));
+  }
+  return handlers;
 }
 
 function drained(call: NodeJS.EventEmitter, cancelled: AbortSignal): Promise<void> {

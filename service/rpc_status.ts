@@ -42,11 +42,29 @@ export function errorOf(error: ServiceError, peer: string, isAborted: boolean): 
   return new AfterimageError(code, message, { cause: error });
 }
 
+/** Whether a connection failed since the other side's certificate was not that of a receiver: gRPC hands on what OpenSSL says. */
+export function isOfStranger(details: string): boolean {
+  return /certificate|altnames/.test(details);
+}
+
+/** Why there is no connection, without what gRPC says around it. */
+export function reasonOf(details: string): string {
+  const inner = /^No connection established\. Last error: (?:Error: )?(.*?)\.? Resolution note: ?$/s.exec(
+    details,
+  )?.[1];
+  return inner?.replace(/\\n$|\n$/, '') ?? details;
+}
+
 /** Statuses without our code were made by gRPC itself, on this side or the other. */
 function meaning(error: ServiceError, peer: string, isAborted: boolean): [ErrorCode, string] {
   switch (error.code) {
     case Status.UNAVAILABLE:
-      return ['DAEMON_UNREACHABLE', `${peer} does not answer: ${error.details}`];
+      if (isOfStranger(error.details))
+        return [
+          'AUTHORITY_MISMATCH',
+          `who answers at ${peer} is not the receiver: ${reasonOf(error.details)}`,
+        ];
+      return ['DAEMON_UNREACHABLE', `${peer} does not answer: ${reasonOf(error.details)}`];
     case Status.DEADLINE_EXCEEDED:
       return ['DAEMON_TIMEOUT', `${peer} did not answer in time`];
     case Status.CANCELLED:

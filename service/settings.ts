@@ -6,11 +6,17 @@ import path from 'node:path';
 import { z } from 'zod';
 import type { ErrorCode } from '../proto/errors.js';
 
-/** Where plain TCP may listen or connect: numeric, so that no name service decides what is loopback. */
-export interface LoopbackAddress {
-  /** "127.x.y.z" or "::1". */
+/** Where to connect to, or to listen, by TLS. */
+export interface NetworkAddress {
+  /** An IP address, or a name. */
   host: string;
   port: number;
+}
+
+/** Where plain TCP may listen or connect: numeric, so that no name service decides what is loopback. */
+export interface LoopbackAddress extends NetworkAddress {
+  /** "127.x.y.z" or "::1". */
+  host: string;
 }
 
 const KIB = 1024n;
@@ -90,6 +96,19 @@ export const loopbackAddress = address(1);
 /** Where to listen: as loopbackAddress, and port 0 lets the system choose one. */
 export const loopbackListenAddress = address(0);
 
+/** Where to connect to by TLS: "receiver.example.org:7443", "192.0.2.1:7443", "[2001:db8::1]:7443". */
+export const networkAddress = anyAddress(1, 'backup.example.org:7443');
+/** Where to listen by TLS: port 0 lets the system choose one. */
+export const networkListenAddress = anyAddress(0, '0.0.0.0:7443');
+
+/** Takes "HOST:PORT" apart: null when it is not one. */
+export function parseAddress(text: string, portMin: number): NetworkAddress | null {
+  const match = /^(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]{1,253})):(\d{1,5})$/.exec(text);
+  const port = Number(match?.[3]);
+  if (match === null || port < portMin || port > 65535) return null;
+  return { host: match[1] ?? match[2] ?? '', port };
+}
+
 /** Takes "HOST:PORT" apart: null when it is not one, 'foreign' when the host is not this one. */
 export function parseLoopback(text: string, portMin: number): LoopbackAddress | 'foreign' | null {
   const match = /^(?:\[([0-9A-Fa-f:.]+)\]|([^\s:[\]/]+)):(\d{1,5})$/.exec(text);
@@ -106,7 +125,7 @@ export function parseLoopback(text: string, portMin: number): LoopbackAddress | 
 }
 
 /** "127.0.0.1:7443", "[::1]:7443". */
-export function formatAddress({ host, port }: LoopbackAddress): string {
+export function formatAddress({ host, port }: NetworkAddress): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
@@ -117,6 +136,16 @@ function address(portMin: number) {
     if (parsed !== null && parsed !== 'foreign') return parsed;
     const code: ErrorCode = parsed === 'foreign' ? 'ADDRESS_NOT_LOOPBACK' : 'CONFIG_INVALID';
     context.addIssue({ code: 'custom', message: expected, params: { code } });
+    return z.NEVER;
+  });
+}
+
+function anyAddress(portMin: number, example: string) {
+  const expected = `expected an address with a port from ${portMin} to 65535, such as "${example}"`;
+  return z.string({ error: expected }).transform((input, context) => {
+    const parsed = parseAddress(input, portMin);
+    if (parsed !== null) return parsed;
+    context.addIssue({ code: 'custom', message: expected });
     return z.NEVER;
   });
 }

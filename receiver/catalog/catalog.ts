@@ -13,10 +13,13 @@ import { openDatabase, type CatalogDatabase } from './database.js';
 import { DoubtTable } from './doubts.js';
 import { EraTable } from './eras.js';
 import { GenerationTable } from './generations.js';
+import { GrantTable } from './grants.js';
 import { HeldWindowTable } from './held_windows.js';
+import { IdentityTable } from './identities.js';
 import { MemberTable } from './members.js';
 import { ScrubTable } from './scrubs.js';
 import { SegmentTable } from './segments.js';
+import { TokenTable } from './tokens.js';
 import { VerificationTable } from './verifications.js';
 import { VolumeTable } from './volumes.js';
 
@@ -33,6 +36,9 @@ export class Catalog {
   readonly baseDamage: BaseDamageTable;
   readonly scrubs: ScrubTable;
   readonly verifications: VerificationTable;
+  readonly identities: IdentityTable;
+  readonly tokens: TokenTable;
+  readonly grants: GrantTable;
 
   private constructor(private readonly database: CatalogDatabase) {
     this.members = new MemberTable(database);
@@ -47,6 +53,9 @@ export class Catalog {
     this.baseDamage = new BaseDamageTable(database);
     this.scrubs = new ScrubTable(database);
     this.verifications = new VerificationTable(database);
+    this.identities = new IdentityTable(database);
+    this.tokens = new TokenTable(database);
+    this.grants = new GrantTable(database);
   }
 
   /** Errors: STORE_VERSION, STORE_INVALID. */

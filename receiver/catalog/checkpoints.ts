@@ -11,12 +11,15 @@ export interface CheckpointRow {
   consistency: 'crash' | 'application';
   /** Retention holds back rather than let go of it. */
   pinned: boolean;
+  /** Before it nobody can unpin or delete it; 0n: it is not locked. */
+  lockedUntilNs: bigint;
 }
 interface Stored extends Omit<CheckpointRow, 'pinned'> {
   pinned: bigint;
 }
 
-const COLUMNS = `group_uuid AS "group", name, member, lsn, time_ns AS timeNs, consistency, pinned`;
+const COLUMNS = `group_uuid AS "group", name, member, lsn, time_ns AS timeNs, consistency, pinned,
+  locked_until_ns AS lockedUntilNs`;
 
 export class CheckpointTable {
   private readonly insert: Statement<[Stored]>;
@@ -25,12 +28,13 @@ export class CheckpointTable {
   private readonly selectPinned: Statement<[string], Stored>;
   private readonly selectBefore: Statement<[string, bigint], Stored>;
   private readonly updatePinned: Statement<[bigint, string, string]>;
+  private readonly updateLocked: Statement<[bigint, string, string]>;
   private readonly remove: Statement<[string, string]>;
 
   constructor(database: CatalogDatabase) {
     this.insert = database.prepare(`
-      INSERT INTO checkpoints (group_uuid, name, member, lsn, time_ns, consistency, pinned)
-      VALUES (@group, @name, @member, @lsn, @timeNs, @consistency, @pinned)`);
+      INSERT INTO checkpoints (group_uuid, name, member, lsn, time_ns, consistency, pinned, locked_until_ns)
+      VALUES (@group, @name, @member, @lsn, @timeNs, @consistency, @pinned, @lockedUntilNs)`);
     this.selectAll = database.prepare(
       `SELECT ${COLUMNS} FROM checkpoints WHERE group_uuid = ? ORDER BY time_ns, lsn, name`,
     );
@@ -43,6 +47,9 @@ export class CheckpointTable {
     this.updatePinned = database.prepare(
       'UPDATE checkpoints SET pinned = ? WHERE group_uuid = ? AND name = ?',
     );
+    // A lock is made longer, and never shorter.
+    this.updateLocked = database.prepare(`
+      UPDATE checkpoints SET pinned = 1, locked_until_ns = max(locked_until_ns, ?) WHERE group_uuid = ? AND name = ?`);
     this.remove = database.prepare('DELETE FROM checkpoints WHERE group_uuid = ? AND name = ?');
   }
 
@@ -67,6 +74,10 @@ export class CheckpointTable {
   }
   setPinned(group: string, name: string, pinned: boolean): void {
     this.updatePinned.run(pinned ? 1n : 0n, group, name);
+  }
+  /** Pins it, so that nobody unpins it before `untilNs`, or an earlier lock's end if that is later. */
+  lock(group: string, name: string, untilNs: bigint): void {
+    this.updateLocked.run(untilNs, group, name);
   }
   delete(group: string, name: string): void {
     this.remove.run(group, name);

@@ -14,6 +14,8 @@ export interface MemberRow {
   epoch: bigint;
   /** Of that writer's process. */
   instance: Buffer;
+  /** The name of the host whose identity it is; null: it came without one. */
+  owner: string | null;
   /** A lower bound of what was acknowledged: only bytes beyond it may be a torn tail. */
   ackedLsn: bigint;
   /** What the agent said of its clock last; NOT_COVERED: nothing, or it was set back since. */
@@ -34,7 +36,7 @@ interface StoredMember extends Omit<MemberRow, 'coverage'> {
   coveredTimeNs: bigint;
 }
 
-const MEMBER = `uuid, group_uuid AS "group", host, epoch, instance, acked_lsn AS ackedLsn,
+const MEMBER = `uuid, group_uuid AS "group", host, epoch, instance, owner, acked_lsn AS ackedLsn,
   covered_lsn AS coveredLsn, covered_time_ns AS coveredTimeNs`;
 
 export class MemberTable {
@@ -53,10 +55,11 @@ export class MemberTable {
     this.selectGroup = database.prepare('SELECT uuid, name FROM groups WHERE uuid = ?');
     this.selectGroupNamed = database.prepare('SELECT uuid, name FROM groups WHERE name = ?');
     this.upsertMember = database.prepare(`
-      INSERT INTO members (uuid, group_uuid, host, epoch, instance, acked_lsn, covered_lsn,
+      INSERT INTO members (uuid, group_uuid, host, epoch, instance, owner, acked_lsn, covered_lsn,
         covered_time_ns)
-      VALUES (@uuid, @group, @host, @epoch, @instance, @ackedLsn, @coveredLsn, @coveredTimeNs)
-      ON CONFLICT (uuid) DO UPDATE SET host = excluded.host, epoch = excluded.epoch, instance = excluded.instance`);
+      VALUES (@uuid, @group, @host, @epoch, @instance, @owner, @ackedLsn, @coveredLsn, @coveredTimeNs)
+      ON CONFLICT (uuid) DO UPDATE SET host = excluded.host, epoch = excluded.epoch, instance = excluded.instance,
+        owner = excluded.owner`);
     this.selectMember = database.prepare(`SELECT ${MEMBER} FROM members WHERE uuid = ?`);
     this.selectMembers = database.prepare(`SELECT ${MEMBER} FROM members WHERE group_uuid = ? ORDER BY uuid`);
     this.updateProgress = database.prepare(`
@@ -84,7 +87,7 @@ export class MemberTable {
   members(group: string): MemberRow[] {
     return this.selectMembers.all(group).map(fromStored);
   }
-  /** Adds a member, or sets host, epoch and instance of a known one. */
+  /** Adds a member, or sets host, epoch, instance and owner of a known one. */
   putMember(member: MemberRow): void {
     const { coverage, ...row } = member;
     this.upsertMember.run({ ...row, coveredLsn: coverage.lsn, coveredTimeNs: coverage.timeNs });

@@ -220,4 +220,49 @@ export const MIGRATIONS: readonly string[] = [
   -- Blocks of bases that had no checksum, and were given the one of what they held.
   ALTER TABLE scrubs ADD COLUMN unsummed INTEGER NOT NULL DEFAULT 0;
   `,
+  `
+  -- Who may connect. The UUID is what its certificates say: whoever joins under a name that was taken gets a new one, and those
+  -- of the one before are worth nothing.
+  CREATE TABLE identities (
+    kind TEXT NOT NULL CHECK (kind IN ('host', 'operator')),
+    name TEXT NOT NULL,
+    uuid TEXT NOT NULL UNIQUE,
+    role TEXT NOT NULL CHECK (role IN ('agent', 'viewer', 'operator', 'admin')),
+    -- 1: a host that may begin groups that nobody has.
+    founds_groups INTEGER NOT NULL CHECK (founds_groups IN (0, 1)),
+    joined_ns INTEGER NOT NULL,
+    -- Of its newest certificate.
+    expires_ns INTEGER NOT NULL,
+    revoked_ns INTEGER,
+    PRIMARY KEY (kind, name)
+  ) STRICT;
+
+  -- Each good for one join. Of the secret only the SHA-256 is kept.
+  CREATE TABLE tokens (
+    id TEXT PRIMARY KEY,
+    secret_hash BLOB NOT NULL UNIQUE,
+    kind TEXT NOT NULL CHECK (kind IN ('host', 'operator')),
+    name TEXT NOT NULL,
+    role TEXT NOT NULL CHECK (role IN ('agent', 'viewer', 'operator', 'admin')),
+    -- JSON array of names. NULL: a host that may begin groups.
+    groups TEXT,
+    created_ns INTEGER NOT NULL,
+    expires_ns INTEGER NOT NULL,
+    used_ns INTEGER
+  ) STRICT;
+
+  -- By name: they may be given before they exist.
+  CREATE TABLE granted_groups (
+    host TEXT NOT NULL,
+    group_name TEXT NOT NULL,
+    PRIMARY KEY (host, group_name)
+  ) STRICT, WITHOUT ROWID;
+
+  -- The host that writes it. NULL: it came without identity, by plain TCP on loopback.
+  ALTER TABLE members ADD COLUMN owner TEXT;
+  `,
+  `
+  -- Retention lock: before that time nobody unpins or deletes the checkpoint. 0: there is none.
+  ALTER TABLE checkpoints ADD COLUMN locked_until_ns INTEGER NOT NULL DEFAULT 0;
+  `,
 ];

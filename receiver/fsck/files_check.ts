@@ -16,6 +16,9 @@ const OF_STORE = new Set([
   'catalog.sqlite-wal',
   'catalog.sqlite-shm',
   'reserve',
+  'authority.pem',
+  'audit.log',
+  'audit.log.head',
 ]);
 const UNFINISHED = /\.tmp$/;
 const SEGMENT = /^\d{20}\.seg$/;

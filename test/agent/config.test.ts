@@ -10,7 +10,8 @@ const samples = path.resolve('test/agent/samples');
 t.test('a file that uses every key', async (t) => {
   const config = await loadAgentConfig(path.join(samples, 'full.toml'));
   t.strictSame(config, {
-    receiver: { host: '::1', port: 7443 },
+    receiver: { joined: { host: 'backup.example.org', port: 7443 } },
+    identityFile: '/srv/afterimage/state/identity.json',
     stateDir: '/srv/afterimage/state',
     runDir: '/run/afterimage-test',
     control: '/run/afterimage-test/control.sock',
@@ -82,7 +83,7 @@ t.test('a file that uses every key', async (t) => {
 t.test('a file that leaves everything to the defaults', async (t) => {
   const config = await loadAgentConfig(path.join(samples, 'minimal.toml'));
   t.equal(config.control, '/run/afterimage/agent.sock');
-  t.strictSame(config.receiver, { host: '127.0.0.1', port: 7443 });
+  t.strictSame(config.receiver, { joined: null }, 'where this host has joined it');
   t.strictSame(
     config.groups[0]?.volumes.map(({ attach }) => attach),
     [

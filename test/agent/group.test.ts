@@ -8,6 +8,7 @@ import t, { type Test } from 'tap';
 import { backingFingerprint } from '../../agent/backing_fingerprint.js';
 import { systemClock, type Clock } from '../../agent/clock.js';
 import { openDirtyLog } from '../../agent/dirty_logs.js';
+import { plainEndpoint } from '../../agent/endpoint.js';
 import { ProtectionGroup, type GroupSurroundings } from '../../agent/group.js';
 import { MemberState } from '../../agent/state.js';
 import * as native from '../../native/index.js';
@@ -23,14 +24,14 @@ function scene(t: Test, door: Partial<typeof native> = {}, ...names: string[]) {
   const directory = scratchDirectory(t);
   const volumes = (names.length === 0 ? ['data'] : names).map((name) => socketVolume(directory, name));
   for (const { backing } of volumes) writeFileSync(backing, Buffer.alloc(MIB));
-  const { groups, receiver, stateDir, runDir } = configOf({ directory, receiverPort: 1, volumes });
+  const { groups, stateDir, runDir } = configOf({ directory, receiverPort: 1, volumes });
   for (const made of [stateDir, runDir]) mkdirSync(made);
   const lines: Record<string, unknown>[] = [];
   const write = (line: string): void => void lines.push(JSON.parse(line) as Record<string, unknown>);
   const end = new AbortController();
   const around: GroupSurroundings = {
     door: { ...native, ...door },
-    receiver,
+    receiver: plainEndpoint({ host: '127.0.0.1', port: 1 }),
     stateDir,
     spoolDir: null,
     places: { runDir, linkDir: path.join(directory, 'links') },
@@ -143,7 +144,7 @@ t.test('after a defect a new session takes over, and production never notices', 
     sleep: (ms, signal) => systemClock.sleep(ms === 30_000 ? 300 : ms, signal),
   };
   const port = await receiver.listen(0);
-  const around = { ...here.around, clock, receiver: { host: '127.0.0.1' as const, port } };
+  const around = { ...here.around, clock, receiver: plainEndpoint({ host: '127.0.0.1', port }) };
   const group = await ProtectionGroup.start(here.config, around);
   const settled = async (): Promise<void> => {
     for (;;) {
@@ -186,7 +187,7 @@ t.test('a group that is released gives its backings back before the rest is sent
   t.teardown(() => receiver.close());
   const around = {
     ...here.around,
-    receiver: { host: '127.0.0.1' as const, port: await receiver.listen(0) },
+    receiver: plainEndpoint({ host: '127.0.0.1', port: await receiver.listen(0) }),
   };
   const group = await ProtectionGroup.start(here.config, around);
   await until(() => group.status().state === 'protected');
@@ -278,7 +279,7 @@ t.test('a group protects what it serves already, while others are still to be se
   const here = scene(t, { openNbdServer }, 'data', 'log');
   const { stateDir } = here.around;
   const { clock, pauses } = quickClock(1_000);
-  const around = { ...here.around, clock, receiver: { host: '127.0.0.1' as const, port } };
+  const around = { ...here.around, clock, receiver: plainEndpoint({ host: '127.0.0.1', port }) };
   const starting = ProtectionGroup.start(here.config, around);
   starting.catch(() => undefined);
   await until(() => pauses.filter((ms) => ms === 1_000).length > 2);
@@ -346,7 +347,7 @@ async function replicated(t: Test) {
   t.teardown(() => receiver.close());
   const port = await receiver.listen(0);
   const { clock, pauses } = quickClock(30_000, 60_000, 120_000, 240_000);
-  const around = { ...here.around, clock, receiver: { host: '127.0.0.1' as const, port } };
+  const around = { ...here.around, clock, receiver: plainEndpoint({ host: '127.0.0.1', port }) };
   const group = await ProtectionGroup.start(here.config, around);
   const settled = (): Promise<void> =>
     until(() => {
@@ -503,7 +504,7 @@ t.test('a stop does not wait for a dirty log that the receiver believes no more'
   const receiver = new MemoryReceiver(path.join(here.directory, 'receiver'));
   t.teardown(() => receiver.close());
   const port = await receiver.listen(0);
-  const around = { ...here.around, receiver: { host: '127.0.0.1', port } };
+  const around = { ...here.around, receiver: plainEndpoint({ host: '127.0.0.1', port }) };
   stale.is = false;
   const group = await ProtectionGroup.start(here.config, around);
   await until(() => group.member.session.state === 'protected');

@@ -4,14 +4,15 @@ import path from 'node:path';
 import t, { type Test } from 'tap';
 import { systemClock, type Clock } from '../../agent/clock.js';
 import type { GroupConfig } from '../../agent/config.js';
-import { AgentControl } from '../../agent/control.js';
+import { AgentControl, type StatusHead } from '../../agent/control.js';
 import { failedStatus } from '../../agent/group_status.js';
 import { ProtectionGroups, type StartedGroup } from '../../agent/groups.js';
 import { agentControlService } from '../../proto/control.js';
 import { AfterimageError } from '../../proto/errors.js';
 import { createLog } from '../../service/log.js';
 import { RpcClient } from '../../service/rpc.js';
-import { RunningAgent, scratchDirectory, socketVolume } from './running_agent.js';
+import { AuditLog } from '../../service/audit_log.js';
+import { RunningAgent, scratchDirectory, socketVolume, testLog } from './running_agent.js';
 
 const configs = ['shop', 'mail'].map((name): GroupConfig => ({
   name,
@@ -268,9 +269,11 @@ async function ask(socket: string) {
 
 t.test('an answer waits for the first attempts', async (t) => {
   const here = scene('shop');
-  const head = { version: 'test', host: 'h', receiver: 'r' };
-  const control = new AgentControl(head, here.groups, systemClock, () => 1);
-  const socket = path.join(scratchDirectory(t), 'a.sock');
+  const head = (): StatusHead => ({ version: 'test', host: 'h', receiver: 'r' });
+  const directory = scratchDirectory(t);
+  const audit = new AuditLog(path.join(directory, 'audit.log'), testLog());
+  const control = new AgentControl(head, here.groups, systemClock, () => 1, audit);
+  const socket = path.join(directory, 'a.sock');
   await control.listen(socket);
   t.teardown(() => control.stop());
   const answer = ask(socket);

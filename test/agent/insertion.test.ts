@@ -29,7 +29,12 @@ function scene(names = NAMES, stateDir = STATE_DIR) {
   const group = { name: 'shop', ringBytes: 8n << 20n, lingerUs: 1000, volumes };
   const other = { ...group, name: 'mail', volumes: volumes.map((one) => ({ ...one, mapped: null })) };
   const config = {
-    ...{ receiver: { host: '::1', port: 1 }, stateDir, runDir: '/nowhere/run' },
+    ...{
+      receiver: { plain: { host: '::1', port: 1 } },
+      stateDir,
+      identityFile: '/nowhere/identity.json',
+      runDir: '/nowhere/run',
+    },
     ...{ control: '/nowhere/run/agent.sock', logLevel: 'info', groups: [group, other] },
   } as AgentConfig;
   /** An agent in good order. */

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import t, { type Test } from 'tap';
 import { systemClock, type Clock } from '../../agent/clock.js';
+import { plainEndpoint } from '../../agent/endpoint.js';
 import { ReceiverLink, type LinkListener } from '../../agent/link.js';
 import { AfterimageError } from '../../proto/errors.js';
 import {
@@ -45,7 +46,7 @@ async function listen(t: Test, session: (call: Call) => void): Promise<number> {
 
 function openLink(t: Test, port: number, clock: Clock = systemClock) {
   const noted = new NotedLink();
-  const link = new ReceiverLink({ host: '127.0.0.1', port }, clock, noted);
+  const link = new ReceiverLink(plainEndpoint({ host: '127.0.0.1', port }), clock, noted);
   t.teardown(() => link.close());
   return { link, noted };
 }
@@ -56,9 +57,7 @@ const heartbeatAck: ReceiverMessage = {
 };
 
 t.test('an address that is not loopback is refused, however it got here', (t) => {
-  const build = (): unknown =>
-    new ReceiverLink({ host: '192.0.2.1', port: 7443 }, systemClock, new NotedLink());
-  t.throws(build, { code: 'ADDRESS_NOT_LOOPBACK' });
+  t.throws(() => plainEndpoint({ host: '192.0.2.1', port: 7443 }), { code: 'ADDRESS_NOT_LOOPBACK' });
   t.end();
 });
 

@@ -87,7 +87,7 @@ t.test('a loop device, killed agents and what they leave behind', { skip }, asyn
   const link = `/dev/afterimage/${group}/data`;
   writeFileSync(
     config,
-    `receiver = "127.0.0.1:${port}"
+    `receiver_plain = "127.0.0.1:${port}"
 state_dir = "${directory}/state"
 run_dir = "${directory}/run"
 [[group]]

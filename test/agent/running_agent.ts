@@ -44,7 +44,8 @@ export function configOf(site: TestSite): AgentConfig {
   const runDir = path.join(directory, 'run');
   const control = site.control ?? path.join(runDir, 'agent.sock');
   return {
-    receiver: { host: '127.0.0.1', port: receiverPort },
+    receiver: { plain: { host: '127.0.0.1', port: receiverPort } },
+    identityFile: path.join(directory, 'state', 'identity.json'),
     stateDir: path.join(directory, 'state'),
     runDir,
     control,
@@ -125,7 +126,7 @@ export class RunningAgent {
     return this.call((client) =>
       client.callUnary(
         agentControlService.checkpointCreate,
-        { group: 'db', name, pin: false },
+        { group: 'db', name, pin: false, lockUntilNs: 0n },
         { timeoutMs: CALL_MS_MAX },
       ),
     );

@@ -104,6 +104,7 @@ export const receiverStatus: ReceiverStatus = {
   store: '/var/lib/afterimage/store',
   storeBytesFree: 100n << 30n,
   listen: '127.0.0.1:7443',
+  listenPlain: '',
   groups: [groupStatus()],
   exports: 1n,
 };
@@ -115,6 +116,7 @@ export const checkpoint: CheckpointInfo = {
   consistency: 'crash',
   grade: 'ordered',
   pinned: false,
+  lockedUntilNs: 0n,
 };
 export const timeline: Timeline = {
   group: 'db',
@@ -304,6 +306,7 @@ export async function invoke(
     cwd: runDir,
     stdout,
     stderr,
+    readInput: () => Promise.resolve(''),
     ask: null,
     stop: { drain: never, end: never },
     sleep: async (ms, signal) => {
@@ -332,6 +335,8 @@ export const noDaemons: Daemons = {
   removeVolumes: unexpected,
   runReceiver: unexpected,
   initReceiver: unexpected,
+  joinReceiver: unexpected,
+  logIn: unexpected,
   checkStore: unexpected,
   storeOf: unexpected,
 };

@@ -96,7 +96,7 @@ t.test('Ctrl-C at any moment of `receiver init` leaves a whole store or none', a
     child.kill('SIGINT');
     const [status, signal] = await ended;
     const found = await readdir(path.join(directory, name)).catch(() => null);
-    const whole = ['groups', 'scratch', 'store.json'];
+    const whole = ['authority.pem', 'groups', 'scratch', 'store.json'];
     if (status === 0) t.same(found?.sort(), whole, 'it was made');
     else if (status === 130) t.same(found, null, `it was not: ${said.stderr}`);
     // Before the command's first line runs, and after its last, the signal has its usual effect.

@@ -244,7 +244,7 @@ t.test('checkpoint create goes to the receiver, or to the agent where that is aw
     [status, stdout],
     [0, `checkpoint noon of db: lsn:${LSN}, ${TIME}, crash-consistent, durable\n`],
   );
-  t.same(receiver, [['checkpointCreate', { group: 'db', name: 'noon', pin: false }]]);
+  t.same(receiver, [['checkpointCreate', { group: 'db', name: 'noon', pin: false, lockUntilNs: 0n }]]);
   t.same(agent, []);
 
   const alone = await temporary(t);
@@ -348,13 +348,13 @@ t.test('checkpoint create --pin, pin, unpin, delete', async (t) => {
     (await invoke(runDir, ['checkpoint', verb, 'db', 'noon', ...more])).stdout;
   await said('create', '--pin');
   t.match(await said('pin'), /^checkpoint noon of db: .*, durable, pinned\n$/);
-  t.match(JSON.parse(await said('unpin', '--json')), { name: 'noon', pinned: true });
+  t.match(JSON.parse(await said('unpin', '--json')), { name: 'noon', pinned: true, lockedUntil: null });
   t.equal(await said('delete'), 'checkpoint noon of db is forgotten\n');
   t.same(JSON.parse(await said('delete', '--json')), { group: 'db', name: 'noon', deleted: true });
   t.same(asked, [
-    ['checkpointCreate', { group: 'db', name: 'noon', pin: true }],
-    ['checkpointPin', { group: 'db', name: 'noon', pinned: true }],
-    ['checkpointPin', { group: 'db', name: 'noon', pinned: false }],
+    ['checkpointCreate', { group: 'db', name: 'noon', pin: true, lockUntilNs: 0n }],
+    ['checkpointPin', { group: 'db', name: 'noon', pinned: true, lockUntilNs: 0n }],
+    ['checkpointPin', { group: 'db', name: 'noon', pinned: false, lockUntilNs: 0n }],
     ['checkpointDelete', { group: 'db', name: 'noon' }],
     ['checkpointDelete', { group: 'db', name: 'noon' }],
   ]);
@@ -423,7 +423,10 @@ t.test('the daemons: configuration by flag, environment or place, and what overr
   const daemons = {
     ...noDaemons,
     runAgent: (config: string, overrides: unknown) => Promise.resolve(void runs.push([config, overrides])),
-    initReceiver: (store: string) => Promise.resolve(void runs.push(store)),
+    initReceiver: (store: string) => {
+      runs.push(store);
+      return Promise.resolve({ fingerprint: 'AB:CD' });
+    },
     storeOf: (config: string) => Promise.resolve(`store of ${config}`),
     checkAgent: (config: string) =>
       Promise.reject(new AfterimageError('CONFIG_INVALID', `${config}:3: x is not a setting`)),

@@ -26,6 +26,7 @@ t.test('docs/CLI.md has every verb and every option', (t) => {
     cwd: '/',
     stdout: new Recorder(false),
     stderr: new Recorder(false),
+    readInput: () => Promise.resolve(''),
     ask: null,
     stop: { drain: never, end: never },
     sleep: () => Promise.resolve(),

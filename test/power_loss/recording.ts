@@ -163,6 +163,7 @@ export async function record(scratch: Scratch, seed: number, rounds: number): Pr
     segmentBytes: '4MiB',
     store: path.join(recorded.mount, STORE),
     state: path.join(recorded.mount, STATE),
+    plain: true,
     via: async (listen) => {
       relay = await Relay.start(listen);
       return relay.listen;

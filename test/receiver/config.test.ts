@@ -20,7 +20,10 @@ t.test('a file that uses every key', async (t) => {
   };
   t.strictSame(config, {
     store: '/srv/afterimage/store',
-    listen: { host: '127.0.0.1', port: 7444 },
+    listen: { host: '::', port: 7444 },
+    listenPlain: { host: '127.0.0.1', port: 7445 },
+    certificateLifetimeMs: 30 * 86_400_000,
+    recoveryDirectory: '/srv/recoveries',
     runDirectory: '/run/afterimage-test',
     control: '/run/afterimage-test/control.sock',
     logLevel: 'debug',

@@ -68,7 +68,7 @@ t.test('a checkpoint is kept with what it names, and never graded by guess', asy
   const database = new Database(path.join(receiver.store, 'catalog.sqlite'));
   t.teardown(() => database.close());
   const [last = 0n] = (await writeMore(scene, 3)).slice(-1);
-  const asked = receiver.call('checkpointCreate', { group: 'db', name: 'now', pin: false });
+  const asked = receiver.call('checkpointCreate', { group: 'db', name: 'now', pin: false, lockUntilNs: 0n });
   const { requestId, name } = await stream.hear('checkpointRequest');
   stream.say({ checkpoint: { requestId, name, ...agent.position() } });
   await stream.hear('checkpointDone');

@@ -40,7 +40,7 @@ function scene(t: Test) {
   const sessions = new SessionStore(catalog, () => 1n);
   const hello = (change: Partial<Hello>): boolean => {
     const whole = { ...HELLO, ...change };
-    if (!sessions.storeWriter(whole)) throw new Error('fenced');
+    if (!sessions.storeWriter(whole, null)) throw new Error('fenced');
     sessions.helloLogs(MEMBER, whole, DURABLE);
     return isWhole();
   };

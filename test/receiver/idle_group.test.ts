@@ -41,7 +41,12 @@ t.test('a group that nobody writes to has every kind of point', async (t) => {
   await sleep(3500);
   await holds('-2s');
 
-  const created = await receiver.call('checkpointCreate', { group: 'db', name: 'first', pin: false });
+  const created = await receiver.call('checkpointCreate', {
+    group: 'db',
+    name: 'first',
+    pin: false,
+    lockUntilNs: 0n,
+  });
   t.equal(created.grade, 'ordered');
   t.equal((await agent.checkpoint('second')).lsn, created.lsn, 'the group is idle still');
   await holds('checkpoint:first');

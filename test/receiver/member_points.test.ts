@@ -31,6 +31,7 @@ async function stepped(t: Test, secondNs: number, layout: 'a segment each' | 'on
     host: 'host1',
     epoch: 1n,
     instance: Buffer.alloc(16),
+    owner: null,
     ackedLsn: 20n,
     coverage: { lsn: 20n, timeNs: timeOf(20n) },
   };

@@ -289,20 +289,31 @@ t.test('a checkpoint asked for here is marked by the agent and kept', async (t) 
   const { receiver, agent, stream } = scene;
   await writeMore(scene, 3);
   const state = agent.present;
-  const asked = receiver.call('checkpointCreate', { group: 'db', name: 'before-upgrade', pin: false });
+  const asked = receiver.call('checkpointCreate', {
+    group: 'db',
+    name: 'before-upgrade',
+    pin: false,
+    lockUntilNs: 0n,
+  });
   const { requestId, name } = await stream.hear('checkpointRequest');
   stream.say({ checkpoint: { requestId, name, ...agent.position() } });
   t.match(await asked, { name: 'before-upgrade', lsn: agent.position().lsn, grade: 'ordered' });
   await writeMore(scene, 3);
   t.ok(state.equals(await recovered(scene, 'checkpoint:before-upgrade')));
-  const again = receiver.call('checkpointCreate', { group: 'db', name: 'before-upgrade', pin: false });
+  const again = receiver.call('checkpointCreate', {
+    group: 'db',
+    name: 'before-upgrade',
+    pin: false,
+    lockUntilNs: 0n,
+  });
   const second = await stream.hear('checkpointRequest');
   stream.say({ checkpoint: { ...second, ...agent.position() } });
   await t.rejects(again, { code: 'CHECKPOINT_EXISTS' });
   stream.close();
   await t.rejects(
     async () => {
-      for (;;) await receiver.call('checkpointCreate', { group: 'db', name: 'later', pin: false });
+      for (;;)
+        await receiver.call('checkpointCreate', { group: 'db', name: 'later', pin: false, lockUntilNs: 0n });
     },
     { code: /AGENT_AWAY|SESSION_LOST/ },
   );

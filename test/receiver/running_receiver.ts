@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import pino from 'pino';
 import type { Test } from 'tap';
+import { accessService, type IdentityKind } from '../../proto/access.js';
 import {
   receiverControlService,
   type ReceiverStatus,
@@ -14,7 +15,9 @@ import {
 import { runReceiver, type ReceiverOverrides } from '../../receiver/main.js';
 import { Store } from '../../receiver/store.js';
 import { RpcClient } from '../../service/rpc.js';
-import { parseConfig } from '../../service/config.js';
+import { parseAddress, parseConfig, type NetworkAddress } from '../../service/config.js';
+import type { Identity as Certified } from '../../service/identity.js';
+import { joinReceiver } from '../../service/joining.js';
 import { receiverConfigSchema } from '../../receiver/config.js';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -25,7 +28,9 @@ export class RunningReceiver {
   private drain = new AbortController();
   private running: Promise<void> | null = null;
   private client: RpcClient | null = null;
+  /** By plain TCP, and by TLS. */
   address = '';
+  tlsAddress = '';
 
   private constructor(
     readonly directory: string,
@@ -54,7 +59,7 @@ export class RunningReceiver {
   /** `more`: lines of its configuration. */
   async run(more = '', overrides: Omit<ReceiverOverrides, 'log'> = {}): Promise<void> {
     const config = parseConfig(
-      `store = "${this.store}"\nlisten = "127.0.0.1:0"\nrun_dir = "${this.directory}/run"\nsegment_bytes = ${4 * MIB}\n${more}`,
+      `store = "${this.store}"\nlisten = "127.0.0.1:0"\nlisten_plain = "127.0.0.1:0"\nrun_dir = "${this.directory}/run"\nsegment_bytes = ${4 * MIB}\n${more}`,
       'receiver.toml',
       receiverConfigSchema,
     );
@@ -74,7 +79,7 @@ export class RunningReceiver {
         await Promise.race([sleep(10), this.running]);
       }
     }
-    this.address = (await this.status()).listen;
+    ({ listenPlain: this.address, listen: this.tlsAddress } = await this.status());
   }
 
   async stop(): Promise<void> {
@@ -97,6 +102,43 @@ export class RunningReceiver {
     if (this.client === null) throw new Error('the receiver does not run');
     const method = receiverControlService[name];
     return this.client.callUnary(method as never, request as never, { timeoutMs: TIMEOUT_MS, signal });
+  }
+
+  /** As an administrator. */
+  access<Name extends keyof typeof accessService>(
+    name: Name,
+    request: Parameters<(typeof accessService)[Name]['requestSerialize']>[0],
+  ): Promise<ReturnType<(typeof accessService)[Name]['responseDeserialize']>> {
+    if (this.client === null) throw new Error('the receiver does not run');
+    return this.client.callUnary(accessService[name] as never, request as never, { timeoutMs: TIMEOUT_MS });
+  }
+
+  /** A token: for a host, null: which may begin groups, or an operator of that role. */
+  async token(
+    kind: IdentityKind,
+    name: string,
+    more: { groups?: string[]; role?: string; ttlMs?: number } = {},
+  ): Promise<string> {
+    const { groups, role = '', ttlMs = 3_600_000 } = more;
+    const foundsGroups = kind === 'host' && groups === undefined;
+    const ttlNs = BigInt(ttlMs) * 1_000_000n;
+    return (await this.access('tokenCreate', { kind, name, role, groups: groups ?? [], foundsGroups, ttlNs }))
+      .token;
+  }
+
+  /** Somebody who has joined. */
+  async join(
+    kind: IdentityKind,
+    name: string,
+    more: { groups?: string[]; role?: string } = {},
+  ): Promise<Certified> {
+    return joinReceiver(this.tls, await this.token(kind, name, more), { kind, name, software: 'test' });
+  }
+
+  get tls(): NetworkAddress {
+    const address = parseAddress(this.tlsAddress, 1);
+    if (address === null) throw new Error(`${this.tlsAddress} is no address`);
+    return address;
   }
 
   /** Recovers; returns the messages. */

@@ -7,6 +7,8 @@ import { Client, credentials, type ClientDuplexStream } from '@grpc/grpc-js';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import * as native from '../../native/index.js';
+import type { Identity as Certified } from '../../service/identity.js';
+import { TLS_CHANNEL, tlsCredentials } from '../../service/tls_client.js';
 import { MessageNumbers } from '../../proto/message_numbers.js';
 import {
   MESSAGE_BYTES_MAX,
@@ -48,11 +50,17 @@ export class ScriptedStream {
   private wake: () => void = () => undefined;
   private hasEnded = false;
 
-  constructor(address: string) {
-    this.client = new Client(address, credentials.createInsecure(), {
-      'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
-      'grpc.use_local_subchannel_pool': 1,
-    });
+  /** `as`: null: as nobody, by plain TCP. */
+  constructor(address: string, as: Pick<Certified, 'authority' | 'certificate' | 'key'> | null = null) {
+    this.client = new Client(
+      address,
+      as === null ? credentials.createInsecure() : tlsCredentials(as.authority, as),
+      {
+        ...(as === null ? {} : TLS_CHANNEL),
+        'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
+        'grpc.use_local_subchannel_pool': 1,
+      },
+    );
     const { path: method, requestSerialize, responseDeserialize } = replicationService.session;
     this.stream = this.client.makeBidiStreamRequest(method, requestSerialize, responseDeserialize);
     this.stream.on('data', (message: ReceiverMessage) => {

@@ -4,6 +4,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Test } from 'tap';
 import { formatUuid } from '../../proto/uuid.js';
+import type { Identity as Certified } from '../../service/identity.js';
 import { RunningReceiver } from './running_receiver.js';
 import { newIdentity, ScriptedAgent, ScriptedStream, type Identity } from './scripted_agent.js';
 
@@ -25,7 +26,7 @@ export async function synced(test: Test): Promise<Scene> {
   return join(test, receiver, newIdentity(), 'host1', 'data');
 }
 
-/** A member with one volume, synced while it was written to. */
+/** A member with one volume, synced while it was written to; `as`: by TLS. */
 export async function join(
   test: Test,
   receiver: RunningReceiver,
@@ -33,11 +34,12 @@ export async function join(
   host: string,
   name: string,
   groupName = 'db',
+  as: Certified | null = null,
 ): Promise<Scene> {
   const agent = await ScriptedAgent.create(receiver.directory, identity, SIZE);
   const volumes = [{ ...agent.info, name }];
   test.teardown(() => agent.close());
-  const stream = new ScriptedStream(receiver.address);
+  const stream = new ScriptedStream(as === null ? receiver.address : receiver.tlsAddress, as);
   test.teardown(() => stream.close());
   stream.say({ hello: agent.hello({ groupName, host, volumes }) });
   const { hashKey } = await stream.hear('welcome');

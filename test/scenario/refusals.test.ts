@@ -24,7 +24,7 @@ t.test('a configuration that is wrong names its line', async (t) => {
   t.teardown(() => scratch.clean());
   const file = scratch.path('agent.toml');
   const check = ['agent', 'configcheck', '--config', file];
-  const valid = `receiver = "127.0.0.1:7443"\nstate_dir = "${scratch.path('state')}"\nrun_dir = "${scratch.path('run')}"\n`;
+  const valid = `receiver_plain = "127.0.0.1:7443"\nstate_dir = "${scratch.path('state')}"\nrun_dir = "${scratch.path('run')}"\n`;
   await writeFile(file, `${valid}[[group]]\nname = "g"\nrign_bytes = "64MiB"\n`);
   await refused(t, 'CONFIG_INVALID', /6.*rign_bytes|rign_bytes.*6/s, check);
   await refusedInWords(t, 'CONFIG_INVALID', check);

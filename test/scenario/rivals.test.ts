@@ -1,5 +1,5 @@
 /** Two who claim to be the same: a cloned agent, a receiver that is an older copy. Neither harms the other's history. */
-import { cp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { command } from './command.js';
@@ -131,6 +131,9 @@ t.test('another group under the same name is refused, and disturbs nobody', asyn
     .replaceAll(scratch.path('run'), scratch.path('other-run'))
     .replaceAll(scratch.path('volume.img'), volume);
   await writeFile(config, other);
+  // On the same host; another one is not given the group at all (test/attack/writers.test.ts).
+  await mkdir(scratch.path('other'), { mode: 0o700 });
+  await cp(scratch.path('state', 'identity.json'), scratch.path('other', 'identity.json'));
   const control = scratch.path('other-run', 'agent.sock');
   const second = new Daemon({ name: 'agent', config, control, log: scratch.path('other.log') });
   scratch.defer('second agent', () => second.end());

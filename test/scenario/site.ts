@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { CommandResult } from './command.js';
 import { command } from './command.js';
 import { CLI, Daemon, type DaemonOptions } from './daemon.js';
+import { joinOffline } from './joined.js';
 import type { Scratch } from './scratch.js';
 
 const PORT_MIN = 20_000;
@@ -34,6 +35,8 @@ export interface SiteOptions {
   store?: string;
   /** The agent's state directory, when it is to lie elsewhere. */
   state?: string;
+  /** Without TLS: where something in between reads what they say. */
+  plain?: boolean;
   /** Address the agent connects to, when it is not the receiver's own (a proxy in between). */
   via?: (listen: string) => Promise<string>;
   env?: NodeJS.ProcessEnv;
@@ -95,18 +98,21 @@ export class Site {
   /** Writes the configurations and makes the store; starts nothing. */
   static async create(scratch: Scratch, options: SiteOptions): Promise<Site> {
     const listen = `127.0.0.1:${await freePort()}`;
+    const listening =
+      options.plain === true ? `listen = "127.0.0.1:0"\nlisten_plain = "${listen}"` : `listen = "${listen}"`;
     const run = scratch.path('run');
     const store = options.store ?? scratch.path('store');
     await mkdir(run, { mode: 0o700 });
     const receiverConfig = scratch.path('receiver.toml');
     await writeFile(
       receiverConfig,
-      `store = "${store}"\nlisten = "${listen}"\nrun_dir = "${run}"\nsegment_bytes = "${options.segmentBytes ?? '64MiB'}"\n${options.receiver ?? ''}\n`,
+      `store = "${store}"\n${listening}\nrun_dir = "${run}"\nsegment_bytes = "${options.segmentBytes ?? '64MiB'}"\n${options.receiver ?? ''}\n`,
     );
     const agentConfig = scratch.path('agent.toml');
     const address = options.via === undefined ? listen : await options.via(listen);
     await writeFile(agentConfig, agentToml(scratch, run, address, options));
     await afterimage(['receiver', 'init', '--store', store]);
+    if (options.plain !== true) await joinOffline(store, options.state ?? scratch.path('state'), address);
     const { env, daemon: make = (one) => new Daemon(one) } = options;
     const daemon = (name: 'agent' | 'receiver', config: string): Daemon =>
       make({
@@ -189,7 +195,7 @@ export class Site {
 
 function agentToml(scratch: Scratch, run: string, receiver: string, options: SiteOptions): string {
   const lines = [
-    `receiver = "${receiver}"`,
+    `${options.plain === true ? 'receiver_plain' : 'receiver'} = "${receiver}"`,
     `state_dir = "${options.state ?? scratch.path('state')}"`,
     `run_dir = "${run}"`,
     '[[group]]',

@@ -72,7 +72,8 @@ t.test('what this user may not touch is PERMISSION_DENIED, not a failed disk', a
   const log = createLog('agent', 'fatal');
   const agent = (stateDir: string) => async () => {
     const config = {
-      receiver: { host: '127.0.0.1', port: 9 },
+      receiver: { plain: { host: '127.0.0.1', port: 9 } },
+      identityFile: place('identity.json'),
       stateDir,
       runDir: place('run'),
       control: place('run/agent.sock'),

@@ -93,7 +93,7 @@ t.test('a coded error keeps its code and its message, whatever characters that h
   });
   const call = client.callUnary(
     agentControlService.checkpointCreate,
-    { group: 'g', name: 'n', pin: false },
+    { group: 'g', name: 'n', pin: false, lockUntilNs: 0n },
     { timeoutMs: TIMEOUT_MS },
   );
   await t.rejects(call, { code: 'CHECKPOINT_EXISTS', message, hint: 'Choose another name.' });
@@ -166,6 +166,7 @@ const point = (index: number): CheckpointInfo => ({
   consistency: 'crash',
   grade: 'ordered',
   pinned: false,
+  lockedUntilNs: 0n,
 });
 
 t.test('a list of a hundred thousand checkpoints is an answer like any other', async (t) => {

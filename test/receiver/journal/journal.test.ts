@@ -38,7 +38,7 @@ async function opened(
   const group = randomUUID();
   const member: MemberRow = {
     ...{ uuid: randomUUID(), group, host: 'db1', epoch: 1n, instance: Buffer.alloc(16) },
-    ...{ ackedLsn: 0n, coverage: NOT_COVERED },
+    ...{ owner: null, ackedLsn: 0n, coverage: NOT_COVERED },
   };
   catalog.members.addGroup({ uuid: group, name: 'db' });
   catalog.members.putMember(member);

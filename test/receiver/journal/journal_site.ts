@@ -63,7 +63,7 @@ export class JournalSite {
       catalog.close();
       await agent.close();
     });
-    site.sessions.storeWriter(agent.hello());
+    site.sessions.storeWriter(agent.hello(), null);
     site.begin(1n, 1n);
     await site.reopen();
     agent.begin(1n, 1n);
@@ -119,7 +119,7 @@ export function addOther({ catalog }: JournalSite): MemberRow {
   const group = randomUUID();
   catalog.members.addGroup({ uuid: group, name: `other-${group.slice(0, 8)}` });
   const row = { uuid: randomUUID(), group, host: 'host2', epoch: 1n, instance: randomBytes(16) };
-  const member = { ...row, ackedLsn: 0n, coverage: NOT_COVERED };
+  const member = { ...row, owner: null, ackedLsn: 0n, coverage: NOT_COVERED };
   catalog.members.putMember(member);
   return member;
 }

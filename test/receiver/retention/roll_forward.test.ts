@@ -92,7 +92,7 @@ t.test('a pinned checkpoint and an export hold what they name, and say so', asyn
   const scene = await synced(t);
   const { receiver, agent } = scene;
   const checkpoint = (name: string, pin: boolean): Promise<unknown> => {
-    const created = receiver.call('checkpointCreate', { group: 'db', name, pin });
+    const created = receiver.call('checkpointCreate', { group: 'db', name, pin, lockUntilNs: 0n });
     return answerCheckpoint(scene).then(() => created);
   };
   const heldBy = async (): Promise<string> => (await receiver.status()).groups[0]?.retentionHeldBy ?? '';
@@ -113,7 +113,7 @@ t.test('a pinned checkpoint and an export hold what they name, and say so', asyn
     code: 'CHECKPOINT_PINNED',
   });
   const { id } = await receiver.call('exportOpen', exportOf(`lsn:${point}`));
-  await receiver.call('checkpointPin', { group: 'db', name: 'early', pinned: false });
+  await receiver.call('checkpointPin', { group: 'db', name: 'early', pinned: false, lockUntilNs: 0n });
   await until('the export holds it', async () => (await heldBy()) === `export ${id}`);
   await until('all before it is gone', () => isSettled(scene));
   const oldest = await oldestLsn(scene);

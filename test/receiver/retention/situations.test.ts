@@ -246,7 +246,12 @@ t.test('a pinned checkpoint is held in every member of its group', async (t) => 
   const [marking, joining] = scenes;
   await pour(joining);
   await pour(marking);
-  const created = receiver.call('checkpointCreate', { group: 'db', name: 'golden', pin: true });
+  const created = receiver.call('checkpointCreate', {
+    group: 'db',
+    name: 'golden',
+    pin: true,
+    lockUntilNs: 0n,
+  });
   await answerCheckpoint(marking);
   const { timeNs } = await created;
   for (let count = 0; count < 12; count += 1) for (const scene of scenes) await pour(scene);
@@ -263,7 +268,7 @@ t.test('a pinned checkpoint is held in every member of its group', async (t) => 
   await receiver.recover({ volume: '', point: 'checkpoint:golden', target, force: false });
   const images = await readdir(target);
   t.same(images.sort(), ['data0.img', 'data1.img'], `as they were at ${timeNs}`);
-  await receiver.call('checkpointPin', { group: 'db', name: 'golden', pinned: false });
+  await receiver.call('checkpointPin', { group: 'db', name: 'golden', pinned: false, lockUntilNs: 0n });
   await until('both go on', async () => {
     const { groups } = await receiver.status();
     return groups.every(({ retentionHeldBy, oldestLsn }) => retentionHeldBy === '' && oldestLsn > 10n);
@@ -279,7 +284,12 @@ t.test(
     const [marking, joining] = scenes;
     for (let count = 0; count < 12; count += 1) await pour(marking);
     await pour(joining);
-    const created = receiver.call('checkpointCreate', { group: 'db', name: 'late', pin: false });
+    const created = receiver.call('checkpointCreate', {
+      group: 'db',
+      name: 'late',
+      pin: false,
+      lockUntilNs: 0n,
+    });
     await answerCheckpoint(marking);
     await created;
     for (let count = 0; count < 12; count += 1) await pour(joining);
@@ -292,7 +302,12 @@ t.test(
     let pinned: Promise<unknown> | null = null;
     const atRollStage = async (): Promise<void> => {
       await isReady;
-      await (pinned ??= receiver.call('checkpointPin', { group: 'db', name: 'late', pinned: true }));
+      await (pinned ??= receiver.call('checkpointPin', {
+        group: 'db',
+        name: 'late',
+        pinned: true,
+        lockUntilNs: 0n,
+      }));
     };
     await receiver.run(SHORT, { ...QUICK, atRollStage });
     ready();

@@ -1,0 +1,23 @@
+/** A gRPC method out of the names of its messages. */
+import type { MethodDefinition } from '@grpc/grpc-js';
+import { codec } from './codec.js';
+
+export function method<Request extends object, Response extends object>(
+  service: string,
+  name: string,
+  request: string,
+  response: string,
+  responseStream = false,
+): MethodDefinition<Request, Response> {
+  const requestCodec = codec<Request>(request);
+  const responseCodec = codec<Response>(response);
+  return {
+    path: `/afterimage.v1.${service}/${name}`,
+    requestStream: false,
+    responseStream,
+    requestSerialize: (value) => requestCodec.encode(value),
+    requestDeserialize: (bytes) => requestCodec.decode(bytes),
+    responseSerialize: (value) => responseCodec.encode(value),
+    responseDeserialize: (bytes) => responseCodec.decode(bytes),
+  };
+}

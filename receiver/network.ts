@@ -1,0 +1,126 @@
+/** All by which anybody reaches the receiver: the front door with its servers, plain TCP on loopback where that is wanted, the control socket. */
+import {
+  accessService,
+  ENROLLMENT_MESSAGE_BYTES_MAX,
+  enrollmentService,
+  identityService,
+} from '../proto/access.js';
+import { receiverControlService } from '../proto/control.js';
+import { AfterimageError, toAfterimageError } from '../proto/errors.js';
+import { replicationService } from '../proto/replication.js';
+import type { AuditLog } from '../service/audit_log.js';
+import type { Log } from '../service/log.js';
+import { peerOf, refusing, RpcServer } from '../service/rpc.js';
+import { formatAddress } from '../service/settings.js';
+import { accessHandlers } from './access.js';
+import type { Catalog } from './catalog/catalog.js';
+import type { ReceiverConfig } from './config.js';
+import { controlHandlers, type ControlParts } from './control.js';
+import { enrollmentHandlers, identityHandlers } from './enrollment.js';
+import { FrontDoor } from './front_door.js';
+import { Guard, identifyLocal, identifyOperators, type Identify } from './guard.js';
+import type { Identities } from './identities.js';
+import type { IngestParts, ReplicationStream } from './ingest.js';
+import { refuse, ReplicationServer } from './server.js';
+import type { ListenAddresses } from './status.js';
+
+/** Calls at once on one connection of a stranger, or of an operator. */
+const STRANGER_STREAMS_MAX = 2;
+const OPERATOR_STREAMS_MAX = 32;
+
+export interface NetworkParts {
+  catalog: Catalog;
+  identities: Identities;
+  audit: AuditLog;
+  /** Of the store, a UUID. */
+  store: string;
+  replication: IngestParts;
+  control: Omit<ControlParts, 'addresses'>;
+  /** Streams of agents at once. */
+  sessionsMax: number;
+  log: Log;
+}
+
+export class Network {
+  private readonly replication: ReplicationServer;
+  private readonly operators = new RpcServer({ 'grpc.max_concurrent_streams': OPERATOR_STREAMS_MAX });
+  private readonly strangers = new RpcServer({
+    'grpc.max_receive_message_length': ENROLLMENT_MESSAGE_BYTES_MAX,
+    'grpc.max_send_message_length': ENROLLMENT_MESSAGE_BYTES_MAX,
+    'grpc.max_concurrent_streams': STRANGER_STREAMS_MAX,
+  });
+  private readonly local = new RpcServer();
+  private readonly door: FrontDoor;
+  /** When nobody is inside any more. */
+  private closed: Promise<void> = Promise.resolve();
+  private addresses: ListenAddresses = { listen: '', listenPlain: '' };
+
+  constructor(private readonly parts: NetworkParts) {
+    const { identities, audit, log } = parts;
+    this.replication = new ReplicationServer(parts.replication, { identities, audit }, parts.sessionsMax);
+    const servers = { host: this.replication.joined, operator: this.operators, stranger: this.strangers };
+    this.door = new FrontDoor({ identities, servers, log });
+    this.serveStrangers();
+    this.serveOperators();
+  }
+
+  /** Errors: LISTEN_BUSY, LISTEN_FAILED, PERMISSION_DENIED. */
+  async listen({ listen, listenPlain, control }: ReceiverConfig): Promise<ListenAddresses> {
+    const plain = listenPlain === null ? '' : formatAddress(await this.replication.listenPlain(listenPlain));
+    this.addresses = { listen: formatAddress(await this.door.listen(listen)), listenPlain: plain };
+    await this.local.listenUnix(control);
+    return this.addresses;
+  }
+
+  /** Ends every session, and those calls that are not done within `graceMs`. Replication first, so that its end can be looked at. */
+  async stopReplication(graceMs: number): Promise<void> {
+    this.closed = this.door.close();
+    await this.replication.stop(graceMs);
+  }
+  async stop(graceMs: number): Promise<void> {
+    await Promise.all([this.operators, this.strangers, this.local].map((server) => server.stop(graceMs)));
+    await this.closed;
+  }
+
+  private serveOperators(): void {
+    const { catalog, identities, audit, log } = this.parts;
+    const control = { ...this.parts.control, addresses: () => this.addresses };
+    const entrances: [RpcServer, Identify][] = [
+      [this.operators, identifyOperators(identities)],
+      [this.local, identifyLocal],
+    ];
+    for (const [server, identify] of entrances) {
+      const guard = new Guard(identify, audit, log);
+      server.add(receiverControlService, controlHandlers(control, guard));
+      server.add(accessService, accessHandlers({ catalog, identities, door: this.door }, guard));
+    }
+    this.operators.add(identityService, identityHandlers({ identities, audit }));
+  }
+
+  /** They can join, and are told why they can do nothing else. */
+  private serveStrangers(): void {
+    const { identities, store, audit, log } = this.parts;
+    const refusal = (call: Parameters<typeof peerOf>[0]): AfterimageError => {
+      const uuid = peerOf(call);
+      try {
+        if (uuid !== null) identities.known(uuid);
+      } catch (thrown) {
+        return toAfterimageError(thrown);
+      }
+      const message =
+        'no certificate was shown, or one that has expired, or that another authority has signed';
+      return new AfterimageError('IDENTITY_REFUSED', message);
+    };
+    const cutOff = (uuid: string): void => this.door.cutOff(uuid);
+    const nowMs = (): number => performance.now();
+    this.strangers.add(
+      enrollmentService,
+      enrollmentHandlers({ identities, store, cutOff, nowMs, audit, log }),
+    );
+    for (const service of [identityService, receiverControlService, accessService])
+      this.strangers.add(service, refusing(service, refusal));
+    this.strangers.add(replicationService, {
+      session: (stream: ReplicationStream) => refuse(stream, refusal(stream)),
+    });
+  }
+}

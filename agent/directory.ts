@@ -2,6 +2,7 @@
 import path from 'node:path';
 import { AfterimageError } from '../proto/errors.js';
 import { makeDirectoryDurably, syncDirectory } from '../service/durable_file.js';
+import { refuseUnsafeDirectory } from '../service/safe_path.js';
 import { systemError } from '../service/system_errors.js';
 import * as native from '../native/index.js';
 
@@ -19,9 +20,10 @@ export async function makeDirectory(
   }
 }
 
-/** Makes it, and keeps every other agent out until the descriptor is closed. Errors: STATE_BUSY, PERMISSION_DENIED, IO_ERROR. */
+/** Makes it, and keeps every other agent out until the descriptor is closed. Errors: STATE_BUSY, PATH_UNSAFE, PERMISSION_DENIED, IO_ERROR. */
 export async function lockDirectory(directory: string): Promise<number> {
   await makeDirectory(directory);
+  await refuseUnsafeDirectory(directory);
   const lock = native.lockFile(path.join(directory, 'agent.lock'));
   if (lock === null) throw new AfterimageError('STATE_BUSY', `${directory} is in use by another agent`);
   return lock;

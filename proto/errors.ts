@@ -147,6 +147,11 @@ export const ERRORS = {
     false,
     'Run it as the user that owns what is named, the one that the daemon runs as, or as root; remount a file system that is read-only.',
   ),
+  PATH_UNSAFE: entry(
+    EXIT.refused,
+    false,
+    'See who has put it there. If it is right: chown it to the user that the daemon runs as; chmod go-w a directory, go-rwx a file with a key.',
+  ),
   IO_ERROR: entry(
     EXIT.failure,
     false,

@@ -2,7 +2,6 @@
  * The receiver's certificate authority: who may connect is whom it has signed. Its key and certificate are one file of the
  * store, so that they are there together or not at all. The receiver's own certificate is made anew at every start.
  */
-import { readFile } from 'node:fs/promises';
 import { AfterimageError } from '../proto/errors.js';
 import {
   authorityCertificate,
@@ -15,6 +14,7 @@ import {
   type Signer,
 } from '../service/certificates.js';
 import { writeDurably } from '../service/durable_file.js';
+import { readKeyFile } from '../service/safe_path.js';
 import { systemError } from '../service/system_errors.js';
 
 const YEAR_MS = 365.25 * 86_400_000;
@@ -53,11 +53,11 @@ export class Authority {
     }
   }
 
-  /** Null: there is no such file. Errors: AUTHORITY_INVALID, PERMISSION_DENIED, IO_ERROR. */
+  /** Null: there is no such file. Errors: AUTHORITY_INVALID, PATH_UNSAFE, PERMISSION_DENIED, IO_ERROR. */
   static async open(file: string): Promise<Authority | null> {
     let text;
     try {
-      text = await readFile(file, 'latin1');
+      text = await readKeyFile(file);
     } catch (thrown) {
       if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return null;
       throw systemError(thrown, file);

@@ -17,6 +17,7 @@ import path from 'node:path';
 import { z } from 'zod';
 import { AfterimageError } from '../proto/errors.js';
 import { makeDirectoryDurably, syncDirectory, writeDurably } from '../service/durable_file.js';
+import { refuseUnsafeDirectory } from '../service/safe_path.js';
 import { named, systemError } from '../service/system_errors.js';
 
 export const STORE_VERSION = 1;
@@ -69,10 +70,11 @@ export class Store {
     }
   }
 
-  /** Opens a store and locks it. Errors: STORE_MISSING, STORE_INVALID, STORE_VERSION, STORE_BUSY, PERMISSION_DENIED. */
+  /** Opens a store and locks it. Errors: STORE_MISSING, STORE_INVALID, STORE_VERSION, STORE_BUSY, PATH_UNSAFE, PERMISSION_DENIED. */
   static async open(directory: string, lock: LockFile): Promise<Store> {
     const file = path.join(directory, 'store.json');
     try {
+      await refuseUnsafeDirectory(directory);
       const { uuid, version } = parseIdentity(await readFile(file, 'utf8'), file);
       if (version !== STORE_VERSION) {
         throw new AfterimageError(

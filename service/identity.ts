@@ -3,10 +3,10 @@
  * somebody that receiver. One file, so that it is the old or the new one whatever happens, of mode 0600: it holds the key.
  */
 import { X509Certificate } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { AfterimageError } from '../proto/errors.js';
 import { writeDurably } from './durable_file.js';
+import { readKeyFile } from './safe_path.js';
 import { systemError } from './system_errors.js';
 
 const VERSION = 1;
@@ -30,11 +30,11 @@ const schema = z.object({
 
 export type Identity = Omit<z.output<typeof schema>, 'version'>;
 
-/** Null: there is none. Errors: IDENTITY_INVALID, PERMISSION_DENIED, IO_ERROR. */
+/** Null: there is none. Errors: IDENTITY_INVALID, PATH_UNSAFE, PERMISSION_DENIED, IO_ERROR. */
 export async function readIdentity(file: string): Promise<Identity | null> {
   let text;
   try {
-    text = await readFile(file, 'utf8');
+    text = await readKeyFile(file);
   } catch (thrown) {
     if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw systemError(thrown, file);

@@ -3,6 +3,7 @@ import { lstat, mkdir, unlink } from 'node:fs/promises';
 import net from 'node:net';
 import path from 'node:path';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
+import { refuseUnsafeDirectory } from './safe_path.js';
 import { isForbidden } from './system_errors.js';
 import { formatAddress, SOCKET_PATH_BYTES_MAX, type NetworkAddress } from './settings.js';
 
@@ -11,7 +12,7 @@ const OWNER_ONLY_UMASK = 0o177;
 
 /**
  * Listens on a Unix socket of mode 0600. A missing directory is made with mode 0700; a socket that nobody answers on
- * is replaced. Closing the server removes the socket. Errors: LISTEN_BUSY, LISTEN_FAILED, PERMISSION_DENIED.
+ * is replaced. Closing the server removes the socket. Errors: LISTEN_BUSY, LISTEN_FAILED, PATH_UNSAFE, PERMISSION_DENIED.
  */
 export async function listenUnix(server: net.Server, socket: string): Promise<void> {
   if (Buffer.byteLength(socket) > SOCKET_PATH_BYTES_MAX) {
@@ -19,6 +20,7 @@ export async function listenUnix(server: net.Server, socket: string): Promise<vo
   }
   try {
     await mkdir(path.dirname(socket), { recursive: true, mode: 0o700 });
+    await refuseUnsafeDirectory(path.dirname(socket));
     await removeStale(socket);
     await listening(server, () => {
       // listen() binds before it returns, so no other file is created under this mask.

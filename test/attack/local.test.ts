@@ -97,4 +97,6 @@ t.test('a key that others can read is none', async (t) => {
   await rename(authority, `${authority}.away`);
   await writeFile(authority, 'x', { mode: 0o600 });
   await t.rejects(receiver.run(), { code: 'AUTHORITY_INVALID' });
+  await rename(`${authority}.away`, authority);
+  await receiver.run();
 });

@@ -78,6 +78,8 @@ export interface AgentConfig {
   runDir: string;
   /** Path of the control socket. */
   control: string;
+  /** Where /metrics and the like are; null: nowhere. */
+  metrics: LoopbackAddress | null;
   logLevel: LogLevel;
   groups: GroupConfig[];
 }
@@ -119,6 +121,7 @@ const file = z
     spool_dir: absolutePath.optional(),
     run_dir: absolutePath.default('/run/afterimage'),
     control: socketPath.optional(),
+    metrics: loopbackListenAddress.optional(),
     log_level: logLevel.default('info'),
     group: z
       .array(group)
@@ -229,6 +232,7 @@ function fromFile(config: FileConfig): AgentConfig {
     stateDir: config.state_dir,
     runDir: config.run_dir,
     control: controlPath(config),
+    metrics: config.metrics ?? null,
     logLevel: config.log_level,
     groups: config.group.map((one) => ({
       name: one.name,

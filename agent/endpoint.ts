@@ -37,6 +37,8 @@ export interface ReceiverEndpoint {
   readonly name: string;
   /** Errors: IDENTITY_MISSING, IDENTITY_INVALID, IDENTITY_REFUSED (it has expired), PERMISSION_DENIED, IO_ERROR. */
   find(): Promise<Endpoint>;
+  /** When what shows who this host is ends, milliseconds since 1970; null: nothing does, or it is not known yet. */
+  readonly untilMs: number | null;
   /** What it takes to stay known there goes on until stop(). */
   start(): void;
   stop(): Promise<void>;
@@ -51,6 +53,7 @@ export function plainEndpoint(address: LoopbackAddress): ReceiverEndpoint {
   const endpoint = { target, credentials: credentials.createInsecure(), options: {} };
   return {
     name: target,
+    untilMs: null,
     find: () => Promise.resolve(endpoint),
     start: () => undefined,
     stop: () => Promise.resolve(),
@@ -76,6 +79,10 @@ export class JoinedEndpoint implements ReceiverEndpoint {
 
   get name(): string {
     return this.target ?? 'not joined';
+  }
+
+  get untilMs(): number | null {
+    return this.identity === null ? null : validity(this.identity).untilMs;
   }
 
   /** From time to time the certificate is renewed. */

@@ -29,6 +29,7 @@ import type { StartedGroup } from './groups.js';
 import { groupStatus } from './group_status.js';
 import { LagHistogram } from './lag.js';
 import { ReceiverLink } from './link.js';
+import type { VolumeLatencies } from './metrics.js';
 import { Member, type MemberPort, type OpenAction } from './member.js';
 import { AgentSession } from './session.js';
 import { Serving } from './serving.js';
@@ -210,6 +211,13 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
       lag,
       clock: around.clock,
       startedNs,
+    });
+  }
+
+  latencies(): VolumeLatencies[] {
+    return this.volumes.map(({ config, counters }) => {
+      const { readLatency: read, writeLatency: write, flushLatency: flush, errors } = counters;
+      return { group: this.config.name, volume: config.name, read, write, flush, errors };
     });
   }
 

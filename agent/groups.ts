@@ -14,6 +14,7 @@ import { aborted } from '../service/signals.js';
 import type { Clock } from './clock.js';
 import type { GroupConfig } from './config.js';
 import { endAll } from './endings.js';
+import type { VolumeLatencies } from './metrics.js';
 import { failedStatus } from './group_status.js';
 import { retry } from './retry.js';
 
@@ -21,6 +22,7 @@ import { retry } from './retry.js';
 export interface StartedGroup {
   readonly isConnected: boolean;
   status(): GroupStatus;
+  latencies(): VolumeLatencies[];
   createCheckpoint(name: string): Promise<CheckpointInfo>;
   /** Errors: of the first volume that cannot be served. */
   ensureServed(): Promise<void>;
@@ -100,6 +102,11 @@ export class ProtectionGroups {
       if (error !== undefined) return [failedStatus(config, this.around.host, error)];
       return this.started.get(config.name)?.status() ?? [];
     });
+  }
+
+  /** Of all volumes that are served. */
+  latencies(): VolumeLatencies[] {
+    return [...this.started.values()].flatMap((group) => group.latencies());
   }
 
   /** Errors: GROUP_UNKNOWN, why the group is not started, and those of StartedGroup.createCheckpoint. */

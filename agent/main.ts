@@ -7,6 +7,8 @@ import { closeSync } from 'node:fs';
 import { hostname } from 'node:os';
 import path from 'node:path';
 import { toAfterimageError } from '../proto/errors.js';
+import type { AgentStatus } from '../proto/control.js';
+import { MetricsServer } from '../service/metrics_server.js';
 import { AuditLog } from '../service/audit_log.js';
 import { createLog, type Log } from '../service/log.js';
 import { aborted, type StopSignals } from '../service/signals.js';
@@ -18,6 +20,7 @@ import { AgentControl, type StatusHead } from './control.js';
 import { lockDirectory } from './directory.js';
 import { JoinedEndpoint, plainEndpoint } from './endpoint.js';
 import { endAll } from './endings.js';
+import { agentMetrics, readiness, type AgentLook } from './metrics.js';
 import { ProtectionGroup, type GroupSurroundings } from './group.js';
 import { ProtectionGroups } from './groups.js';
 import { LINK_DIR } from './stable_link.js';
@@ -110,6 +113,22 @@ async function serve(
   // Opened by the first entry: a disk that hangs keeps nothing from being served.
   const audit = new AuditLog(path.join(config.stateDir, 'audit.log'), log);
   const head = (): StatusHead => ({ version, host, receiver: receiver.name });
+  const status = (): AgentStatus => ({
+    ...head(),
+    connected: groups.isConnected,
+    groups: groups.status(),
+    rssBytes: BigInt(process.memoryUsage.rss()),
+  });
+  const look = (): AgentLook => ({
+    status: status(),
+    volumes: groups.latencies(),
+    certificateUntilMs: receiver.untilMs,
+  });
+  const metrics = new MetricsServer(
+    agentMetrics(() => Promise.resolve(look())),
+    { live: () => [{ name: 'event loop', fault: null }], ready: () => readiness(status()) },
+    log,
+  );
   const control = new AgentControl(head, groups, systemClock, () => process.memoryUsage.rss(), audit);
   try {
     // Of the run directory too: leftovers that lie there must be those of a dead process.
@@ -118,6 +137,7 @@ async function serve(
     // Before any volume is served: what is wrong with the socket must not take one away again.
     await control.listen(config.control);
     receiver.start();
+    if (config.metrics !== null) void metrics.start(config.metrics);
     await groups.start();
     if (native.hasServiceManager()) native.tellServiceManager('READY=1');
     await aborted(signals.drain);
@@ -126,7 +146,7 @@ async function serve(
     // What stays open keeps the process from ending, and the next agent out of its directories.
     await endAll(
       () => [groups.stop()],
-      () => [control.stop(), receiver.stop()],
+      () => [control.stop(), receiver.stop(), metrics.close()],
       () => [audit.close()],
     ).finally(() => {
       for (const lock of locks) closeSync(lock);

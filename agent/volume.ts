@@ -48,6 +48,12 @@ const AWAITED_OPENING_MS = 10_000;
 /** Where nobody is served yet. */
 const OPENING_MS = 600_000;
 
+const NO_LATENCY: native.Latency = { counts: [], sumNs: 0n };
+const NO_COUNTERS: native.DeviceCounters = {
+  ...{ reads: 0n, readBytes: 0n, writes: 0n, writeBytes: 0n, errors: 0n },
+  ...{ readLatency: NO_LATENCY, writeLatency: NO_LATENCY, flushLatency: NO_LATENCY },
+};
+
 export class ProtectedVolume {
   private captured: native.CapturedVolume | null = null;
   private attachment: Attachment | null = null;
@@ -202,7 +208,7 @@ export class ProtectedVolume {
   }
   /** Requests since the start. */
   get counters(): native.DeviceCounters {
-    return this.captured?.counters() ?? { reads: 0n, readBytes: 0n, writes: 0n, writeBytes: 0n, errors: 0n };
+    return this.captured?.counters() ?? NO_COUNTERS;
   }
   /** Tells the log what its disks fail: of requests, and of marks. Ask again and again; `nowMs` never goes backwards. */
   tellErrors(log: Log, nowMs: number): void {

@@ -144,7 +144,18 @@ export interface DeviceCounters {
   writes: bigint;
   writeBytes: bigint;
   errors: bigint;
+  readLatency: Latency;
+  /** Zeroes and trims too. */
+  writeLatency: Latency;
+  flushLatency: Latency;
 }
+/** native/os/latency_histogram.h: how many requests took at most as long as each of LATENCY_BOUNDS_NS, and longer than the one before. */
+export interface Latency {
+  /** One more than there are bounds: the last is for those that took longer. */
+  counts: bigint[];
+  sumNs: bigint;
+}
+export const LATENCY_BOUNDS_NS: readonly number[] = Array.from({ length: 21 }, (_, bucket) => 16_000 * 2 ** bucket);
 /** A protected volume: reads and writes through it are captured. */
 export interface CapturedVolume extends BlockDevice {
   /**

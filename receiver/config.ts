@@ -55,6 +55,7 @@ export const receiverConfigSchema = z
     recovery_dir: absolutePath.optional(),
     run_dir: absolutePath.prefault('/run/afterimage'),
     control: socketPath.optional(),
+    metrics: loopbackListenAddress.optional(),
     log_level: logLevel.prefault('info'),
     scratch_dir: absolutePath.optional(),
     segment_bytes: byteSize(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).prefault('64MiB'),
@@ -86,6 +87,7 @@ export const receiverConfigSchema = z
       recovery_dir,
       run_dir,
       control,
+      metrics,
       log_level,
       scratch_dir,
       segment_bytes,
@@ -106,6 +108,8 @@ export const receiverConfigSchema = z
       runDirectory: run_dir,
       /** The control socket. */
       control: control ?? path.join(run_dir, 'receiver.sock'),
+      /** Where /metrics and the like are; null: nowhere. */
+      metrics: metrics ?? null,
       logLevel: log_level,
       /** For the overlays of writable exports. */
       scratchDirectory: scratch_dir ?? path.join(store, 'scratch'),

@@ -30,6 +30,7 @@ export interface FrontDoorParts {
 }
 
 interface Guest {
+  kind: IdentityKind;
   connection: TLSSocket;
   /** When the connection ends, by the clock of certificates. */
   untilMs: number;
@@ -38,7 +39,7 @@ interface Guest {
 export class FrontDoor {
   /** By the UUID that their certificates name. */
   private readonly guests = new Map<string, Set<Guest>>();
-  private readonly strangers = new Set<Guest>();
+  private readonly strangers = new Set<Omit<Guest, 'kind'>>();
   private listener: TlsListener | null = null;
   private readonly timers: NodeJS.Timeout[] = [];
 
@@ -68,6 +69,13 @@ export class FrontDoor {
     return this.guests.get(uuid)?.size ?? 0;
   }
 
+  /** At present, strangers too. */
+  connectionCounts(): Record<IdentityKind | 'stranger', number> {
+    const counts = { host: 0, operator: 0, stranger: this.strangers.size };
+    for (const guests of this.guests.values()) for (const { kind } of guests) counts[kind] += 1;
+    return counts;
+  }
+
   /** Lets nobody in any more. Resolves when those that are inside have left: their servers see to that. */
   async close(): Promise<void> {
     for (const timer of this.timers) clearInterval(timer);
@@ -92,7 +100,7 @@ export class FrontDoor {
     const guests = this.guests.get(shown.uuid) ?? new Set();
     if (guests.size >= CONNECTIONS_OF_ONE_MAX) return void connection.destroy();
     this.guests.set(shown.uuid, guests);
-    const guest = { connection, untilMs: shown.expiresMs };
+    const guest = { kind, connection, untilMs: shown.expiresMs };
     guests.add(guest);
     connection.once('close', () => {
       guests.delete(guest);

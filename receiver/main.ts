@@ -5,6 +5,7 @@ import * as native from '../native/index.js';
 import { AfterimageError } from '../proto/errors.js';
 import { AuditLog } from '../service/audit_log.js';
 import { createLog, type Log } from '../service/log.js';
+import { MetricsServer } from '../service/metrics_server.js';
 import { formatUuid } from '../proto/uuid.js';
 import { aborted, type StopSignals } from '../service/signals.js';
 import { formatFingerprint } from '../service/token.js';
@@ -20,6 +21,7 @@ import { Identities } from './identities.js';
 import { DamageWatch } from './journal/damage_watch.js';
 import { RunBuilds } from './journal/runs.js';
 import { Members, type Member } from './members.js';
+import { readiness, receiverMetrics } from './metrics.js';
 import { Network } from './network.js';
 import { Points } from './points.js';
 import { Recovery } from './recovery/recovery.js';
@@ -171,6 +173,19 @@ export async function runReceiver(
     },
   });
 
+  const metrics = new MetricsServer(
+    receiverMetrics(async () => ({
+      status: await network.status(),
+      receivedBytes: members.receivedBytes(),
+      identities: {
+        host: catalog.identities.all('host').filter(({ revokedNs }) => revokedNs === null).length,
+        operator: catalog.identities.all('operator').filter(({ revokedNs }) => revokedNs === null).length,
+      },
+      connections: network.connectionCounts(),
+    })),
+    { live: () => [{ name: 'event loop', fault: null }], ready: () => readiness(members.faults()) },
+    log,
+  );
   const persisting = setInterval(() => {
     members.refreshAll();
     watch.askOpenPoints();
@@ -182,6 +197,7 @@ export async function runReceiver(
     retention.start();
     const addresses = await network.listen(config);
     scrubs.start();
+    if (config.metrics !== null) void metrics.start(config.metrics);
     log.info({ store: store.directory, ...addresses, control: config.control }, 'receiver ready');
     await aborted(signals.drain);
     log.info('receiver draining');
@@ -192,6 +208,7 @@ export async function runReceiver(
 
   async function drain(): Promise<void> {
     await network.stopReplication(GRACE_MS);
+    await metrics.close();
     await exports.stopAll();
     await network.stop(GRACE_MS);
     await audit.close();

@@ -115,6 +115,21 @@ export class Members implements Journals {
     else this.claims.delete(uuid);
   }
 
+  /** Taken in since the start, by member. */
+  receivedBytes(): ReadonlyMap<string, bigint> {
+    return new Map([...this.opened].map(([uuid, { received }]) => [uuid, received.total]));
+  }
+  /** Of every member: why its journal takes nothing, a code; null: it does. */
+  faults(): { name: string; fault: string | null }[] {
+    const { catalog } = this.parts;
+    return catalog.members.groups().flatMap(({ uuid, name }) =>
+      catalog.members.members(uuid).map((row) => ({
+        name: `${name} of ${row.host}`,
+        fault: this.opened.get(row.uuid)?.journal.fault ?? this.fault(row.uuid),
+      })),
+    );
+  }
+
   /** Why the member's journal could not be opened, or null. */
   fault(uuid: string): ErrorCode | null {
     return this.failed.get(uuid)?.code ?? null;

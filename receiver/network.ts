@@ -5,10 +5,11 @@ import {
   enrollmentService,
   identityService,
 } from '../proto/access.js';
-import { receiverControlService } from '../proto/control.js';
+import { receiverControlService, type ReceiverStatus } from '../proto/control.js';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import { replicationService } from '../proto/replication.js';
 import type { AuditLog } from '../service/audit_log.js';
+import { countError } from '../service/error_counts.js';
 import type { Log } from '../service/log.js';
 import { peerOf, refusing, RpcServer } from '../service/rpc.js';
 import { formatAddress } from '../service/settings.js';
@@ -22,7 +23,7 @@ import { Guard, identifyLocal, identifyOperators, type Identify } from './guard.
 import type { Identities } from './identities.js';
 import type { IngestParts, ReplicationStream } from './ingest.js';
 import { refuse, ReplicationServer } from './server.js';
-import type { ListenAddresses } from './status.js';
+import { receiverStatus, type ListenAddresses } from './status.js';
 
 /** Calls at once on one connection of a stranger, or of an operator. */
 const STRANGER_STREAMS_MAX = 2;
@@ -64,12 +65,22 @@ export class Network {
     this.serveOperators();
   }
 
+  /** How the receiver is doing. */
+  status(): Promise<ReceiverStatus> {
+    return receiverStatus({ ...this.parts.control, addresses: () => this.addresses });
+  }
+
   /** Errors: LISTEN_BUSY, LISTEN_FAILED, PERMISSION_DENIED. */
   async listen({ listen, listenPlain, control }: ReceiverConfig): Promise<ListenAddresses> {
     const plain = listenPlain === null ? '' : formatAddress(await this.replication.listenPlain(listenPlain));
     this.addresses = { listen: formatAddress(await this.door.listen(listen)), listenPlain: plain };
     await this.local.listenUnix(control);
     return this.addresses;
+  }
+
+  /** Of the front door. */
+  connectionCounts(): ReturnType<FrontDoor['connectionCounts']> {
+    return this.door.connectionCounts();
   }
 
   /** Ends every session, and those calls that are not done within `graceMs`. Replication first, so that its end can be looked at. */
@@ -100,7 +111,13 @@ export class Network {
   /** They can join, and are told why they can do nothing else. */
   private serveStrangers(): void {
     const { identities, store, audit, log } = this.parts;
+    // Counted, and not logged: whoever likes can have it said as often as they like.
     const refusal = (call: Parameters<typeof peerOf>[0]): AfterimageError => {
+      const error = reason(call);
+      countError(error);
+      return error;
+    };
+    const reason = (call: Parameters<typeof peerOf>[0]): AfterimageError => {
       const uuid = peerOf(call);
       try {
         if (uuid !== null) identities.known(uuid);

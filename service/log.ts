@@ -1,12 +1,15 @@
 /** The daemons' log: JSON lines on stderr. Numbers of 64 bits are text there, since readers of JSON round them. */
 import pino, { type DestinationStream, type Logger } from 'pino';
 import { AfterimageError } from '../proto/errors.js';
+import { countError } from './error_counts.js';
 import type { LogLevel } from './settings.js';
 
 export type Log = Logger;
 
 /** What is kept of lines that could not be written, bytes; later ones are dropped. */
 const UNWRITTEN_BYTES_MAX = 1 << 20;
+/** pino's number of that level. */
+const WARN = 40;
 /** How deep a logged object is searched for numbers of 64 bits. */
 const DEPTH_MAX = 4;
 
@@ -25,6 +28,12 @@ export function createLog(daemon: string, level: LogLevel, to: DestinationStream
         log: (object) => jsonSafe(object, DEPTH_MAX) as Record<string, unknown>,
       },
       serializers: { err: errorFields },
+      hooks: {
+        logMethod(args, method, levelNumber) {
+          if (levelNumber >= WARN) countError(args[0]);
+          method.apply(this, args);
+        },
+      },
     },
     to,
   );

@@ -8,7 +8,11 @@ export class Throughput {
   /** `nowMs`: a clock that does not go back. */
   constructor(private readonly nowMs: () => number) {}
 
+  /** All that was ever added. */
+  total = 0n;
+
   add(bytes: number): void {
+    this.total += BigInt(bytes);
     const second = this.second();
     const slot = this.slots[second % WINDOW_S];
     if (slot === undefined) return;

@@ -285,6 +285,20 @@ Napi::Value DeviceObject::in_flight(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), captured(info.Env())->in_flight_memfd());
 }
 
+namespace {
+
+Napi::Object latency(Napi::Env env, const LatencyHistogram::Snapshot& snapshot) {
+  auto counts = Napi::Array::New(env, snapshot.counts.size());
+  for (uint32_t bucket = 0; bucket < snapshot.counts.size(); ++bucket)
+    counts.Set(bucket, big(env, snapshot.counts[bucket]));
+  auto object = Napi::Object::New(env);
+  object.Set("counts", counts);
+  object.Set("sumNs", big(env, snapshot.sum_ns));
+  return object;
+}
+
+}  // namespace
+
 Napi::Value DeviceObject::counters(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const CapturedDevice::Counters counters = captured(env)->counters();
@@ -294,6 +308,9 @@ Napi::Value DeviceObject::counters(const Napi::CallbackInfo& info) {
   object.Set("writes", big(env, counters.writes));
   object.Set("writeBytes", big(env, counters.write_bytes));
   object.Set("errors", big(env, counters.errors));
+  object.Set("readLatency", latency(env, counters.read_latency));
+  object.Set("writeLatency", latency(env, counters.write_latency));
+  object.Set("flushLatency", latency(env, counters.flush_latency));
   return object;
 }
 

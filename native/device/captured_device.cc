@@ -136,6 +136,7 @@ Errno CapturedDevice::modify(uint64_t offset, uint64_t length, const RequestOpti
 Errno CapturedDevice::write(uint64_t offset, uint64_t length, const std::byte* from,
                             const RequestOptions& options) {
   if (const Errno error = refusal(offset, length, ENOSPC); error != 0 || length == 0) return error;
+  const LatencyHistogram::Timer timer(write_latency_);
   writes_.fetch_add(1, std::memory_order_relaxed);
   write_bytes_.fetch_add(length, std::memory_order_relaxed);
   return modify(
@@ -146,6 +147,7 @@ Errno CapturedDevice::write(uint64_t offset, uint64_t length, const std::byte* f
 
 Errno CapturedDevice::zero(uint64_t offset, uint64_t length, const RequestOptions& options) {
   if (const Errno error = refusal(offset, length, ENOSPC); error != 0 || length == 0) return error;
+  const LatencyHistogram::Timer timer(write_latency_);
   writes_.fetch_add(1, std::memory_order_relaxed);
   write_bytes_.fetch_add(length, std::memory_order_relaxed);
   return modify(
@@ -156,6 +158,7 @@ Errno CapturedDevice::zero(uint64_t offset, uint64_t length, const RequestOption
 
 Errno CapturedDevice::trim(uint64_t offset, uint64_t length, const RequestOptions& options) {
   if (const Errno error = refusal(offset, length, EINVAL); error != 0 || length == 0) return error;
+  const LatencyHistogram::Timer timer(write_latency_);
   writes_.fetch_add(1, std::memory_order_relaxed);
   write_bytes_.fetch_add(length, std::memory_order_relaxed);
   return modify(
@@ -165,6 +168,7 @@ Errno CapturedDevice::trim(uint64_t offset, uint64_t length, const RequestOption
 }
 
 Errno CapturedDevice::flush() {
+  const LatencyHistogram::Timer timer(flush_latency_);
   const uint64_t ticket = log_ != nullptr ? log_->flush_began() : 0;
   const Errno error = backing_->flush();
   if (log_ != nullptr) log_->flush_ended(ticket, error == 0);
@@ -175,6 +179,7 @@ Errno CapturedDevice::flush() {
 
 Errno CapturedDevice::read(uint64_t offset, uint64_t length, std::byte* into) {
   if (const Errno error = check_range(size(), offset, length, EINVAL)) return error;
+  const LatencyHistogram::Timer timer(read_latency_);
   reads_.fetch_add(1, std::memory_order_relaxed);
   read_bytes_.fetch_add(length, std::memory_order_relaxed);
   return counted(backing_->read(offset, length, into));
@@ -260,9 +265,14 @@ void CapturedDevice::clean_up() {
 }
 
 CapturedDevice::Counters CapturedDevice::counters() const {
-  return {reads_.load(std::memory_order_relaxed), read_bytes_.load(std::memory_order_relaxed),
-          writes_.load(std::memory_order_relaxed), write_bytes_.load(std::memory_order_relaxed),
-          errors_.load(std::memory_order_relaxed)};
+  return {reads_.load(std::memory_order_relaxed),
+          read_bytes_.load(std::memory_order_relaxed),
+          writes_.load(std::memory_order_relaxed),
+          write_bytes_.load(std::memory_order_relaxed),
+          errors_.load(std::memory_order_relaxed),
+          read_latency_.snapshot(),
+          write_latency_.snapshot(),
+          flush_latency_.snapshot()};
 }
 
 // --- what reaches the journal; the extent lock is held ---

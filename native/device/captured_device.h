@@ -33,6 +33,7 @@
 #include "capture/extent_lock.h"
 #include "capture/in_flight_table.h"
 #include "device/block_device.h"
+#include "os/latency_histogram.h"
 
 namespace afterimage {
 
@@ -88,6 +89,9 @@ class CapturedDevice final : public BlockDevice {
     uint64_t writes = 0;  // zeroes and trims too
     uint64_t write_bytes = 0;
     uint64_t errors = 0;  // requests that the backing failed
+    LatencyHistogram::Snapshot read_latency;
+    LatencyHistogram::Snapshot write_latency;  // zeroes and trims too
+    LatencyHistogram::Snapshot flush_latency;
   };
   Counters counters() const;
 
@@ -110,6 +114,7 @@ class CapturedDevice final : public BlockDevice {
   const std::shared_ptr<DirtyLog> log_;
   const std::shared_ptr<InFlightTable> in_flight_;
   ExtentLock extents_;
+  LatencyHistogram read_latency_, write_latency_, flush_latency_;
   std::atomic<uint64_t> reads_{0}, read_bytes_{0}, writes_{0}, write_bytes_{0}, errors_{0};
   std::unique_ptr<DirtyLogCleaner> cleaner_;  // last: it uses the above
 };

@@ -15,6 +15,7 @@ t.test('a file that uses every key', async (t) => {
     stateDir: '/srv/afterimage/state',
     runDir: '/run/afterimage-test',
     control: '/run/afterimage-test/control.sock',
+    metrics: { host: '127.0.0.1', port: 9470 },
     logLevel: 'debug',
     groups: [
       {

@@ -38,6 +38,9 @@ class CannedGroup implements StartedGroup {
   constructor(private readonly config: GroupConfig) {
     this.ended = new Promise((resolve) => (this.stopped = resolve));
   }
+  latencies(): [] {
+    return [];
+  }
   status() {
     if (this.isClosed) throw new Error('the capture group is closed');
     return { ...failedStatus(this.config, 'h', new AfterimageError('CLOSED', '')), state: 'protected' };

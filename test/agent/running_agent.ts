@@ -49,6 +49,7 @@ export function configOf(site: TestSite): AgentConfig {
     stateDir: path.join(directory, 'state'),
     runDir,
     control,
+    metrics: null,
     logLevel: 'fatal',
     groups: [
       ...moreGroups,

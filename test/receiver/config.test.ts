@@ -26,6 +26,7 @@ t.test('a file that uses every key', async (t) => {
     recoveryDirectory: '/srv/recoveries',
     runDirectory: '/run/afterimage-test',
     control: '/run/afterimage-test/control.sock',
+    metrics: { host: '::1', port: 9471 },
     logLevel: 'debug',
     scratchDirectory: '/srv/scratch',
     segmentBytes: 32n << 20n,

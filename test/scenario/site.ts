@@ -26,6 +26,8 @@ export interface SiteOptions {
   group: string;
   volumes: SiteVolume[];
   ringBytes?: string;
+  /** Lines of the agent's configuration, more than it needs. */
+  agentLines?: string[];
   /** Lines of the agent's group, more than it needs. */
   groupLines?: string[];
   segmentBytes?: string;
@@ -198,6 +200,7 @@ function agentToml(scratch: Scratch, run: string, receiver: string, options: Sit
     `${options.plain === true ? 'receiver_plain' : 'receiver'} = "${receiver}"`,
     `state_dir = "${options.state ?? scratch.path('state')}"`,
     `run_dir = "${run}"`,
+    ...(options.agentLines ?? []),
     '[[group]]',
     `name = "${options.group}"`,
     `ring_bytes = "${options.ringBytes ?? '256MiB'}"`,
@@ -242,7 +245,7 @@ export function afterimage(args: string[], accept: number[] = []): Promise<Comma
  * Below those that the kernel gives to clients: else one of them, of whatever program, may have it when the receiver is started
  * again, or have connected to itself there meanwhile.
  */
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   for (;;) {
     const port = randomInt(PORT_MIN, PORT_END);
     const server = net.createServer();

@@ -77,6 +77,7 @@ t.test('what this user may not touch is PERMISSION_DENIED, not a failed disk', a
       stateDir,
       runDir: place('run'),
       control: place('run/agent.sock'),
+      metrics: null,
       logLevel: 'fatal' as const,
       groups: [],
     };

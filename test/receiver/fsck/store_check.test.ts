@@ -284,7 +284,7 @@ const CASES: Case[] = [
     hurt: (store) =>
       database(
         store,
-        `INSERT INTO checkpoints SELECT group_uuid, 'far', uuid, 1000000, 1, 'crash', 0 FROM members;
+        `INSERT INTO checkpoints SELECT group_uuid, 'far', uuid, 1000000, 1, 'crash', 0, 0 FROM members;
          UPDATE eras SET era = 7, first_lsn = 100`,
       ),
     codes: ['ERA_MISSING', 'CHECKPOINT_OUTSIDE'],

@@ -2,6 +2,7 @@
  * The protection groups of this host. One that cannot start takes no other down, nor keeps it waiting: the rest is served,
  * and it is tried again until it can. Only when none starts there is nothing to do here.
  */
+import { isDeepStrictEqual } from 'node:util';
 import type {
   CheckpointInfo,
   GroupStatus,
@@ -47,6 +48,17 @@ export interface GroupsSurroundings {
   isServing: boolean;
 }
 
+/** What came of another configuration. */
+export interface Reloaded {
+  /** `error`: why it does not start yet; it is tried again. */
+  added: { name: string; error: AfterimageError | null }[];
+  removed: string[];
+  /** Gone from the configuration, and going on: protection is under their volumes (`volume remove`). */
+  held: string[];
+  /** Going on as they were. */
+  changed: string[];
+}
+
 export class ProtectionGroups {
   /** The first attempts are over. Errors: what start() throws. */
   readonly ready: Promise<void>;
@@ -59,10 +71,12 @@ export class ProtectionGroups {
   private readonly enough = new Map<string, AbortController>();
   /** Groups that end although the others go on. They never reject. */
   private readonly endings = new Map<string, Promise<void>>();
+  /** Groups that the configuration has no more, until they are gone. They never reject. */
+  private readonly leaving = new Map<string, Promise<void>>();
   private readonly stopping = new AbortController();
 
   constructor(
-    private readonly configs: readonly GroupConfig[],
+    private configs: readonly GroupConfig[],
     private readonly startGroup: (config: GroupConfig) => Promise<StartedGroup>,
     private readonly around: GroupsSurroundings,
   ) {
@@ -168,6 +182,63 @@ export class ProtectionGroups {
     this.endings.set(name, this.end(config).catch(failed).then(ended));
   }
 
+  /**
+   * Takes another configuration: begins the groups that are new, and stops those that are gone, once nobody uses their volumes
+   * any more; until then they go on. The others are not touched: what is new in them waits for a hand-over. Errors:
+   * INTERRUPTED when the agent is stopping.
+   */
+  async reload(configs: readonly GroupConfig[]): Promise<Reloaded> {
+    if (this.around.drain.aborted) throw new AfterimageError('INTERRUPTED', 'the agent is stopping');
+    const named = (name: string, all: readonly GroupConfig[]) => all.find((one) => one.name === name);
+    const gone = this.configs.filter(
+      ({ name }) => named(name, configs) === undefined && !this.leaving.has(name),
+    );
+    // Their tables would lead to nobody.
+    const [held, leaving] = partition(
+      gone,
+      ({ volumes, name }) => this.started.has(name) && volumes.some(({ mapped }) => mapped !== null),
+    );
+    const fresh = configs.filter(
+      ({ name }) => named(name, this.configs) === undefined || this.leaving.has(name),
+    );
+    const changed = configs.filter((config) => {
+      const before = named(config.name, this.configs);
+      return before !== undefined && !this.leaving.has(config.name) && !isDeepStrictEqual(before, config);
+    });
+    for (const config of leaving) this.leave(config);
+    const added = await Promise.all(fresh.map((config) => this.add(config)));
+    return {
+      added: added.map(({ name, error }) => ({ name, error })),
+      removed: leaving.map(({ name }) => name),
+      held: held.map(({ name }) => name),
+      changed: changed.map(({ name }) => name),
+    };
+  }
+
+  private async add(config: GroupConfig): Promise<{ name: string; error: AfterimageError | null }> {
+    // One of that name may be on its way out.
+    await this.leaving.get(config.name);
+    this.configs = [...this.configs, config];
+    return { name: config.name, error: await this.begin(config) };
+  }
+
+  /** Ends the group, and forgets it. */
+  private leave(config: GroupConfig): void {
+    const { name } = config;
+    if (this.leaving.has(name)) return;
+    const forgotten = async (): Promise<void> => {
+      await this.endAttempts(name);
+      await this.endings.get(name);
+      await this.end(config).catch((thrown: unknown) =>
+        this.logOf(config).error({ err: toAfterimageError(thrown) }, 'at the end of the group'),
+      );
+      this.failed.delete(name);
+      this.configs = this.configs.filter((one) => one !== config);
+      this.leaving.delete(name);
+    };
+    this.leaving.set(name, forgotten());
+  }
+
   /** Stops every group, whatever happens to the others. Errors: the first that one had. */
   async stop(): Promise<void> {
     this.stopping.abort();
@@ -254,4 +325,8 @@ export class ProtectionGroups {
   private logOf({ name }: GroupConfig): Log {
     return this.around.log.child({ group: name });
   }
+}
+
+function partition<T>(all: readonly T[], is: (one: T) => boolean): [T[], T[]] {
+  return [all.filter(is), all.filter((one) => !is(one))];
 }

@@ -23,6 +23,7 @@ import { endAll } from './endings.js';
 import { agentMetrics, readiness, type AgentLook } from './metrics.js';
 import { ProtectionGroup, type GroupSurroundings } from './group.js';
 import { ProtectionGroups } from './groups.js';
+import { Reload } from './reload.js';
 import { LINK_DIR } from './stable_link.js';
 import type { Succession } from './succession.js';
 import type { TakenGroup } from './takeover.js';
@@ -57,7 +58,7 @@ export async function runAgent(
   try {
     for (;;) {
       try {
-        return await serve(await load(), taken, signals, version, overrides);
+        return await serve(load, taken, signals, version, overrides);
       } catch (thrown) {
         if (taken.size === 0 || signals.drain.aborted) throw thrown;
         log.fatal({ err: toAfterimageError(thrown) }, 'production is served and not protected');
@@ -71,12 +72,13 @@ export async function runAgent(
 
 /** `taken` loses the groups that were started: they belong to those. */
 async function serve(
-  config: AgentConfig,
+  load: () => Promise<AgentConfig>,
   taken: Map<string, TakenGroup>,
   signals: StopSignals,
   version: string,
   overrides: AgentOverrides,
 ): Promise<void> {
+  const config = await load();
   const log = overrides.log ?? createLog('agent', config.logLevel);
   const locks: number[] = [];
   const host = hostname();
@@ -139,7 +141,9 @@ async function serve(
     receiver.start();
     if (config.metrics !== null) void metrics.start(config.metrics);
     await groups.start();
-    if (native.hasServiceManager()) native.tellServiceManager('READY=1');
+    native.notifyServiceManager('READY=1');
+    const reload = new Reload(load, config, groups, native.notifyServiceManager, log);
+    signals.onReload?.(() => void reload.run());
     await aborted(signals.drain);
     log.info('stopping');
   } finally {

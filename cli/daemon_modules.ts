@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { AgentConfig } from '../agent/config.js';
 import type { InsertionSurroundings } from '../agent/insertion.js';
 import type { Succession } from '../agent/succession.js';
+import type { ReceiverConfig } from '../receiver/config.js';
 import type { DaemonOverrides, Daemons, InsertionRequest } from './daemons.js';
 import { AfterimageError } from '../proto/errors.js';
 import { parseAddress } from '../service/settings.js';
@@ -58,7 +59,8 @@ export const daemonModules = (succession: Promise<Succession> | null, version: s
   async runReceiver(file, overrides, stop, version) {
     const { loadReceiverConfig } = await import('../receiver/config.js');
     const { runReceiver } = await import('../receiver/main.js');
-    await runReceiver(overridden(await loadReceiverConfig(file), overrides), stop, version);
+    const load = async (): Promise<ReceiverConfig> => overridden(await loadReceiverConfig(file), overrides);
+    await runReceiver(await load(), stop, version, {}, load);
   },
   async initReceiver(store) {
     const { Authority } = await import('../receiver/authority.js');

@@ -99,7 +99,7 @@ const surroundings: Surroundings = {
   stderr: output(process.stderr),
   readInput: async () => Buffer.concat(await process.stdin.toArray()).toString('utf8'),
   ask: process.stdin.isTTY && process.stderr.isTTY ? ask : null,
-  stop: { drain: drain.signal, end: signals.end },
+  stop: { drain: drain.signal, end: signals.end, onReload: signals.onReload },
   sleep: (ms, signal) => delay(ms, undefined, { signal }).catch(() => undefined),
   now: Date.now,
   daemons: daemonModules(succession, version),

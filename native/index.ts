@@ -676,6 +676,10 @@ export const hasServiceManager = (): boolean => codedSync(() => addon.hasService
 /** Assignments of sd_notify(3), one a line: "READY=1". Errors: NOTIFY_FAILED. */
 export const tellServiceManager = (assignments: string): void =>
   codedSync(() => addon.tellServiceManager(assignments));
+/** The same where there is a service manager; elsewhere nobody is told. */
+export const notifyServiceManager = (assignments: string): void => {
+  if (hasServiceManager()) tellServiceManager(assignments);
+};
 /** Resolves when the service manager has carried out what it was told before. Errors: NOTIFY_FAILED. */
 export const awaitServiceManager = (patienceMs: number): Promise<void> =>
   coded(() => addon.awaitServiceManager(patienceMs));

@@ -26,6 +26,7 @@ import { Network } from './network.js';
 import { Points } from './points.js';
 import { Recovery } from './recovery/recovery.js';
 import type { RollStage } from './retention/base_roll.js';
+import { Reload } from './reload.js';
 import { Retention } from './retention/retention.js';
 import { RunningTime } from './retention/running_time.js';
 import { ScrubSchedule } from './scrub/schedule.js';
@@ -61,13 +62,15 @@ export interface ReceiverOverrides {
 
 /**
  * Runs a receiver until `signals.drain` is aborted, then closes sessions, exports and journals; `signals.end` cuts that
- * short, and loses nothing that was acknowledged. Errors: STORE_*, LISTEN_*, PERMISSION_DENIED.
+ * short, and loses nothing that was acknowledged. `load` gives the configuration when it is to be read again: how long history is held
+ * may change then. Errors: STORE_*, LISTEN_*, PERMISSION_DENIED.
  */
 export async function runReceiver(
   config: ReceiverConfig,
   signals: StopSignals,
   version: string,
   overrides: ReceiverOverrides = {},
+  load: () => Promise<ReceiverConfig> = () => Promise.resolve(config),
 ): Promise<void> {
   const log = overrides.log ?? createLog('receiver', config.logLevel);
   const store = await Store.open(config.store, native.lockFile);
@@ -75,6 +78,8 @@ export async function runReceiver(
     store.close();
     throw thrown;
   });
+  const reload = new Reload(config, load, log);
+  signals.onReload?.(() => void reload.run());
   const nowNs = (): bigint => BigInt(Date.now()) * NS_PER_MS;
   const elapsedMs = (): number => performance.now();
 
@@ -123,7 +128,7 @@ export async function runReceiver(
     points,
     access,
     native: watched,
-    settings: (group) => retentionOf(config, group),
+    settings: (group) => retentionOf(reload.present, group),
     time: new RunningTime(catalog.windows, elapsedMs),
     room,
     segmentBytes,
@@ -198,6 +203,7 @@ export async function runReceiver(
     const addresses = await network.listen(config);
     scrubs.start();
     if (config.metrics !== null) void metrics.start(config.metrics);
+    native.notifyServiceManager('READY=1');
     log.info({ store: store.directory, ...addresses, control: config.control }, 'receiver ready');
     await aborted(signals.drain);
     log.info('receiver draining');

@@ -93,7 +93,9 @@ export class MetricsServer {
     /** Those that fail always, all with `?verbose`. */
     function sayChecks(checks: Check[]): void {
       const isGood = checks.every(({ fault }) => fault === null);
-      const shown = new URLSearchParams(query).has('verbose') ? checks : checks.filter(({ fault }) => fault !== null);
+      const shown = new URLSearchParams(query).has('verbose')
+        ? checks
+        : checks.filter(({ fault }) => fault !== null);
       const lines = shown.map(({ name, fault }) =>
         fault === null ? `[+]${name} ok` : `[-]${name} failed: ${fault}`,
       );

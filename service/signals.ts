@@ -8,6 +8,8 @@ export interface StopSignals {
   readonly drain: AbortSignal;
   /** End now: nothing that is acknowledged may be lost, all else may. Never aborted before `drain`. */
   readonly end: AbortSignal;
+  /** `listener` is called whenever the configuration is to be read again. Not there: nobody asks for that. */
+  readonly onReload?: (listener: () => void) => void;
 }
 
 /** Resolves as soon as `signal` is aborted. */
@@ -23,9 +25,9 @@ type SignalSource = Pick<NodeJS.EventEmitter, 'on' | 'off'>;
 
 /**
  * From now on the first of SIGINT, SIGTERM and SIGHUP drains and the second ends, until dispose() gives signals their
- * usual effect back. SIGHUP has no effect on a process without a terminal.
+ * usual effect back. To a process without a terminal SIGHUP says that its configuration is to be read again.
  */
-export function stopSignals(source: SignalSource = process): StopSignals & { dispose(): void } {
+export function stopSignals(source: SignalSource = process): Required<StopSignals> & { dispose(): void } {
   const drain = new AbortController();
   const end = new AbortController();
   const onSignal = (signal: NodeJS.Signals): void => {
@@ -34,12 +36,15 @@ export function stopSignals(source: SignalSource = process): StopSignals & { dis
   };
   // A terminal that closes must not take a protected volume's server away without a drain; nor at all from a process
   // that was detached from it. Node forgets that nohup had SIGHUP ignored, so the streams that nohup redirects must tell.
-  const onHangup = STANDARD_STREAMS.some((stream) => isatty(stream)) ? onSignal : (): void => undefined;
+  const reloads: (() => void)[] = [];
+  const reload = (): void => reloads.forEach((listener) => listener());
+  const onHangup = STANDARD_STREAMS.some((stream) => isatty(stream)) ? onSignal : reload;
   for (const signal of STOPPING) source.on(signal, onSignal);
   source.on('SIGHUP', onHangup);
   return {
     drain: drain.signal,
     end: end.signal,
+    onReload: (listener) => void reloads.push(listener),
     dispose() {
       for (const signal of STOPPING) source.off(signal, onSignal);
       source.off('SIGHUP', onHangup);

@@ -319,3 +319,78 @@ t.test('a control socket that cannot be fails the agent before a volume is serve
     code: 'ENOENT',
   });
 });
+
+function two(): [GroupConfig, GroupConfig] {
+  const [shop, mail] = configs;
+  if (shop === undefined || mail === undefined) throw new Error('two groups');
+  return [shop, mail];
+}
+
+t.test(
+  'another configuration: new groups begin, those that are gone end, the others are not touched',
+  async (t) => {
+    const here = scene();
+    await here.groups.start();
+    const [shop, mail] = two();
+    const web = { ...mail, name: 'web' };
+    const kept = here.made.get('shop');
+    const none = { added: [], removed: [], changed: [], held: [] };
+    t.same(await here.groups.reload([shop, web]), {
+      ...none,
+      added: [{ name: 'web', error: null }],
+      removed: ['mail'],
+    });
+    t.same(
+      here.states().map(([name]) => name),
+      ['shop', 'mail', 'web'],
+      'somebody uses its volumes: it goes on',
+    );
+    t.same(await here.groups.reload([shop, web]), none, 'nothing is new');
+    here.made.get('mail')?.stopped();
+    await until(() => here.states().length === 2);
+    t.equal(here.made.get('shop'), kept);
+    t.same((await here.groups.reload([{ ...shop, ringBytes: 1n }, web])).changed, ['shop']);
+    t.same(await here.groups.reload([web]), { ...none, held: ['shop'] }, 'protection is under its volumes');
+    t.same(here.states(), [
+      ['shop', 'protected'],
+      ['web', 'protected'],
+    ]);
+    here.drain.abort();
+    await t.rejects(here.groups.reload([shop]), { code: 'INTERRUPTED' });
+  },
+);
+
+t.test('a new group that cannot start is tried again, and one that never started leaves', async (t) => {
+  const here = scene('web');
+  await here.groups.start();
+  const [shop, mail] = two();
+  const web = { ...mail, name: 'web' };
+  t.match((await here.groups.reload([shop, mail, web])).added, [
+    { name: 'web', error: { code: 'BACKING_MISSING' } },
+  ]);
+  t.match(here.groups.status().at(-1), { name: 'web', state: 'failed' });
+  await until(() => here.pauses.length === 1);
+  t.same((await here.groups.reload([shop, mail])).removed, ['web']);
+  await until(() => here.states().length === 2);
+  here.unstartable.clear();
+  t.same(
+    (await here.groups.reload([shop, mail, web])).added,
+    [{ name: 'web', error: null }],
+    'and comes again',
+  );
+});
+
+t.test('a group that is on its way out comes back when it is gone', async (t) => {
+  const here = scene();
+  await here.groups.start();
+  const [shop, mail] = two();
+  const first = here.made.get('mail');
+  await here.groups.reload([shop]);
+  const again = here.groups.reload([shop, mail]);
+  await new Promise(setImmediate);
+  t.equal(here.made.get('mail'), first);
+  first?.stopped();
+  t.same((await again).added, [{ name: 'mail', error: null }]);
+  t.not(here.made.get('mail'), first);
+  t.equal(here.states().length, 2);
+});

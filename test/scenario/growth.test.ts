@@ -13,6 +13,7 @@ import { command, ended } from './command.js';
 import { refused } from './refusal.js';
 import { Scratch } from './scratch.js';
 import { afterimage, memberDirectory, nbdUri, Site, type GroupReport } from './site.js';
+import { until } from './until.js';
 import { socketSite, writePattern } from './socket_site.js';
 
 t.setTimeout(600_000);
@@ -26,11 +27,6 @@ interface Point {
 
 const sizeOf = async (device: string): Promise<number> =>
   Number((await command('blockdev', ['--getsize64', device])).stdout);
-
-async function until(what: string, is: () => Promise<boolean>): Promise<void> {
-  for (const deadline = Date.now() + 60_000; !(await is()); await sleep(50))
-    if (Date.now() > deadline) throw new Error(`not ${what} after a minute`);
-}
 
 /** It is protected, and what the status says of its size is so. */
 async function settledWith(t: Test, site: Site, bytes: number): Promise<GroupReport> {

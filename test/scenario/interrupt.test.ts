@@ -11,6 +11,7 @@ import { CLI } from './daemon.js';
 import { leftovers } from './leftovers.js';
 import { Scratch } from './scratch.js';
 import { afterimage, Site } from './site.js';
+import { until } from './until.js';
 
 t.setTimeout(600_000);
 
@@ -46,14 +47,6 @@ function begin(args: string[]): Run {
 function objects<T>(text: string, kind: string): T[] {
   const lines = text.split('\n').filter((line) => line.startsWith(`{"${kind}"`));
   return lines.map((line) => JSON.parse(line) as T);
-}
-
-async function until(what: string, is: () => Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + 60_000;
-  while (!(await is())) {
-    if (Date.now() > deadline) throw new Error(`never: ${what}`);
-    await sleep(2);
-  }
 }
 
 async function randomFile(file: string, bytes: number): Promise<void> {

@@ -9,10 +9,10 @@ import { command } from './command.js';
 import { Scratch } from './scratch.js';
 import { freePort, nbdUri, Site } from './site.js';
 import { writePattern } from './socket_site.js';
+import { until } from './until.js';
 
 const RULES = path.resolve('packaging/prometheus/afterimage.rules.yml');
 const DASHBOARD = path.resolve('packaging/grafana/afterimage.json');
-const FIRE_S_MAX = 60;
 
 interface Series {
   metric: Record<string, string>;
@@ -90,10 +90,6 @@ scrape_configs:
   };
   const firing = async (): Promise<string[]> =>
     (await query('ALERTS{alertstate="firing"}')).map(({ metric }) => metric['alertname'] ?? '').sort();
-  const until = async (what: string, is: () => Promise<boolean>): Promise<void> => {
-    for (const deadline = Date.now() + FIRE_S_MAX * 1000; !(await is()); await sleep(500))
-      if (Date.now() > deadline) throw new Error(`not ${what}: ${JSON.stringify(await firing())}`);
-  };
 
   await until('scraped', async () => (await query('up == 1')).length === 2);
   await sleep(5000);

@@ -1,0 +1,100 @@
+/** The configurations are changed and read again while production writes: SIGHUP, as `systemctl reload` sends it. */
+import { readFile, writeFile } from 'node:fs/promises';
+import t from 'tap';
+import { command } from './command.js';
+import { afterimage, groupOf, nbdUri, type GroupReport, type Site } from './site.js';
+import { socketSite, writePattern } from './socket_site.js';
+import { until } from './until.js';
+
+async function reloaded(
+  site: Site,
+  daemon: 'agent' | 'receiver',
+  config: string,
+  says: RegExp,
+): Promise<void> {
+  const file = site.scratch.path(`${daemon}.toml`);
+  await writeFile(file, config);
+  const log = site.scratch.path(`${daemon}.log`);
+  const before = (await readFile(log, 'utf8')).length;
+  site[daemon].signal('SIGHUP');
+  await until(`told ${says} by the ${daemon}`, async () =>
+    says.test((await readFile(log, 'utf8')).slice(before)),
+  );
+}
+
+t.test('a group comes and goes while another one is written to', async (t) => {
+  const { site, uri, ready } = await socketSite(t, 'reload', 16 << 20, { group: 'shop' });
+  const first = await readFile(site.scratch.path('agent.toml'), 'utf8');
+  const backing = site.scratch.path('other.img');
+  await command('truncate', ['-s', '8M', backing]);
+  const both = `${first}[[group]]\nname = "mail"\n[[group.volume]]\nname = "spool"\nbacking = "${backing}"\nattach = "socket"\n`;
+  let isOver = false;
+  let writes = 0;
+  const writing = (async () => {
+    for (; !isOver; writes += 1) await writePattern(uri, `${1 + (writes % 200)}`, 4 * (writes % 4));
+  })();
+  const status = async (): Promise<unknown> =>
+    JSON.parse((await afterimage(['status', '--control', site.agentControl, '--json'])).stdout);
+  const mail = async (): Promise<GroupReport | null> => {
+    try {
+      return groupOf(await status(), 'agent', 'mail');
+    } catch {
+      return null;
+    }
+  };
+  try {
+    await reloaded(site, 'agent', `${both}typo = 1\n`, /goes on as it was: .*typo/);
+    t.equal(await mail(), null, 'a mistake changes nothing');
+    await reloaded(site, 'agent', both, /another group/);
+    await until('protected', async () => (await mail())?.state === 'protected');
+    const there = await mail();
+    if (there === null) throw new Error('it is there');
+    await writePattern(nbdUri(there), '0x77');
+    await reloaded(site, 'agent', first, /the group no more/);
+    await until('gone', async () => (await mail()) === null);
+    await reloaded(site, 'agent', both, /another group/);
+    await until('protected again', async () => (await mail())?.state === 'protected');
+  } finally {
+    isOver = true;
+    await writing;
+  }
+  t.ok(writes > 3, `${writes} times written meanwhile`);
+  const after = await site.settled();
+  t.equal(after.generation, ready.generation, 'the stream of the other group went on');
+  const latest = JSON.parse(
+    (await afterimage(['timeline', 'mail', '--control', site.receiverControl, '--json'])).stdout,
+  ) as {
+    spans: { grade: string }[];
+  };
+  t.same(
+    [...new Set(latest.spans.map(({ grade }) => grade))],
+    ['ordered'],
+    'its history went on where it had ended',
+  );
+});
+
+t.test('how long history is held', async (t) => {
+  const { site } = await socketSite(t, 'retention-reload', 8 << 20, { group: 'shop' });
+  const config = await readFile(site.scratch.path('receiver.toml'), 'utf8');
+  const held = async (): Promise<string> =>
+    ((await site.receiverGroup()) as unknown as { retentionWindowNs: string }).retentionWindowNs;
+  const day = 86_400_000_000_000n;
+  t.equal(await held(), String(3n * day));
+  await reloaded(
+    site,
+    'receiver',
+    `${config}[retention]\nwindow = "1d"\n[[group]]\nname = "shop"\nretention = { window = "10d" }\n`,
+    /read again/,
+  );
+  t.equal(await held(), String(10n * day));
+  await reloaded(site, 'receiver', `${config}[retention]\nwindow = "x"\n`, /goes on as it was/);
+  t.equal(await held(), String(10n * day));
+  await reloaded(
+    site,
+    'receiver',
+    config.replace(/^listen = .*$/m, 'listen = "127.0.0.1:1"'),
+    /count after a restart/,
+  );
+  t.equal(await held(), String(3n * day));
+  await site.settled();
+});

@@ -41,6 +41,7 @@ import { MemberState, type MemberMemory, type VolumeMemory } from './state.js';
 import type { PieceCodec } from './sync.js';
 import { inheritedStream, type TakenGroup } from './takeover.js';
 import { VERIFY_RATE_DEFAULT } from './verification.js';
+import type { VolumeActivity } from './watchdog.js';
 import { ProtectedVolume, type Places, type VolumeDoor } from './volume.js';
 
 const DRAIN_POLL_MS = 50;
@@ -219,6 +220,10 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
       const { readLatency: read, writeLatency: write, flushLatency: flush, errors } = counters;
       return { group: this.config.name, volume: config.name, read, write, flush, errors };
     });
+  }
+
+  activities(): VolumeActivity[] {
+    return this.volumes.flatMap(({ title, activity }) => (activity === null ? [] : [{ title, ...activity }]));
   }
 
   /** Errors: CHECKPOINT_INVALID, CHECKPOINT_EXISTS, CHECKPOINT_PENDING, and why the receiver could not be asked. */

@@ -18,12 +18,14 @@ import { endAll } from './endings.js';
 import type { VolumeLatencies } from './metrics.js';
 import { failedStatus } from './group_status.js';
 import { retry } from './retry.js';
+import type { VolumeActivity } from './watchdog.js';
 
 /** A group that was started. */
 export interface StartedGroup {
   readonly isConnected: boolean;
   status(): GroupStatus;
   latencies(): VolumeLatencies[];
+  activities(): VolumeActivity[];
   createCheckpoint(name: string): Promise<CheckpointInfo>;
   /** Errors: of the first volume that cannot be served. */
   ensureServed(): Promise<void>;
@@ -121,6 +123,11 @@ export class ProtectionGroups {
   /** Of all volumes that are served. */
   latencies(): VolumeLatencies[] {
     return [...this.started.values()].flatMap((group) => group.latencies());
+  }
+
+  /** Of all volumes that are served. */
+  activities(): VolumeActivity[] {
+    return [...this.started.values()].flatMap((group) => group.activities());
   }
 
   /** Errors: GROUP_UNKNOWN, why the group is not started, and those of StartedGroup.createCheckpoint. */

@@ -27,6 +27,7 @@ import { Reload } from './reload.js';
 import { LINK_DIR } from './stable_link.js';
 import type { Succession } from './succession.js';
 import type { TakenGroup } from './takeover.js';
+import { Watchdog, watchdogMs } from './watchdog.js';
 
 const INSTANCE_BYTES = 16;
 
@@ -114,6 +115,12 @@ async function serve(
   });
   // Opened by the first entry: a disk that hangs keeps nothing from being served.
   const audit = new AuditLog(path.join(config.stateDir, 'audit.log'), log);
+  const watchdog = new Watchdog(watchdogMs(process.env, process.pid), {
+    volumes: () => groups.activities(),
+    notify: native.notifyServiceManager,
+    nowMs: () => systemClock.monotonicMs(),
+    log,
+  });
   const head = (): StatusHead => ({ version, host, receiver: receiver.name });
   const status = (): AgentStatus => ({
     ...head(),
@@ -128,7 +135,7 @@ async function serve(
   });
   const metrics = new MetricsServer(
     agentMetrics(() => Promise.resolve(look())),
-    { live: () => [{ name: 'event loop', fault: null }], ready: () => readiness(status()) },
+    { live: () => watchdog.checks(), ready: () => readiness(status()) },
     log,
   );
   const control = new AgentControl(head, groups, systemClock, () => process.memoryUsage.rss(), audit);
@@ -142,6 +149,7 @@ async function serve(
     if (config.metrics !== null) void metrics.start(config.metrics);
     await groups.start();
     native.notifyServiceManager('READY=1');
+    watchdog.start();
     const reload = new Reload(load, config, groups, native.notifyServiceManager, log);
     signals.onReload?.(() => void reload.run());
     await aborted(signals.drain);
@@ -153,6 +161,7 @@ async function serve(
       () => [control.stop(), receiver.stop(), metrics.close()],
       () => [audit.close()],
     ).finally(() => {
+      watchdog.stop();
       for (const lock of locks) closeSync(lock);
     });
   }

@@ -206,6 +206,10 @@ export class ProtectedVolume {
   get title(): string {
     return `volume ${this.config.name} (${this.config.backing})`;
   }
+  /** Null: it is not captured yet. */
+  get activity(): native.DeviceActivity | null {
+    return this.captured?.activity() ?? null;
+  }
   /** Requests since the start. */
   get counters(): native.DeviceCounters {
     return this.captured?.counters() ?? NO_COUNTERS;

@@ -10,6 +10,7 @@ import type {
   CapturedVolume,
   CaptureGroup,
   CaptureStats,
+  DeviceActivity,
   DeviceCounters,
   DirtyLog,
   DirtyLogState,
@@ -93,6 +94,9 @@ class CodedVolume extends CodedDevice<CapturedVolume> implements CapturedVolume 
   }
   counters(): DeviceCounters {
     return codedSync(() => this.addon.counters());
+  }
+  activity(): DeviceActivity {
+    return codedSync(() => this.addon.activity());
   }
 }
 

@@ -155,7 +155,17 @@ export interface Latency {
   counts: bigint[];
   sumNs: bigint;
 }
-export const LATENCY_BOUNDS_NS: readonly number[] = Array.from({ length: 21 }, (_, bucket) => 16_000 * 2 ** bucket);
+/** Requests that are under way, none of which is at the backing, while none ends: they are stuck in this program. */
+export interface DeviceActivity {
+  underWay: number;
+  atBacking: number;
+  /** Since the device was made. */
+  ended: bigint;
+}
+export const LATENCY_BOUNDS_NS: readonly number[] = Array.from(
+  { length: 21 },
+  (_, bucket) => 16_000 * 2 ** bucket,
+);
 /** A protected volume: reads and writes through it are captured. */
 export interface CapturedVolume extends BlockDevice {
   /**
@@ -187,6 +197,7 @@ export interface CapturedVolume extends BlockDevice {
   /** Unmarks in its dirty log at once what may be unmarked; flushes the backing for it. */
   cleanUp(): Promise<void>;
   counters(): DeviceCounters;
+  activity(): DeviceActivity;
 }
 export interface DirtyLogOptions {
   path: string;

@@ -90,6 +90,7 @@ void DeviceObject::define(Napi::Env env, Napi::Object exports) {
                       InstanceMethod<&DeviceObject::in_flight>("inFlightDescriptor"),
                       InstanceMethod<&DeviceObject::clean_up>("cleanUp"),
                       InstanceMethod<&DeviceObject::counters>("counters"),
+                      InstanceMethod<&DeviceObject::activity>("activity"),
                   });
   AddonData::of(env).device = Napi::Persistent(constructor);
   exports.Set("openFileDevice", Napi::Function::New<open_file_device>(env));
@@ -283,6 +284,16 @@ Napi::Value DeviceObject::settle(const Napi::CallbackInfo& info) {
 
 Napi::Value DeviceObject::in_flight(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), captured(info.Env())->in_flight_memfd());
+}
+
+Napi::Value DeviceObject::activity(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const CapturedDevice::Activity activity = captured(env)->activity();
+  auto object = Napi::Object::New(env);
+  object.Set("underWay", Napi::Number::New(env, activity.under_way));
+  object.Set("atBacking", Napi::Number::New(env, activity.at_backing));
+  object.Set("ended", big(env, activity.ended));
+  return object;
 }
 
 namespace {

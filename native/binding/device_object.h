@@ -40,6 +40,7 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   Napi::Value in_flight(const Napi::CallbackInfo& info);
   Napi::Value clean_up(const Napi::CallbackInfo& info);
   Napi::Value counters(const Napi::CallbackInfo& info);
+  Napi::Value activity(const Napi::CallbackInfo& info);
 
   std::shared_ptr<BlockDevice> open_device(Napi::Env env) const;
   std::shared_ptr<CapturedDevice> captured(Napi::Env env) const;

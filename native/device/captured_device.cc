@@ -95,6 +95,33 @@ Errno CapturedDevice::prepare_thread() {
   return backing_->prepare_thread();
 }
 
+/// A request of production from its begin to its end.
+class CapturedDevice::Request {
+ public:
+  Request(CapturedDevice& device, LatencyHistogram& latency) : device_(device), timer_(latency) {
+    device_.under_way_.fetch_add(1, std::memory_order_relaxed);
+  }
+  ~Request() {
+    device_.ended_.fetch_add(1, std::memory_order_relaxed);
+    device_.under_way_.fetch_sub(1, std::memory_order_relaxed);
+  }
+  Request(const Request&) = delete;
+  Request& operator=(const Request&) = delete;
+
+ private:
+  CapturedDevice& device_;
+  const LatencyHistogram::Timer timer_;
+};
+
+/// What the disk takes for it is the disk's: who watches this device does not take it for stuck meanwhile.
+template <typename Work>
+Errno CapturedDevice::at_backing(Work work) {
+  at_backing_.fetch_add(1, std::memory_order_relaxed);
+  const Errno error = work();
+  at_backing_.fetch_sub(1, std::memory_order_relaxed);
+  return error;
+}
+
 /// The heart of the product: the order in which a modification happens (R1, R2, R4).
 template <typename CarryOut, typename Journal>
 Errno CapturedDevice::modify(uint64_t offset, uint64_t length, const RequestOptions& options,
@@ -114,7 +141,7 @@ Errno CapturedDevice::modify(uint64_t offset, uint64_t length, const RequestOpti
               // fails
   std::this_thread::sleep_for(std::chrono::microseconds(200));
 #endif
-  if (const Errno error = carry_out(for_backing); error != 0) {
+  if (const Errno error = at_backing([&] { return carry_out(for_backing); }); error != 0) {
     if (options.fast_only && error == ENOTSUP) return error;  // untouched, and no failure of the backing
     if (backing_->has_flush_failed()) note_lost_writes();
     if (end - begin > kInDoubtBytesMax || journal_backing(begin, end, 0, nullptr) != 0)
@@ -136,7 +163,7 @@ Errno CapturedDevice::modify(uint64_t offset, uint64_t length, const RequestOpti
 Errno CapturedDevice::write(uint64_t offset, uint64_t length, const std::byte* from,
                             const RequestOptions& options) {
   if (const Errno error = refusal(offset, length, ENOSPC); error != 0 || length == 0) return error;
-  const LatencyHistogram::Timer timer(write_latency_);
+  const Request request(*this, write_latency_);
   writes_.fetch_add(1, std::memory_order_relaxed);
   write_bytes_.fetch_add(length, std::memory_order_relaxed);
   return modify(
@@ -147,7 +174,7 @@ Errno CapturedDevice::write(uint64_t offset, uint64_t length, const std::byte* f
 
 Errno CapturedDevice::zero(uint64_t offset, uint64_t length, const RequestOptions& options) {
   if (const Errno error = refusal(offset, length, ENOSPC); error != 0 || length == 0) return error;
-  const LatencyHistogram::Timer timer(write_latency_);
+  const Request request(*this, write_latency_);
   writes_.fetch_add(1, std::memory_order_relaxed);
   write_bytes_.fetch_add(length, std::memory_order_relaxed);
   return modify(
@@ -158,7 +185,7 @@ Errno CapturedDevice::zero(uint64_t offset, uint64_t length, const RequestOption
 
 Errno CapturedDevice::trim(uint64_t offset, uint64_t length, const RequestOptions& options) {
   if (const Errno error = refusal(offset, length, EINVAL); error != 0 || length == 0) return error;
-  const LatencyHistogram::Timer timer(write_latency_);
+  const Request request(*this, write_latency_);
   writes_.fetch_add(1, std::memory_order_relaxed);
   write_bytes_.fetch_add(length, std::memory_order_relaxed);
   return modify(
@@ -168,9 +195,9 @@ Errno CapturedDevice::trim(uint64_t offset, uint64_t length, const RequestOption
 }
 
 Errno CapturedDevice::flush() {
-  const LatencyHistogram::Timer timer(flush_latency_);
+  const Request request(*this, flush_latency_);
   const uint64_t ticket = log_ != nullptr ? log_->flush_began() : 0;
-  const Errno error = backing_->flush();
+  const Errno error = at_backing([&] { return backing_->flush(); });
   if (log_ != nullptr) log_->flush_ended(ticket, error == 0);
   if (error != 0) return counted(error);
   if (!read_only()) group_->publish({.kind = RecordKind::kFlush, .volume = volume_}, nullptr);
@@ -179,10 +206,10 @@ Errno CapturedDevice::flush() {
 
 Errno CapturedDevice::read(uint64_t offset, uint64_t length, std::byte* into) {
   if (const Errno error = check_range(size(), offset, length, EINVAL)) return error;
-  const LatencyHistogram::Timer timer(read_latency_);
+  const Request request(*this, read_latency_);
   reads_.fetch_add(1, std::memory_order_relaxed);
   read_bytes_.fetch_add(length, std::memory_order_relaxed);
-  return counted(backing_->read(offset, length, into));
+  return counted(at_backing([&] { return backing_->read(offset, length, into); }));
 }
 
 Errno CapturedDevice::allocation(uint64_t offset, uint64_t length, std::vector<AllocationExtent>* extents) {
@@ -264,6 +291,11 @@ void CapturedDevice::clean_up() {
   if (cleaner_) cleaner_->clean_up();
 }
 
+CapturedDevice::Activity CapturedDevice::activity() const {
+  return {under_way_.load(std::memory_order_relaxed), at_backing_.load(std::memory_order_relaxed),
+          ended_.load(std::memory_order_relaxed)};
+}
+
 CapturedDevice::Counters CapturedDevice::counters() const {
   return {reads_.load(std::memory_order_relaxed),
           read_bytes_.load(std::memory_order_relaxed),
@@ -317,7 +349,7 @@ Errno CapturedDevice::journal_backing(uint64_t begin, uint64_t end, uint8_t flag
   uint64_t published = 0;
   for (uint64_t at = begin; at < end;) {
     const auto bytes = static_cast<uint32_t>(std::min<uint64_t>(end - at, kRecordBytesMax));
-    if (const Errno error = backing_->read(at, bytes, content)) return error;
+    if (const Errno error = at_backing([&] { return backing_->read(at, bytes, content); })) return error;
     published = publish_piece(at, bytes, content, flags);
     if (published == 0) break;  // the stream is closed: nothing of the rest would be kept
     at += bytes;

@@ -94,8 +94,19 @@ class CapturedDevice final : public BlockDevice {
     LatencyHistogram::Snapshot flush_latency;
   };
   Counters counters() const;
+  /// Requests that are under way, none of which is at the backing, while none ends: they are stuck in this
+  /// program.
+  struct Activity {
+    uint32_t under_way = 0;
+    uint32_t at_backing = 0;
+    uint64_t ended = 0;  // since the device was made
+  };
+  Activity activity() const;
 
  private:
+  class Request;
+  template <typename Work>
+  Errno at_backing(Work work);
   template <typename CarryOut, typename Journal>
   Errno modify(uint64_t offset, uint64_t length, const RequestOptions& options, CarryOut carry_out,
                Journal journal);
@@ -114,6 +125,8 @@ class CapturedDevice final : public BlockDevice {
   const std::shared_ptr<DirtyLog> log_;
   const std::shared_ptr<InFlightTable> in_flight_;
   ExtentLock extents_;
+  std::atomic<uint32_t> under_way_{0}, at_backing_{0};
+  std::atomic<uint64_t> ended_{0};
   LatencyHistogram read_latency_, write_latency_, flush_latency_;
   std::atomic<uint64_t> reads_{0}, read_bytes_{0}, writes_{0}, write_bytes_{0}, errors_{0};
   std::unique_ptr<DirtyLogCleaner> cleaner_;  // last: it uses the above

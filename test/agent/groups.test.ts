@@ -41,6 +41,9 @@ class CannedGroup implements StartedGroup {
   latencies(): [] {
     return [];
   }
+  activities(): [] {
+    return [];
+  }
   status() {
     if (this.isClosed) throw new Error('the capture group is closed');
     return { ...failedStatus(this.config, 'h', new AfterimageError('CLOSED', '')), state: 'protected' };

@@ -2,6 +2,8 @@
 export interface Attachment {
   /** What the host uses: "/dev/loop3", "/dev/nbd3", "unix:/path", "tcp:127.0.0.1:10809". */
   readonly device: string;
+  /** Who uses it now; null: nobody. Errors: PERMISSION_DENIED, IO_ERROR. */
+  usedBy(): Promise<string | null>;
   /** The volume has `size` by now, and who uses it is to see that: at once, or when it connects again. Errors: DEVICE_RESIZE. */
   grow(size: bigint): Promise<void>;
   /**

@@ -6,6 +6,8 @@ import {
   type AuditRequest,
   type CheckpointCreateRequest,
   type CheckpointInfo,
+  type DeviceUse,
+  type DeviceUses,
   type Empty,
   type GroupName,
   type GroupStatus,
@@ -32,6 +34,7 @@ export interface ControlledGroups {
   /** Whether the receiver has answered any of them. */
   readonly isConnected: boolean;
   status(): GroupStatus[];
+  uses(): Promise<DeviceUse[]>;
   createCheckpoint(group: string, name: string): Promise<CheckpointInfo>;
   insert(group: string): Promise<GroupStatus>;
   release(group: string): Promise<void>;
@@ -62,6 +65,9 @@ export class AgentControl {
           await groups.release(group);
           return {};
         }),
+      ),
+      deviceUses: unary<Empty, DeviceUses>(() =>
+        this.whenReady(async () => ({ devices: await groups.uses() })),
       ),
       verify: serverStream<VerificationRequest, VerificationProgress>((request, { signal }) =>
         request.repair ? this.repair(request, signal) : this.verify(request, signal),
@@ -100,6 +106,11 @@ export class AgentControl {
       await this.note(what, told, toAfterimageError(thrown).code);
       throw thrown;
     }
+  }
+
+  private async whenReady<T>(work: () => Promise<T>): Promise<T> {
+    await this.ready();
+    return work();
   }
 
   private note(what: string, told: AuditEntry['with'], outcome: string): Promise<void> {

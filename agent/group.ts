@@ -8,6 +8,7 @@ import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import { formatUuid } from '../proto/uuid.js';
 import type {
   CheckpointInfo,
+  DeviceUse,
   GroupStatus,
   VerificationProgress,
   VerificationRequest,
@@ -224,6 +225,23 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
 
   activities(): VolumeActivity[] {
     return this.volumes.flatMap(({ title, activity }) => (activity === null ? [] : [{ title, ...activity }]));
+  }
+
+  uses(): Promise<DeviceUse[]> {
+    return Promise.all(
+      this.volumes.map(async (volume) => {
+        // Whether somebody does is not known then.
+        const usedBy = await volume
+          .presentUse()
+          .catch((thrown: unknown) => toAfterimageError(thrown).message);
+        return {
+          group: this.config.name,
+          volume: volume.config.name,
+          device: volume.attachedAs,
+          usedBy: usedBy ?? '',
+        };
+      }),
+    );
   }
 
   /** Errors: CHECKPOINT_INVALID, CHECKPOINT_EXISTS, CHECKPOINT_PENDING, and why the receiver could not be asked. */

@@ -5,6 +5,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type {
   CheckpointInfo,
+  DeviceUse,
   GroupStatus,
   VerificationProgress,
   VerificationRequest,
@@ -26,6 +27,7 @@ export interface StartedGroup {
   status(): GroupStatus;
   latencies(): VolumeLatencies[];
   activities(): VolumeActivity[];
+  uses(): Promise<DeviceUse[]>;
   createCheckpoint(name: string): Promise<CheckpointInfo>;
   /** Errors: of the first volume that cannot be served. */
   ensureServed(): Promise<void>;
@@ -128,6 +130,11 @@ export class ProtectionGroups {
   /** Of all volumes that are served. */
   activities(): VolumeActivity[] {
     return [...this.started.values()].flatMap((group) => group.activities());
+  }
+
+  /** Of all volumes that are served, who uses them. */
+  async uses(): Promise<DeviceUse[]> {
+    return (await Promise.all([...this.started.values()].map((group) => group.uses()))).flat();
   }
 
   /** Errors: GROUP_UNKNOWN, why the group is not started, and those of StartedGroup.createCheckpoint. */

@@ -10,6 +10,7 @@ import type { Log } from '../service/log.js';
 import {
   clearServed,
   describeUse,
+  exclusiveUserOf,
   detachOurs,
   SERVED_FILE_NAME,
   tryDetach,
@@ -141,6 +142,7 @@ function attachment(
   const detach = (name: string): Promise<void> => detachOurs(name, isOurs, door.detachLoop);
   return {
     device,
+    usedBy: () => exclusiveUserOf(device),
     grow: (size) => door.resizeLoop(device, path.join(mountPoint, SERVED_FILE_NAME), size),
     async detach(end) {
       const usedBy = async (): Promise<string | null> =>

@@ -8,7 +8,7 @@ import path from 'node:path';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import { formatUuid } from '../proto/uuid.js';
 import type { Log } from '../service/log.js';
-import { describeUse } from '../service/loop_devices.js';
+import { describeUse, exclusiveUserOf } from '../service/loop_devices.js';
 import { systemError } from '../service/system_errors.js';
 import type * as native from '../native/index.js';
 import type { Attachment } from './attachment.js';
@@ -81,6 +81,7 @@ function attachment(
 ): Attachment {
   return {
     device,
+    usedBy: () => exclusiveUserOf(device),
     grow: (size) => door.resizeNbd(device, backend, size),
     async detach(end) {
       const usedBy = async (): Promise<string | null> => {

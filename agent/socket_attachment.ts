@@ -80,6 +80,7 @@ async function serve(
   };
   return {
     device: server.address,
+    usedBy: clients,
     grow: () => Promise.resolve(), // each connection is told when it begins
     async detach(end) {
       await use.untilNone(clients, end);

@@ -232,6 +232,13 @@ export class ProtectedVolume {
     return this.attachment?.device ?? '';
   }
 
+  /** Who uses it now; null: nobody. Errors: those of Attachment.usedBy. */
+  async presentUse(): Promise<string | null> {
+    // Whoever uses the mapped device is not to be seen here, and would be left without a way to the disk.
+    if (this.config.mapped !== null && this.attachment !== null) return this.config.mapped;
+    return (await this.attachment?.usedBy()) ?? null;
+  }
+
   /** Who keeps it from being taken away; null: nobody, or it is not to be taken away. */
   get usedBy(): string | null {
     return this.use?.by ?? null;

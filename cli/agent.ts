@@ -1,6 +1,7 @@
-/** `afterimage agent join|run|configcheck|layouts`: the daemon of a protected host. */
+/** `afterimage agent join|run|configcheck|devices|layouts`: the daemon of a protected host. */
 import type { Command } from 'commander';
 import { addConfigcheck, addRun } from './daemon_verb.js';
+import { addDevices } from './devices.js';
 import { addJoin } from './join.js';
 import { jsonLine, jsonOf } from './json.js';
 import { examples, jsonOption } from './option.js';
@@ -34,6 +35,7 @@ export function addAgent(program: Command, surroundings: Surroundings): void {
   ]);
   const check = addConfigcheck(agent, 'agent', surroundings, (config) => daemons.checkAgent(config));
   examples(check, [['afterimage agent configcheck --config ./agent.toml', 'before a restart']]);
+  addDevices(agent, surroundings);
   const layouts = agent
     .command('layouts')
     .description('the versions of what a dead agent leaves in memory, as far as this one can go on with it')

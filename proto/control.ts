@@ -73,6 +73,18 @@ export interface AgentStatus {
   groups: GroupStatus[];
   rssBytes: bigint;
 }
+/** Of a volume that the agent serves. */
+export interface DeviceUse {
+  group: string;
+  volume: string;
+  /** As in VolumeStatus; "": none yet. */
+  device: string;
+  /** For people; "": nobody. */
+  usedBy: string;
+}
+export interface DeviceUses {
+  devices: DeviceUse[];
+}
 /** Of one member: the scrub under way, and what the last one found. */
 export interface ScrubStatus {
   group: string;
@@ -279,6 +291,7 @@ export const agentControlService = {
     'CheckpointCreateRequest',
     'CheckpointInfo',
   ),
+  deviceUses: method<Empty, DeviceUses>('AgentControl', 'DeviceUses', 'DeviceUsesRequest', 'DeviceUses'),
   /** Serves the mapped volumes of a group, whose I/O waits. */
   volumesInsert: method<GroupName, GroupStatus>('AgentControl', 'VolumesInsert', 'GroupName', 'GroupStatus'),
   /** Gives them back; their I/O waits. */

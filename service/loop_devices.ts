@@ -3,7 +3,7 @@
  * served as one (a loop device over the one file of a FUSE file system).
  */
 import { constants } from 'node:fs';
-import { open, readdir, readFile, realpath } from 'node:fs/promises';
+import { open, readFile, readdir, realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import type { Log } from './log.js';
@@ -94,6 +94,18 @@ export async function describeUse(device: string): Promise<string> {
   if (mountPoints.length > 0) return `the mount on ${mountPoints.join(', ')}`;
   const holders = await readdir(`/sys/block/${path.basename(device)}/holders`);
   return holders.length > 0 ? holders.join(', ') : 'a process that has it open';
+}
+
+/** Who has a block device for itself, as a mount does; null: nobody. Errors: PERMISSION_DENIED, IO_ERROR. */
+export async function exclusiveUserOf(device: string): Promise<string | null> {
+  try {
+    const handle = await open(device, constants.O_RDONLY | constants.O_EXCL);
+    await handle.close();
+    return null;
+  } catch (thrown) {
+    if ((thrown as NodeJS.ErrnoException).code === 'EBUSY') return describeUse(device);
+    throw systemError(thrown, device);
+  }
 }
 
 /**

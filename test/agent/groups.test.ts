@@ -44,6 +44,7 @@ class CannedGroup implements StartedGroup {
   activities(): [] {
     return [];
   }
+  uses = () => Promise.resolve([]);
   status() {
     if (this.isClosed) throw new Error('the capture group is closed');
     return { ...failedStatus(this.config, 'h', new AfterimageError('CLOSED', '')), state: 'protected' };

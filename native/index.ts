@@ -541,7 +541,7 @@ interface Addon {
 function buildDirectory(): string {
   // From the sources and from dist/ alike: they lie at the root of the package.
   let directory = path.dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(path.join(directory, 'binding.gyp'))) {
+  while (!existsSync(path.join(directory, 'package.json'))) {
     const parent = path.dirname(directory);
     if (parent === directory) throw new Error('the root of the package was not found');
     directory = parent;

@@ -11,6 +11,7 @@ import type { AgentStatus } from '../proto/control.js';
 import { MetricsServer } from '../service/metrics_server.js';
 import { AuditLog } from '../service/audit_log.js';
 import { createLog, type Log } from '../service/log.js';
+import { watchdogMs } from '../service/service_manager.js';
 import { aborted, type StopSignals } from '../service/signals.js';
 import * as native from '../native/index.js';
 import { systemClock } from './clock.js';
@@ -27,7 +28,7 @@ import { Reload } from './reload.js';
 import { LINK_DIR } from './stable_link.js';
 import type { Succession } from './succession.js';
 import type { TakenGroup } from './takeover.js';
-import { Watchdog, watchdogMs } from './watchdog.js';
+import { Watchdog } from './watchdog.js';
 
 const INSTANCE_BYTES = 16;
 

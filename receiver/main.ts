@@ -7,6 +7,7 @@ import { AuditLog } from '../service/audit_log.js';
 import { createLog, type Log } from '../service/log.js';
 import { MetricsServer } from '../service/metrics_server.js';
 import { formatUuid } from '../proto/uuid.js';
+import { watchdogMs } from '../service/service_manager.js';
 import { aborted, type StopSignals } from '../service/signals.js';
 import { formatFingerprint } from '../service/token.js';
 import { Authority } from './authority.js';
@@ -47,6 +48,8 @@ const RETENTION_MS = 1000;
 const SCRUB_LOOK_MS = 60_000;
 /** How long calls under way may take when the receiver drains. */
 const GRACE_MS = 5000;
+/** Where no service manager watches. */
+const IDLE_MS = 60_000;
 const NS_PER_MS = 1_000_000n;
 
 /** What a test may replace. */
@@ -191,6 +194,9 @@ export async function runReceiver(
     { live: () => [{ name: 'event loop', fault: null }], ready: () => readiness(members.faults()) },
     log,
   );
+  const patienceMs = watchdogMs(process.env, process.pid);
+  // As long as the event loop turns: a disk that hangs is not mended by another process.
+  const alive = setInterval(() => native.notifyServiceManager('WATCHDOG=1'), (patienceMs ?? IDLE_MS) / 3);
   const persisting = setInterval(() => {
     members.refreshAll();
     watch.askOpenPoints();
@@ -224,6 +230,7 @@ export async function runReceiver(
     await watch.idle();
     await baseDamage.idle();
     clearInterval(persisting);
+    clearInterval(alive);
     await members.close();
     catalog.close();
     store.close();

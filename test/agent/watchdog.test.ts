@@ -1,7 +1,8 @@
 /** The service manager is told as long as requests make progress, or wait for a disk. */
 import pino from 'pino';
 import t from 'tap';
-import { STUCK_MS, Watchdog, watchdogMs, type VolumeActivity } from '../../agent/watchdog.js';
+import { STUCK_MS, Watchdog, type VolumeActivity } from '../../agent/watchdog.js';
+import { watchdogMs } from '../../service/service_manager.js';
 
 const silent = pino({ level: 'silent' });
 

@@ -9,6 +9,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { command, ended } from '../scenario/command.js';
 import type { Kernel } from './kernel.js';
+import { modulesOf } from './modules.js';
 
 const QEMU = 'qemu-system-x86_64';
 const BUSYBOX = '/bin/busybox';
@@ -92,33 +93,11 @@ async function packInitramfs(
   for (const name of await readdir(UNITS))
     await copyFile(path.join(UNITS, name), path.join(root, 'units', name));
   await writeFile(path.join(root, 'command'), guestCommand(words));
-  const modules = path.join('lib/modules', kernel.release);
-  const dependencies = await readFile(
-    path.join(kernel.lib, 'modules', kernel.release, 'modules.dep'),
-    'utf8',
-  );
-  for (const file of filesOf(BOOT_MODULES, dependencies)) {
-    await mkdir(path.join(root, modules, path.dirname(file)), { recursive: true });
-    await copyFile(path.join(kernel.lib, 'modules', kernel.release, file), path.join(root, modules, file));
-  }
-  for (const name of ['modules.dep', 'modules.alias', 'modules.softdep'])
-    await copyFile(path.join(kernel.lib, 'modules', kernel.release, name), path.join(root, modules, name));
+  await modulesOf(kernel, BOOT_MODULES, root);
   const archive = path.join(directory, 'initramfs');
   const pack = 'find . | "$1" cpio -o -H newc >"$2"';
   await command('sh', ['-c', pack, 'sh', BUSYBOX, archive], { cwd: root });
   return archive;
-}
-
-/** The module files that `names` need, in the words of modules.dep: "FILE: DEPENDENCY…". */
-function filesOf(names: readonly string[], dependencies: string): Set<string> {
-  const files = new Set<string>();
-  for (const line of dependencies.split('\n')) {
-    const [file, needs] = line.split(':');
-    if (file === undefined || needs === undefined) continue;
-    if (!names.includes(path.basename(file).replace(/\.ko.*$/, ''))) continue;
-    for (const one of [file, ...needs.split(' ')]) if (one !== '') files.add(one);
-  }
-  return files;
 }
 
 function guestCommand(words: readonly string[]): string {

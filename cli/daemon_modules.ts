@@ -70,6 +70,12 @@ export const daemonModules = (succession: Promise<Succession> | null, version: s
     await Store.init(store, uuid, ({ authorityFile }) => authority.write(authorityFile));
     return { fingerprint: formatFingerprint(authority.fingerprint) };
   },
+  async replaceAuthority(store, confirm) {
+    const { lockFile } = await import('../native/index.js');
+    const { replaceAuthority } = await import('../receiver/new_authority.js');
+    const { fingerprint } = await replaceAuthority(store, lockFile, confirm);
+    return { fingerprint: formatFingerprint(fingerprint) };
+  },
   async joinReceiver({ address, token, config, name, confirm }) {
     const { identityFile, stateDirOf } = await import('../agent/config.js');
     const { makeDirectory } = await import('../agent/directory.js');

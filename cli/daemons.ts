@@ -4,6 +4,7 @@
  */
 import type { AgentCalls, VolumeSubject } from '../agent/insertion.js';
 import type { Layouts } from '../agent/layouts.js';
+import type { AuthorityReplacement } from '../receiver/new_authority.js';
 import type { CheckProgress, StoreReport } from '../receiver/fsck/store_check.js';
 import type { Identity } from '../service/identity.js';
 import type { StopSignals } from '../service/signals.js';
@@ -85,6 +86,11 @@ export interface Daemons {
   runReceiver(config: string, overrides: DaemonOverrides, stop: StopSignals, version: string): Promise<void>;
   /** Makes an empty store, with an authority of that fingerprint: "AB:CD:…". Errors: STORE_EXISTS, PERMISSION_DENIED. */
   initReceiver(store: string): Promise<{ fingerprint: string }>;
+  /** Another authority for a store; `confirm` rejects to leave it so. Errors: those of replaceAuthority (receiver/new_authority.ts). */
+  replaceAuthority(
+    store: string,
+    confirm: (replacement: AuthorityReplacement) => Promise<void>,
+  ): Promise<{ fingerprint: string }>;
   /** Errors: those of joinReceiver (service/joining.ts), of the configuration, IDENTITY_INVALID, PERMISSION_DENIED. */
   joinReceiver(request: HostJoinRequest): Promise<HostJoined>;
   /** As an operator. Errors: those of joinReceiver (service/joining.ts). */

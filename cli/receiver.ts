@@ -7,6 +7,7 @@ import { addFsck } from './fsck.js';
 import { addIdentities } from './identity.js';
 import { jsonLine } from './json.js';
 import { configFile, examples, jsonOption } from './option.js';
+import { formatCount } from './quantity.js';
 import { addScrub } from './scrub.js';
 import type { Surroundings } from './surroundings.js';
 import { printable } from './table.js';
@@ -46,8 +47,13 @@ function addInit(receiver: Command, surroundings: Surroundings): void {
     )
     .option('--store <directory>', 'directory, new or empty; otherwise the one that the configuration names')
     .option('--config <file>', 'configuration that names the store (environment: AFTERIMAGE_CONFIG)')
+    .option(
+      '--new-authority',
+      'of a store that is there: another authority, when its own was lost or stolen. Every host and operator has to join again; history stays',
+    )
+    .option('--yes', 'with --new-authority: without asking')
     .addOption(jsonOption())
-    .action(async (options: { store?: string; config?: string; json?: true }) => {
+    .action(async (options: InitOptions) => {
       const { daemons, cwd, stdout, stop } = surroundings;
       const directory =
         options.store === undefined
@@ -55,6 +61,7 @@ function addInit(receiver: Command, surroundings: Surroundings): void {
           : path.resolve(cwd, options.store);
       // Once begun it is done in an instant, and half a store would be in the way of the next attempt.
       if (stop.drain.aborted) throw new AfterimageError('INTERRUPTED', `no store was made in ${directory}`);
+      if (options.newAuthority === true) return replaceAuthority(directory, options, surroundings);
       const { fingerprint } = await daemons.initReceiver(directory);
       stdout.write(
         options.json === true
@@ -62,5 +69,36 @@ function addInit(receiver: Command, surroundings: Surroundings): void {
           : `${printable(directory)} is an empty store. Its authority:\nSHA-256 ${fingerprint}\n`,
       );
     });
-  examples(init, [['afterimage receiver init --store /var/lib/afterimage/store', 'before the first run']]);
+  examples(init, [
+    ['afterimage receiver init --store /var/lib/afterimage/store', 'before the first run'],
+    ['afterimage receiver init --new-authority', 'when authority.pem is gone, or somebody else has it'],
+  ]);
+}
+
+interface InitOptions {
+  store?: string;
+  config?: string;
+  newAuthority?: true;
+  yes?: true;
+  json?: true;
+}
+
+async function replaceAuthority(
+  directory: string,
+  { yes, json }: InitOptions,
+  { daemons, stdout, ask }: Surroundings,
+): Promise<void> {
+  const { fingerprint } = await daemons.replaceAuthority(directory, async ({ hosts, operators }) => {
+    if (yes === true) return;
+    const consequence = `${formatCount(hosts, 'host')} and ${formatCount(operators, 'operator')} are let in no more until they join again`;
+    if (ask === null)
+      throw new AfterimageError('USAGE', `${consequence}: say --yes where nobody can be asked`);
+    if (!(await ask(`Make another authority for ${directory}? ${consequence}.`)))
+      throw new AfterimageError('INTERRUPTED', 'the authority is as it was');
+  });
+  stdout.write(
+    json === true
+      ? jsonLine({ store: directory, fingerprint })
+      : `${printable(directory)} has another authority:\nSHA-256 ${fingerprint}\n`,
+  );
 }

@@ -17,6 +17,7 @@ const OF_STORE = new Set([
   'catalog.sqlite-shm',
   'reserve',
   'authority.pem',
+  'authority.pem.old',
   'audit.log',
   'audit.log.head',
 ]);

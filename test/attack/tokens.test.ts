@@ -3,9 +3,14 @@ import { rename } from 'node:fs/promises';
 import path from 'node:path';
 import t from 'tap';
 import { enrollmentService } from '../../proto/access.js';
-import { joinReceiver } from '../../service/joining.js';
+import * as native from '../../native/index.js';
+import { AfterimageError } from '../../proto/errors.js';
+import { replaceAuthority } from '../../receiver/new_authority.js';
+import { joinReceiver, renewIdentity } from '../../service/joining.js';
 import { formatToken, parseToken } from '../../service/token.js';
 import { RunningReceiver } from '../receiver/running_receiver.js';
+import { newIdentity, ScriptedStream } from '../receiver/scripted_agent.js';
+import { join as synced } from '../receiver/synced_scene.js';
 import { clientOf, codeOf } from './client.js';
 
 const DB1 = { kind: 'host', name: 'db1', software: 'test' } as const;
@@ -153,4 +158,47 @@ t.test('an authority that is not there any more', async (t) => {
   );
   await rename(`${file}.away`, file);
   await receiver.run();
+});
+
+t.test('another authority: whoever had joined stays out, until it joins again; history stays', async (t) => {
+  const receiver = await RunningReceiver.start(t);
+  const db1 = await receiver.join('host', 'db1');
+  const unused = await receiver.token('host', 'db2');
+  const scene = await synced(t, receiver, newIdentity(), 'db1', 'data', 'db', db1);
+  scene.stream.close();
+  const asked: unknown[] = [];
+  const replace = (confirm: (replacement: unknown) => Promise<void>) =>
+    replaceAuthority(receiver.store, native.lockFile, confirm);
+  await t.rejects(
+    replace(() => Promise.resolve()),
+    { code: 'STORE_BUSY' },
+  );
+  await receiver.stop();
+  await t.rejects(
+    replace(() => Promise.reject(new AfterimageError('INTERRUPTED', 'no'))),
+    { code: 'INTERRUPTED' },
+  );
+  await receiver.run();
+  t.equal((await renewIdentity(receiver.tls, db1)).name, 'db1', 'it is as it was');
+  await receiver.stop();
+  await replace((replacement) => Promise.resolve(void asked.push(replacement)));
+  t.same(asked, [{ hosts: 1, operators: 0 }]);
+  await receiver.run();
+  await t.rejects(joinReceiver(receiver.tls, unused, { ...DB1, name: 'db2' }), {
+    code: 'AUTHORITY_MISMATCH',
+  });
+  await t.rejects(
+    renewIdentity(receiver.tls, db1),
+    { code: 'AUTHORITY_MISMATCH' },
+    'it knows this receiver no more either',
+  );
+  t.same(
+    (await receiver.call('timeline', { group: 'db' })).spans.map(({ grade }) => grade),
+    ['ordered'],
+  );
+  const again = await receiver.join('host', 'db1');
+  const back = new ScriptedStream(receiver.tlsAddress, again);
+  t.teardown(() => back.close());
+  back.say({ hello: scene.agent.hello({ epoch: 2n, durableLsn: 2n }) });
+  await back.hear('welcome');
 });

@@ -335,6 +335,7 @@ export const noDaemons: Daemons = {
   removeVolumes: unexpected,
   runReceiver: unexpected,
   initReceiver: unexpected,
+  replaceAuthority: unexpected,
   joinReceiver: unexpected,
   logIn: unexpected,
   checkStore: unexpected,

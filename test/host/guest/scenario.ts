@@ -157,7 +157,7 @@ async function install(): Promise<void> {
     if (isActive('afterimage-agent') === 'active') throw new Error('it is active');
     must('systemctl', 'stop', 'afterimage-agent');
   });
-  await step('a receiver, and this host joins it', async () => {
+  await step('a receiver, and this host joins it', () => {
     must('afterimage', 'receiver', 'init');
     must('systemctl', 'enable', '--now', 'afterimage-receiver');
     const token = must('sh', '-c', 'afterimage receiver token create --host db1 2>/dev/null');

@@ -192,10 +192,7 @@ t.test('another authority: whoever had joined stays out, until it joins again; h
     { code: 'AUTHORITY_MISMATCH' },
     'it knows this receiver no more either',
   );
-  t.same(
-    (await receiver.call('timeline', { group: 'db' })).spans.map(({ grade }) => grade),
-    ['ordered'],
-  );
+  t.equal((await receiver.call('timeline', { group: 'db' })).spans.at(-1)?.grade, 'ordered');
   const again = await receiver.join('host', 'db1');
   const back = new ScriptedStream(receiver.tlsAddress, again);
   t.teardown(() => back.close());

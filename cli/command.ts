@@ -10,6 +10,7 @@ import { addLogin } from './login.js';
 import { addReceiver } from './receiver.js';
 import { addRecover } from './recover.js';
 import { addStatus } from './status.js';
+import { addSupportBundle } from './support_bundle.js';
 import type { Surroundings } from './surroundings.js';
 import { addTimeline } from './timeline.js';
 import { addVerify } from './verify.js';
@@ -57,6 +58,7 @@ export function buildCommand(surroundings: Surroundings): Command {
   addReceiver(program, surroundings);
   addLogin(program, surroundings);
   addAudit(program, surroundings);
+  addSupportBundle(program, surroundings);
   return program;
 }
 

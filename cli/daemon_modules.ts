@@ -102,6 +102,7 @@ export const daemonModules = (succession: Promise<Succession> | null, version: s
       replaced: isOther ? before.receiver : null,
     };
   },
+  command: () => [process.execPath, ...process.argv.slice(1, 2)],
   async logIn({ address, token }) {
     const { joinReceiver } = await import('../service/joining.js');
     const at = parseAddress(address, 1);

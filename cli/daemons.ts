@@ -95,6 +95,8 @@ export interface Daemons {
   joinReceiver(request: HostJoinRequest): Promise<HostJoined>;
   /** As an operator. Errors: those of joinReceiver (service/joining.ts). */
   logIn(request: { address: string; token: string }): Promise<Identity>;
+  /** The program and the first arguments by which this command is run. */
+  command(): readonly string[];
   /** Errors: STORE_MISSING, STORE_INVALID, STORE_VERSION, STORE_BUSY, INTERRUPTED, PERMISSION_DENIED, IO_ERROR. */
   checkStore(request: StoreCheckRequest): Promise<StoreReport>;
   /** The directory that a receiver's configuration names. */

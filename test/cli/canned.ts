@@ -337,6 +337,7 @@ export const noDaemons: Daemons = {
   initReceiver: unexpected,
   replaceAuthority: unexpected,
   joinReceiver: unexpected,
+  command: () => [],
   logIn: unexpected,
   checkStore: unexpected,
   storeOf: unexpected,

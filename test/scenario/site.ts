@@ -237,8 +237,12 @@ export function groupOf(status: unknown, daemon: 'agent' | 'receiver', name: str
   return group;
 }
 
-export function afterimage(args: string[], accept: number[] = []): Promise<CommandResult> {
-  return command(process.execPath, [CLI, ...args], { accept });
+export function afterimage(
+  args: string[],
+  accept: number[] = [],
+  env?: NodeJS.ProcessEnv,
+): Promise<CommandResult> {
+  return command(process.execPath, [CLI, ...args], { accept, ...(env === undefined ? {} : { env }) });
 }
 
 /**

@@ -2,7 +2,7 @@
  * What a receiver may claim of itself. The agent stores numbers above the receiver's own, and a number that has no room
  * above it would stay in its state for good.
  */
-import { HASH_BYTES } from '../proto/replication.js';
+import { HASH_BYTES, PROTOCOL_VERSION, PROTOCOL_VERSION_OLDEST } from '../proto/replication.js';
 import type { VolumeInfo, VolumeState, Welcome } from '../proto/replication.js';
 
 /** Far above what any member can reach, and as far below what an u64 holds. */
@@ -16,7 +16,9 @@ export interface Fault {
 
 /** Null, or what is wrong with it. */
 export function faultOfWelcome(welcome: Welcome, volumes: readonly VolumeInfo[]): Fault | null {
-  const { generation, durableLsn, hashKey } = welcome;
+  const { generation, durableLsn, hashKey, protocol } = welcome;
+  if (protocol !== 0 && (protocol < PROTOCOL_VERSION_OLDEST || protocol > PROTOCOL_VERSION))
+    return { code: 'PROTOCOL_VERSION', message: `the receiver wants version ${protocol} of the session` };
   if (generation > NUMBER_MAX || durableLsn > NUMBER_MAX) {
     return { code: 'WATERMARK_INVALID', message: `generation ${generation} and LSN ${durableLsn} cannot be` };
   }

@@ -13,7 +13,7 @@
 import { strict as assert } from 'node:assert';
 import type { ProtectionState } from '../proto/control.js';
 import { MessageNumbers } from '../proto/message_numbers.js';
-import { PROTOCOL_VERSION } from '../proto/replication.js';
+import { PROTOCOL_VERSION, PROTOCOL_VERSION_OLDEST } from '../proto/replication.js';
 import type {
   Ack,
   AgentBody,
@@ -410,6 +410,7 @@ export class AgentSession {
       hello: {
         ...this.#who,
         protocol: PROTOCOL_VERSION,
+        protocolOldest: PROTOCOL_VERSION_OLDEST,
         epoch: this.#store.state.epoch,
         generation,
         durableLsn: marks.durable,

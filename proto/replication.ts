@@ -3,7 +3,19 @@ import type { MethodDefinition, ServiceDefinition } from '@grpc/grpc-js';
 import { codec } from './codec.js';
 import { AfterimageError } from './errors.js';
 
+/** Of the session: the newest that this program speaks, and the oldest. docs/COMPATIBILITY.md */
 export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION_OLDEST = 1;
+
+/** The newest version that an agent and this program both speak; null: there is none. */
+export function commonProtocol({
+  protocol,
+  protocolOldest,
+}: Pick<Hello, 'protocol' | 'protocolOldest'>): number | null {
+  const oldest = protocolOldest === 0 ? protocol : protocolOldest;
+  const newest = Math.min(protocol, PROTOCOL_VERSION);
+  return newest >= Math.max(oldest, PROTOCOL_VERSION_OLDEST) ? newest : null;
+}
 /** Free bytes that a frame's buffer has before the frame, for the protobuf tag and length. */
 export const FRAME_HEADROOM_BYTES = 64;
 /** Largest message on the stream: a frame (1280 KiB at most) or sync data, and change. */
@@ -42,7 +54,9 @@ export interface DirtyLogPosition {
   basisLsn: bigint;
 }
 export interface Hello {
+  /** The newest version of the session that the agent speaks, and the oldest; 0: the newest alone. */
   protocol: number;
+  protocolOldest: number;
   software: string;
   group: Buffer;
   groupName: string;
@@ -70,6 +84,10 @@ export interface VolumeState {
 }
 export interface Welcome {
   software: string;
+  /** Of the session: the newest that both sides speak; 0: 1. */
+  protocol: number;
+  /** Layout of the receiver's store. */
+  storeVersion: number;
   generation: bigint;
   durableLsn: bigint;
   link: number;

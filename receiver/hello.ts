@@ -1,5 +1,5 @@
 /** What a Hello must be, and whether its writer may write. */
-import { PROTOCOL_VERSION } from '../proto/replication.js';
+import { commonProtocol, PROTOCOL_VERSION, PROTOCOL_VERSION_OLDEST } from '../proto/replication.js';
 import type { Hello, VolumeInfo } from '../proto/replication.js';
 import type { StoredWriter } from './session_events.js';
 import { VOLUMES_MAX } from './session_limits.js';
@@ -21,10 +21,10 @@ export const REASON_CHARACTERS_MAX = 255;
 
 /** Null: it is well-formed. Nothing in it is trusted before. */
 export function helloFault(hello: Hello): Refusal | null {
-  if (hello.protocol !== PROTOCOL_VERSION) {
+  if (commonProtocol(hello) === null) {
     return {
       code: 'PROTOCOL_VERSION',
-      message: `the agent speaks version ${hello.protocol}, this receiver ${PROTOCOL_VERSION}`,
+      message: `the agent speaks ${versions(hello.protocolOldest, hello.protocol)}, this receiver ${versions(PROTOCOL_VERSION_OLDEST, PROTOCOL_VERSION)}`,
     };
   }
   const invalid = (message: string): Refusal => ({ code: 'MESSAGE_INVALID', message });
@@ -39,6 +39,10 @@ export function helloFault(hello: Hello): Refusal | null {
   if (volumes.length === 0 || volumes.length > VOLUMES_MAX) return invalid(`${volumes.length} volumes`);
   if (new Set(volumes.map(({ number }) => number)).size !== volumes.length) return invalid('a volume twice');
   return volumes.every(isValid) ? null : invalid('a volume is not what a volume can be');
+}
+
+function versions(oldest: number, newest: number): string {
+  return oldest === 0 || oldest === newest ? `version ${newest}` : `versions ${oldest} to ${newest}`;
 }
 
 function isValid({ number, uuid, name, size, blockSize }: VolumeInfo): boolean {

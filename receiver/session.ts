@@ -12,6 +12,7 @@
 import { ERRORS, isErrorCode } from '../proto/errors.js';
 import type { FrameHeader } from '../proto/frame_header.js';
 import { MessageNumbers } from '../proto/message_numbers.js';
+import { commonProtocol } from '../proto/replication.js';
 import type {
   GenerationBegin,
   Heartbeat,
@@ -38,6 +39,7 @@ import type {
   StoredWriter,
 } from './session_events.js';
 import { NUMBER_MAX, SESSION_LIMITS } from './session_limits.js';
+import { STORE_VERSION } from './store_version.js';
 import type { SessionLimits } from './session_limits.js';
 import { Verification } from './verification.js';
 import { VolumeSync } from './volume_sync.js';
@@ -258,7 +260,11 @@ export class ReceiverSession {
     );
     const { states } = this.#volumes;
     this.#send({
-      welcome: { software: this.software, generation, durableLsn, link, hashKey, volumes: states, ended },
+      welcome: {
+        ...{ software: this.software, storeVersion: STORE_VERSION },
+        protocol: commonProtocol(this.#who) ?? 0,
+        ...{ generation, durableLsn, link, hashKey, volumes: states, ended },
+      },
     });
   }
 

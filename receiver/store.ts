@@ -19,8 +19,8 @@ import { AfterimageError } from '../proto/errors.js';
 import { makeDirectoryDurably, syncDirectory, writeDurably } from '../service/durable_file.js';
 import { refuseUnsafeDirectory } from '../service/safe_path.js';
 import { named, systemError } from '../service/system_errors.js';
+import { STORE_VERSION } from './store_version.js';
 
-export const STORE_VERSION = 1;
 /** Decimal digits of a first LSN in a segment's name: enough for every u64, so that names sort as numbers do. */
 const LSN_DIGITS = 20;
 const OWNER_ONLY = 0o700;

@@ -6,6 +6,8 @@ import { createLog } from '../../service/log.js';
 const SYNCED: VolumeState = { number: 0, base: 'BASE_COMPLETE', syncOffset: 0n, synced: true, whole: false };
 const welcome = {
   software: 'r',
+  protocol: 1,
+  storeVersion: 1,
   generation: 1n,
   durableLsn: 5n,
   link: 0,

@@ -188,7 +188,17 @@ export class MemoryReceiver {
     const { generation, durableLsn, hashKey } = this;
     const volumes = this.states();
     this.send({
-      welcome: { software: 'test', generation, durableLsn, link, hashKey, volumes, ended: false },
+      welcome: {
+        software: 'test',
+        protocol: 1,
+        storeVersion: 1,
+        generation,
+        durableLsn,
+        link,
+        hashKey,
+        volumes,
+        ended: false,
+      },
     });
   }
 

@@ -269,6 +269,8 @@ t.test('a receiver whose numbers cannot be loses the connection, and nothing of 
   const syncing = { ...EMPTY, base: 'BASE_SYNCING' } as const;
   const good: Welcome = {
     software: 'test',
+    protocol: 1,
+    storeVersion: 1,
     generation: 1n,
     durableLsn: 10n,
     link: 7,

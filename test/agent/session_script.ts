@@ -67,7 +67,17 @@ export class Script {
   welcome(generation: bigint, durableLsn: bigint, volume: VolumeState, ended = false): AgentAction[] {
     const hashKey = Buffer.alloc(32);
     return this.hear({
-      welcome: { software: 'test', generation, durableLsn, link: 7, hashKey, volumes: [volume], ended },
+      welcome: {
+        software: 'test',
+        protocol: 1,
+        storeVersion: 1,
+        generation,
+        durableLsn,
+        link: 7,
+        hashKey,
+        volumes: [volume],
+        ended,
+      },
     });
   }
   /** From a Welcome that leads to a new generation to its frames. */

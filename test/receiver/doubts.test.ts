@@ -14,6 +14,7 @@ const LOG: DirtyLogPosition = { volume: 3, id: 77n, sequence: 10n, basisLsn: 5n 
 const [FIRST, SECOND, THIRD] = [randomBytes(16), randomBytes(16), randomBytes(16)];
 const HELLO: Hello = {
   protocol: 1,
+  protocolOldest: 0,
   software: 'test',
   group: randomBytes(16),
   groupName: 'db',

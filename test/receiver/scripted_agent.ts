@@ -263,6 +263,7 @@ export class ScriptedAgent {
   hello(change: Partial<Hello> = {}): Hello {
     return {
       protocol: PROTOCOL_VERSION,
+      protocolOldest: 0,
       software: 'test',
       group: this.identity.group,
       groupName: 'db',

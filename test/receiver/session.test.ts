@@ -15,6 +15,7 @@ import type {
 const MIB = 1024 * 1024;
 const HELLO: Hello = {
   protocol: 1,
+  protocolOldest: 0,
   software: 'test',
   group: Buffer.alloc(16, 1),
   groupName: 'shop',

@@ -75,17 +75,21 @@ export class ScriptedStream {
     this.stream.on('error', end);
   }
 
+  /** Told of every message that is sent, as it goes out, and of every kind that is waited for. */
+  onStep: (step: { write: Buffer } | { hear: ReceiverKind }) => void = () => undefined;
+
   say(body: AgentBody): void {
-    this.stream.write({ ...body, sequence: this.numbers.next() });
+    this.write({ ...body, sequence: this.numbers.next() });
   }
   /** `frame` is copied. */
   ship(frame: Buffer): void {
     this.numbers.frameSent();
     const headroom = 64;
-    this.stream.write({ frame: { buffer: Buffer.concat([Buffer.alloc(headroom), frame]), headroom } });
+    this.write({ frame: { buffer: Buffer.concat([Buffer.alloc(headroom), frame]), headroom } });
   }
   /** The next message of a kind; those before it are dropped. */
   async hear<K extends ReceiverKind>(kind: K): Promise<BodyOf<K>> {
+    this.onStep({ hear: kind });
     const deadline = Date.now() + WAIT_MS;
     for (;;) {
       for (let message = this.inbox.shift(); message !== undefined; message = this.inbox.shift()) {
@@ -108,6 +112,11 @@ export class ScriptedStream {
   close(): void {
     this.stream.cancel();
     this.client.close();
+  }
+
+  private write(message: AgentMessage): void {
+    this.onStep({ write: replicationService.session.requestSerialize(message) });
+    this.stream.write(message);
   }
 
   private async news(deadline: number, awaited: string): Promise<void> {

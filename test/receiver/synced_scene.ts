@@ -35,12 +35,14 @@ export async function join(
   name: string,
   groupName = 'db',
   as: Certified | null = null,
+  { size = SIZE, onStep = () => undefined }: { size?: number; onStep?: ScriptedStream['onStep'] } = {},
 ): Promise<Scene> {
-  const agent = await ScriptedAgent.create(receiver.directory, identity, SIZE);
+  const agent = await ScriptedAgent.create(receiver.directory, identity, size);
   const volumes = [{ ...agent.info, name }];
   test.teardown(() => agent.close());
   const stream = new ScriptedStream(as === null ? receiver.address : receiver.tlsAddress, as);
   test.teardown(() => stream.close());
+  stream.onStep = onStep;
   stream.say({ hello: agent.hello({ groupName, host, volumes }) });
   const { hashKey } = await stream.hear('welcome');
   stream.say({ generationBegin: { generation: 1n, firstLsn: 1n, reason: 'NEW', volumes } });

@@ -18,6 +18,8 @@ interface Step {
   command: string;
   args: string[];
   count: Counter;
+  /** False: only when it is named. */
+  isDue?: boolean;
 }
 function tapFiles(...directories: string[]): string[] {
   return directories.flatMap((directory) => {
@@ -32,6 +34,8 @@ function tapFiles(...directories: string[]): string[] {
 
 /** The seed moves on with each day, so that CI gets through more than fits one run. */
 const DAY = Math.floor(Date.now() / 86_400_000);
+
+const isHostDay = DAY % 3 === 0;
 
 /** Every `of`th of them, others tomorrow. */
 function todays(files: string[], of: number): string[] {
@@ -122,8 +126,12 @@ const steps: Step[] = [
     ],
     count: single,
   },
-  // Software emulation: one virtual machine a day, unless `npm run test:vm` wants all.
-  tapStep('vm', process.env['AFTERIMAGE_VM'] === 'all' ? 90 : 15, tapFiles('vm'), 1),
+  // Software emulation: one virtual machine a day, unless `npm run test:vm` wants all; every third day it is a whole host.
+  {
+    ...tapStep('vm', process.env['AFTERIMAGE_VM'] === 'all' ? 90 : 15, tapFiles('vm'), 1),
+    isDue: !isHostDay,
+  },
+  { ...tapStep('host', 25, tapFiles('host'), 1), isDue: isHostDay },
   { name: 'demo', minutesMax: 8, command: 'node', args: ['dist/test/scenario/demo.js'], count: demo },
   { name: 'mutants', minutesMax: 12, command: 'scripts/mutants', args: ['--quick'], count: single },
   { name: 'bench', minutesMax: 6, command: 'node', args: ['dist/bench/main.js', '--quick'], count: single },
@@ -195,7 +203,8 @@ if (names.includes('--list')) {
   if (unknown.length > 0) throw new Error(`no such step: ${unknown.join(', ')}`);
   const outcomes: Outcome[] = [];
   for (const step of steps) {
-    if (interrupted || (names.length > 0 && !names.includes(step.name))) continue;
+    const isWanted = names.length > 0 ? names.includes(step.name) : (step.isDue ?? true);
+    if (interrupted || !isWanted) continue;
     console.log(`\n=== ${step.name} ===`);
     outcomes.push(await run(step));
   }

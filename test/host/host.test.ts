@@ -1,6 +1,6 @@
 /**
  * A real host: Debian with systemd as its first process, from its installation of the package to its removal, in three boots
- * (guest/scenario.ts). `npm run test:host`; of all CI runs one in three has it.
+ * (guest/scenario.ts). `npm run test:host`; every third day `npm test` has it too.
  */
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';

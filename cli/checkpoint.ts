@@ -26,6 +26,7 @@ import {
   remoteReceiver,
 } from './option.js';
 import type { Surroundings } from './surroundings.js';
+import { unpinLoss } from './unpin_loss.js';
 import { painter, printable, renderTable, stateCell, type Column, type Paint } from './table.js';
 
 const UNTIL =
@@ -88,6 +89,7 @@ export function addCheckpoint(program: Command, surroundings: Surroundings): voi
 
 interface PinOptions extends ClientOptions {
   until?: string;
+  yes?: true;
 }
 interface CreateOptions extends PinOptions {
   pin?: true;
@@ -105,13 +107,37 @@ function addPin(
     .action(async (group: string, name: string, options: PinOptions) => {
       const request = { group, name, pinned: verb === 'pin', lockUntilNs: lockUntil(options, surroundings) };
       const limits = { timeoutMs: ANSWER_MS_MAX, signal: surroundings.stop.drain };
-      const made = await withDaemon('receiver', options, surroundings, (client) =>
-        client.callUnary(receiverControlService.checkpointPin, request, limits),
-      );
+      const made = await withDaemon('receiver', options, surroundings, async (client) => {
+        if (verb === 'unpin' && options.yes !== true) await confirmUnpin(client, group, name, surroundings);
+        return client.callUnary(receiverControlService.checkpointPin, request, limits);
+      });
       tell(made, options, surroundings);
     });
   if (verb === 'pin') pin.option('--until <time>', UNTIL);
+  else pin.option('--yes', 'without asking, also where history is let go of by that');
   examples(pin, [[`afterimage checkpoint ${verb} db before-upgrade`, description]]);
+}
+
+/** Asks where retention would let go of history by it. Errors: USAGE where nobody can be asked, INTERRUPTED. */
+async function confirmUnpin(
+  client: RpcClient,
+  group: string,
+  name: string,
+  { ask, stop }: Surroundings,
+): Promise<void> {
+  const limits = { timeoutMs: ANSWER_MS_MAX, signal: stop.drain };
+  const { checkpoints } = await client.callUnary(receiverControlService.checkpointList, { group }, limits);
+  const checkpoint = checkpoints.find((one) => one.name === name);
+  // One that is not there, or locked, is the receiver's to refuse.
+  if (checkpoint?.pinned !== true) return;
+  const { groups } = await client.callUnary(receiverControlService.status, {}, limits);
+  const members = groups.filter((member) => member.name === group);
+  const loss = unpinLoss(checkpoint, checkpoints, members);
+  if (loss === null) return;
+  const consequence = `without ${name} retention forgets, of ${group}, ${loss}`;
+  if (ask === null) throw new AfterimageError('USAGE', `${consequence}: say --yes where nobody can be asked`);
+  if (!(await ask(`Unpin it? ${consequence}.`)))
+    throw new AfterimageError('INTERRUPTED', `${name} of ${group} is as it was`);
 }
 
 async function deleteCheckpoint(

@@ -354,6 +354,8 @@ t.test('checkpoint create --pin, pin, unpin, delete', async (t) => {
   t.same(asked, [
     ['checkpointCreate', { group: 'db', name: 'noon', pin: true, lockUntilNs: 0n }],
     ['checkpointPin', { group: 'db', name: 'noon', pinned: true, lockUntilNs: 0n }],
+    // What would go with it.
+    ['checkpointList', { group: 'db' }],
     ['checkpointPin', { group: 'db', name: 'noon', pinned: false, lockUntilNs: 0n }],
     ['checkpointDelete', { group: 'db', name: 'noon' }],
     ['checkpointDelete', { group: 'db', name: 'noon' }],

@@ -1,15 +1,19 @@
 {
+  "variables": {
+    # Wherever npm has put it.
+    "lz4": "<!(node -p \"require('path').relative(process.cwd(), require('path').dirname(require.resolve('lz4/package.json')))\")/deps/lz4/lib"
+  },
   "targets": [
     {
       "target_name": "afterimage",
       "sources": [
         "<!@(ls native/*/*.cc | grep -v native/supervisor/)",
-        "node_modules/lz4/deps/lz4/lib/lz4.c"
+        "<(lz4)/lz4.c"
       ],
       "include_dirs": [
         "native",
         "<!@(node -p \"require('node-addon-api').include_dir\")",
-        "node_modules/lz4/deps/lz4/lib"
+        "<(lz4)"
       ],
       "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_DEPRECATED", "NODE_ADDON_API_CPP_EXCEPTIONS", "_FILE_OFFSET_BITS=64"],
       "cflags": ["-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"],

@@ -537,8 +537,8 @@ interface Addon {
   decompress(bytes: Buffer, rawBytes: number): Buffer;
 }
 
-/** Where the native parts are built. */
-function buildDirectory(): string {
+/** Where the native parts are: where they were built, else those that the npm package brings (prebuildify). */
+function nativeDirectory(): string {
   // From the sources and from dist/ alike: they lie at the root of the package.
   let directory = path.dirname(fileURLToPath(import.meta.url));
   while (!existsSync(path.join(directory, 'package.json'))) {
@@ -546,14 +546,17 @@ function buildDirectory(): string {
     if (parent === directory) throw new Error('the root of the package was not found');
     directory = parent;
   }
-  return path.join(directory, 'build/Release');
+  const built = path.join(directory, 'build/Release');
+  const brought = path.join(directory, 'prebuilds', `${process.platform}-${process.arch}`);
+  return existsSync(path.join(built, ADDON)) ? built : brought;
 }
 
-const addonPath = process.env['AFTERIMAGE_ADDON'] ?? path.join(buildDirectory(), 'afterimage.node');
+const ADDON = 'afterimage.node';
+const addonPath = process.env['AFTERIMAGE_ADDON'] ?? path.join(nativeDirectory(), ADDON);
 const addon = createRequire(import.meta.url)(addonPath) as Addon;
 
 /** The program that runs an agent again when it has died, and keeps its descriptors meanwhile (native/supervisor). */
-export const supervisorPath = path.join(buildDirectory(), 'afterimage-supervisor');
+export const supervisorPath = path.join(nativeDirectory(), 'afterimage-supervisor');
 
 /** Errors: BACKING_MISSING, BACKING_BUSY, BACKING_INVALID, PERMISSION_DENIED, IO_ERROR. */
 export const openFileDevice = (options: FileDeviceOptions): Promise<BlockDevice> =>

@@ -3,7 +3,7 @@
  * call it: here u64 fields are bigint on both sides, bytes are Buffers, enums are their names, an absent message
  * field is null, and every field is present.
  */
-import { afterimage } from './gen/messages.js';
+import { afterimage, grpc } from './gen/messages.js';
 import { AfterimageError } from './errors.js';
 
 interface GeneratedType {
@@ -19,13 +19,18 @@ export interface Codec<T> {
   decode(bytes: Uint8Array): T;
 }
 
-const types = afterimage.v1 as unknown as Record<string, GeneratedType | undefined>;
+const PACKAGES: Readonly<Record<string, Record<string, GeneratedType | undefined>>> = {
+  'afterimage.v1': afterimage.v1 as never,
+  'grpc.health.v1': grpc.health.v1 as never,
+};
+const PACKAGE = 'afterimage.v1';
 const toObjectOptions = { longs: BigInt, enums: String, bytes: Buffer, defaults: true, oneofs: true };
 const U64_MAX = 2n ** 64n - 1n;
 
-/** The codec of message `name` of package afterimage.v1. */
+/** The codec of message `name`: of package afterimage.v1, unless it names another. */
 export function codec<T extends object>(name: string): Codec<T> {
-  const type = types[name];
+  const at = name.lastIndexOf('.');
+  const type = PACKAGES[at < 0 ? PACKAGE : name.slice(0, at)]?.[name.slice(at + 1)];
   if (type === undefined) throw new Error(`no such message: ${name}`);
   return {
     encode(value) {

@@ -2,6 +2,7 @@
 import type { MethodDefinition } from '@grpc/grpc-js';
 import { codec } from './codec.js';
 
+/** `service` and the messages are of package afterimage.v1, unless they name another. */
 export function method<Request extends object, Response extends object>(
   service: string,
   name: string,
@@ -12,7 +13,7 @@ export function method<Request extends object, Response extends object>(
   const requestCodec = codec<Request>(request);
   const responseCodec = codec<Response>(response);
   return {
-    path: `/afterimage.v1.${service}/${name}`,
+    path: `/${service.includes('.') ? service : `afterimage.v1.${service}`}/${name}`,
     requestStream: false,
     responseStream,
     requestSerialize: (value) => requestCodec.encode(value),

@@ -212,6 +212,7 @@ export async function runReceiver(
     native.notifyServiceManager('READY=1');
     log.info({ store: store.directory, ...addresses, control: config.control }, 'receiver ready');
     await aborted(signals.drain);
+    network.drain();
     log.info('receiver draining');
   } finally {
     const drained = drain();

@@ -7,6 +7,7 @@ import {
 } from '../proto/access.js';
 import { receiverControlService, type ReceiverStatus } from '../proto/control.js';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
+import { healthService } from '../proto/health.js';
 import { replicationService } from '../proto/replication.js';
 import type { AuditLog } from '../service/audit_log.js';
 import { countError } from '../service/error_counts.js';
@@ -20,6 +21,7 @@ import { controlHandlers, type ControlParts } from './control.js';
 import { enrollmentHandlers, identityHandlers } from './enrollment.js';
 import { FrontDoor } from './front_door.js';
 import { Guard, identifyLocal, identifyOperators, type Identify } from './guard.js';
+import { Health } from './health.js';
 import type { Identities } from './identities.js';
 import type { IngestParts, ReplicationStream } from './ingest.js';
 import { refuse, ReplicationServer } from './server.js';
@@ -52,6 +54,7 @@ export class Network {
   });
   private readonly local = new RpcServer();
   private readonly door: FrontDoor;
+  private readonly health = new Health();
   /** When nobody is inside any more. */
   private closed: Promise<void> = Promise.resolve();
   private addresses: ListenAddresses = { listen: '', listenPlain: '' };
@@ -93,7 +96,14 @@ export class Network {
     await this.closed;
   }
 
+  /** Nothing new is begun from now on, and whoever asks is told so. */
+  drain(): void {
+    this.health.drain();
+  }
+
   private serveOperators(): void {
+    for (const server of [this.replication.joined, this.operators, this.local])
+      server.add(healthService, this.health.handlers());
     const { catalog, identities, audit, log } = this.parts;
     const control = { ...this.parts.control, addresses: () => this.addresses };
     const entrances: [RpcServer, Identify][] = [
@@ -134,7 +144,7 @@ export class Network {
       enrollmentService,
       enrollmentHandlers({ identities, store, cutOff, nowMs, audit, log }),
     );
-    for (const service of [identityService, receiverControlService, accessService])
+    for (const service of [identityService, receiverControlService, accessService, healthService])
       this.strangers.add(service, refusing(service, refusal));
     this.strangers.add(replicationService, {
       session: (stream: ReplicationStream) => refuse(stream, refusal(stream)),

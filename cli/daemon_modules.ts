@@ -1,13 +1,14 @@
 /** The daemons themselves, each loaded when it is asked for. */
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
+import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { AgentConfig } from '../agent/config.js';
 import type { InsertionSurroundings } from '../agent/insertion.js';
 import type { Succession } from '../agent/succession.js';
 import type { ReceiverConfig } from '../receiver/config.js';
 import type { DaemonOverrides, Daemons, InsertionRequest } from './daemons.js';
-import { AfterimageError } from '../proto/errors.js';
+import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import { parseAddress } from '../service/settings.js';
 import { formatFingerprint, parseToken } from '../service/token.js';
 import { formatCount } from './quantity.js';
@@ -112,6 +113,7 @@ export const daemonModules = (succession: Promise<Succession> | null, version: s
   async checkStore({ store, rate, progress, confirm, signal }) {
     const native = await import('../native/index.js');
     const { StoreCheck } = await import('../receiver/fsck/store_check.js');
+    const { AuditLog } = await import('../service/audit_log.js');
     const { createLog } = await import('../service/log.js');
     const parts = {
       ...{ native, rate, progress, signal },
@@ -124,7 +126,20 @@ export const daemonModules = (succession: Promise<Succession> | null, version: s
     try {
       const report = await check.check();
       if (confirm === null || !check.isRepairable || !(await confirm(report))) return report;
-      return await check.repair();
+      const audit = new AuditLog(path.join(store, 'audit.log'), parts.log);
+      const note = (outcome: string): Promise<void> =>
+        audit.write({ who: 'local', what: 'receiver fsck --repair', with: {}, outcome });
+      await note('begun');
+      try {
+        const repaired = await check.repair();
+        await note('ok');
+        return repaired;
+      } catch (thrown) {
+        await note(toAfterimageError(thrown).code);
+        throw thrown;
+      } finally {
+        await audit.close();
+      }
     } finally {
       check.close();
     }

@@ -21,7 +21,7 @@ export interface Codec<T> {
 
 const PACKAGES: Readonly<Record<string, Record<string, GeneratedType | undefined>>> = {
   'afterimage.v1': afterimage.v1 as never,
-  'grpc.health.v1': grpc.health.v1 as never,
+  'grpc.health.v1': grpc.health.v1,
 };
 const PACKAGE = 'afterimage.v1';
 const toObjectOptions = { longs: BigInt, enums: String, bytes: Buffer, defaults: true, oneofs: true };

@@ -108,6 +108,7 @@ const steps: Step[] = [
     ),
     2,
   ),
+  tapStep('attack', 6, tapFiles('attack'), 2),
   tapStep('sim', 5, tapFiles('sim'), 1),
   sanitizerStep('asan', 12, 2),
   ...fuzzSteps(),

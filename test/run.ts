@@ -104,7 +104,7 @@ const steps: Step[] = [
       'house',
       'replay',
       'torture',
-      'attack',
+      'compat',
     ),
     2,
   ),

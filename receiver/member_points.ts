@@ -45,6 +45,16 @@ interface EraRange {
 export class MemberPoints {
   constructor(private readonly parts: MemberPointsParts) {}
 
+  /**
+   * From when on there is something of it to open; null: its first sync is not complete. Only 0n is known where retention has taken
+   * its beginning.
+   */
+  beganNs(member: MemberRow): bigint | null {
+    if (this.held(member).oldestLsn > 0n) return 0n;
+    const first = this.spans(member).find(({ grade }) => grade === 'ordered' || grade === 'damaged');
+    return first?.beginNs ?? null;
+  }
+
   /** The newest durable ordered LSN. Errors: POINT_UNKNOWN when there is none. */
   async latest(member: MemberRow): Promise<MemberPosition> {
     const span = this.spans(member).findLast(({ grade }) => grade === 'ordered');

@@ -98,7 +98,12 @@ export class Points {
           `LSN ${worst.lsn}, ${formatTime(worst.timeNs)}`,
       );
     }
-    return { group, positions, text: lastingText(positions, syntax, timeNs), grade: worst.grade };
+    return {
+      group,
+      positions,
+      text: lastingText(positions[0], members.length, syntax, timeNs),
+      grade: worst.grade,
+    };
   }
 
   private async positions(
@@ -108,10 +113,18 @@ export class Points {
   ): Promise<{ positions: ResolvedPoint['positions']; timeNs: bigint }> {
     const { position: first, timeNs } = await this.named(group, members, syntax);
     const positions: ResolvedPoint['positions'] = [first];
-    for (const member of members) {
-      if (member.uuid !== first.member.uuid) positions.push(await this.members.atTime(member, timeNs));
-    }
+    // One that had no volumes yet takes no part: else whoever joins a group would take all its points away.
+    const others = this.begunBy(members, timeNs).filter(({ uuid }) => uuid !== first.member.uuid);
+    for (const member of others) positions.push(await this.members.atTime(member, timeNs));
     return { positions, timeNs };
+  }
+
+  /** Those of which there is something to open at the instant `timeNs`; null: at any. */
+  private begunBy(members: readonly MemberRow[], timeNs: bigint | null): MemberRow[] {
+    return members.filter((member) => {
+      const beganNs = this.members.beganNs(member);
+      return beganNs !== null && (timeNs === null || beganNs <= timeNs);
+    });
   }
 
   /** The LSN at which a member joins the instant `timeNs`. Errors: as MemberPoints.atTime. */
@@ -214,11 +227,15 @@ export class Points {
       case 'latest':
         return this.latest(group, members);
       case 'lsn':
-        return atRecord(await this.members.atLsn(memberNamed(group, members, syntax.member), syntax.lsn));
+        return atRecord(
+          await this.members.atLsn(this.memberNamed(group, members, syntax.member), syntax.lsn),
+        );
       case 'time':
-        return this.atTime(anyOf(group, members), syntax.timeNs);
-      case 'ago':
-        return this.atTime(anyOf(group, members), this.parts.nowNs() - syntax.ns);
+        return this.atTime(this.anyBy(group, members, syntax.timeNs), syntax.timeNs);
+      case 'ago': {
+        const timeNs = this.parts.nowNs() - syntax.ns;
+        return this.atTime(this.anyBy(group, members, timeNs), timeNs);
+      }
       case 'checkpoint':
         return atRecord(await this.checkpoint(group, members, syntax.name));
     }
@@ -228,12 +245,18 @@ export class Points {
     return { position: await this.members.atTime(member, timeNs), timeNs };
   }
 
+  /** One that can say what was at `timeNs`, or else whichever is the first to say why that is not known. */
+  private anyBy(group: GroupRow, members: MemberRow[], timeNs: bigint): MemberRow {
+    return this.begunBy(members, timeNs)[0] ?? anyOf(group, members);
+  }
+
   /** With several members: the newest instant up to which all of them are known, whoever wrote last. */
   private async latest(group: GroupRow, members: MemberRow[]): Promise<NamedPoint> {
-    const position = await this.members.latest(anyOf(group, members));
+    const begun = this.begunBy(members, null);
+    const position = await this.members.latest(begun[0] ?? anyOf(group, members));
     if (members.length === 1) return atRecord(position);
     let named = { member: position.member, timeNs: this.orderedUntilNs(position) };
-    for (const member of members.slice(1)) {
+    for (const member of begun.slice(1)) {
       const timeNs = this.orderedUntilNs(await this.members.latest(member));
       if (timeNs < named.timeNs) named = { member, timeNs };
     }
@@ -256,6 +279,26 @@ export class Points {
     return this.members.atLsn(member, checkpoint.lsn);
   }
 
+  private memberNamed(group: GroupRow, members: readonly MemberRow[], named: string | null): MemberRow {
+    if (named === null) {
+      const begun = this.begunBy(members, null);
+      if (begun.length > 1) {
+        const hosts = begun.map(({ host }) => host).join(', ');
+        throw new AfterimageError(
+          'POINT_INVALID',
+          `${group.name} has several members: write lsn:MEMBER:N with one of ${hosts}`,
+        );
+      }
+      return begun[0] ?? anyOf(group, members);
+    }
+    const found = members.filter(({ uuid, host }) => uuid === named || host === named);
+    const [member] = found;
+    if (member === undefined || found.length > 1) {
+      throw new AfterimageError('POINT_UNKNOWN', `${group.name} has ${found.length} members called ${named}`);
+    }
+    return member;
+  }
+
   private volumesOf(
     position: MemberPosition,
   ): { volume: VolumeRow; size: bigint; position: MemberPosition }[] {
@@ -271,11 +314,12 @@ export class Points {
 
 /** How the point is written for good. With several members, those that joined by time join by the same time again. */
 function lastingText(
-  [{ lsn, member }, ...others]: ResolvedPoint['positions'],
+  { lsn, member }: MemberPosition,
+  memberCount: number,
   { kind }: PointSyntax,
   timeNs: bigint,
 ): string {
-  if (others.length === 0) return `lsn:${lsn}`;
+  if (memberCount === 1) return `lsn:${lsn}`;
   return kind === 'lsn' || kind === 'checkpoint' ? `lsn:${member.uuid}:${lsn}` : formatTime(timeNs);
 }
 
@@ -293,24 +337,5 @@ export function groupNamed(catalog: Catalog, name: string): GroupRow {
 function anyOf(group: GroupRow, members: readonly MemberRow[]): MemberRow {
   const member = members[0];
   if (member === undefined) throw new AfterimageError('POINT_UNKNOWN', `${group.name} has no member yet`);
-  return member;
-}
-
-function memberNamed(group: GroupRow, members: readonly MemberRow[], named: string | null): MemberRow {
-  if (named === null) {
-    if (members.length > 1) {
-      const hosts = members.map(({ host }) => host).join(', ');
-      throw new AfterimageError(
-        'POINT_INVALID',
-        `${group.name} has several members: write lsn:MEMBER:N with one of ${hosts}`,
-      );
-    }
-    return anyOf(group, members);
-  }
-  const found = members.filter(({ uuid, host }) => uuid === named || host === named);
-  const [member] = found;
-  if (member === undefined || found.length > 1) {
-    throw new AfterimageError('POINT_UNKNOWN', `${group.name} has ${found.length} members called ${named}`);
-  }
   return member;
 }

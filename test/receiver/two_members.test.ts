@@ -6,8 +6,8 @@ import path from 'node:path';
 import t, { type Test } from 'tap';
 import { formatTime } from '../../proto/time.js';
 import { RunningReceiver } from './running_receiver.js';
-import { newIdentity } from './scripted_agent.js';
-import { join, writeMore, type Scene } from './synced_scene.js';
+import { newIdentity, ScriptedAgent, ScriptedStream } from './scripted_agent.js';
+import { join, SIZE, writeMore, type Scene } from './synced_scene.js';
 
 const nowNs = (): bigint => BigInt(Date.now()) * 1_000_000n;
 
@@ -69,3 +69,52 @@ t.test('what was `latest` has a name that stays, for every member', async (t) =>
     }
   }
 });
+
+t.test('a member that has just joined takes no point away', async (t) => {
+  const receiver = await RunningReceiver.start(t);
+  const { group } = newIdentity();
+  const scene = await join(t, receiver, { ...newIdentity(), group }, 'host1', 'data');
+  const [lsn = 0n] = await writeMore(scene, 1);
+  const checkedNs = await beat(scene, 'host1');
+  // Both ways round: of the members, the one with the lower UUID is asked first.
+  for (const digit of [0x01, 0xff]) {
+    const { stream, volumes } = await begin(t, receiver, group, digit);
+    for (const point of ['latest', `lsn:${lsn}`, formatTime(checkedNs)]) await holds(t, scene, 'data', point);
+    stream.say({ generationBegin: { generation: 1n, firstLsn: 1n, reason: 'NEW', volumes } });
+    await stream.hear('generationAccepted');
+    for (const point of ['latest', `lsn:${lsn}`, formatTime(checkedNs)]) await holds(t, scene, 'data', point);
+  }
+  const late = await join(t, receiver, { ...newIdentity(), group }, 'late', 'log');
+  await beat(late, 'late');
+  await holds(t, scene, 'data', formatTime(checkedNs));
+  await t.rejects(
+    receiver.recover({
+      volume: 'log',
+      point: formatTime(checkedNs),
+      target: path.join(receiver.directory, 'x'),
+    }),
+    { code: 'VOLUME_UNKNOWN' },
+    'which had none of its volumes yet',
+  );
+  await beat(scene, 'host1');
+  await holds(t, late, 'log', 'latest');
+});
+
+/** A member that has said hello and nothing else. */
+async function begin(
+  t: Test,
+  receiver: RunningReceiver,
+  group: Buffer,
+  digit: number,
+): Promise<{ stream: ScriptedStream; volumes: ScriptedAgent['info'][] }> {
+  const identity = { ...newIdentity(), group, member: Buffer.alloc(16, digit) };
+  const agent = await ScriptedAgent.create(receiver.directory, identity, SIZE);
+  t.teardown(() => agent.close());
+  const stream = new ScriptedStream(receiver.address, null);
+  t.teardown(() => stream.close());
+  const name = `empty${digit}`;
+  const volumes = [{ ...agent.info, name }];
+  stream.say({ hello: agent.hello({ groupName: 'db', host: name, volumes }) });
+  await stream.hear('welcome');
+  return { stream, volumes };
+}

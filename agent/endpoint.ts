@@ -68,6 +68,8 @@ export class JoinedEndpoint implements ReceiverEndpoint {
   private reading: Promise<Identity | null> | null = null;
   private readonly stopping = new AbortController();
   private renewing: Promise<void> = Promise.resolve();
+  /** X.509, beside the start; not when it is needed, weeks later: an upgrade may have put other files there. */
+  private readonly joining = import('../service/joining.js');
 
   constructor(
     private readonly file: string,
@@ -165,8 +167,7 @@ export class JoinedEndpoint implements ReceiverEndpoint {
     if (Date.now() < renewMs || leftMs <= 0) return lookMs;
     const address = this.address ?? parseAddress(identity.receiver, 1);
     if (address === null) throw new AfterimageError('IDENTITY_INVALID', `${identity.receiver} is no address`);
-    // X.509 is not loaded before it is needed.
-    const { renewIdentity } = await import('../service/joining.js');
+    const { renewIdentity } = await this.joining;
     const renewed = await renewIdentity(address, identity);
     // Somebody may have joined anew meanwhile.
     const present = await this.load();

@@ -76,6 +76,11 @@ export const ERRORS = {
     false,
     'Have another one made at the receiver: `afterimage receiver token create --host NAME`. Each is good for once, and for a while.',
   ),
+  RENEWAL_LIMIT: entry(
+    EXIT.busy,
+    true,
+    'The certificate is new. It renews by itself when a third of its time is left.',
+  ),
   TOKEN_LIMIT: entry(EXIT.busy, true, 'Too many tokens were tried. Wait a minute, and try again.'),
   TOKEN_UNKNOWN: entry(
     EXIT.notFound,

@@ -67,8 +67,12 @@ export function controlHandlers(parts: ControlParts, guard: Guard): UntypedServi
       const [{ lsn, timeNs, member }] = positions;
       return { group, lsn, timeNs, grade, member: member.uuid };
     }),
-    checkpointCreate: guard.unary<CheckpointCreateRequest, CheckpointInfo>('checkpointCreate', (request) =>
-      createCheckpoint(parts, request),
+    checkpointCreate: guard.unary<CheckpointCreateRequest, CheckpointInfo>(
+      'checkpointCreate',
+      (request, { caller }) => {
+        if (request.lockUntilNs > 0n) guard.require(caller, 'admin', 'checkpointPin');
+        return createCheckpoint(parts, request);
+      },
     ),
     checkpointList: guard.unary<CheckpointListRequest, CheckpointList>('checkpointList', (request) =>
       Promise.resolve({ checkpoints: listCheckpoints(parts, request.group) }),
@@ -76,8 +80,8 @@ export function controlHandlers(parts: ControlParts, guard: Guard): UntypedServi
     checkpointPin: guard.unary<CheckpointPinRequest, CheckpointInfo>(
       'checkpointPin',
       (request, { caller }) => {
-        // What is let go of may be gone a second later.
-        if (!request.pinned) guard.require(caller, 'admin', 'checkpointPin');
+        // What is let go of may be gone a second later, and what is locked fills the store until its day has come.
+        if (!request.pinned || request.lockUntilNs > 0n) guard.require(caller, 'admin', 'checkpointPin');
         return Promise.resolve(pinCheckpoint(parts, request));
       },
     ),
@@ -195,16 +199,18 @@ function checkpointsOf(
   });
 }
 
-/** The first member of the group marks its position; the others join it by its time, as they do any point. */
+/** The first member that is connected marks its position; the others join it by its time, as they do any point. */
 async function createCheckpoint(
   parts: ControlParts,
   { group: groupName, name, pin, lockUntilNs }: CheckpointCreateRequest,
 ): Promise<CheckpointInfo> {
   const { catalog, members } = parts;
   const group = groupNamed(catalog, groupName);
-  const row = catalog.members.members(group.uuid)[0];
-  const live = row === undefined ? null : (members.get(row.uuid)?.live ?? null);
-  if (live === null) throw new AfterimageError('AGENT_AWAY', `no agent of ${groupName} is connected`);
+  const live = catalog.members
+    .members(group.uuid)
+    .map(({ uuid }) => members.get(uuid)?.live ?? null)
+    .find((one) => one !== null);
+  if (live === undefined) throw new AfterimageError('AGENT_AWAY', `no agent of ${groupName} is connected`);
   await withTimeout(live.askCheckpoint(name), name);
   if (pin) return pinCheckpoint(parts, { group: groupName, name, pinned: true, lockUntilNs });
   return checkpointInfo(parts, groupName, name);

@@ -10,6 +10,8 @@ import type { Identities } from './identities.js';
 /** Tokens that were tried in vain from one address within a minute, until none is looked at any more. */
 const FAILURES_PER_MINUTE_MAX = 10;
 const MINUTE_MS = 60_000;
+/** Between two certificates of one identity: they last for a minute at the least. */
+const RENEWAL_MS_MIN = 10_000;
 const SOFTWARE_CHARACTERS_MAX = 64;
 /** Addresses that are remembered; of more, those that failed first are forgotten. */
 const ADDRESSES_MAX = 4096;
@@ -53,16 +55,23 @@ export function enrollmentHandlers(parts: EnrollmentParts): UntypedServiceImplem
   };
 }
 
-/** The handlers of identityService, where everybody has a certificate. Errors: those of Identities.renew. */
+/** The handlers of identityService, where everybody has a certificate. Errors: RENEWAL_LIMIT, and those of Identities.renew. */
 export function identityHandlers({
   identities,
   audit,
-}: Pick<EnrollmentParts, 'identities' | 'audit'>): UntypedServiceImplementation {
+  nowMs,
+}: Pick<EnrollmentParts, 'identities' | 'audit' | 'nowMs'>): UntypedServiceImplementation {
+  /** When those who are known were given their last one. */
+  const renewedMs = new Map<string, number>();
   return {
     renew: unary<RenewRequest, Renewed>(async ({ request }, { peer }) => {
       if (peer === null) throw new AfterimageError('IDENTITY_MISSING', 'no certificate was shown');
-      const certificate = await identities.renew(peer, request);
       const { kind, name } = identities.known(peer);
+      // A signature and two writes to disk for each: nobody needs many.
+      if (nowMs() - (renewedMs.get(peer) ?? -Infinity) < RENEWAL_MS_MIN)
+        throw new AfterimageError('RENEWAL_LIMIT', `${kind} ${name} has a certificate that is new`);
+      renewedMs.set(peer, nowMs());
+      const certificate = await identities.renew(peer, request);
       await audit.write({ who: `${kind} ${name}`, what: 'renew', with: {}, outcome: 'ok' });
       return { certificate };
     }),

@@ -111,7 +111,11 @@ export class FrontDoor {
 
   private takeStranger(connection: TLSSocket): void {
     const [first] = this.strangers;
-    if (this.strangers.size >= STRANGERS_MAX) first?.connection.destroy();
+    if (first !== undefined && this.strangers.size >= STRANGERS_MAX) {
+      // At once: its close comes later, and until then each one that comes would find the same one.
+      this.strangers.delete(first);
+      first.connection.destroy();
+    }
     const guest = { connection, untilMs: Date.now() + STRANGER_MS_MAX };
     this.strangers.add(guest);
     connection.once('close', () => this.strangers.delete(guest));

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as native from '../native/index.js';
-import { AfterimageError } from '../proto/errors.js';
+import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import { AuditLog } from '../service/audit_log.js';
 import { createLog, type Log } from '../service/log.js';
 import { MetricsServer } from '../service/metrics_server.js';
@@ -251,7 +251,10 @@ async function openParts(store: Store, log: Log): Promise<StoreParts> {
   try {
     const authority = await openAuthority(store, catalog, log);
     const audit = new AuditLog(store.auditFile, log);
-    await audit.open();
+    // Recovery must not wait for it: the next entry tries again.
+    await audit
+      .open()
+      .catch((thrown: unknown) => log.error({ err: toAfterimageError(thrown) }, 'the audit log is not open'));
     return { catalog, authority, audit };
   } catch (thrown) {
     catalog.close();

@@ -44,6 +44,8 @@ export interface NetworkParts {
   log: Log;
 }
 
+const monotonicMs = (): number => performance.now();
+
 export class Network {
   private readonly replication: ReplicationServer;
   private readonly operators = new RpcServer({ 'grpc.max_concurrent_streams': OPERATOR_STREAMS_MAX });
@@ -61,7 +63,11 @@ export class Network {
 
   constructor(private readonly parts: NetworkParts) {
     const { identities, audit, log } = parts;
-    this.replication = new ReplicationServer(parts.replication, { identities, audit }, parts.sessionsMax);
+    this.replication = new ReplicationServer(
+      parts.replication,
+      { identities, audit, nowMs: monotonicMs },
+      parts.sessionsMax,
+    );
     const servers = { host: this.replication.joined, operator: this.operators, stranger: this.strangers };
     this.door = new FrontDoor({ identities, servers, log });
     this.serveStrangers();
@@ -115,7 +121,7 @@ export class Network {
       server.add(receiverControlService, controlHandlers(control, guard));
       server.add(accessService, accessHandlers({ catalog, identities, door: this.door }, guard));
     }
-    this.operators.add(identityService, identityHandlers({ identities, audit }));
+    this.operators.add(identityService, identityHandlers({ identities, audit, nowMs: monotonicMs }));
   }
 
   /** They can join, and are told why they can do nothing else. */
@@ -139,10 +145,9 @@ export class Network {
       return new AfterimageError('IDENTITY_REFUSED', message);
     };
     const cutOff = (uuid: string): void => this.door.cutOff(uuid);
-    const nowMs = (): number => performance.now();
     this.strangers.add(
       enrollmentService,
-      enrollmentHandlers({ identities, store, cutOff, nowMs, audit, log }),
+      enrollmentHandlers({ identities, store, cutOff, nowMs: monotonicMs, audit, log }),
     );
     for (const service of [identityService, receiverControlService, accessService, healthService])
       this.strangers.add(service, refusing(service, refusal));

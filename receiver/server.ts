@@ -24,7 +24,7 @@ export class ReplicationServer {
 
   constructor(
     private readonly parts: IngestParts,
-    identity: Pick<EnrollmentParts, 'identities' | 'audit'>,
+    identity: Pick<EnrollmentParts, 'identities' | 'audit' | 'nowMs'>,
     private readonly sessionsMax: number,
   ) {
     this.joined.add(replicationService, {

@@ -19,11 +19,16 @@ import { systemError } from './system_errors.js';
 const NO_HASH = '0'.repeat(64);
 const NO_HEAD = { number: 0, hash: NO_HASH };
 const TEXT_CHARACTERS_MAX = 1024;
-const LIST_MAX = 64;
+const LIST_MAX = 32;
+/** Of each text in a list. */
+const ITEM_CHARACTERS_MAX = 128;
 /** A disk that takes longer is not waited for. */
 const WAIT_MS_MAX = 5_000;
-/** Entries that wait for the disk; more are lost. */
+/** Entries that wait for the disk, of all and of one who is not on this machine; more are lost. */
 const WAITING_MAX = 1_000;
+const WAITING_OF_ONE_MAX = 16;
+/** Who is on this machine. */
+const LOCAL = 'local';
 /** What lies there under that name but is a link is not followed. */
 const OPEN_FLAGS = constants.O_APPEND | constants.O_CREAT | constants.O_RDWR | constants.O_NOFOLLOW;
 /** More than the longest line has, twice. */
@@ -63,6 +68,7 @@ export class AuditLog {
   private opened: OpenLog | null = null;
   private lost = 0;
   private waiting = 0;
+  private readonly waitingOf = new Map<string, number>();
   /** Entries are written one after the other. Never rejects. */
   private writing: Promise<void> = Promise.resolve();
 
@@ -83,12 +89,23 @@ export class AuditLog {
    * rejects.
    */
   async write(entry: AuditEntry): Promise<void> {
-    if (this.waiting >= WAITING_MAX) return this.lose(entry, new Error('its disk does not answer'));
+    const { who } = entry;
+    const ofOne = this.waitingOf.get(who) ?? 0;
+    // Whoever asks faster than the disk writes takes nobody else's place.
+    if (this.waiting >= WAITING_MAX || (who !== LOCAL && ofOne >= WAITING_OF_ONE_MAX))
+      return this.lose(
+        entry,
+        new Error(`${ofOne} entries of ${who}, and ${this.waiting} in all, wait for its disk`),
+      );
     const time = new Date();
     this.waiting += 1;
+    this.waitingOf.set(who, ofOne + 1);
     this.writing = this.writing.then(async () => {
       await this.append(entry, time).catch((thrown: unknown) => this.lose(entry, thrown));
       this.waiting -= 1;
+      const left = (this.waitingOf.get(who) ?? 0) - 1;
+      if (left > 0) this.waitingOf.set(who, left);
+      else this.waitingOf.delete(who);
     });
     await inTime(this.writing);
   }
@@ -286,14 +303,16 @@ function hashOf(text: string): string {
 }
 function boundedValue(value: AuditLine['with'][string]): AuditLine['with'][string] {
   if (typeof value === 'string') return bounded(value);
-  return Array.isArray(value) ? value.slice(0, LIST_MAX).map(bounded) : value;
+  if (!Array.isArray(value)) return value;
+  const items = value.slice(0, LIST_MAX).map((item) => bounded(item, ITEM_CHARACTERS_MAX));
+  return value.length <= LIST_MAX ? items : [...items, `… ${value.length - LIST_MAX} more`];
 }
-function bounded(text: string): string {
-  return text.length <= TEXT_CHARACTERS_MAX ? text : `${text.slice(0, TEXT_CHARACTERS_MAX)}…`;
+function bounded(text: string, charactersMax = TEXT_CHARACTERS_MAX): string {
+  return text.length <= charactersMax ? text : `${text.slice(0, charactersMax)}…`;
 }
 
-/** Lines of one message. */
-const LINES_MAX = 256;
+/** Of the lines of one message; one more goes beyond it. */
+const MESSAGE_CHARACTERS = 1 << 18;
 
 /** What a daemon tells of its log: lines, if they are wanted, and at last the verdict. Errors: as readAuditLog. */
 export async function* tellAuditLog(
@@ -302,6 +321,7 @@ export async function* tellAuditLog(
 ): AsyncGenerator<AuditMessage, void> {
   const reading = readAuditLog(file, expected === '' ? null : expected);
   let lines: string[] = [];
+  let characters = 0;
   for (;;) {
     const next = await reading.next();
     if (next.done === true) {
@@ -310,9 +330,13 @@ export async function* tellAuditLog(
       yield { lines, verdict: { lines: BigInt(next.value.lines), hash, faults: told } };
       return;
     }
-    if (!verdictOnly) lines.push(JSON.stringify(next.value));
-    if (lines.length < LINES_MAX) continue;
+    if (verdictOnly) continue;
+    const text = JSON.stringify(next.value);
+    lines.push(text);
+    characters += text.length;
+    if (characters < MESSAGE_CHARACTERS) continue;
     yield { lines, verdict: null };
     lines = [];
+    characters = 0;
   }
 }

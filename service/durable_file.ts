@@ -1,18 +1,24 @@
 /** Small files that are either the old or the new one, whatever happens, and that survive a power cut. */
-import { mkdir, open, rename } from 'node:fs/promises';
+import { mkdir, open, rename, unlink } from 'node:fs/promises';
 import path from 'node:path';
 
 /** Replaces `file` (mode 0600) by one that holds `text`. On stable storage when the promise settles. */
 export async function writeDurably(file: string, text: string): Promise<void> {
-  const unfinished = `${file}.tmp`;
-  const handle = await open(unfinished, 'w', 0o600);
+  // Another process may be about the same: `agent join` while the agent renews.
+  const unfinished = `${file}.${process.pid}.tmp`;
   try {
-    await handle.writeFile(text);
-    await handle.sync();
-  } finally {
-    await handle.close();
+    const handle = await open(unfinished, 'w', 0o600);
+    try {
+      await handle.writeFile(text);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(unfinished, file);
+  } catch (thrown) {
+    await unlink(unfinished).catch(() => undefined); // perhaps it was not even made
+    throw thrown;
   }
-  await rename(unfinished, file);
   await syncDirectory(path.dirname(file));
 }
 

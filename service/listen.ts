@@ -93,6 +93,8 @@ function listening(server: net.Server, listen: () => void): Promise<void> {
     server.once('error', reject);
     server.once('listening', () => {
       server.off('error', reject);
+      // One connection that could not be accepted (EMFILE say): the listener goes on, and so must the daemon.
+      server.on('error', () => undefined);
       resolve();
     });
     listen();

@@ -77,8 +77,11 @@ export class TlsListener {
 
   private begin(connection: net.Socket): void {
     // Whoever is quick is in long before it is the oldest, however many others come and say nothing.
-    const [oldest] = this.shaking.values();
-    if (this.shaking.size >= HANDSHAKES_MAX) oldest?.destroy();
+    const [oldest] = this.shaking;
+    if (oldest !== undefined && this.shaking.size >= HANDSHAKES_MAX) {
+      this.shaking.delete(oldest[0]);
+      oldest[1].destroy();
+    }
     const peer = peerOf(connection);
     this.shaking.set(peer, connection);
     connection.once('close', () => {

@@ -242,7 +242,7 @@ Errno CapturedDevice::read_settled(uint64_t offset, uint64_t length, std::byte* 
   // there.
   const ExtentLock::Guard extent(extents_, offset, offset + length);
   const CaptureGroup::Standing before = group_->standing();
-  if (const Errno error = backing_->read(offset, length, to)) return error;
+  if (const Errno error = at_backing([&] { return backing_->read(offset, length, to); })) return error;
   // What was written while tracking is in no generation, also not in one that began since.
   const CaptureGroup::Standing after = group_->standing();
   if (before.streaming && after.streaming && before.generation == after.generation) *lsn = after.captured_lsn;

@@ -60,7 +60,7 @@ t.test('updates that overlap end with the last one on disk, whole', async (t) =>
 });
 
 t.test('a failed write is told, and the next one may succeed', async (t) => {
-  const directory = t.testdir({ 'db.json.tmp': {} });
+  const directory = t.testdir({ [`db.json.${process.pid}.tmp`]: {} });
   const state = await openState(directory);
   await t.rejects(state.update({ stream }), { code: 'IO_ERROR' });
   t.equal((await openState(directory)).memory.stream, null, 'the file is as it was');

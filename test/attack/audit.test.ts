@@ -1,4 +1,5 @@
 /** An audit log from which somebody has taken something, or in which something was changed. */
+import { createHash } from 'node:crypto';
 import { readFile, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import pino from 'pino';
@@ -35,6 +36,9 @@ async function verdict(
     read.push(next.value);
   }
 }
+function hashOf(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}
 async function linesOf(file: string): Promise<string[]> {
   return (await readFile(file, 'utf8')).split('\n').slice(0, -1);
 }
@@ -54,8 +58,11 @@ t.test('one that is as it was written', async (t) => {
 
 const CHANGES: Record<string, (lines: string[]) => string[]> = {
   'a line was changed': (lines) => lines.with(2, (lines[2] ?? '').replace('c2', 'c9')),
-  'a line was changed, and the next one fitted to it': (lines) =>
-    lines.with(1, (lines[1] ?? '').replace('anna', 'hans')),
+  'a line was changed, and the next one fitted to it': (lines) => {
+    const changed = (lines[1] ?? '').replace('anna', 'hans');
+    const fitted = { ...(JSON.parse(lines[2] ?? '') as AuditLine), previous: hashOf(changed) };
+    return lines.with(1, changed).with(2, JSON.stringify(fitted));
+  },
   'the first line was removed': (lines) => lines.slice(1),
   'a line was removed': (lines) => lines.toSpliced(2, 1),
   'the last line was removed': (lines) => lines.slice(0, -1),
@@ -150,4 +157,41 @@ t.test('names of any length', async (t) => {
   const { faults, lines } = await verdict(file);
   t.same(faults, []);
   t.equal(lines, 1);
+});
+
+t.test('whoever asks faster than the disk writes takes nobody else out of it', async (t) => {
+  const file = path.join(t.testdir(), 'audit.log');
+  const log = new AuditLog(file, silent);
+  const entry = { what: 'renew', with: {}, outcome: 'ok' };
+  const flood = Array.from({ length: 5000 }, () => log.write({ who: 'host evil', ...entry }));
+  const others = ['operator anna', 'local'].map((who) =>
+    log.write({ who, ...entry, what: 'checkpoint delete' }),
+  );
+  await Promise.all([...flood, ...others]);
+  await log.write({ who: 'local', ...entry });
+  await log.close();
+  const { faults, read } = await verdict(file);
+  t.same(faults, []);
+  t.same(
+    read.filter(({ what }) => what === 'checkpoint delete').map(({ who }) => who),
+    ['operator anna', 'local'],
+  );
+  const lost = read.reduce((sum, line) => sum + line.lost, 0);
+  t.equal(read.length + lost, flood.length + 3, 'what was lost is counted');
+});
+
+t.test('an entry is short, whatever was asked for', async (t) => {
+  const file = path.join(t.testdir(), 'audit.log');
+  const log = new AuditLog(file, silent);
+  const volumes = Array.from({ length: 4096 }, () => 'v'.repeat(4096));
+  await log.write({
+    who: 'x'.repeat(9999),
+    what: 'export',
+    with: { volumes, to: 'y'.repeat(9999) },
+    outcome: 'ok',
+  });
+  await log.close();
+  t.ok((await readFile(file)).length < 8192);
+  const told = (await verdict(file)).read[0]?.with['volumes'];
+  t.equal(Array.isArray(told) && told.at(-1), '… 4064 more');
 });

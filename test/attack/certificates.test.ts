@@ -1,6 +1,7 @@
 /** Nobody gets in who does not belong: by no certificate, by one that is not valid any more, by another protocol. */
 import { randomUUID, X509Certificate } from 'node:crypto';
 import path from 'node:path';
+import tls from 'node:tls';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { enrollmentService, identityService } from '../../proto/access.js';
@@ -189,5 +190,26 @@ t.test('certificates renew, and the old one goes on until it ends', async (t) =>
   const renewed = await renewIdentity(receiver.tls, db1);
   t.not(renewed.key, db1.key, 'with another key');
   t.equal(await refusalOf(t, receiver, renewed), LET_IN);
+  t.equal(await refusalOf(t, receiver, db1), LET_IN);
+  t.equal(await codeOf(renewIdentity(receiver.tls, renewed)), 'RENEWAL_LIMIT', 'not one after the other');
+});
+
+t.test('strangers who come all at once make room for each other, and for whoever is known', async (t) => {
+  const receiver = await RunningReceiver.start(t);
+  const db1 = await receiver.join('host', 'db1');
+  const options = { rejectUnauthorized: false, ALPNProtocols: ['h2'] };
+  const strangers = Array.from({ length: 300 }, () => tls.connect({ ...receiver.tls, ...options }));
+  t.teardown(() => strangers.forEach((one) => one.destroy()));
+  const met = strangers.map(
+    (one) =>
+      new Promise((resolve) =>
+        one.on('error', resolve).once('secureConnect', resolve).once('close', resolve),
+      ),
+  );
+  for (const one of strangers) one.resume(); // to see its end
+  await Promise.all(met);
+  const inside = (): number => strangers.filter(({ closed, destroyed }) => !closed && !destroyed).length;
+  while (inside() > 64) await sleep(20);
+  t.equal(inside(), 64, 'as many as there is room for');
   t.equal(await refusalOf(t, receiver, db1), LET_IN);
 });

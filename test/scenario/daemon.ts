@@ -133,7 +133,12 @@ export class Daemon {
 
   /** The last lines of its log. */
   async tail(): Promise<string> {
-    const log = await readFile(this.options.log, 'utf8').catch(() => '');
+    const log = await this.told().catch(() => '');
     return `${path.basename(this.options.log)}:\n${log.slice(-4000)}`;
+  }
+
+  /** Its log, from the first start on. */
+  told(): Promise<string> {
+    return readFile(this.options.log, 'utf8');
   }
 }

@@ -558,9 +558,10 @@ async function openVolumes(
       if (identity.number >= VOLUME_NUMBERS) {
         throw new AfterimageError('VOLUME_LIMIT', `${config.name} has had ${VOLUME_NUMBERS} volumes already`);
       }
-      if (spoolDir !== null) {
+      const spool = config.spool?.directory ?? spoolDir;
+      if (spool !== null) {
         for (const device of one.mapped === null ? [one.backing] : [one.backing, one.mapped])
-          await refuseHolding(device, spoolDir);
+          await refuseHolding(device, spool);
       }
       volumes.push(await ProtectedVolume.open(one, identity, memory, stateDir, door));
     }

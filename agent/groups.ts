@@ -56,6 +56,8 @@ export interface GroupsSurroundings {
 export interface Reloaded {
   /** `error`: why it does not start yet; it is tried again. */
   added: { name: string; error: AfterimageError | null }[];
+  /** There again, before the one of that name has ended: they begin then. */
+  returning: string[];
   removed: string[];
   /** Gone from the configuration, and going on: protection is under their volumes (`volume remove`). */
   held: string[];
@@ -77,6 +79,8 @@ export class ProtectionGroups {
   private readonly endings = new Map<string, Promise<void>>();
   /** Groups that the configuration has no more, until they are gone. They never reject. */
   private readonly leaving = new Map<string, Promise<void>>();
+  /** Of these, what begins when they are gone. */
+  private readonly returning = new Map<string, GroupConfig>();
   private readonly stopping = new AbortController();
 
   constructor(
@@ -204,6 +208,12 @@ export class ProtectionGroups {
   async reload(configs: readonly GroupConfig[]): Promise<Reloaded> {
     if (this.around.drain.aborted) throw new AfterimageError('INTERRUPTED', 'the agent is stopping');
     const named = (name: string, all: readonly GroupConfig[]) => all.find((one) => one.name === name);
+    for (const name of this.leaving.keys()) {
+      const config = named(name, configs);
+      if (config === undefined) this.returning.delete(name);
+      else this.returning.set(name, config);
+    }
+    const returning = [...this.returning.keys()];
     const gone = this.configs.filter(
       ({ name }) => named(name, configs) === undefined && !this.leaving.has(name),
     );
@@ -212,9 +222,7 @@ export class ProtectionGroups {
       gone,
       ({ volumes, name }) => this.started.has(name) && volumes.some(({ mapped }) => mapped !== null),
     );
-    const fresh = configs.filter(
-      ({ name }) => named(name, this.configs) === undefined || this.leaving.has(name),
-    );
+    const fresh = configs.filter(({ name }) => named(name, this.configs) === undefined);
     const changed = configs.filter((config) => {
       const before = named(config.name, this.configs);
       return before !== undefined && !this.leaving.has(config.name) && !isDeepStrictEqual(before, config);
@@ -222,7 +230,8 @@ export class ProtectionGroups {
     for (const config of leaving) this.leave(config);
     const added = await Promise.all(fresh.map((config) => this.add(config)));
     return {
-      added: added.map(({ name, error }) => ({ name, error })),
+      added,
+      returning,
       removed: leaving.map(({ name }) => name),
       held: held.map(({ name }) => name),
       changed: changed.map(({ name }) => name),
@@ -230,8 +239,6 @@ export class ProtectionGroups {
   }
 
   private async add(config: GroupConfig): Promise<{ name: string; error: AfterimageError | null }> {
-    // One of that name may be on its way out.
-    await this.leaving.get(config.name);
     this.configs = [...this.configs, config];
     return { name: config.name, error: await this.begin(config) };
   }
@@ -249,6 +256,9 @@ export class ProtectionGroups {
       this.failed.delete(name);
       this.configs = this.configs.filter((one) => one !== config);
       this.leaving.delete(name);
+      const next = this.returning.get(name);
+      this.returning.delete(name);
+      if (next !== undefined && !this.around.drain.aborted) await this.add(next);
     };
     this.leaving.set(name, forgotten());
   }

@@ -2,6 +2,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { toAfterimageError } from '../proto/errors.js';
 import type { Log } from '../service/log.js';
+import { refuseSelfHolding } from './backing.js';
 import type { AgentConfig } from './config.js';
 import type { ProtectionGroups } from './groups.js';
 
@@ -35,11 +36,17 @@ export class Reload {
 
   private async runOnce(): Promise<void> {
     const next = await this.load();
-    const { added, removed, held, changed } = await this.groups.reload(next.groups);
+    await refuseSelfHolding(next);
+    const { added, returning, removed, held, changed } = await this.groups.reload(next.groups);
     for (const { name, error } of added)
       this.log.info(
         { group: name, ...(error === null ? {} : { code: error.code }) },
         'the configuration has another group',
+      );
+    for (const group of returning)
+      this.log.info(
+        { group },
+        'the group begins as it is configured now when the one of that name has ended',
       );
     for (const group of removed)
       this.log.info(

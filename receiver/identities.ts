@@ -5,17 +5,16 @@
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import type { IdentityKind, Role } from '../proto/access.js';
 import { AfterimageError } from '../proto/errors.js';
+import type { Hello } from '../proto/replication.js';
 import { formatTime } from '../proto/time.js';
 import { isName } from '../service/settings.js';
 import { formatToken, newToken } from '../service/token.js';
 import type { Authority } from './authority.js';
 import type { Catalog } from './catalog/catalog.js';
 import type { IdentityRow } from './catalog/identities.js';
-import type { MemberRow } from './catalog/members.js';
 import type { TokenRow } from './catalog/tokens.js';
+import { checkOwnership } from './ownership.js';
 
-/** Groups that a host may begin by itself: as many as an agent can have. */
-const GROUPS_FOUNDED_MAX = 64;
 /** Tokens that are neither used nor too old; more are refused. */
 const TOKENS_MAX = 10_000;
 const TOKEN_ID_BYTES = 4;
@@ -173,33 +172,13 @@ export class Identities {
   }
 
   /**
-   * The host whose certificate says `uuid`, null: one without identity, by plain TCP on loopback; if it may write `member`, null:
-   * a new one, of the group named `group`. Errors: GROUP_FORBIDDEN, IDENTITY_REFUSED.
+   * The name of the host whose certificate says `uuid`, null: one without identity, by plain TCP on loopback; if it may write what it says
+   * hello for. Errors: GROUP_FORBIDDEN, IDENTITY_REFUSED.
    */
-  checkWriter(uuid: string | null, group: string, member: Pick<MemberRow, 'owner'> | null): string | null {
-    const { catalog } = this.parts;
-    const hosts = catalog.grants.hostsOf(group);
-    if (uuid === null) {
-      if (member?.owner != null || hosts.length > 0)
-        throw new AfterimageError(
-          'GROUP_FORBIDDEN',
-          `${group} belongs to hosts that have joined, and none did here`,
-        );
-      return null;
-    }
-    const { name, foundsGroups } = this.known(uuid);
-    if (member !== null && member.owner !== null && member.owner !== name)
-      throw new AfterimageError(
-        'GROUP_FORBIDDEN',
-        `host ${name} is not the one that writes this member of ${group}`,
-      );
-    if (hosts.includes(name)) return name;
-    const isFree = hosts.length === 0 && catalog.members.groupNamed(group) === null;
-    if (!foundsGroups || !isFree)
-      throw new AfterimageError('GROUP_FORBIDDEN', `host ${name} was not given group ${group}`);
-    if (catalog.grants.groupsOf(name).length >= GROUPS_FOUNDED_MAX)
-      throw new AfterimageError('GROUP_FORBIDDEN', `host ${name} has ${GROUPS_FOUNDED_MAX} groups already`);
-    return name;
+  checkWriter(uuid: string | null, hello: Hello): string | null {
+    const host = uuid === null ? null : this.known(uuid);
+    checkOwnership(this.parts.catalog, host, hello);
+    return host?.name ?? null;
   }
 
   private usable({ secret, kind, name }: JoinAttempt): TokenRow {

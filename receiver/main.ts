@@ -6,7 +6,6 @@ import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import { AuditLog } from '../service/audit_log.js';
 import { createLog, type Log } from '../service/log.js';
 import { MetricsServer } from '../service/metrics_server.js';
-import { formatUuid } from '../proto/uuid.js';
 import { watchdogMs } from '../service/service_manager.js';
 import { aborted, type StopSignals } from '../service/signals.js';
 import { formatFingerprint } from '../service/token.js';
@@ -170,8 +169,7 @@ export async function runReceiver(
       native: watched,
       newMachine: () => new ReceiverSession(`afterimage ${version}`),
       helloMs: overrides.helloMs ?? HELLO_MS,
-      ownerOf: (peer, { groupName, member: uuid }) =>
-        identities.checkWriter(peer, groupName, catalog.members.member(formatUuid(uuid))),
+      ownerOf: (peer, hello) => identities.checkWriter(peer, hello),
     },
     control: {
       ...{ version, store, catalog, members, exports, retention, scrub, nowNs, points, recovery },

@@ -35,5 +35,7 @@ export const VOLUMES_MAX = 64;
 /** The largest LSN, time or other number that is taken from a peer: the catalog's integers are signed. */
 export const NUMBER_MAX = 2n ** 63n - 1n;
 
+/** Groups that a host may begin by itself: as many as an agent can have. */
+export const GROUPS_FOUNDED_MAX = 64;
 /** Members of one group that one host may have had: each is a journal. Another one comes of a state directory that was lost. */
 export const MEMBERS_OF_HOST_MAX = 16;

@@ -14,6 +14,7 @@ import type {
 import { formatUuid } from '../proto/uuid.js';
 import { isName } from '../service/settings.js';
 import type { Catalog } from './catalog/catalog.js';
+import type { IdentityRow } from './catalog/identities.js';
 import { NOT_COVERED, type MemberRow } from './catalog/members.js';
 import type { VolumeRow } from './catalog/volumes.js';
 import { coveredTime } from './coverage.js';
@@ -21,7 +22,8 @@ import { fence, isBehind, isHeirOf } from './hello.js';
 import { endInDoubt } from './journal/damage_record.js';
 import { logAtHeartbeat, logAtHello, type KnownLog } from './log_claims.js';
 import type { StoredVolume, StoredWriter } from './session_events.js';
-import { MEMBERS_OF_HOST_MAX, NUMBER_MAX, VOLUMES_MAX } from './session_limits.js';
+import { checkOwnership } from './ownership.js';
+import { NUMBER_MAX, VOLUMES_MAX } from './session_limits.js';
 
 export class SessionStore {
   /** What was told since the last heartbeat, by member and volume: not worth a write to the disk each. */
@@ -66,7 +68,7 @@ export class SessionStore {
 
   /**
    * Records group, member, volumes and the writer, `owner` the host whose identity it is; the catalog knows all that is in
-   * the journal. False, and nothing changed, when a newer writer came first. Errors: GROUP_FORBIDDEN.
+   * the journal. False, and nothing changed, when a newer writer came first. Errors: GROUP_FORBIDDEN, and those of find().
    */
   storeWriter(hello: Hello, owner: string | null): boolean {
     const { catalog } = this;
@@ -75,7 +77,11 @@ export class SessionStore {
     return catalog.atomically(() => {
       const writer = catalog.members.member(uuid);
       if (fence(hello, writer) !== null) return false;
-      if (owner !== null) this.claimGroup(owner, hello, writer);
+      this.find(hello); // others may have come since it was looked at
+      checkOwnership(catalog, owner === null ? null : this.host(owner), hello);
+      // A group that nobody has becomes the host's.
+      if (owner !== null && !catalog.grants.hostsOf(hello.groupName).includes(owner))
+        catalog.grants.add(owner, hello.groupName);
       if (writer !== null && !isHeirOf(hello, writer)) {
         // What is here behind the last LSN that its lineage knows was written by another one. The generation ends at once,
         // for whoever of the lineage hears of it first: a Welcome can be lost.
@@ -100,20 +106,10 @@ export class SessionStore {
     });
   }
 
-  /** A group that nobody has becomes the host's. The rest was looked at before (Identities.checkWriter): others may have come since. */
-  private claimGroup(host: string, { group, groupName }: Hello, writer: MemberRow | null): void {
-    const { grants, members } = this.catalog;
-    const uuid = formatUuid(group);
-    if (members.group(uuid) === null && grants.hostsOf(groupName).length === 0) grants.add(host, groupName);
-    const isOthers = writer !== null && writer.owner !== null && writer.owner !== host;
-    if (isOthers || !grants.hostsOf(groupName).includes(host))
-      throw new AfterimageError('GROUP_FORBIDDEN', `host ${host} was not given group ${groupName}`);
-    const own = members.members(uuid).filter(({ owner }) => owner === host);
-    if (writer === null && own.length >= MEMBERS_OF_HOST_MAX)
-      throw new AfterimageError(
-        'GROUP_FORBIDDEN',
-        `host ${host} has ${own.length} members of ${groupName} already`,
-      );
+  private host(name: string): IdentityRow {
+    const host = this.catalog.identities.named('host', name);
+    if (host === null) throw new AfterimageError('IDENTITY_UNKNOWN', `no host ${name} has joined`);
+    return host;
   }
 
   member(uuid: string): MemberRow {

@@ -6,8 +6,12 @@ import { Reload } from '../../agent/reload.js';
 import { AfterimageError } from '../../proto/errors.js';
 import { createLog } from '../../service/log.js';
 
-const CONFIG = { stateDir: '/a', groups: [{ name: 'shop' }], logLevel: 'info' } as unknown as AgentConfig;
-const NONE: Reloaded = { added: [], removed: [], held: [], changed: [] };
+const CONFIG = {
+  stateDir: '/a',
+  groups: [{ name: 'shop', spool: null, volumes: [] }],
+  logLevel: 'info',
+} as unknown as AgentConfig;
+const NONE: Reloaded = { added: [], returning: [], removed: [], held: [], changed: [] };
 
 function scene(next: () => Promise<AgentConfig>, outcome: Reloaded = NONE) {
   const lines: { level: string; msg: string; [key: string]: unknown }[] = [];
@@ -43,7 +47,7 @@ t.test('groups come and go, and what else is new waits', async (t) => {
     held: ['old'],
     changed: ['shop'],
   };
-  const groups = [{ name: 'web' }] as unknown as AgentConfig['groups'];
+  const groups = [{ name: 'web', spool: null, volumes: [] }] as unknown as AgentConfig['groups'];
   const here = scene(() => Promise.resolve({ ...CONFIG, stateDir: '/b', groups }), outcome);
   await Promise.all([here.reload.run(), here.reload.run()]);
   t.same(here.taken, [groups, groups], 'one after the other');

@@ -1,9 +1,12 @@
 /** A host that was taken over: it may write to its own groups, and can neither write to others' nor take anything away. */
 import { randomBytes } from 'node:crypto';
+import { readdir } from 'node:fs/promises';
+import path from 'node:path';
 import t from 'tap';
 import { accessService } from '../../proto/access.js';
 import { receiverControlService } from '../../proto/control.js';
 import type { Hello } from '../../proto/replication.js';
+import { formatUuid } from '../../proto/uuid.js';
 import type { Identity } from '../../service/identity.js';
 import { newIdentity, ScriptedStream, type ScriptedAgent } from '../receiver/scripted_agent.js';
 import { RunningReceiver } from '../receiver/running_receiver.js';
@@ -11,6 +14,7 @@ import { grades, join as synced, recovered, writeMore } from '../receiver/synced
 import { clientOf, codeOf } from './client.js';
 
 const LIMITS = { timeoutMs: 5000 };
+const EXPORT = { writable: false, socket: '', tcp: '', device: false, volumes: [], force: false };
 
 /** A host with a group that it has written, and another host. */
 async function scene(t: Parameters<typeof synced>[0]) {
@@ -111,9 +115,10 @@ t.test('without identity nobody writes what a host with one has', async (t) => {
 
 t.test("another one's session, history, checkpoints and exports", async (t) => {
   const { receiver, attacker, victim } = await scene(t);
-  await receiver
-    .call('checkpointCreate', { group: 'db', name: 'kept', pin: true, lockUntilNs: 0n })
-    .catch(() => undefined);
+  const [lsn] = await writeMore(victim, 1);
+  const point = `lsn:${lsn}`;
+  const content = Buffer.from(victim.agent.present);
+  const opened = await receiver.call('exportOpen', { group: 'db', point, ...EXPORT });
   const client = clientOf(t, receiver.tls, attacker.authority, attacker);
   const group = 'db';
   const calls = [
@@ -124,6 +129,7 @@ t.test("another one's session, history, checkpoints and exports", async (t) => {
       LIMITS,
     ),
     client.callUnary(receiverControlService.status, {}, LIMITS),
+    client.callUnary(receiverControlService.exportClose, { id: opened.id }, LIMITS),
     client.callUnary(accessService.identityRevoke, { kind: 'host', name: 'db1' }, LIMITS),
     client.callUnary(accessService.tokenList, {}, LIMITS),
   ];
@@ -132,6 +138,8 @@ t.test("another one's session, history, checkpoints and exports", async (t) => {
   const before = await grades(victim);
   await writeMore(victim, 2);
   t.equal((await grades(victim)).length, before.length);
+  t.ok((await recovered(victim, point)).equals(content), 'the point is as it was');
+  t.match(await receiver.call('exportList', {}), { exports: [{ id: opened.id }] });
 });
 
 t.test('what a host says of itself is nothing that it could not be', async (t) => {
@@ -168,6 +176,8 @@ t.test('groups and members without end', async (t) => {
   const outcomes: string[] = [];
   for (let at = 0; at < 17; at += 1) outcomes.push(await say(hello('many', group, victim.agent)));
   t.same(outcomes.slice(15), ['welcome', 'GROUP_FORBIDDEN'], 'sixteen members');
+  const made = await readdir(path.join(receiver.store, 'groups', formatUuid(group)));
+  t.equal(made.length, 16, 'and nothing is made for the one that was refused');
   const founded: string[] = [];
   for (let at = 0; at < 64; at += 1) founded.push(await say(hello(`g${at}`, randomBytes(16), victim.agent)));
   t.same(founded.slice(62), ['welcome', 'GROUP_FORBIDDEN'], 'sixty-four groups, with the one above');

@@ -31,7 +31,7 @@ export const RULES: Readonly<Record<CallName, Rule>> = {
   exportList: looks('viewer'),
   authority: looks('viewer'),
   checkpointCreate: changes('operator', 'checkpoint create'),
-  // To unpin is more (control.ts).
+  // To lock and to unpin is more (control.ts).
   checkpointPin: changes('operator', 'checkpoint pin'),
   exportOpen: changes('operator', 'export open'),
   exportClose: changes('operator', 'export close'),

@@ -89,6 +89,12 @@ t.test('a retention lock outlasts every role', async (t) => {
     );
   t.equal(await pin(keeper, true), 'ok');
   t.equal(await pin(keeper, false), 'ROLE_INSUFFICIENT', 'to let go of history is more than to keep it');
+  t.equal(await pin(keeper, true, now + year), 'ROLE_INSUFFICIENT', 'a lock fills the store until its day');
+  const create = { group: 'db', name: 'new', pin: true, lockUntilNs: now + year };
+  t.equal(
+    await codeOf(keeper.callUnary(receiverControlService.checkpointCreate, create, LIMITS)),
+    'ROLE_INSUFFICIENT',
+  );
   t.equal(await pin(admin, true, now + year), 'ok');
   t.equal(await pin(admin, false), 'CHECKPOINT_LOCKED');
   t.equal(await pin(admin, true, now + second), 'ok', 'a shorter lock is none');

@@ -162,6 +162,13 @@ async function install(): Promise<void> {
   });
   await step('a receiver, and this host joins it', () => {
     must('afterimage', 'receiver', 'init');
+    // Both on one machine, as OPERATIONS.md has it: at a shutdown the agent still has something to send.
+    mkdirSync('/etc/systemd/system/afterimage-receiver.service.d', { recursive: true });
+    writeFileSync(
+      '/etc/systemd/system/afterimage-receiver.service.d/both.conf',
+      '[Unit]\nBefore=afterimage-agent.service\n',
+    );
+    must('systemctl', 'daemon-reload');
     must('systemctl', 'enable', '--now', 'afterimage-receiver');
     const token = must('sh', '-c', 'afterimage receiver token create --host db1 2>/dev/null');
     must('afterimage', 'agent', 'join', '127.0.0.1:7443', token);

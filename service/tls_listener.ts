@@ -52,7 +52,8 @@ export class TlsListener {
     this.server.on('connection', (connection: net.Socket) => this.begin(connection));
     this.server.on('secureConnection', (connection: tls.TLSSocket) => {
       this.shaking.delete(peerOf(connection));
-      if (connection.alpnProtocol !== 'h2') return void connection.destroy();
+      // One that has ended meanwhile would be counted for ever: its `close` was before anybody listened to it.
+      if (connection.destroyed || connection.alpnProtocol !== 'h2') return void connection.destroy();
       accept(connection, shownBy(connection));
     });
     this.server.on('tlsClientError', (_error: Error, connection: tls.TLSSocket) => connection.destroy());

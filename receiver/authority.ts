@@ -55,13 +55,8 @@ export class Authority {
 
   /** Null: there is no such file. Errors: AUTHORITY_INVALID, PATH_UNSAFE, PERMISSION_DENIED, IO_ERROR. */
   static async open(file: string): Promise<Authority | null> {
-    let text;
-    try {
-      text = await readKeyFile(file);
-    } catch (thrown) {
-      if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return null;
-      throw systemError(thrown, file);
-    }
+    const text = await readKeyFile(file);
+    if (text === null) return null;
     const blocks = new Map(Array.from(text.matchAll(BLOCK), ([block, label]) => [label, block]));
     const certificate = blocks.get('CERTIFICATE');
     const key = blocks.get('PRIVATE KEY');

@@ -32,13 +32,8 @@ export type Identity = Omit<z.output<typeof schema>, 'version'>;
 
 /** Null: there is none. Errors: IDENTITY_INVALID, PATH_UNSAFE, PERMISSION_DENIED, IO_ERROR. */
 export async function readIdentity(file: string): Promise<Identity | null> {
-  let text;
-  try {
-    text = await readKeyFile(file);
-  } catch (thrown) {
-    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw systemError(thrown, file);
-  }
+  const text = await readKeyFile(file);
+  if (text === null) return null;
   try {
     const { version, ...identity } = schema.parse(JSON.parse(text));
     void version;

@@ -1,6 +1,7 @@
 /** Directories and files that nobody else may have a hand in: what a daemon trusts lies there, and its keys. */
 import { open, stat } from 'node:fs/promises';
 import { AfterimageError } from '../proto/errors.js';
+import { systemError } from './system_errors.js';
 
 const OTHERS_WRITE = 0o022;
 const OTHERS_ANY = 0o077;
@@ -21,8 +22,20 @@ export async function refuseUnsafeDirectory(directory: string): Promise<void> {
   refuseForeign(directory, uid);
 }
 
-/** The text of a file with a key, which others can neither read nor have written. Errors: PATH_UNSAFE, and Node's own. */
-export async function readKeyFile(file: string): Promise<string> {
+/**
+ * The text of a file with a key, which others can neither read nor have written; null: there is no such file. Errors: PATH_UNSAFE,
+ * PERMISSION_DENIED, IO_ERROR.
+ */
+export async function readKeyFile(file: string): Promise<string | null> {
+  try {
+    return await readOwnFile(file);
+  } catch (thrown) {
+    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw systemError(thrown, file);
+  }
+}
+
+async function readOwnFile(file: string): Promise<string> {
   const handle = await open(file, 'r');
   try {
     const { uid, mode } = await handle.stat();

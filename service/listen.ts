@@ -1,4 +1,5 @@
 /** Listening sockets: Unix sockets for their owner alone, and TCP. */
+import { once } from 'node:events';
 import { lstat, mkdir, unlink } from 'node:fs/promises';
 import net from 'node:net';
 import path from 'node:path';
@@ -88,17 +89,13 @@ function connectCode(socket: string): Promise<string | null> {
   });
 }
 
-function listening(server: net.Server, listen: () => void): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.once('listening', () => {
-      server.off('error', reject);
-      // One connection that could not be accepted (EMFILE say): the listener goes on, and so must the daemon.
-      server.on('error', () => undefined);
-      resolve();
-    });
-    listen();
-  });
+async function listening(server: net.Server, listen: () => void): Promise<void> {
+  // It leaves no handler behind when it fails: some try again on the same server.
+  const begun = once(server, 'listening');
+  listen();
+  await begun;
+  // One connection that could not be accepted (EMFILE say): the listener goes on, and so must the daemon.
+  server.on('error', () => undefined);
 }
 
 function listenError(thrown: unknown, address: string): AfterimageError {

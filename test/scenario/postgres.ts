@@ -268,32 +268,35 @@ export class Load {
 }
 
 /**
- * When each commit was acknowledged at the latest. What pgbench logs is too early in two ways (pgbench.c):
+ * When each commit was acknowledged at the latest. What pgbench logs is of its clock after the answer to COMMIT (pgbench.c,
+ * doLog()), and yet may be too early: it counts from its start, where it reads the time of day and then its other clock
+ * (epoch_shift). If it had to wait in between, and on a busy machine that is milliseconds, everything that it logs is too
+ * early by as much.
  *
- *  - It counts from its start, where it reads the time of day and then its other clock (epoch_shift). If it had to wait
- *    in between, and on a busy machine that is milliseconds, everything that it logs is too early by as much. A server
- *    has the begin of a transaction after its client: the least difference between what both say is a bound.
- *  - In a stretch of work without waiting it reads its clock once (advanceConnectionState()). Where no answer of a
- *    whole transaction had to be waited for, that was at its beginning, which is told by a latency of 0. When that one
- *    was acknowledged, nobody knows; and an answer to COMMIT that is there at once counts as of when the one before came.
+ * So what the server says goes first: a client begins its next transaction after it has logged this one. Where there is no
+ * next one, the least time from what a client logged to what the server has as the begin of its next is a bound for how
+ * much pgbench is too early.
  *
- * So what the server says goes first: a client begins its next transaction when this one was acknowledged.
+ * The latency is of no help: pgbench takes it before it logs, and if it had to wait in between, the begin of a transaction
+ * that is computed from both is too late.
  */
 export function acknowledgedBy(
   logged: readonly LoggedCommit[],
   ledger: ReadonlyMap<string, bigint>,
 ): Commit[] {
-  const tooEarlyNs = logged.reduce<bigint | null>((least, { client, sequence, timeNs, latencyNs }) => {
-    const begunNs = ledger.get(rowOf(client, sequence));
+  const nextBegun = ({ client, sequence }: Commit): bigint | undefined =>
+    ledger.get(rowOf(client, sequence + 1));
+  const tooEarlyNs = logged.reduce<bigint | null>((least, commit) => {
+    const begunNs = nextBegun(commit);
     if (begunNs === undefined) return least;
-    const differenceNs = begunNs - (timeNs - latencyNs);
+    const differenceNs = begunNs - commit.timeNs;
     return least === null || differenceNs < least ? differenceNs : least;
   }, null);
-  if (tooEarlyNs === null) throw new Error('the ledger has none of the transactions that were logged');
-  return logged
-    .filter(({ latencyNs }) => latencyNs > 0n)
-    .map(({ client, sequence, timeNs }) => {
-      const byNs = ledger.get(rowOf(client, sequence + 1)) ?? timeNs + tooEarlyNs;
-      return { client, sequence, timeNs: byNs + CLOCK_UNIT_NS };
-    });
+  if (tooEarlyNs === null)
+    throw new Error('the ledger has no two transactions of one client that were logged');
+  return logged.map((commit) => ({
+    client: commit.client,
+    sequence: commit.sequence,
+    timeNs: (nextBegun(commit) ?? commit.timeNs + tooEarlyNs) + CLOCK_UNIT_NS,
+  }));
 }

@@ -44,12 +44,17 @@ export class ReceiverLink {
 
   /** Opens a stream, after a pause that grows with `attempt`. The one before has been closed. */
   connect(attempt: number): void {
-    const connection = new Connection();
+    const connection = new Connection(attempt);
     this.connection = connection;
     void this.converse(
       connection,
       backoffMs(attempt, () => this.clock.random()),
     );
+  }
+
+  /** A second has passed: a connection that makes no progress is closed. */
+  ticked(): void {
+    this.connection?.tick();
   }
 
   /** Ends the stream; `error` is what closed() will say. Without a stream it does nothing. */
@@ -109,6 +114,8 @@ function clientOf({ target, credentials, options }: Endpoint): Client {
     'grpc.initial_reconnect_backoff_ms': CHANNEL_RECONNECT_MS,
     'grpc.max_reconnect_backoff_ms': CHANNEL_RECONNECT_MS,
     'grpc.enable_retries': 0,
+    // Or up to 1 MiB would count as taken that is kept for a retry.
+    'grpc.per_rpc_retry_buffer_size': 0,
     // Or plain text would leave the machine by way of `http_proxy`; and a receiver is at the address that was named.
     'grpc.enable_http_proxy': 0,
     // Groups do not share a connection: a busy one would hold up the others' acknowledgements.

@@ -50,6 +50,8 @@ export interface MemberPort {
 export interface MemberLink {
   connect(attempt: number): void;
   disconnect(error: AfterimageError): void;
+  /** A second has passed. */
+  ticked(): void;
   send(message: AgentMessage): Promise<void>;
 }
 
@@ -311,6 +313,7 @@ export class Member implements LinkListener {
         this.throughput.add(Number(shippedBytes - this.countedBytes));
         this.countedBytes = shippedBytes;
         this.port.ticked();
+        this.link?.ticked();
         const logs = work.logs();
         this.feed({ type: 'tick', nowNs: this.clock.nowNs(), ring: work.ring(), logs }, null);
       } catch (thrown) {

@@ -10,6 +10,7 @@ import {
   type AgentMessage,
   type ReceiverMessage,
 } from '../proto/replication.js';
+import { OwnedCredentials } from '../service/owned_credentials.js';
 import { backoffMs } from './backoff.js';
 import type { Clock } from './clock.js';
 import { Connection } from './connection.js';
@@ -22,6 +23,9 @@ const KEEPALIVE_TIMEOUT_MS = 10_000;
 /** The channel's own backoff stays out of the way of ours. */
 const CHANNEL_RECONNECT_MS = 100;
 
+/** For what was said last to get through, once a channel is closed. */
+const CHANNEL_END_MS = 5_000;
+
 /** What the link tells its owner: for every connect() first opened, unless it failed before, and at last closed. */
 export interface LinkListener {
   /** Messages can be sent; whether anybody is there shows when the first one is answered. */
@@ -32,8 +36,6 @@ export interface LinkListener {
 }
 
 export class ReceiverLink {
-  /** Of the connection before, perhaps: what shows who this host is may have been renewed. */
-  private client: Client | null = null;
   private connection: Connection | null = null;
 
   constructor(
@@ -76,7 +78,6 @@ export class ReceiverLink {
   /** No connect() may follow. */
   close(): void {
     this.disconnect(new AfterimageError('CLOSED', 'the agent stops'));
-    this.client?.close();
   }
 
   /** One stream, from the pause before it to its end. Never rejects. */
@@ -92,11 +93,16 @@ export class ReceiverLink {
   private async open(connection: Connection): Promise<void> {
     const { path, requestSerialize, responseDeserialize } = replicationService.session;
     try {
+      // A channel for each: what shows who this host is may have been renewed.
       const endpoint = await this.endpoint.find();
       if (connection.ending.signal.aborted) return;
-      this.client?.close();
-      this.client = clientOf(endpoint);
-      const call = this.client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize);
+      const credentials = new OwnedCredentials(endpoint.credentials);
+      const client = clientOf(endpoint, credentials);
+      void connection.ended.then(() => {
+        client.close();
+        setTimeout(() => credentials.cutOff(), CHANNEL_END_MS).unref();
+      });
+      const call = client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize);
       connection.open(call, (message) => this.listener.received(message));
     } catch (thrown) {
       return connection.end(toAfterimageError(thrown));
@@ -105,7 +111,7 @@ export class ReceiverLink {
   }
 }
 
-function clientOf({ target, credentials, options }: Endpoint): Client {
+function clientOf({ target, options }: Endpoint, credentials: OwnedCredentials): Client {
   return new Client(target, credentials, {
     'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
     'grpc.max_send_message_length': MESSAGE_BYTES_MAX,

@@ -17,7 +17,11 @@ const CONNECTIONS_OF_ONE_MAX = 160;
 const STRANGERS_MAX = 64;
 /** To join takes one call. */
 const STRANGER_MS_MAX = 30_000;
-const SWEEP_MS = 10_000;
+/**
+ * Sweeps in which nothing came. Agents speak every second, and whoever has a call answers the keepalive. Whoever has neither is
+ * gone: where it is a write that finds a reset, Node's TLS (20.20, TLSWrap::EncOut()) tells nobody of it, nor closes the socket.
+ */
+const QUIET_SWEEPS_MAX = 6;
 /** Of the receiver's own certificate, of which a third is used. */
 const OWN_LIFETIME_MS = 90 * 86_400_000;
 const DAY_MS = 86_400_000;
@@ -27,6 +31,8 @@ export interface FrontDoorParts {
   /** Take the connections of those that are known, and of all others. */
   servers: Readonly<Record<IdentityKind | 'stranger', RpcServer>>;
   log: Log;
+  /** Between looks at who has gone, or may not stay. */
+  sweepMs: number;
 }
 
 interface Guest {
@@ -34,6 +40,9 @@ interface Guest {
   connection: TLSSocket;
   /** When the connection ends, by the clock of certificates. */
   untilMs: number;
+  /** At the last sweep. */
+  bytesRead: number;
+  quietSweeps: number;
 }
 
 export class FrontDoor {
@@ -53,7 +62,7 @@ export class FrontDoor {
     const bound = await listener.listen(address);
     this.listener = listener;
     this.timers.push(
-      setInterval(() => this.sweep(), SWEEP_MS),
+      setInterval(() => this.sweep(), this.parts.sweepMs),
       setInterval(() => void this.renew(listener), Math.min(OWN_LIFETIME_MS / 3, DAY_MS)),
     );
     return bound;
@@ -100,7 +109,7 @@ export class FrontDoor {
     const guests = this.guests.get(shown.uuid) ?? new Set();
     if (guests.size >= CONNECTIONS_OF_ONE_MAX) return void connection.destroy();
     this.guests.set(shown.uuid, guests);
-    const guest = { kind, connection, untilMs: shown.expiresMs };
+    const guest = { kind, connection, untilMs: shown.expiresMs, bytesRead: 0, quietSweeps: 0 };
     guests.add(guest);
     connection.once('close', () => {
       guests.delete(guest);
@@ -116,7 +125,7 @@ export class FrontDoor {
       this.strangers.delete(first);
       first.connection.destroy();
     }
-    const guest = { connection, untilMs: Date.now() + STRANGER_MS_MAX };
+    const guest = { connection, untilMs: Date.now() + STRANGER_MS_MAX, bytesRead: 0, quietSweeps: 0 };
     this.strangers.add(guest);
     connection.once('close', () => this.strangers.delete(guest));
     this.parts.servers.stranger.take(connection);
@@ -125,7 +134,13 @@ export class FrontDoor {
   private sweep(): void {
     const now = Date.now();
     for (const guests of [this.strangers, ...this.guests.values()])
-      for (const { connection, untilMs } of guests) if (untilMs <= now) connection.destroy();
+      for (const guest of guests) {
+        const { connection, untilMs } = guest;
+        const { bytesRead } = connection;
+        guest.quietSweeps = bytesRead === guest.bytesRead ? guest.quietSweeps + 1 : 0;
+        guest.bytesRead = bytesRead;
+        if (untilMs <= now || guest.quietSweeps >= QUIET_SWEEPS_MAX) connection.destroy();
+      }
   }
 
   private async credentials() {

@@ -41,6 +41,7 @@ const PERSIST_MS = 1000;
 const HELLO_MS = 10_000;
 /** Streams of agents at once; one more is refused. */
 const SESSIONS_MAX = 1024;
+const SWEEP_MS = 10_000;
 /** How often retention looks what may go. */
 const RETENTION_MS = 1000;
 /** How often it is looked whether a scrub is due. */
@@ -60,6 +61,8 @@ export interface ReceiverOverrides {
   atRollStage?: (stage: RollStage) => Promise<void> | void;
   scrubLookMs?: number;
   sessionsMax?: number;
+  /** Between looks at who of those who are connected has gone. */
+  sweepMs?: number;
 }
 
 /**
@@ -162,6 +165,7 @@ export async function runReceiver(
     ...{ catalog, identities, audit, log },
     store: store.uuid,
     sessionsMax: overrides.sessionsMax ?? SESSIONS_MAX,
+    sweepMs: overrides.sweepMs ?? SWEEP_MS,
     replication: {
       ...{ catalog, store, points, access, baseDamage, room, members, log },
       sessions: new SessionStore(catalog, nowNs),

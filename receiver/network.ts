@@ -12,7 +12,7 @@ import { replicationService } from '../proto/replication.js';
 import type { AuditLog } from '../service/audit_log.js';
 import { countError } from '../service/error_counts.js';
 import type { Log } from '../service/log.js';
-import { peerOf, refusing, RpcServer } from '../service/rpc.js';
+import { KEEPALIVE, peerOf, refusing, RpcServer } from '../service/rpc.js';
 import { formatAddress } from '../service/settings.js';
 import { accessHandlers } from './access.js';
 import type { Catalog } from './catalog/catalog.js';
@@ -41,6 +41,8 @@ export interface NetworkParts {
   control: Omit<ControlParts, 'addresses'>;
   /** Streams of agents at once. */
   sessionsMax: number;
+  /** Between looks at who of those who are connected has gone. */
+  sweepMs: number;
   log: Log;
 }
 
@@ -48,8 +50,12 @@ const monotonicMs = (): number => performance.now();
 
 export class Network {
   private readonly replication: ReplicationServer;
-  private readonly operators = new RpcServer({ 'grpc.max_concurrent_streams': OPERATOR_STREAMS_MAX });
+  private readonly operators = new RpcServer({
+    ...KEEPALIVE,
+    'grpc.max_concurrent_streams': OPERATOR_STREAMS_MAX,
+  });
   private readonly strangers = new RpcServer({
+    ...KEEPALIVE,
     'grpc.max_receive_message_length': ENROLLMENT_MESSAGE_BYTES_MAX,
     'grpc.max_send_message_length': ENROLLMENT_MESSAGE_BYTES_MAX,
     'grpc.max_concurrent_streams': STRANGER_STREAMS_MAX,
@@ -69,7 +75,7 @@ export class Network {
       parts.sessionsMax,
     );
     const servers = { host: this.replication.joined, operator: this.operators, stranger: this.strangers };
-    this.door = new FrontDoor({ identities, servers, log });
+    this.door = new FrontDoor({ identities, servers, sweepMs: parts.sweepMs, log });
     this.serveStrangers();
     this.serveOperators();
   }

@@ -2,14 +2,12 @@
 import { identityService } from '../proto/access.js';
 import { AfterimageError } from '../proto/errors.js';
 import { MESSAGE_BYTES_MAX, replicationService } from '../proto/replication.js';
-import { peerOf, RpcServer } from '../service/rpc.js';
+import { KEEPALIVE, peerOf, RpcServer } from '../service/rpc.js';
 import type { LoopbackAddress } from '../service/settings.js';
 import { identityHandlers, type EnrollmentParts } from './enrollment.js';
 import { Ingest, type IngestParts, type ReplicationStream } from './ingest.js';
 
 const FLOW_CONTROL_BYTES = 8 * 1024 * 1024;
-const KEEPALIVE_MS = 10_000;
-const KEEPALIVE_TIMEOUT_MS = 5_000;
 /** Streams at once of one host; one more is refused. */
 const SESSIONS_OF_HOST_MAX = 128;
 /** Calls at once on one connection: a session, and a renewal. */
@@ -57,12 +55,10 @@ export class ReplicationServer {
 
   private server(): RpcServer {
     return new RpcServer({
+      ...KEEPALIVE,
       'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
       'grpc.max_send_message_length': MESSAGE_BYTES_MAX,
       'grpc.max_concurrent_streams': STREAMS_MAX,
-      'grpc.keepalive_time_ms': KEEPALIVE_MS,
-      'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
-      'grpc.keepalive_permit_without_calls': 1,
       'grpc-node.flow_control_window': FLOW_CONTROL_BYTES,
     });
   }

@@ -28,6 +28,12 @@ import { uuidOf } from './tls_listener.js';
  * makes the second one, and keeps what comes of it.
  */
 const IDLE_MS_MAX = 60_000;
+/** For callers elsewhere: whoever goes without a word is found out about. */
+export const KEEPALIVE: ServerOptions = {
+  'grpc.keepalive_time_ms': 10_000,
+  'grpc.keepalive_timeout_ms': 5_000,
+  'grpc.keepalive_permit_without_calls': 1,
+};
 
 /** One server: services are added first, then it listens, on any number of sockets. */
 export class RpcServer {

@@ -1,6 +1,7 @@
 /** A link by TLS that is reset again and again while much is written: each time the agent finds out, and soon. */
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
+import { readdir } from 'node:fs/promises';
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
@@ -16,10 +17,14 @@ const CONNECTIONS = Number(process.env['AFTERIMAGE_CONNECTIONS'] ?? 60);
 const TICK_MS = 20;
 /** Without an answer. It takes five, and more where this process or the other has to wait. */
 const TICKS_MAX = 100;
+/** How long what held them may take to let go of descriptors. */
+const LET_GO_MS_MAX = 30_000;
 const FRAME_BYTES = 16 << 10;
 const UNDER_WAY_MAX = 64;
 
-t.test('every reset is found', async (t) => {
+t.setTimeout(120_000);
+
+t.test('every reset is found, and nothing is left of the connection', async (t) => {
   const child = fork(fileURLToPath(new URL('./resetting_receiver.js', import.meta.url)));
   t.teardown(() => child.disconnect());
   const [{ target, host }] = (await once(child, 'message')) as [ResettingReceiver];
@@ -40,6 +45,7 @@ t.test('every reset is found', async (t) => {
     },
   });
   t.teardown(() => link.close());
+  const files = await openFiles();
   let ticksMost = 0;
   for (let connection = 1; connection <= CONNECTIONS; connection += 1) {
     link.connect(0);
@@ -57,7 +63,14 @@ t.test('every reset is found', async (t) => {
   }
   t.comment([...reasons].join('; '));
   t.pass(`none was without an answer for more than ${ticksMost} ticks`);
+  const deadline = performance.now() + LET_GO_MS_MAX;
+  while ((await openFiles()) > files && performance.now() < deadline) await sleep(100);
+  t.equal(await openFiles(), files, 'their sockets are closed');
 });
+
+async function openFiles(): Promise<number> {
+  return (await readdir('/proc/self/fd')).length;
+}
 
 /** As much as it takes, until the link is lost. */
 async function write(link: ReceiverLink, isLost: () => boolean): Promise<void> {

@@ -1,5 +1,6 @@
 /** Nobody gets in who does not belong: by no certificate, by one that is not valid any more, by another protocol. */
 import { randomUUID, X509Certificate } from 'node:crypto';
+import { once } from 'node:events';
 import path from 'node:path';
 import tls from 'node:tls';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -8,6 +9,7 @@ import { enrollmentService, identityService } from '../../proto/access.js';
 import { receiverControlService } from '../../proto/control.js';
 import type { Hello } from '../../proto/replication.js';
 import { Authority } from '../../receiver/authority.js';
+import { Store } from '../../receiver/store.js';
 import { certificateRequest, newSigningKey } from '../../service/certificates.js';
 import type { Identity } from '../../service/identity.js';
 import { joinReceiver, renewIdentity } from '../../service/joining.js';
@@ -16,7 +18,9 @@ import { join as synced } from '../receiver/synced_scene.js';
 import { newIdentity, ScriptedStream } from '../receiver/scripted_agent.js';
 import { clientOf, codeOf, handshake, sayPlain } from './client.js';
 
+/** HTTP/2 (RFC 9113, 3.4, 6.7): the preface with empty SETTINGS, and a PING. */
 const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0', 'latin1');
+const PING = Buffer.from('\0\0\x08\x06\0\0\0\0\0........', 'latin1');
 
 /** Of the same name, with another certificate. */
 async function withCertificate(
@@ -131,6 +135,28 @@ t.test('a connection does not outlive the certificate that it was made with', as
   const stream = new ScriptedStream(receiver.tlsAddress, short);
   t.teardown(() => stream.close());
   await stream.ended();
+});
+
+t.test('a connection of which nothing comes any more is closed, one that speaks is not', async (t) => {
+  const receiver = await RunningReceiver.prepare(t);
+  await Store.init(receiver.store, randomUUID());
+  await receiver.run('', { sweepMs: 50 });
+  const { key, certificate } = await receiver.join('host', 'db1');
+  const connected = async (): Promise<tls.TLSSocket> => {
+    const { host, port } = receiver.tls;
+    const shown = { key, cert: certificate, rejectUnauthorized: false, ALPNProtocols: ['h2'] };
+    const connection = tls.connect({ host, port, ...shown });
+    t.teardown(() => connection.destroy());
+    await once(connection, 'secureConnect');
+    connection.write(PREFACE);
+    return connection.resume();
+  };
+  const [silent, speaking] = [await connected(), await connected()];
+  const ping = setInterval(() => speaking.write(PING), 20);
+  t.teardown(() => clearInterval(ping));
+  await once(silent, 'close');
+  await sleep(600);
+  t.notOk(speaking.destroyed);
 });
 
 t.test('TLS 1.2, plain text, and another protocol over TLS', async (t) => {

@@ -16,10 +16,9 @@ import type {
 import type { DirtyLogPosition } from '../proto/replication.js';
 import type { Log } from '../service/log.js';
 import type * as native from '../native/index.js';
-import { refuseHolding } from './backing.js';
 import type { CapturedVolumes } from './capture_work.js';
 import type { Clock } from './clock.js';
-import type { GroupConfig } from './config.js';
+import type { GroupConfig, VolumeConfig } from './config.js';
 import { GroupCustody, type StoreDoor } from './custody.js';
 import { Deliveries } from './deliveries.js';
 import { positionOf } from './dirty_logs.js';
@@ -29,6 +28,7 @@ import { Growth } from './growth.js';
 import type { StartedGroup } from './groups.js';
 import { groupStatus } from './group_status.js';
 import { LagHistogram } from './lag.js';
+import { LeavingVolumes } from './leaving_volumes.js';
 import { ReceiverLink } from './link.js';
 import type { VolumeLatencies } from './metrics.js';
 import { Member, type MemberPort, type OpenAction } from './member.js';
@@ -38,12 +38,13 @@ import type { InheritedStream, MemberIdentity, StoredState } from './session_eve
 import { logsWithdrawn } from './stale_logs.js';
 import { StopPatience } from './stop_patience.js';
 import { SpoolReport } from './spool_report.js';
+import { openVolumes, tellLog } from './opened_volumes.js';
 import { MemberState, type MemberMemory, type VolumeMemory } from './state.js';
 import type { PieceCodec } from './sync.js';
 import { inheritedStream, type TakenGroup } from './takeover.js';
 import { VERIFY_RATE_DEFAULT } from './verification.js';
 import type { VolumeActivity } from './watchdog.js';
-import { ProtectedVolume, type Places, type VolumeDoor } from './volume.js';
+import type { Places, ProtectedVolume, VolumeDoor } from './volume.js';
 
 const DRAIN_POLL_MS = 50;
 /**
@@ -52,7 +53,6 @@ const DRAIN_POLL_MS = 50;
  */
 const RESTART_MS_MIN = 30_000;
 const RESTART_MS_MAX = 3_600_000;
-const VOLUME_NUMBERS = 64;
 const UUID_BYTES = 16;
 
 /** What a group needs of the world. */
@@ -74,7 +74,7 @@ export interface GroupSurroundings {
 }
 
 export class ProtectionGroup implements MemberPort, StartedGroup {
-  private present: Member;
+  private current: Member;
   readonly lag: LagHistogram;
   private link: ReceiverLink;
   private captureGroup: native.CaptureGroup | null;
@@ -86,6 +86,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   private readonly serving: Serving;
   private readonly growth: Growth;
   private readonly spoolReport: SpoolReport;
+  private readonly leaving: LeavingVolumes;
   private readonly stopping = new AbortController();
   private restartMs = RESTART_MS_MIN;
   private sessionBegunMs: number;
@@ -104,31 +105,37 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   private constructor(
     readonly config: GroupConfig,
     readonly state: MemberState,
-    readonly volumes: readonly ProtectedVolume[],
+    /** Changes by reshape() alone, and others see it change. */
+    private readonly present: ProtectedVolume[],
     private readonly custody: GroupCustody,
     private readonly taken: TakenGroup | null,
     private readonly around: GroupSurroundings,
   ) {
     const { clock, log, places } = around;
     this.captureGroup = taken?.captureGroup ?? null;
-    this.serving = new Serving(custody, volumes, places, clock, log);
+    this.serving = new Serving(custody, present, places, clock, log);
     const sizes = {
-      grown: () => this.present.grown(this.identity().volumes),
+      grown: () => this.current.grown(this.identity().volumes),
       doubt: () => this.captureGroup?.closeStream(),
     };
-    this.growth = new Growth(volumes, sizes, log);
+    this.growth = new Growth(present, sizes, log);
+    this.leaving = new LeavingVolumes(clock, log, (volume) => this.end(volume));
     this.spoolReport = new SpoolReport(log);
     this.ended = new Promise((resolve) => (this.onStopped = resolve));
     this.givenBack = new Promise((resolve) => (this.onGivenBack = resolve));
     this.startedNs = clock.nowNs();
     this.sessionBegunMs = clock.monotonicMs();
     this.lag = new LagHistogram(() => clock.monotonicMs());
-    this.present = new Member(new AgentSession(), this, around.door, this.lag, clock, log);
-    this.link = new ReceiverLink(around.receiver, clock, this.present);
+    this.current = new Member(new AgentSession(), this, around.door, this.lag, clock, log);
+    this.link = new ReceiverLink(around.receiver, clock, this.current);
+  }
+
+  get volumes(): readonly ProtectedVolume[] {
+    return this.present;
   }
 
   get member(): Member {
-    return this.present;
+    return this.current;
   }
 
   /**
@@ -184,6 +191,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   private async stopOnce(): Promise<boolean> {
     this.stopping.abort();
     await this.growth.stop();
+    await this.leaving.stop();
     try {
       if (this.member.requestStop()) return await this.ended;
       await this.quiesce();
@@ -191,6 +199,51 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     } finally {
       await this.close();
     }
+  }
+
+  /**
+   * Serves the volumes of `configs` that it has not, and ends those that `configs` has not, each when nobody uses it; gives the names
+   * of these. Production of the others does not notice. A generation has the volumes that it began with: another session begins,
+   * which compares what is in doubt. Errors: VOLUME_LIMIT, those of backings, INTERRUPTED; then nothing has changed.
+   */
+  async reshape(configs: readonly VolumeConfig[]): Promise<{ added: string[]; leaving: string[] }> {
+    await this.leaving.ended(configs.map(({ name }) => name));
+    const fresh = configs.filter(({ name }) => !this.volumes.some(({ config }) => config.name === name));
+    const added = await openVolumes({ ...this.config, volumes: fresh }, this.state, [], this.around);
+    if (this.stopping.signal.aborted) {
+      await endAll(() => added.map((volume) => volume.close()));
+      throw new AfterimageError('INTERRUPTED', 'the group is stopping');
+    }
+    this.present.push(...added);
+    if (added.length > 0) this.succeed('the group has other volumes');
+    const leaving = this.leaving.want(
+      configs.map(({ name }) => name),
+      this.volumes,
+    );
+    return { added: fresh.map(({ name }) => name), leaving };
+  }
+
+  /** Nobody uses the volume. What was captured of it is sent first, if there is anybody to take it. */
+  private async end(volume: ProtectedVolume): Promise<void> {
+    const { clock, end } = this.around;
+    await this.serving.remove(volume, end);
+    await volume.flush();
+    const captured = this.captureGroup?.stats().capturedLsn ?? 0n;
+    const patience = new StopPatience(clock.monotonicMs());
+    for (;;) {
+      const { durable } = this.member.session.marks;
+      if (durable >= captured || patience.isOver(clock.monotonicMs(), durable, this.isConnected)) break;
+      await clock.sleep(DRAIN_POLL_MS, this.stopping.signal).catch(() => undefined);
+      // Then it ends with the others.
+      if (this.stopping.signal.aborted) return;
+    }
+    await this.cleanUp([volume]);
+    const memory = await volume.remember(true);
+    if (this.stopping.signal.aborted) return;
+    this.present.splice(this.present.indexOf(volume), 1);
+    this.succeed('the group has other volumes');
+    await this.state.update({ volumes: { ...this.state.memory.volumes, [volume.config.name]: memory } });
+    await volume.close();
   }
 
   /** Errors: of the first volume that cannot be served. */
@@ -284,13 +337,17 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   // --- MemberPort ---
 
   async persist(stream: StoredState): Promise<void> {
+    const { member } = this;
     try {
       const volumes: Record<string, VolumeMemory> = { ...this.state.memory.volumes };
-      if (stream.clean) await this.cleanUp();
-      for (const volume of this.volumes) volumes[volume.config.name] = await volume.remember(stream.clean);
+      if (stream.clean) await this.cleanUp(this.volumes);
+      for (const volume of [...this.volumes])
+        volumes[volume.config.name] = await volume.remember(stream.clean);
+      // What another session has stored since is younger.
+      if (member !== this.member) throw new AfterimageError('CLOSED', 'another session has begun');
       await this.state.update({ stream, volumes });
     } catch (thrown) {
-      if (this.isOpening) this.unopened(thrown);
+      if (this.isOpening && member === this.member) this.unopened(thrown);
       throw thrown; // a later one costs history only
     }
   }
@@ -443,10 +500,10 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   }
 
   /** Nothing stays in doubt. What could not be unmarked is compared at the next resync. */
-  private async cleanUp(): Promise<void> {
+  private async cleanUp(volumes: readonly ProtectedVolume[]): Promise<void> {
     const { log } = this.around;
     await Promise.all(
-      this.volumes.map((volume) =>
+      volumes.map((volume) =>
         volume.cleanUp().catch((error: unknown) => log.warn({ err: error }, `${volume.title} is in doubt`)),
       ),
     );
@@ -465,23 +522,36 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
 
   /** Another session in the place of the one that failed, as a start after a crash. Never rejects. */
   private async restart(): Promise<void> {
-    const { clock, log, door, receiver } = this.around;
+    const { clock, log } = this.around;
+    const failed = this.member;
     const livedMs = clock.monotonicMs() - this.sessionBegunMs;
-    if (this.member.wasProtected || livedMs >= RESTART_MS_MAX) this.restartMs = RESTART_MS_MIN;
+    if (failed.wasProtected || livedMs >= RESTART_MS_MAX) this.restartMs = RESTART_MS_MIN;
     const pauseMs = this.restartMs;
     this.restartMs = Math.min(pauseMs * 2, RESTART_MS_MAX);
     await clock.sleep(pauseMs, this.stopping.signal).catch(() => undefined);
-    if (this.stopping.signal.aborted) return;
+    if (this.stopping.signal.aborted || this.member !== failed) return;
     log.warn('a new session begins in the place of the one that failed: it compares with the receiver');
+    this.beginAgain();
+  }
+
+  /** Another session at once, in the place of one of which nothing is wrong. */
+  private succeed(reason: string): void {
+    this.around.log.info(`${reason}: a new session begins, and compares with the receiver what is in doubt`);
+    this.member.retire(new AfterimageError('CLOSED', reason));
+    this.beginAgain();
+  }
+
+  private beginAgain(): void {
+    const { clock, log, door, receiver } = this.around;
     this.link.close();
     this.sessionBegunMs = clock.monotonicMs();
-    this.present = new Member(new AgentSession(), this, door, this.lag, clock, log);
-    this.link = new ReceiverLink(receiver, clock, this.present);
+    this.current = new Member(new AgentSession(), this, door, this.lag, clock, log);
+    this.link = new ReceiverLink(receiver, clock, this.current);
     const { stream } = this.state.memory;
     const stored = stream === null ? null : { ...stream, clean: false };
     const begun = { stored, identity: this.identity(), logs: this.logs(), inherited: null };
     this.isOpening = true;
-    this.present.start({ type: 'started', ...begun }, this.link);
+    this.current.start({ type: 'started', ...begun }, this.link);
   }
 
   /** Ends the wait for the receiver when its time is over. Never rejects. */
@@ -538,54 +608,4 @@ function spoolOf({ spool }: GroupConfig, { group, member }: MemberMemory): nativ
   if (spool === null) return null;
   const { directory, bytesMax } = spool;
   return { directory: path.join(directory, formatUuid(group), formatUuid(member)), bytesMax };
-}
-
-/** Takes all backings, or none. Those that are served already are there, also where the configuration forgot them. */
-async function openVolumes(
-  config: GroupConfig,
-  state: MemberState,
-  taken: readonly ProtectedVolume[],
-  { stateDir, spoolDir, door, log }: GroupSurroundings,
-): Promise<ProtectedVolume[]> {
-  const remembered = state.memory.volumes;
-  const volumes: ProtectedVolume[] = [];
-  let nextNumber = Math.max(-1, ...Object.values(remembered).map(({ number }) => number)) + 1;
-  try {
-    for (const one of config.volumes) {
-      if (taken.some((volume) => volume.config.name === one.name)) continue;
-      const memory = remembered[one.name] ?? null;
-      const identity = memory ?? { number: nextNumber++, uuid: randomBytes(UUID_BYTES) };
-      if (identity.number >= VOLUME_NUMBERS) {
-        throw new AfterimageError('VOLUME_LIMIT', `${config.name} has had ${VOLUME_NUMBERS} volumes already`);
-      }
-      const spool = config.spool?.directory ?? spoolDir;
-      if (spool !== null) {
-        for (const device of one.mapped === null ? [one.backing] : [one.backing, one.mapped])
-          await refuseHolding(device, spool);
-      }
-      volumes.push(await ProtectedVolume.open(one, identity, memory, stateDir, door));
-    }
-    return [...taken, ...volumes];
-  } catch (thrown) {
-    await rememberUntouched(volumes, state).catch((error: unknown) =>
-      log.warn({ err: error }, 'the next start compares'),
-    );
-    await Promise.all(volumes.map((volume) => volume.close()));
-    throw thrown;
-  }
-}
-
-/** What an operator should know of a volume's dirty log at the start. */
-function tellLog({ title, log: dirtyLog, isNew }: ProtectedVolume, log: Log): void {
-  const { distrust } = dirtyLog.state();
-  if (distrust !== '' && !isNew) log.warn(`${title} is in doubt as a whole: ${distrust}`);
-}
-
-/** They were opened, which changes a fingerprint, and will be given back: what was clean is clean still. */
-async function rememberUntouched(volumes: readonly ProtectedVolume[], state: MemberState): Promise<void> {
-  const untouched = volumes.filter((volume) => volume.isUntouched);
-  if (untouched.length === 0) return;
-  const remembered = { ...state.memory.volumes };
-  for (const volume of untouched) remembered[volume.config.name] = await volume.remember(true);
-  await state.update({ volumes: remembered });
 }

@@ -14,7 +14,7 @@ import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import type { Log } from '../service/log.js';
 import { aborted } from '../service/signals.js';
 import type { Clock } from './clock.js';
-import type { GroupConfig } from './config.js';
+import type { GroupConfig, VolumeConfig } from './config.js';
 import { endAll } from './endings.js';
 import type { VolumeLatencies } from './metrics.js';
 import { failedStatus } from './group_status.js';
@@ -37,8 +37,18 @@ export interface StartedGroup {
     request: Omit<VerificationRequest, 'group'>,
     signal: AbortSignal,
   ): AsyncGenerator<VerificationProgress, void>;
+  /**
+   * Serves the volumes that are new, and ends those that are gone, each when nobody uses it; gives the names. Errors: those of
+   * backings; then nothing has changed.
+   */
+  reshape(volumes: readonly VolumeConfig[]): Promise<Reshaped>;
   /** Tells whether the next start can go on where this one ended. */
   stop(): Promise<boolean>;
+}
+export interface Reshaped {
+  added: string[];
+  /** Until nobody uses them. */
+  leaving: string[];
 }
 export interface GroupsSurroundings {
   host: string;
@@ -61,7 +71,11 @@ export interface Reloaded {
   removed: string[];
   /** Gone from the configuration, and going on: protection is under their volumes (`volume remove`). */
   held: string[];
-  /** Going on as they were. */
+  /** Going on with other volumes. */
+  reshaped: ({ name: string } & Reshaped)[];
+  /** Going on with the volumes that they had. */
+  refused: { name: string; error: AfterimageError }[];
+  /** Going on as they were in what else is new. */
   changed: string[];
 }
 
@@ -202,12 +216,11 @@ export class ProtectionGroups {
 
   /**
    * Takes another configuration: begins the groups that are new, and stops those that are gone, once nobody uses their volumes
-   * any more; until then they go on. The others are not touched: what is new in them waits for a hand-over. Errors:
-   * INTERRUPTED when the agent is stopping.
+   * any more; until then they go on. Those that go on get other volumes likewise. The others are not touched: what else is new in
+   * them waits for a hand-over. Errors: INTERRUPTED when the agent is stopping.
    */
   async reload(configs: readonly GroupConfig[]): Promise<Reloaded> {
     if (this.around.drain.aborted) throw new AfterimageError('INTERRUPTED', 'the agent is stopping');
-    const named = (name: string, all: readonly GroupConfig[]) => all.find((one) => one.name === name);
     for (const name of this.leaving.keys()) {
       const config = named(name, configs);
       if (config === undefined) this.returning.delete(name);
@@ -223,19 +236,60 @@ export class ProtectionGroups {
       ({ volumes, name }) => this.started.has(name) && volumes.some(({ mapped }) => mapped !== null),
     );
     const fresh = configs.filter(({ name }) => named(name, this.configs) === undefined);
-    const changed = configs.filter((config) => {
-      const before = named(config.name, this.configs);
-      return before !== undefined && !this.leaving.has(config.name) && !isDeepStrictEqual(before, config);
-    });
+    const staying = configs.filter(
+      ({ name }) => named(name, this.configs) !== undefined && !this.leaving.has(name),
+    );
     for (const config of leaving) this.leave(config);
-    const added = await Promise.all(fresh.map((config) => this.add(config)));
+    const [added, shapes] = await Promise.all([
+      Promise.all(fresh.map((config) => this.add(config))),
+      Promise.all(staying.map((config) => this.change(config))),
+    ]);
     return {
       added,
       returning,
       removed: leaving.map(({ name }) => name),
       held: held.map(({ name }) => name),
-      changed: changed.map(({ name }) => name),
+      reshaped: shapes.flatMap(({ reshaped }) => reshaped ?? []),
+      refused: shapes.flatMap(({ refused }) => refused ?? []),
+      changed: shapes.flatMap(({ changed }) => changed ?? []),
     };
+  }
+
+  /** What can change of a group that goes on does. */
+  private async change(next: GroupConfig): Promise<Shape> {
+    const { name } = next;
+    const before = named(name, this.configs);
+    if (before === undefined || isDeepStrictEqual(before, next)) return {};
+    const group = this.started.get(name);
+    if (group === undefined) return this.tryAnew(next);
+    const shape: Shape = {};
+    const { volumes } = next;
+    if (!isDeepStrictEqual(before.volumes, volumes)) {
+      try {
+        const reshaped = await group.reshape(shapeOf(before.volumes, volumes));
+        this.replace({ ...before, volumes: shapeOf(before.volumes, volumes) });
+        if (reshaped.added.length + reshaped.leaving.length > 0) shape.reshaped = { name, ...reshaped };
+      } catch (thrown) {
+        shape.refused = { name, error: toAfterimageError(thrown) };
+        return shape;
+      }
+    }
+    if (!isDeepStrictEqual(named(name, this.configs), next)) shape.changed = name;
+    return shape;
+  }
+
+  /** One that could not be started yet: perhaps it can be as it is configured now. */
+  private async tryAnew(config: GroupConfig): Promise<Shape> {
+    await this.endAttempts(config.name);
+    if (this.started.has(config.name)) return this.change(config);
+    if (this.around.drain.aborted) return { changed: config.name };
+    this.replace(config);
+    await this.begin(config);
+    return {};
+  }
+
+  private replace(config: GroupConfig): void {
+    this.configs = this.configs.map((one) => (one.name === config.name ? config : one));
   }
 
   private async add(config: GroupConfig): Promise<{ name: string; error: AfterimageError | null }> {
@@ -349,6 +403,31 @@ export class ProtectionGroups {
   private logOf({ name }: GroupConfig): Log {
     return this.around.log.child({ group: name });
   }
+}
+
+/** What came of another configuration of one group. */
+interface Shape {
+  reshaped?: { name: string } & Reshaped;
+  refused?: { name: string; error: AfterimageError };
+  changed?: string;
+}
+
+/**
+ * The volumes that a running group can have of `next`: a volume that is configured otherwise stays as it was, and one that is to be
+ * inserted, or taken out, waits for `volume insert` and `volume remove`.
+ */
+function shapeOf(before: readonly VolumeConfig[], next: readonly VolumeConfig[]): VolumeConfig[] {
+  const staying = before.filter(
+    ({ name, mapped }) => mapped !== null || next.some((volume) => volume.name === name),
+  );
+  const added = next.filter(
+    ({ name, mapped }) => mapped === null && !before.some((volume) => volume.name === name),
+  );
+  return [...staying, ...added];
+}
+
+function named(name: string, all: readonly GroupConfig[]): GroupConfig | undefined {
+  return all.find((one) => one.name === name);
 }
 
 function partition<T>(all: readonly T[], is: (one: T) => boolean): [T[], T[]] {

@@ -40,7 +40,7 @@ export class Growth {
   }
 
   private async lookAtAll(): Promise<void> {
-    for (const volume of this.volumes) await this.lookAt(volume);
+    for (const volume of [...this.volumes]) await this.lookAt(volume);
   }
 
   /** Never rejects. */

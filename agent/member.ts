@@ -160,6 +160,16 @@ export class Member implements LinkListener {
       { err: error },
       'the session has failed; until another begins the volumes are served and not protected',
     );
+    this.abandon(error);
+    this.port.failed();
+  }
+
+  /** Another member takes its place, and `reason` is none of its own. */
+  retire(reason: AfterimageError): void {
+    if (!this.isDefunct) this.abandon(reason);
+  }
+
+  private abandon(error: AfterimageError): void {
     this.isDefunct = true;
     this.verification.end(error);
     this.ending.abort();
@@ -169,7 +179,6 @@ export class Member implements LinkListener {
       this.log.error({ err: again }, 'after the failure');
     }
     this.link?.disconnect(error);
-    this.port.failed();
   }
 
   opened(): void {

@@ -37,7 +37,9 @@ export class Reload {
   private async runOnce(): Promise<void> {
     const next = await this.load();
     await refuseSelfHolding(next);
-    const { added, returning, removed, held, changed } = await this.groups.reload(next.groups);
+    const { added, returning, removed, held, reshaped, refused, changed } = await this.groups.reload(
+      next.groups,
+    );
     for (const { name, error } of added)
       this.log.info(
         { group: name, ...(error === null ? {} : { code: error.code }) },
@@ -58,16 +60,26 @@ export class Reload {
         { group },
         'the group goes on: protection is under its volumes, see `afterimage volume remove`',
       );
+    for (const { name, added, leaving } of reshaped)
+      this.log.info(
+        { group: name, added, leaving },
+        'the group has other volumes: those that it has no more end when nobody uses them',
+      );
+    for (const { name, error } of refused)
+      this.log.error(
+        { group: name, code: error.code },
+        `the group goes on with the volumes that it had: ${error.message}`,
+      );
     for (const group of changed)
       this.log.warn(
         { group },
-        'the group goes on as it was: what is new in it counts after a hand-over (SIGUSR2), or a stop and a start',
+        'the group goes on: what else is new in it counts after a hand-over (SIGUSR2), or a stop and a start',
       );
     const waiting = this.waiting(next);
     if (waiting.length > 0)
       this.log.warn({ settings: waiting }, 'these count after a hand-over (SIGUSR2), or a stop and a start');
     this.log.info(
-      { added: added.length, removed: removed.length, changed: changed.length },
+      { added: added.length, removed: removed.length, changed: reshaped.length },
       'the configuration was read again',
     );
   }

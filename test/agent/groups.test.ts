@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import { systemClock, type Clock } from '../../agent/clock.js';
-import type { GroupConfig } from '../../agent/config.js';
+import type { GroupConfig, VolumeConfig } from '../../agent/config.js';
 import { AgentControl, type StatusHead } from '../../agent/control.js';
 import { failedStatus } from '../../agent/group_status.js';
 import { ProtectionGroups, type StartedGroup } from '../../agent/groups.js';
@@ -58,6 +58,15 @@ class CannedGroup implements StartedGroup {
   /** Its backings are given back at once, and it ends when the test says so. */
   release = () => Promise.resolve();
   verify = () => Promise.resolve([]) as never;
+  readonly shapes: string[][] = [];
+  reshape = (volumes: readonly VolumeConfig[]) => {
+    const names = volumes.map(({ name }) => name);
+    if (names.includes('broken')) return Promise.reject(new AfterimageError('BACKING_MISSING', 'it is away'));
+    this.shapes.push(names);
+    const had = this.config.volumes.map(({ name }) => name);
+    const added = names.filter((name) => !had.includes(name));
+    return Promise.resolve({ added, leaving: had.filter((name) => !names.includes(name)) });
+  };
   async stop(): Promise<boolean> {
     await this.ended;
     this.isClosed = true;
@@ -338,7 +347,7 @@ t.test(
     const [shop, mail] = two();
     const web = { ...mail, name: 'web' };
     const kept = here.made.get('shop');
-    const none = { added: [], returning: [], removed: [], changed: [], held: [] };
+    const none = { added: [], returning: [], removed: [], held: [], reshaped: [], refused: [], changed: [] };
     t.same(await here.groups.reload([shop, web]), {
       ...none,
       added: [{ name: 'web', error: null }],
@@ -383,6 +392,50 @@ t.test('a new group that cannot start is tried again, and one that never started
     [{ name: 'web', error: null }],
     'and comes again',
   );
+});
+
+t.test('a group that runs gets other volumes, as far as it can', async (t) => {
+  const here = scene();
+  await here.groups.start();
+  const [shop, mail] = two();
+  const [data] = mail.volumes;
+  if (data === undefined) throw new Error('it has a volume');
+  const volume = (name: string, mapped: string | null = null) => ({ ...data, name, mapped });
+  const withVolumes = (...volumes: VolumeConfig[]): GroupConfig[] => [shop, { ...mail, volumes }];
+  const shapes = (): string[][] | undefined => here.made.get('mail')?.shapes;
+  t.match(await here.groups.reload(withVolumes(data, volume('more'))), {
+    reshaped: [{ name: 'mail', added: ['more'], leaving: [] }],
+    changed: [],
+  });
+  t.match(await here.groups.reload(withVolumes(data, volume('more'), volume('broken'))), {
+    reshaped: [],
+    refused: [{ name: 'mail', error: { code: 'BACKING_MISSING' } }],
+  });
+  t.match(
+    await here.groups.reload(withVolumes(volume('more'), volume('inserted', '/dev/mapper/x'))),
+    { reshaped: [{ leaving: ['data'] }], changed: ['mail'] },
+    'one that is to be inserted waits',
+  );
+  t.same(shapes(), [['data', 'more'], ['more']]);
+  t.match(await here.groups.reload(withVolumes({ ...volume('more'), cache: 'direct' })), {
+    reshaped: [{ leaving: ['data'] }],
+    changed: ['mail'],
+  });
+  const [waiting] = (await here.groups.reload([{ ...shop, volumes: [volume('other')] }, mail])).reshaped;
+  t.match(waiting, { name: 'shop', added: ['other'] }, 'one that is inserted stays');
+  t.same(here.made.get('shop')?.shapes, [['data', 'other']]);
+});
+
+t.test('a group that could not start is tried as it is configured now', async (t) => {
+  const here = scene('mail');
+  await here.groups.start();
+  const [shop, mail] = two();
+  here.unstartable.clear();
+  await here.groups.reload([shop, { ...mail, ringBytes: 1n }]);
+  t.same(here.states(), [
+    ['shop', 'protected'],
+    ['mail', 'protected'],
+  ]);
 });
 
 t.test('a group that is on its way out comes back when it is gone', async (t) => {

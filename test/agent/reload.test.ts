@@ -11,7 +11,15 @@ const CONFIG = {
   groups: [{ name: 'shop', spool: null, volumes: [] }],
   logLevel: 'info',
 } as unknown as AgentConfig;
-const NONE: Reloaded = { added: [], returning: [], removed: [], held: [], changed: [] };
+const NONE: Reloaded = {
+  added: [],
+  returning: [],
+  removed: [],
+  held: [],
+  reshaped: [],
+  refused: [],
+  changed: [],
+};
 
 function scene(next: () => Promise<AgentConfig>, outcome: Reloaded = NONE) {
   const lines: { level: string; msg: string; [key: string]: unknown }[] = [];
@@ -45,6 +53,8 @@ t.test('groups come and go, and what else is new waits', async (t) => {
     added: [{ name: 'web', error: null }],
     removed: ['mail'],
     held: ['old'],
+    reshaped: [{ name: 'wiki', added: ['more'], leaving: [] }],
+    refused: [{ name: 'git', error: new AfterimageError('BACKING_MISSING', 'it is away') }],
     changed: ['shop'],
   };
   const groups = [{ name: 'web', spool: null, volumes: [] }] as unknown as AgentConfig['groups'];
@@ -56,6 +66,8 @@ t.test('groups come and go, and what else is new waits', async (t) => {
     ['info', 'web'],
     ['info', 'mail'],
     ['warn', 'old'],
+    ['info', 'wiki'],
+    ['error', 'git'],
     ['warn', 'shop'],
     ['warn', ['stateDir']],
     ['info', undefined],

@@ -77,7 +77,9 @@ export class RunningAgent {
   private readonly end = new AbortController();
   private ended!: Promise<void>;
 
-  private constructor(readonly config: AgentConfig) {}
+  private onReload: () => void = () => undefined;
+
+  private constructor(public config: AgentConfig) {}
 
   /** Runs an agent that is expected to give up while starting. Errors: those of runAgent. */
   static async attempt(site: TestSite): Promise<void> {
@@ -91,7 +93,11 @@ export class RunningAgent {
   /** Resolves when its control socket answers. Errors: those of runAgent. */
   static async start(site: TestSite): Promise<RunningAgent> {
     const agent = new RunningAgent(configOf(site));
-    const signals = { drain: agent.drain.signal, end: agent.end.signal };
+    const signals = {
+      drain: agent.drain.signal,
+      end: agent.end.signal,
+      onReload: (listener: () => void): void => void (agent.onReload = listener),
+    };
     const linkDir = path.join(site.directory, 'links');
     const log = testLog();
     const succession = await Succession.begin(signals.drain, log);
@@ -154,6 +160,13 @@ export class RunningAgent {
     return this.until('settled', (now) => now.state === 'protected' && now.durableLsn === now.capturedLsn);
   }
 
+  /** Has it read its configuration again, in which the group has these volumes. */
+  reload(volumes: VolumeConfig[]): void {
+    const groups = this.config.groups.map((group) => (group.name === 'db' ? { ...group, volumes } : group));
+    this.config = { ...this.config, groups };
+    this.onReload();
+  }
+
   /** As after the first signal. */
   async stop(): Promise<void> {
     this.drain.abort();
@@ -177,9 +190,15 @@ export class RunningAgent {
   }
 }
 
-/** Runs qemu-io commands on an NBD export: "write -P 7 0 1M". Throws when one of them fails. */
+/** Runs qemu-io commands on the NBD export of a volume of group db: "write -P 7 0 1M". Throws when one of them fails. */
 export async function qemuIo(socket: string, ...commands: string[]): Promise<void> {
   const flags = commands.flatMap((command) => ['-c', command]);
-  const { stdout } = await run('qemu-io', ['-f', 'raw', ...flags, `nbd+unix:///data?socket=${socket}`]);
+  const { stdout } = await run('qemu-io', ['-f', 'raw', ...flags, nbdUri(socket)]);
   if (/failed|error/i.test(stdout)) throw new Error(stdout);
+}
+
+/** `socket`: as socketVolume() names it. */
+export function nbdUri(socket: string): string {
+  const volume = /db-(\w+)\.sock$/.exec(socket)?.[1] ?? 'data';
+  return `nbd+unix:///${volume}?socket=${socket}`;
 }

@@ -2,7 +2,8 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import t from 'tap';
 import { command } from './command.js';
-import { afterimage, groupOf, nbdUri, type GroupReport, type Site } from './site.js';
+import { Scratch } from './scratch.js';
+import { afterimage, groupOf, nbdUri, Site, type GroupReport } from './site.js';
 import { socketSite, writePattern } from './socket_site.js';
 import { until } from './until.js';
 
@@ -71,6 +72,63 @@ t.test('a group comes and goes while another one is written to', async (t) => {
     ['ordered'],
     'its history went on where it had ended',
   );
+});
+
+t.test('a volume that came while the agent ran outlives that agent', async (t) => {
+  const scratch = await Scratch.create('reload-volume');
+  t.teardown(() => scratch.clean());
+  const backings = ['first', 'second'].map((name) => scratch.path(`${name}.img`));
+  for (const backing of backings) await command('truncate', ['-s', '16M', backing]);
+  const [first = '', second = ''] = backings;
+  const volumes = [{ name: 'first', backing: first, attach: 'loop' as const }];
+  const site = await Site.create(scratch, { group: 'shop', volumes, supervised: true });
+  await site.start();
+  await site.settled();
+  const config = scratch.path('agent.toml');
+  await writeFile(
+    config,
+    `${await readFile(config, 'utf8')}[[group.volume]]\nname = "second"\nbacking = "${second}"\nattach = "loop"\n`,
+  );
+  const device = async (name: string): Promise<string> =>
+    (await site.agentGroup()).volumes.find((volume) => volume.name === name)?.device ?? '';
+  const write = async (name: string, megabyte: number): Promise<unknown> =>
+    command('dd', [
+      'if=/dev/urandom',
+      `of=${await device(name)}`,
+      'bs=1M',
+      'count=1',
+      `seek=${megabyte}`,
+      'oflag=direct',
+    ]);
+  const pid = site.agent.supervisedPid() ?? 0;
+  process.kill(pid, 'SIGHUP');
+  await until('served', async () => (await device('second')) !== '');
+  await site.settled();
+  await write('second', 3);
+  const [firstDevice, secondDevice] = [await device('first'), await device('second')];
+  const before = await site.settled();
+  process.kill(pid, 'SIGKILL');
+  await command('dd', ['if=/dev/urandom', `of=${firstDevice}`, 'bs=1M', 'count=1', 'seek=5', 'oflag=direct']);
+  await command('dd', [
+    'if=/dev/urandom',
+    `of=${secondDevice}`,
+    'bs=1M',
+    'count=1',
+    'seek=7',
+    'oflag=direct',
+  ]);
+  await until('a successor', () => Promise.resolve(![null, pid].includes(site.agent.supervisedPid())));
+  await until('served', async () => (await device('second').catch(() => '')) === secondDevice);
+  const after = await site.settled();
+  t.equal(after.generation, before.generation, 'the stream goes on');
+  for (const [name, backing] of [
+    ['first', first],
+    ['second', second],
+  ] as const)
+    t.ok(
+      (await site.recovered(name, 'latest')).equals(await readFile(backing)),
+      `${name} is there as it is here`,
+    );
 });
 
 t.test('how long history is held', async (t) => {

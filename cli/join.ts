@@ -54,7 +54,10 @@ async function run(
     name: options.name ?? null,
     confirm: async (before) => {
       if (options.yes === true) return;
-      const consequence = `this host has joined ${before} as well: it will replicate to ${address} alone, with a new copy of every volume`;
+      const consequence =
+        before === address
+          ? `the receiver at ${address} has another authority than the one that this host has joined: either its own was made anew, or it is another receiver, which gets a new copy of every volume`
+          : `this host has joined ${before} as well: it will replicate to ${address} alone, with a new copy of every volume`;
       if (ask === null)
         throw new AfterimageError('USAGE', `${consequence}. Say --yes where nobody can be asked`);
       if (!(await ask(`${consequence}. Go on?`)))

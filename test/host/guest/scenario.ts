@@ -163,15 +163,16 @@ async function install(): Promise<void> {
   await step('a receiver, and this host joins it', () => {
     must('afterimage', 'receiver', 'init');
     // Both on one machine, as OPERATIONS.md has it: at a shutdown the agent still has something to send.
-    mkdirSync('/etc/systemd/system/afterimage-receiver.service.d', { recursive: true });
-    writeFileSync(
-      '/etc/systemd/system/afterimage-receiver.service.d/both.conf',
-      '[Unit]\nBefore=afterimage-agent.service\n',
+    must('sh', '-c', 'mkdir -p /etc/systemd/system/afterimage-receiver.service.d');
+    must(
+      'sh',
+      '-c',
+      String.raw`printf '[Unit]\nBefore=afterimage-agent.service\n' > /etc/systemd/system/afterimage-receiver.service.d/both.conf`,
     );
     must('systemctl', 'daemon-reload');
     must('systemctl', 'enable', '--now', 'afterimage-receiver');
-    const token = must('sh', '-c', 'afterimage receiver token create --host db1 2>/dev/null');
-    must('afterimage', 'agent', 'join', '127.0.0.1:7443', token);
+    const create = 'afterimage receiver token create --host db1 2>/dev/null';
+    must('sh', '-c', `${create} | afterimage agent join 127.0.0.1:7443 -`);
   });
   await step('protection starts', async () => {
     const config = readFileSync('/etc/afterimage/agent.toml', 'utf8');
@@ -233,6 +234,18 @@ async function live(): Promise<void> {
         status().agent?.groups.some(({ name, state }) => name === 'mail' && state === 'protected') ?? false,
     );
     same(mainPid(), before, 'the process');
+  });
+  await step('it hands over when it is told to', async () => {
+    const before = mainPid();
+    must('sh', '-c', 'systemctl kill --kill-whom=main -s SIGUSR2 afterimage-agent');
+    await replaced('another agent', before);
+    if (!load.isRunning) throw new Error('the load has failed');
+  });
+  await step('what an administrator looks at', () => {
+    must('systemctl', 'reload', 'afterimage-receiver');
+    must('systemctl', 'status', '--no-pager', 'afterimage-agent');
+    must('journalctl', '--no-pager', '-u', 'afterimage-agent');
+    must('journalctl', '--no-pager', '-u', 'afterimage-receiver');
   });
   await step('the package is upgraded', async () => {
     const before = mainPid();

@@ -56,6 +56,10 @@ function sanitizerStep(name: 'asan' | 'tsan', minutesMax: number, of: number): S
   return { name, minutesMax, command: 'scripts/test-native', args, count: doctest };
 }
 
+function underAsan(step: Step): Step {
+  return { ...step, command: 'scripts/with-asan', args: [step.command, ...step.args] };
+}
+
 function tapStep(name: string, minutesMax: number, files: string[], jobs: number): Step {
   return {
     name,
@@ -112,6 +116,11 @@ const steps: Step[] = [
   tapStep('sim', 5, tapFiles('sim'), 1),
   sanitizerStep('asan', 12, 2),
   ...fuzzSteps(),
+  // What is told to a receiver by gRPC, with the addon under AddressSanitizer; its build takes three minutes.
+  {
+    ...underAsan(tapStep('attack-asan', 12, ['dist/test/attack/flood.test.js'], 1)),
+    isDue: DAY % 3 === 1,
+  },
   sanitizerStep('tsan', 12, 4),
   tapStep('power-loss', 5, tapFiles('fault', 'power_loss'), 1),
   // One at a time: scenarios attach devices and measure nothing, but each fills both cores.

@@ -25,9 +25,12 @@ export async function command(
   args: readonly string[],
   options: CommandOptions = {},
 ): Promise<CommandResult> {
+  const env = { ...(options.env ?? process.env) };
+  // Of scripts/with-asan: what is to be begun with a sanitizer is Node alone.
+  if (program !== process.execPath) delete env['LD_PRELOAD'];
   const child = spawn(program, args, {
     stdio: ['pipe', 'pipe', 'pipe'],
-    env: options.env ?? process.env,
+    env,
     cwd: options.cwd,
     signal: options.signal,
   });

@@ -16,11 +16,11 @@ import {
 } from '../proto/control.js';
 import { toAfterimageError } from '../proto/errors.js';
 import { tellAuditLog, type AuditEntry, type AuditLog } from '../service/audit_log.js';
+import { peerCredentials } from '../native/index.js';
+import { localName } from '../service/local_caller.js';
 import { RpcServer, serverStream, unary } from '../service/rpc.js';
 import type { Clock } from './clock.js';
 
-/** Whoever may use the control socket, which is for the user that the agent runs as, and for root. */
-const LOCAL = 'local';
 /** Calls under way when the agent stops get so long to end. */
 const STOP_GRACE_MS = 1_000;
 
@@ -54,14 +54,16 @@ export class AgentControl {
   ) {
     this.server.add(agentControlService, {
       status: unary<Empty, AgentStatus>(() => this.status()),
-      checkpointCreate: unary<CheckpointCreateRequest, CheckpointInfo>(({ group, name }) =>
-        this.changing('checkpoint create', { group, name }, () => groups.createCheckpoint(group, name)),
+      checkpointCreate: unary<CheckpointCreateRequest, CheckpointInfo>(({ group, name }, { address }) =>
+        this.changing(address, 'checkpoint create', { group, name }, () =>
+          groups.createCheckpoint(group, name),
+        ),
       ),
-      volumesInsert: unary<GroupName, GroupStatus>(({ group }) =>
-        this.changing('volume insert', { group }, () => groups.insert(group)),
+      volumesInsert: unary<GroupName, GroupStatus>(({ group }, { address }) =>
+        this.changing(address, 'volume insert', { group }, () => groups.insert(group)),
       ),
-      volumesRelease: unary<GroupName, Empty>(({ group }) =>
-        this.changing('volume remove', { group }, async () => {
+      volumesRelease: unary<GroupName, Empty>(({ group }, { address }) =>
+        this.changing(address, 'volume remove', { group }, async () => {
           await groups.release(group);
           return {};
         }),
@@ -69,8 +71,8 @@ export class AgentControl {
       deviceUses: unary<Empty, DeviceUses>(() =>
         this.whenReady(async () => ({ devices: await groups.uses() })),
       ),
-      verify: serverStream<VerificationRequest, VerificationProgress>((request, { signal }) =>
-        request.repair ? this.repair(request, signal) : this.verify(request, signal),
+      verify: serverStream<VerificationRequest, VerificationProgress>((request, { signal, address }) =>
+        request.repair ? this.repair(address, request, signal) : this.verify(request, signal),
       ),
       audit: serverStream<AuditRequest, AuditMessage>((request) => tellAuditLog(audit.file, request)),
     });
@@ -78,7 +80,7 @@ export class AgentControl {
 
   /** Errors: LISTEN_BUSY, LISTEN_FAILED, PERMISSION_DENIED. */
   async listen(socket: string): Promise<void> {
-    await this.server.listenUnix(socket);
+    await this.server.listenUnix(socket, peerCredentials);
   }
 
   async stop(): Promise<void> {
@@ -96,14 +98,19 @@ export class AgentControl {
   }
 
   /** What it was asked for, and what came of it, is in the audit log before it is answered. */
-  private async changing<T>(what: string, told: AuditEntry['with'], work: () => Promise<T>): Promise<T> {
+  private async changing<T>(
+    address: string,
+    what: string,
+    told: AuditEntry['with'],
+    work: () => Promise<T>,
+  ): Promise<T> {
     await this.ready();
     try {
       const result = await work();
-      await this.note(what, told, 'ok');
+      await this.note(address, what, told, 'ok');
       return result;
     } catch (thrown) {
-      await this.note(what, told, toAfterimageError(thrown).code);
+      await this.note(address, what, told, toAfterimageError(thrown).code);
       throw thrown;
     }
   }
@@ -113,17 +120,18 @@ export class AgentControl {
     return work();
   }
 
-  private note(what: string, told: AuditEntry['with'], outcome: string): Promise<void> {
-    return this.audit.write({ who: LOCAL, what, with: told, outcome });
+  private note(address: string, what: string, told: AuditEntry['with'], outcome: string): Promise<void> {
+    return this.audit.write({ who: localName(address), what, with: told, outcome });
   }
 
   private async *repair(
+    address: string,
     request: VerificationRequest,
     signal: AbortSignal,
   ): AsyncGenerator<VerificationProgress, void> {
     const { group, volume } = request;
     const told = { group, ...(volume === '' ? {} : { volume }) };
-    await this.note('verify --repair', told, 'begun');
+    await this.note(address, 'verify --repair', told, 'begun');
     // Whoever goes away in the middle ends it without an error.
     let outcome = 'INTERRUPTED';
     try {
@@ -133,7 +141,7 @@ export class AgentControl {
       outcome = toAfterimageError(thrown).code;
       throw thrown;
     } finally {
-      await this.note('verify --repair', told, outcome);
+      await this.note(address, 'verify --repair', told, outcome);
     }
   }
 

@@ -115,6 +115,7 @@ export const daemonModules = (succession: Promise<Succession> | null, version: s
     const { StoreCheck } = await import('../receiver/fsck/store_check.js');
     const { AuditLog } = await import('../service/audit_log.js');
     const { createLog } = await import('../service/log.js');
+    const { localSelf } = await import('../service/local_caller.js');
     const parts = {
       ...{ native, rate, progress, signal },
       nowMs: () => performance.now(),
@@ -128,7 +129,7 @@ export const daemonModules = (succession: Promise<Succession> | null, version: s
       if (confirm === null || !check.isRepairable || !(await confirm(report))) return report;
       const audit = new AuditLog(path.join(store, 'audit.log'), parts.log);
       const note = (outcome: string): Promise<void> =>
-        audit.write({ who: 'local', what: 'receiver fsck --repair', with: {}, outcome });
+        audit.write({ who: localSelf(), what: 'receiver fsck --repair', with: {}, outcome });
       await note('begun');
       try {
         const repaired = await check.repair();

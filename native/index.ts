@@ -514,6 +514,7 @@ interface Addon {
   forgetDescriptor(name: string): void;
   takeStoredDescriptors(): StoredDescriptor[];
   makeSealedMemory(name: string, bytes: Buffer): number;
+  peerCredentials(descriptor: number): { pid: number; uid: number };
   becomeProgram(path: string, args: string[]): never;
   endProcess(status: number): never;
   layouts(): Record<'ring' | 'inFlight' | 'slots', LayoutRange>;
@@ -697,6 +698,9 @@ export const notifyServiceManager = (assignments: string): void => {
 /** Resolves when the service manager has carried out what it was told before. Errors: NOTIFY_FAILED. */
 export const awaitServiceManager = (patienceMs: number): Promise<void> =>
   coded(() => addon.awaitServiceManager(patienceMs));
+/** Who connected to a Unix socket, by the descriptor of the connection. Errors: IO_ERROR. */
+export const peerCredentials = (descriptor: number): { pid: number; uid: number } =>
+  codedSync(() => addon.peerCredentials(descriptor));
 /** Gives a copy to the descriptor store. Errors: NOTIFY_FAILED. */
 export const storeDescriptor = (name: string, descriptor: number): void =>
   codedSync(() => addon.storeDescriptor(name, descriptor));

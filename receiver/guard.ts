@@ -8,6 +8,7 @@ import type { receiverControlService } from '../proto/control.js';
 import { AfterimageError } from '../proto/errors.js';
 import type { AuditEntry, AuditLog } from '../service/audit_log.js';
 import type { Log } from '../service/log.js';
+import { localName } from '../service/local_caller.js';
 import { serverStream, unary, type CallContext } from '../service/rpc.js';
 import { toCatalogError } from './catalog/database.js';
 import type { Identities } from './identities.js';
@@ -49,7 +50,7 @@ export const RULES: Readonly<Record<CallName, Rule>> = {
 
 /** Who calls. */
 export interface CallerIdentity {
-  /** As the audit log names it: "operator anna", or "local": whoever may use the control socket. */
+  /** As the audit log names it: "operator anna", or "local root" by the control socket. */
   who: string;
   role: OperatorRole;
   isLocal: boolean;
@@ -57,15 +58,19 @@ export interface CallerIdentity {
 export interface GuardedContext extends CallContext {
   caller: CallerIdentity;
 }
-/** Who calls, by the UUID of the certificate. Errors: IDENTITY_*. */
-export type Identify = (peer: string | null) => CallerIdentity;
+/** Who calls. Errors: IDENTITY_*. */
+export type Identify = (context: Pick<CallContext, 'peer' | 'address'>) => CallerIdentity;
 
 /** On the control socket, which is for the user that the receiver runs as, and for root. */
-export const identifyLocal: Identify = () => ({ who: 'local', role: 'admin', isLocal: true });
+export const identifyLocal: Identify = ({ address }) => ({
+  who: localName(address),
+  role: 'admin',
+  isLocal: true,
+});
 
 /** By TLS. */
 export function identifyOperators(identities: Identities): Identify {
-  return (peer) => {
+  return ({ peer }) => {
     if (peer === null) throw new AfterimageError('IDENTITY_MISSING', 'no certificate was shown');
     const { kind, name, role } = identities.known(peer);
     if (role === 'agent') throw new AfterimageError('ROLE_INSUFFICIENT', `${kind} ${name} is no operator`);
@@ -141,8 +146,8 @@ export class Guard {
   }
 
   /** Errors: ROLE_INSUFFICIENT, IDENTITY_*. */
-  private admit(name: CallName, { peer }: CallContext): CallerIdentity {
-    const caller = this.identify(peer);
+  private admit(name: CallName, context: CallContext): CallerIdentity {
+    const caller = this.identify(context);
     this.require(caller, RULES[name].role, name);
     return caller;
   }

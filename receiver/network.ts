@@ -9,6 +9,7 @@ import { receiverControlService, type ReceiverStatus } from '../proto/control.js
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import { healthService } from '../proto/health.js';
 import { replicationService } from '../proto/replication.js';
+import { peerCredentials } from '../native/index.js';
 import type { AuditLog } from '../service/audit_log.js';
 import { countError } from '../service/error_counts.js';
 import type { Log } from '../service/log.js';
@@ -89,7 +90,7 @@ export class Network {
   async listen({ listen, listenPlain, control }: ReceiverConfig): Promise<ListenAddresses> {
     const plain = listenPlain === null ? '' : formatAddress(await this.replication.listenPlain(listenPlain));
     this.addresses = { listen: formatAddress(await this.door.listen(listen)), listenPlain: plain };
-    await this.local.listenUnix(control);
+    await this.local.listenUnix(control, peerCredentials);
     return this.addresses;
   }
 

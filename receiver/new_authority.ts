@@ -4,6 +4,7 @@
  */
 import { rename } from 'node:fs/promises';
 import { AuditLog } from '../service/audit_log.js';
+import { localSelf } from '../service/local_caller.js';
 import { createLog } from '../service/log.js';
 import { systemError } from '../service/system_errors.js';
 import { Authority } from './authority.js';
@@ -47,7 +48,7 @@ export async function replaceAuthority(
         });
       await authority.write(store.authorityFile);
       const audit = new AuditLog(store.auditFile, createLog('receiver', 'error'));
-      await audit.write({ who: 'local', what: 'receiver init --new-authority', with: {}, outcome: 'ok' });
+      await audit.write({ who: localSelf(), what: 'receiver init --new-authority', with: {}, outcome: 'ok' });
       await audit.close();
       return authority;
     } finally {

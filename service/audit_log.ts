@@ -12,6 +12,7 @@ import { z } from 'zod';
 import type { AuditMessage, AuditRequest } from '../proto/control.js';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import { writeDurably } from './durable_file.js';
+import { isLocal } from './local_caller.js';
 import type { Log } from './log.js';
 import { systemError } from './system_errors.js';
 
@@ -27,8 +28,6 @@ const WAIT_MS_MAX = 5_000;
 /** Entries that wait for the disk, of all and of one who is not on this machine; more are lost. */
 const WAITING_MAX = 1_000;
 const WAITING_OF_ONE_MAX = 16;
-/** Who is on this machine. */
-const LOCAL = 'local';
 /** What lies there under that name but is a link is not followed. */
 const OPEN_FLAGS = constants.O_APPEND | constants.O_CREAT | constants.O_RDWR | constants.O_NOFOLLOW;
 /** More than the longest line has, twice. */
@@ -92,7 +91,7 @@ export class AuditLog {
     const { who } = entry;
     const ofOne = this.waitingOf.get(who) ?? 0;
     // Whoever asks faster than the disk writes takes nobody else's place.
-    if (this.waiting >= WAITING_MAX || (who !== LOCAL && ofOne >= WAITING_OF_ONE_MAX))
+    if (this.waiting >= WAITING_MAX || (!isLocal(who) && ofOne >= WAITING_OF_ONE_MAX))
       return this.lose(
         entry,
         new Error(`${ofOne} entries of ${who}, and ${this.waiting} in all, wait for its disk`),

@@ -19,6 +19,7 @@ import {
 import type { AfterimageError } from '../proto/errors.js';
 import { CONTROL_MESSAGE_BYTES_MAX } from '../proto/control.js';
 import { listenTcp, listenUnix } from './listen.js';
+import { localCaller, type PeerOf } from './local_caller.js';
 import { statusOf } from './rpc_status.js';
 import type { LoopbackAddress } from './settings.js';
 import { uuidOf } from './tls_listener.js';
@@ -57,16 +58,21 @@ export class RpcServer {
     this.server.addService(service, handlers);
   }
 
-  /** Errors: LISTEN_BUSY, LISTEN_FAILED, PERMISSION_DENIED. */
-  async listenUnix(socket: string): Promise<void> {
-    const listener = this.listener();
+  /** `peerOf` tells who calls (CallContext.address); without it nobody knows. Errors: LISTEN_BUSY, LISTEN_FAILED, PERMISSION_DENIED. */
+  async listenUnix(socket: string, peerOf: PeerOf | null = null): Promise<void> {
+    const listener = net.createServer((connection) => {
+      // What gRPC asks a connection for, and a Unix socket has not.
+      if (peerOf !== null)
+        Object.defineProperty(connection, 'remoteAddress', { value: localCaller(connection, peerOf) });
+      this.take(connection);
+    });
     await listenUnix(listener, socket);
     this.listeners.push(listener);
   }
 
   /** Gives the address with the port that was chosen for port 0. Errors: LISTEN_BUSY, LISTEN_FAILED. */
   async listenLoopback(address: LoopbackAddress): Promise<LoopbackAddress> {
-    const listener = this.listener();
+    const listener = net.createServer({ noDelay: true }, (connection) => this.take(connection));
     const bound = await listenTcp(listener, address);
     this.listeners.push(listener);
     return bound;
@@ -93,10 +99,6 @@ export class RpcServer {
     await Promise.all(closed);
   }
 
-  private listener(): net.Server {
-    return net.createServer({ noDelay: true }, (connection) => this.take(connection));
-  }
-
   /** grpc-js knows sessions only: a connection that has not spoken yet would keep its listener open. */
   private cutOff(): void {
     this.server.forceShutdown();
@@ -111,7 +113,7 @@ export interface CallContext {
   readonly signal: AbortSignal;
   /** Whom the caller's certificate names, a UUID; null: it came without one, by a socket of this machine. */
   readonly peer: string | null;
-  /** "192.0.2.7:51324", or what gRPC says of a Unix socket. */
+  /** "192.0.2.7:51324"; of a Unix socket "local root" (service/local_caller.ts), or "unknown". */
   readonly address: string;
 }
 

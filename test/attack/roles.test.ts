@@ -1,5 +1,6 @@
 /** Operators may do what their role says, each verb needs one, and what was done is written down. */
 import { mkdir, readFile, symlink } from 'node:fs/promises';
+import { userInfo } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
@@ -200,7 +201,12 @@ t.test('who did what is written down, and what nobody did is not', async (t) => 
     },
     { who: 'operator admin', what: 'receiver scrub', with: { group: 'none' }, outcome: 'begun' },
     { who: 'operator admin', what: 'receiver scrub', with: { group: 'none' }, outcome: 'GROUP_UNKNOWN' },
-    { who: 'local', what: 'receiver token create', with: { kind: 'host', name: 'db9' }, outcome: 'ok' },
+    {
+      who: `local ${userInfo().username}`,
+      what: 'receiver token create',
+      with: { kind: 'host', name: 'db9' },
+      outcome: 'ok',
+    },
   ]);
   t.equal(lines.length, 4);
   const joins = (await audited(scene)).filter(({ what }) => what === 'join').map(({ who }) => who);

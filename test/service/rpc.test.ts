@@ -16,6 +16,8 @@ import {
   type RecoverRequest,
 } from '../../proto/control.js';
 import { AfterimageError } from '../../proto/errors.js';
+import { peerCredentials } from '../../native/index.js';
+import { localName, type PeerOf } from '../../service/local_caller.js';
 import { RpcClient, RpcServer, serverStream, unary, type CallContext } from '../../service/rpc.js';
 
 const TIMEOUT_MS = 10_000;
@@ -371,4 +373,34 @@ t.test('somebody who connects and says nothing does not hold up a stop', async (
   t.teardown(() => silent.destroy());
   await server.stop(50);
   t.pass('it stopped');
+});
+
+t.test('who calls by a Unix socket', async (t) => {
+  const addressBy = async (peerOf: PeerOf | null): Promise<string> => {
+    const socket = path.join(await temporary(t), 'agent.sock');
+    const server = new RpcServer();
+    let heard = '';
+    server.add(agentControlService, {
+      status: unary<Empty, AgentStatus>((_request, { address }) => {
+        heard = address;
+        return Promise.resolve(status);
+      }),
+      checkpointCreate: unary(() => Promise.reject(new Error('not called'))),
+    });
+    await server.listenUnix(socket, peerOf);
+    t.teardown(() => server.stop(0));
+    const client = await RpcClient.openControl(socket);
+    t.teardown(() => client.close());
+    await client.callUnary(agentControlService.status, {}, { timeoutMs: TIMEOUT_MS });
+    return heard;
+  };
+  const { username } = os.userInfo();
+  t.match(await addressBy(peerCredentials), new RegExp(`^local ${username}( \\(login .*\\))?$`));
+  t.equal(await addressBy(() => ({ pid: 2 ** 30, uid: 12_345_678 })), 'local uid 12345678');
+  const unknown = (): never => {
+    throw new AfterimageError('IO_ERROR', 'it is gone');
+  };
+  t.equal(await addressBy(unknown), 'local');
+  t.equal(localName(await addressBy(null)), 'local', 'and where nobody asks');
+  t.throws(() => peerCredentials(0), { code: 'IO_ERROR' }, 'no socket');
 });

@@ -6,10 +6,6 @@ import { isOfStranger, reasonOf } from '../service/rpc_status.js';
 
 type Call = ClientDuplexStream<AgentMessage, ReceiverMessage>;
 
-/** Ticks without progress after which a connection is given up; for the first answer more after each attempt without one. */
-const STUCK_TICKS_MIN = 5;
-const STUCK_TICKS_MAX = 30;
-
 export class Connection {
   readonly ending = new AbortController();
   readonly ended: Promise<AfterimageError>;
@@ -19,11 +15,8 @@ export class Connection {
   private readonly waiting = new Set<(error: AfterimageError) => void>();
   private lost: AfterimageError | null = null;
   private isAnswered = false;
-  /** Since something was taken or brought. */
-  private stuckTicks = 0;
 
-  /** `attempt`: how many connections before it were without an answer. */
-  constructor(private readonly attempt: number) {
+  constructor() {
     this.ended = new Promise((resolve) => (this.resolveEnded = resolve));
   }
 
@@ -31,7 +24,6 @@ export class Connection {
     this.call = call;
     call.on('data', (message: ReceiverMessage) => {
       this.isAnswered = true;
-      this.stuckTicks = 0;
       if (this.lost === null) received(message);
     });
     call.on('end', () => this.end(new AfterimageError('SESSION_LOST', 'the receiver ended the session')));
@@ -46,34 +38,16 @@ export class Connection {
       this.waiting.add(reject);
       call.write(message, (error?: Error | null) => {
         if (!this.waiting.delete(reject)) return;
-        this.stuckTicks = 0;
         if (error) reject(new AfterimageError('SESSION_LOST', error.message, { cause: error }));
         else resolve();
       });
     });
   }
 
-  /**
-   * A second has passed. A connection that owes something, an answer or that it takes what it was given, and makes no progress,
-   * is given up. Nobody else may notice that it is gone: where TLS is used and it is a write that finds the reset, Node
-   * (20.20, TLSWrap::EncOut()) tells nobody of the error, and its HTTP/2 session waits for that write with reading stopped.
-   * A slow link makes progress; a receiver whose disk hangs is found to be away, and asked again ever more slowly.
-   */
-  tick(): void {
-    if (this.call === null || (this.isAnswered && this.waiting.size === 0)) {
-      this.stuckTicks = 0;
-      return;
-    }
-    this.stuckTicks += 1;
-    const ticksMax = this.isAnswered
-      ? STUCK_TICKS_MIN
-      : Math.min(STUCK_TICKS_MIN * 2 ** this.attempt, STUCK_TICKS_MAX);
-    if (this.stuckTicks < ticksMax) return;
-    this.end(
-      this.isAnswered
-        ? new AfterimageError('SESSION_LOST', `the connection has taken nothing for ${ticksMax} s`)
-        : new AfterimageError('RECEIVER_UNREACHABLE', `no answer within ${ticksMax} s`),
-    );
+  /** Its transport is gone. */
+  reset(): void {
+    const code = this.isAnswered ? 'SESSION_LOST' : 'RECEIVER_UNREACHABLE';
+    this.end(new AfterimageError(code, 'the connection was reset'));
   }
 
   /** The stream is gone: nothing of it will use a buffer any more, and nobody need wait. */

@@ -17,6 +17,7 @@ import type { DirtyLogPosition } from '../proto/replication.js';
 import type { Log } from '../service/log.js';
 import type * as native from '../native/index.js';
 import type { CapturedVolumes } from './capture_work.js';
+import { aborted } from '../service/signals.js';
 import type { Clock } from './clock.js';
 import type { GroupConfig, VolumeConfig } from './config.js';
 import { GroupCustody, type StoreDoor } from './custody.js';
@@ -28,7 +29,6 @@ import { Growth } from './growth.js';
 import type { StartedGroup } from './groups.js';
 import { groupStatus } from './group_status.js';
 import { LagHistogram } from './lag.js';
-import { LeavingVolumes } from './leaving_volumes.js';
 import { ReceiverLink } from './link.js';
 import type { VolumeLatencies } from './metrics.js';
 import { Member, type MemberPort, type OpenAction } from './member.js';
@@ -45,6 +45,7 @@ import { inheritedStream, type TakenGroup } from './takeover.js';
 import { VERIFY_RATE_DEFAULT } from './verification.js';
 import type { VolumeActivity } from './watchdog.js';
 import type { Places, ProtectedVolume, VolumeDoor } from './volume.js';
+import { VolumeChanges, type Reshaped } from './volume_changes.js';
 
 const DRAIN_POLL_MS = 50;
 /**
@@ -86,7 +87,9 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   private readonly serving: Serving;
   private readonly growth: Growth;
   private readonly spoolReport: SpoolReport;
-  private readonly leaving: LeavingVolumes;
+  private readonly changes: VolumeChanges<ProtectedVolume>;
+  /** What a session has of the volumes, which may change while it lasts. */
+  private readonly captured = new Map<number, ProtectedVolume>();
   private readonly stopping = new AbortController();
   private restartMs = RESTART_MS_MIN;
   private sessionBegunMs: number;
@@ -105,7 +108,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   private constructor(
     readonly config: GroupConfig,
     readonly state: MemberState,
-    /** Changes by reshape() alone, and others see it change. */
+    /** May become more and fewer (volume_changes.ts), and others see it change. */
     private readonly present: ProtectedVolume[],
     private readonly custody: GroupCustody,
     private readonly taken: TakenGroup | null,
@@ -115,11 +118,18 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     this.captureGroup = taken?.captureGroup ?? null;
     this.serving = new Serving(custody, present, places, clock, log);
     const sizes = {
-      grown: () => this.current.grown(this.identity().volumes),
+      grown: () => this.current.reshaped(this.identity().volumes),
       doubt: () => this.captureGroup?.closeStream(),
     };
     this.growth = new Growth(present, sizes, log);
-    this.leaving = new LeavingVolumes(clock, log, (volume) => this.end(volume));
+    const port = {
+      volumes: present,
+      open: (configs: readonly VolumeConfig[]) => this.open(configs),
+      add: (volumes: readonly ProtectedVolume[]) => this.add(volumes),
+      serve: () => this.serving.serve(),
+      remove: (volume: ProtectedVolume) => this.remove(volume),
+    };
+    this.changes = new VolumeChanges(port, clock, log);
     this.spoolReport = new SpoolReport(log);
     this.ended = new Promise((resolve) => (this.onStopped = resolve));
     this.givenBack = new Promise((resolve) => (this.onGivenBack = resolve));
@@ -159,6 +169,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     const group = new ProtectionGroup(config, state, volumes, custody, taken, around);
     try {
       await group.begin();
+      group.changes.leave(config.volumes);
       return group;
     } catch (thrown) {
       // What production uses stays, and whoever tries again gets it.
@@ -191,7 +202,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   private async stopOnce(): Promise<boolean> {
     this.stopping.abort();
     await this.growth.stop();
-    await this.leaving.stop();
+    await Promise.race([this.changes.stop(), aborted(this.around.end)]);
     try {
       if (this.member.requestStop()) return await this.ended;
       await this.quiesce();
@@ -201,49 +212,63 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     }
   }
 
-  /**
-   * Serves the volumes of `configs` that it has not, and ends those that `configs` has not, each when nobody uses it; gives the names
-   * of these. Production of the others does not notice. A generation has the volumes that it began with: another session begins,
-   * which compares what is in doubt. Errors: VOLUME_LIMIT, those of backings, INTERRUPTED; then nothing has changed.
-   */
-  async reshape(configs: readonly VolumeConfig[]): Promise<{ added: string[]; leaving: string[] }> {
-    await this.leaving.ended(configs.map(({ name }) => name));
-    const fresh = configs.filter(({ name }) => !this.volumes.some(({ config }) => config.name === name));
-    const added = await openVolumes({ ...this.config, volumes: fresh }, this.state, [], this.around);
-    if (this.stopping.signal.aborted) {
-      await endAll(() => added.map((volume) => volume.close()));
-      throw new AfterimageError('INTERRUPTED', 'the group is stopping');
-    }
-    this.present.push(...added);
-    if (added.length > 0) this.succeed('the group has other volumes');
-    const leaving = this.leaving.want(
-      configs.map(({ name }) => name),
-      this.volumes,
-    );
-    return { added: fresh.map(({ name }) => name), leaving };
+  /** StartedGroup.reshape */
+  reshape(configs: readonly VolumeConfig[]): Promise<Reshaped> {
+    return this.changes.take(configs);
   }
 
-  /** Nobody uses the volume. What was captured of it is sent first, if there is anybody to take it. */
-  private async end(volume: ProtectedVolume): Promise<void> {
-    const { clock, end } = this.around;
-    await this.serving.remove(volume, end);
-    await volume.flush();
-    const captured = this.captureGroup?.stats().capturedLsn ?? 0n;
-    const patience = new StopPatience(clock.monotonicMs());
-    for (;;) {
-      const { durable } = this.member.session.marks;
-      if (durable >= captured || patience.isOver(clock.monotonicMs(), durable, this.isConnected)) break;
-      await clock.sleep(DRAIN_POLL_MS, this.stopping.signal).catch(() => undefined);
-      // Then it ends with the others.
-      if (this.stopping.signal.aborted) return;
+  /** Errors: VOLUME_LIMIT, those of backings and of dirty logs; then none is open. */
+  private async open(configs: readonly VolumeConfig[]): Promise<ProtectedVolume[]> {
+    const volumes = await openVolumes({ ...this.config, volumes: [...configs] }, this.state, [], this.around);
+    try {
+      await this.doubt(volumes);
+      return volumes;
+    } catch (thrown) {
+      await endAll(() => volumes.map((volume) => volume.close()));
+      throw thrown;
     }
-    await this.cleanUp([volume]);
-    const memory = await volume.remember(true);
-    if (this.stopping.signal.aborted) return;
+  }
+
+  /** A generation has the volumes that it began with. */
+  private add(volumes: readonly ProtectedVolume[]): void {
+    const { captureGroup } = this;
+    if (captureGroup === null) throw new AfterimageError('CLOSED', 'the group is not served yet');
+    for (const volume of volumes) volume.capture(captureGroup);
+    captureGroup.closeStream();
+    for (const volume of volumes) {
+      this.present.push(volume);
+      this.captured.set(volume.info.number, volume);
+    }
+    this.otherVolumes();
+  }
+
+  private async remove(volume: ProtectedVolume): Promise<void> {
+    const { log, end } = this.around;
+    const { name } = volume.config;
+    await this.serving.remove(volume, end);
+    // Whatever a disk fails that is not wanted any more: what may differ is marked, and compared when it comes back.
+    const failed = (thrown: unknown): null => {
+      log.warn({ volume: name, err: toAfterimageError(thrown) }, 'a volume on its way out');
+      return null;
+    };
+    await volume.flush().catch(failed);
+    await volume.cleanUp().catch(failed);
+    const memory = await volume.remember(true).catch(failed);
+    this.captureGroup?.closeStream();
     this.present.splice(this.present.indexOf(volume), 1);
-    this.succeed('the group has other volumes');
-    await this.state.update({ volumes: { ...this.state.memory.volumes, [volume.config.name]: memory } });
-    await volume.close();
+    this.captured.delete(volume.info.number);
+    this.otherVolumes();
+    if (memory !== null)
+      await this.state.update({ volumes: { ...this.state.memory.volumes, [name]: memory } }).catch(failed);
+    await volume.close().catch(failed);
+  }
+
+  private otherVolumes(): void {
+    if (!this.isConnected)
+      this.around.log.warn(
+        'the volumes change while the receiver is away: history has a gap until it is back',
+      );
+    this.current.reshaped(this.identity().volumes);
   }
 
   /** Errors: of the first volume that cannot be served. */
@@ -337,17 +362,17 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   // --- MemberPort ---
 
   async persist(stream: StoredState): Promise<void> {
-    const { member } = this;
     try {
-      const volumes: Record<string, VolumeMemory> = { ...this.state.memory.volumes };
-      if (stream.clean) await this.cleanUp(this.volumes);
-      for (const volume of [...this.volumes])
-        volumes[volume.config.name] = await volume.remember(stream.clean);
-      // What another session has stored since is younger.
-      if (member !== this.member) throw new AfterimageError('CLOSED', 'another session has begun');
+      if (stream.clean) await this.cleanUp();
+      const remembered: [ProtectedVolume, VolumeMemory][] = [];
+      for (const volume of [...this.volumes]) remembered.push([volume, await volume.remember(stream.clean)]);
+      // One that has left meanwhile has said its last word.
+      const there = remembered.filter(([volume]) => this.volumes.includes(volume));
+      const memories = there.map(([{ config }, memory]) => [config.name, memory] as const);
+      const volumes = { ...this.state.memory.volumes, ...Object.fromEntries(memories) };
       await this.state.update({ stream, volumes });
     } catch (thrown) {
-      if (this.isOpening && member === this.member) this.unopened(thrown);
+      if (this.isOpening) this.unopened(thrown);
       throw thrown; // a later one costs history only
     }
   }
@@ -372,9 +397,9 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     }
     this.captureGroup = group;
     this.deliveries ??= this.taken?.deliveries ?? new Deliveries(group);
-    const volumes = this.volumes.map((each) => [each.info.number, each] as const);
+    for (const volume of this.volumes) this.captured.set(volume.info.number, volume);
     const syncRateMax = this.config.resyncRateMax;
-    return { group, syncRateMax, deliveries: this.deliveries, volumes: new Map(volumes) };
+    return { group, syncRateMax, deliveries: this.deliveries, volumes: this.captured };
   }
 
   private createCaptureGroup({ lastTimeNs, era, resume }: OpenAction): native.CaptureGroup {
@@ -457,18 +482,15 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   private async begin(): Promise<void> {
     const { stream } = this.state.memory;
     const isUntouched = this.volumes.every((volume) => volume.isUntouched);
-    const { clock, log } = this.around;
-    const changed = this.volumes.filter(({ evidence }) => evidence === 'changed');
-    for (const { title } of changed)
-      log.warn(`${title} was changed since the agent stopped: it is compared in full`);
-    if (stream?.clean === true && !isUntouched && changed.length === 0)
+    const { log } = this.around;
+    if (
+      stream?.clean === true &&
+      !isUntouched &&
+      this.volumes.every(({ evidence }) => evidence !== 'changed')
+    )
       log.info('nothing tells whether a backing was changed: samples are compared');
     // On stable storage before the state says that the agent has it, or that it ended uncleanly.
-    await Promise.all(changed.map((volume) => volume.log.markAll()));
-    for (const volume of this.volumes) {
-      tellLog(volume, log);
-      volume.tellErrors(log, clock.monotonicMs());
-    }
+    await this.doubt(this.volumes);
     const stored = stream === null ? null : { ...stream, clean: stream.clean && isUntouched };
     await new Promise<void>((resolve, reject) => {
       this.onServed = (error) => (error === null ? resolve() : reject(error));
@@ -476,6 +498,19 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
       const event = { stored, identity: this.identity(), logs: this.logs(), inherited: this.inherited() };
       this.member.start({ type: 'started', ...event }, this.link);
     });
+  }
+
+  /** What they may hold that nobody captured is marked, on stable storage; and an operator is told what there is to know of them. */
+  private async doubt(volumes: readonly ProtectedVolume[]): Promise<void> {
+    const { clock, log } = this.around;
+    const changed = volumes.filter(({ evidence }) => evidence === 'changed');
+    for (const { title } of changed)
+      log.warn(`${title} was changed since the agent stopped: it is compared in full`);
+    await Promise.all(changed.map((volume) => volume.log.markAll()));
+    for (const volume of volumes) {
+      tellLog(volume, log);
+      volume.tellErrors(log, clock.monotonicMs());
+    }
   }
 
   /** Null: the stream ends, since of a volume that is not a predecessor's nobody knows what was being written. */
@@ -500,10 +535,10 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   }
 
   /** Nothing stays in doubt. What could not be unmarked is compared at the next resync. */
-  private async cleanUp(volumes: readonly ProtectedVolume[]): Promise<void> {
+  private async cleanUp(): Promise<void> {
     const { log } = this.around;
     await Promise.all(
-      volumes.map((volume) =>
+      this.volumes.map((volume) =>
         volume.cleanUp().catch((error: unknown) => log.warn({ err: error }, `${volume.title} is in doubt`)),
       ),
     );
@@ -522,27 +557,14 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
 
   /** Another session in the place of the one that failed, as a start after a crash. Never rejects. */
   private async restart(): Promise<void> {
-    const { clock, log } = this.around;
-    const failed = this.member;
+    const { clock, log, door, receiver } = this.around;
     const livedMs = clock.monotonicMs() - this.sessionBegunMs;
-    if (failed.wasProtected || livedMs >= RESTART_MS_MAX) this.restartMs = RESTART_MS_MIN;
+    if (this.member.wasProtected || livedMs >= RESTART_MS_MAX) this.restartMs = RESTART_MS_MIN;
     const pauseMs = this.restartMs;
     this.restartMs = Math.min(pauseMs * 2, RESTART_MS_MAX);
     await clock.sleep(pauseMs, this.stopping.signal).catch(() => undefined);
-    if (this.stopping.signal.aborted || this.member !== failed) return;
+    if (this.stopping.signal.aborted) return;
     log.warn('a new session begins in the place of the one that failed: it compares with the receiver');
-    this.beginAgain();
-  }
-
-  /** Another session at once, in the place of one of which nothing is wrong. */
-  private succeed(reason: string): void {
-    this.around.log.info(`${reason}: a new session begins, and compares with the receiver what is in doubt`);
-    this.member.retire(new AfterimageError('CLOSED', reason));
-    this.beginAgain();
-  }
-
-  private beginAgain(): void {
-    const { clock, log, door, receiver } = this.around;
     this.link.close();
     this.sessionBegunMs = clock.monotonicMs();
     this.current = new Member(new AgentSession(), this, door, this.lag, clock, log);

@@ -19,6 +19,7 @@ import { endAll } from './endings.js';
 import type { VolumeLatencies } from './metrics.js';
 import { failedStatus } from './group_status.js';
 import { retry } from './retry.js';
+import type { Reshaped } from './volume_changes.js';
 import type { VolumeActivity } from './watchdog.js';
 
 /** A group that was started. */
@@ -38,17 +39,12 @@ export interface StartedGroup {
     signal: AbortSignal,
   ): AsyncGenerator<VerificationProgress, void>;
   /**
-   * Serves the volumes that are new, and ends those that are gone, each when nobody uses it; gives the names. Errors: those of
-   * backings; then nothing has changed.
+   * Serves the volumes that are new, and ends those that are gone, each when nobody uses it. Production of the others does not
+   * notice; a new generation begins. Errors: VOLUME_LIMIT, those of backings, INTERRUPTED; then nothing has changed.
    */
   reshape(volumes: readonly VolumeConfig[]): Promise<Reshaped>;
   /** Tells whether the next start can go on where this one ended. */
   stop(): Promise<boolean>;
-}
-export interface Reshaped {
-  added: string[];
-  /** Until nobody uses them. */
-  leaving: string[];
 }
 export interface GroupsSurroundings {
   host: string;
@@ -263,16 +259,17 @@ export class ProtectionGroups {
     const group = this.started.get(name);
     if (group === undefined) return this.tryAnew(next);
     const shape: Shape = {};
-    const { volumes } = next;
-    if (!isDeepStrictEqual(before.volumes, volumes)) {
-      try {
-        const reshaped = await group.reshape(shapeOf(before.volumes, volumes));
-        this.replace({ ...before, volumes: shapeOf(before.volumes, volumes) });
-        if (reshaped.added.length + reshaped.leaving.length > 0) shape.reshaped = { name, ...reshaped };
-      } catch (thrown) {
-        shape.refused = { name, error: toAfterimageError(thrown) };
-        return shape;
-      }
+    const wanted = wantedOf(before.volumes, next.volumes);
+    if (wanted.length === 0) {
+      const message = 'a group has one volume at least, and what is to be inserted does not count';
+      return { refused: { name, error: new AfterimageError('CONFIG_INVALID', message) } };
+    }
+    try {
+      const reshaped = await group.reshape(wanted);
+      this.replace({ ...before, volumes: reshaped.volumes });
+      if (reshaped.added.length + reshaped.leaving.length > 0) shape.reshaped = { name, ...reshaped };
+    } catch (thrown) {
+      return { refused: { name, error: toAfterimageError(thrown) } };
     }
     if (!isDeepStrictEqual(named(name, this.configs), next)) shape.changed = name;
     return shape;
@@ -413,17 +410,14 @@ interface Shape {
 }
 
 /**
- * The volumes that a running group can have of `next`: a volume that is configured otherwise stays as it was, and one that is to be
- * inserted, or taken out, waits for `volume insert` and `volume remove`.
+ * The volumes that a running group can have of `next`, in that order: one that is to be inserted waits for `volume insert`, and one
+ * that is inserted stays until `volume remove`.
  */
-function shapeOf(before: readonly VolumeConfig[], next: readonly VolumeConfig[]): VolumeConfig[] {
-  const staying = before.filter(
-    ({ name, mapped }) => mapped !== null || next.some((volume) => volume.name === name),
-  );
-  const added = next.filter(
-    ({ name, mapped }) => mapped === null && !before.some((volume) => volume.name === name),
-  );
-  return [...staying, ...added];
+function wantedOf(before: readonly VolumeConfig[], next: readonly VolumeConfig[]): VolumeConfig[] {
+  const isThere = ({ name }: VolumeConfig, all: readonly VolumeConfig[]): boolean =>
+    all.some((volume) => volume.name === name);
+  const held = before.filter((volume) => volume.mapped !== null && !isThere(volume, next));
+  return [...next.filter((volume) => volume.mapped === null || isThere(volume, before)), ...held];
 }
 
 function named(name: string, all: readonly GroupConfig[]): GroupConfig | undefined {

@@ -3,6 +3,7 @@
  * the session's business (session.ts).
  */
 import { Client } from '@grpc/grpc-js';
+import { isTcpClosed } from '../native/index.js';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import {
   MESSAGE_BYTES_MAX,
@@ -37,6 +38,8 @@ export interface LinkListener {
 
 export class ReceiverLink {
   private connection: Connection | null = null;
+  /** Of the channel that was made last. */
+  private credentials: OwnedCredentials | null = null;
 
   constructor(
     private readonly endpoint: ReceiverEndpoint,
@@ -46,7 +49,7 @@ export class ReceiverLink {
 
   /** Opens a stream, after a pause that grows with `attempt`. The one before has been closed. */
   connect(attempt: number): void {
-    const connection = new Connection(attempt);
+    const connection = new Connection();
     this.connection = connection;
     void this.converse(
       connection,
@@ -54,9 +57,9 @@ export class ReceiverLink {
     );
   }
 
-  /** A second has passed: a connection that makes no progress is closed. */
+  /** A second has passed: a connection that has ended, and does not know it, is found. */
   ticked(): void {
-    this.connection?.tick();
+    if (this.credentials?.isGone === true) this.connection?.reset();
   }
 
   /** Ends the stream; `error` is what closed() will say. Without a stream it does nothing. */
@@ -96,9 +99,11 @@ export class ReceiverLink {
       // A channel for each: what shows who this host is may have been renewed.
       const endpoint = await this.endpoint.find();
       if (connection.ending.signal.aborted) return;
-      const credentials = new OwnedCredentials(endpoint.credentials);
+      const credentials = new OwnedCredentials(endpoint.credentials, isTcpClosed);
+      this.credentials = credentials;
       const client = clientOf(endpoint, credentials);
       void connection.ended.then(() => {
+        if (this.credentials === credentials) this.credentials = null;
         client.close();
         setTimeout(() => credentials.cutOff(), CHANNEL_END_MS).unref();
       });
@@ -120,8 +125,6 @@ function clientOf({ target, options }: Endpoint, credentials: OwnedCredentials):
     'grpc.initial_reconnect_backoff_ms': CHANNEL_RECONNECT_MS,
     'grpc.max_reconnect_backoff_ms': CHANNEL_RECONNECT_MS,
     'grpc.enable_retries': 0,
-    // Or up to 1 MiB would count as taken that is kept for a retry.
-    'grpc.per_rpc_retry_buffer_size': 0,
     // Or plain text would leave the machine by way of `http_proxy`; and a receiver is at the address that was named.
     'grpc.enable_http_proxy': 0,
     // Groups do not share a connection: a busy one would hold up the others' acknowledgements.

@@ -132,9 +132,9 @@ export class Member implements LinkListener {
     this.feed({ type: 'stopRequested' }, null);
     return !this.isDefunct;
   }
-  /** Its volumes, which are all that it had, have other sizes. */
-  grown(volumes: VolumeInfo[]): void {
-    this.feed({ type: 'grown', volumes }, null);
+  /** The stream has ended, and its volumes are these from now on. */
+  reshaped(volumes: VolumeInfo[]): void {
+    this.feed({ type: 'reshaped', volumes }, null);
   }
   /** The time for it is over. */
   expireStop(): void {
@@ -160,16 +160,6 @@ export class Member implements LinkListener {
       { err: error },
       'the session has failed; until another begins the volumes are served and not protected',
     );
-    this.abandon(error);
-    this.port.failed();
-  }
-
-  /** Another member takes its place, and `reason` is none of its own. */
-  retire(reason: AfterimageError): void {
-    if (!this.isDefunct) this.abandon(reason);
-  }
-
-  private abandon(error: AfterimageError): void {
     this.isDefunct = true;
     this.verification.end(error);
     this.ending.abort();
@@ -179,6 +169,7 @@ export class Member implements LinkListener {
       this.log.error({ err: again }, 'after the failure');
     }
     this.link?.disconnect(error);
+    this.port.failed();
   }
 
   opened(): void {

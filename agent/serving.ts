@@ -11,7 +11,8 @@ import { retry } from './retry.js';
 import type { Places, ProtectedVolume } from './volume.js';
 
 export class Serving {
-  private begun: Promise<void> = Promise.resolve();
+  private begun: Promise<void> | null = null;
+  /** Served, or tried again until they are. */
   private readonly tried = new Set<ProtectedVolume>();
   private readonly retries = new Map<ProtectedVolume, Promise<void>>();
   /** By volume: aborted when it is not to be tried again. */
@@ -27,16 +28,15 @@ export class Serving {
     private readonly log: Log,
   ) {}
 
-  /**
-   * Tries every volume once that was not tried before, and again those that cannot be served. Errors: of the first, if none of all
-   * volumes can be.
-   */
+  /** Tries every volume once, and again those that cannot be served. Errors: of the first, if none can be. */
   begin(): Promise<void> {
-    // A session before may have, and they are served ever since.
-    const fresh = this.volumes.filter((volume) => !this.tried.has(volume));
-    for (const volume of fresh) this.tried.add(volume);
-    if (fresh.length > 0) this.begun = Promise.all([this.begun, this.beginOnce(fresh)]).then(() => undefined);
+    this.begun ??= this.beginOnce(); // a session before may have, and they are served ever since
     return this.begun;
+  }
+
+  /** Tries those once that were never tried, and again those that cannot be served. */
+  serve(): void {
+    for (const volume of this.volumes) if (!this.tried.has(volume)) this.served(volume, this.attempt(volume));
   }
 
   /** Tries every volume once more, also whether production gets to it. Errors: the first. */
@@ -50,7 +50,7 @@ export class Serving {
   async end(end: AbortSignal): Promise<void> {
     this.stopping.abort();
     // What is being attached meanwhile would stay behind.
-    await this.begun.catch(() => undefined);
+    await this.begun?.catch(() => undefined);
     await endAll(() =>
       this.volumes.map(async (volume) => {
         await this.retries.get(volume);
@@ -59,20 +59,30 @@ export class Serving {
     );
   }
 
-  /** Takes one volume away, as end() does. Errors: those of its front end. */
+  /** Takes one volume away, as end() does; serve() brings it back. Errors: those of its front end. */
   async remove(volume: ProtectedVolume, end: AbortSignal): Promise<void> {
     this.enough.get(volume)?.abort();
-    await this.begun.catch(() => undefined);
     await this.retries.get(volume);
+    this.tried.delete(volume);
     await volume.detach(end);
   }
 
-  private async beginOnce(fresh: readonly ProtectedVolume[]): Promise<void> {
-    const errors = await Promise.all(fresh.map((volume) => this.attempt(volume)));
+  private async beginOnce(): Promise<void> {
+    const attempts = this.volumes.map((volume) => {
+      const attempt = this.attempt(volume);
+      this.tried.add(volume);
+      return { volume, attempt };
+    });
+    const errors = await Promise.all(attempts.map(({ attempt }) => attempt));
     const [first] = errors.filter((error) => error !== null);
-    if (first !== undefined && this.volumes.every(({ failure }) => failure !== null)) throw first;
-    for (const volume of fresh)
-      if (volume.failure !== null) this.retries.set(volume, this.tryAgain(volume, volume.failure));
+    if (first !== undefined && errors.every((error) => error !== null)) throw first;
+    for (const { volume, attempt } of attempts) this.served(volume, attempt);
+  }
+
+  private served(volume: ProtectedVolume, attempt: Promise<AfterimageError | null>): void {
+    this.tried.add(volume);
+    const over = attempt.then((error) => (error === null ? undefined : this.tryAgain(volume, error)));
+    this.retries.set(volume, over);
   }
 
   /** Null: it is served. */

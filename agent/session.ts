@@ -74,7 +74,7 @@ export class AgentSession {
   /** The stream that this process continues, if its predecessor stopped cleanly. */
   #resume: GenerationNumbers | null = null;
   #identity: MemberIdentity | null = null;
-  /** A generation in which volumes had other sizes: the capture group has closed its stream. */
+  /** A generation whose volumes were others, or had other sizes: the capture group has closed its stream. */
   #outgrown = 0n;
   /** Production was let in by a predecessor, and its stream is there. */
   #isSucceeding = false;
@@ -214,8 +214,8 @@ export class AgentSession {
         return this.#syncs.fenced(event.turn, event.lsn);
       case 'syncFailed':
         return this.#syncs.failed(event.turn, event.code, event.message);
-      case 'grown':
-        return this.#grown(event.volumes);
+      case 'reshaped':
+        return this.#reshaped(event.volumes);
       case 'checkpointRequested':
         return this.#checkpoints.requested(event.requestId, event.name, this.isStreaming);
       case 'positionRead':
@@ -516,11 +516,11 @@ export class AgentSession {
   }
 
   /** A session has the volumes that its Hello says. */
-  #grown(volumes: VolumeInfo[]): void {
+  #reshaped(volumes: VolumeInfo[]): void {
     this.#identity = { ...this.#who, volumes };
     this.#store.note({ volumes });
     this.#outgrown = this.generation;
-    this.#leave('CLOSED', 'a volume has grown');
+    this.#leave('CLOSED', 'its volumes are others now');
   }
 
   #welcomed(welcome: Welcome): void {

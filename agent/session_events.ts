@@ -155,8 +155,8 @@ export type AgentEvent =
   | { type: 'checkpointRequested'; requestId: string; name: string }
   /** Answers `readPosition`. `lsn` is null when the capture group is not streaming: then there is nothing to mark. */
   | { type: 'positionRead'; requestId: string; name: string; lsn: bigint | null; timeNs: bigint }
-  /** Volumes have other sizes, and the capture group has closed its stream for that: in this very turn, if it was open. */
-  | { type: 'grown'; volumes: VolumeInfo[] }
+  /** Volumes have other sizes, or are others, and the capture group has closed its stream for that: in this very turn, if it was open. */
+  | { type: 'reshaped'; volumes: VolumeInfo[] }
   /** A verification asks the receiver; answered by `verifyAnswered`. */
   | { type: 'verifyAsked'; question: VerifyQuestion }
   /** A clean stop is wanted. */

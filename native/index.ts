@@ -515,6 +515,7 @@ interface Addon {
   takeStoredDescriptors(): StoredDescriptor[];
   makeSealedMemory(name: string, bytes: Buffer): number;
   peerCredentials(descriptor: number): { pid: number; uid: number };
+  isTcpClosed(descriptor: number): boolean;
   becomeProgram(path: string, args: string[]): never;
   endProcess(status: number): never;
   layouts(): Record<'ring' | 'inFlight' | 'slots', LayoutRange>;
@@ -701,6 +702,8 @@ export const awaitServiceManager = (patienceMs: number): Promise<void> =>
 /** Who connected to a Unix socket, by the descriptor of the connection. Errors: IO_ERROR. */
 export const peerCredentials = (descriptor: number): { pid: number; uid: number } =>
   codedSync(() => addon.peerCredentials(descriptor));
+/** Whether a TCP connection has ended on both sides, by a reset say. Errors: IO_ERROR. */
+export const isTcpClosed = (descriptor: number): boolean => codedSync(() => addon.isTcpClosed(descriptor));
 /** Gives a copy to the descriptor store. Errors: NOTIFY_FAILED. */
 export const storeDescriptor = (name: string, descriptor: number): void =>
   codedSync(() => addon.storeDescriptor(name, descriptor));

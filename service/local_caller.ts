@@ -1,6 +1,7 @@
 /** Whoever uses a control socket, or a file beside one, as the audit log names them: "local root (login anna)". */
 import { readFileSync } from 'node:fs';
 import type net from 'node:net';
+import { descriptorOf } from './descriptor.js';
 
 /** Native: who connected, by the descriptor of the connection (unix(7), SO_PEERCRED). */
 export type PeerOf = (descriptor: number) => { pid: number; uid: number };
@@ -11,10 +12,8 @@ const NO_LOGIN = 0xffff_ffff;
 
 /** Of a connection to a control socket; "local" where that cannot be found out. */
 export function localCaller(connection: net.Socket, peerOf: PeerOf): string {
-  // Node has no other way to the descriptor.
-  const { _handle: handle } = connection as net.Socket & { _handle?: { fd?: number } };
   try {
-    const { pid, uid } = peerOf(handle?.fd ?? -1);
+    const { pid, uid } = peerOf(descriptorOf(connection));
     return named(uid, String(pid));
   } catch {
     return LOCAL;

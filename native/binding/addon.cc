@@ -14,6 +14,7 @@
 #include "binding/nbd_device_object.h"
 #include "binding/process.h"
 #include "binding/roll_forward_object.h"
+#include "binding/socket.h"
 
 namespace {
 
@@ -31,6 +32,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   define_base(env, exports);
   define_bytes(env, exports);
   define_process(env, exports);
+  define_socket(env, exports);
   define_layouts(env, exports);
   return exports;
 }

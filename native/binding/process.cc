@@ -11,7 +11,6 @@
 #include "binding/values.h"
 #include "os/io_thread.h"
 #include "os/notify_socket.h"
-#include "os/peer_credentials.h"
 #include "os/sealed_memory.h"
 
 namespace afterimage::binding {
@@ -69,16 +68,6 @@ Napi::Value make_memory(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, made->release());
 }
 
-Napi::Value peer_of(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  const auto found = peer_credentials(static_cast<int>(to_u32(info[0], "descriptor")));
-  if (!found.ok()) throw_error(env, found.error());
-  auto object = Napi::Object::New(env);
-  object.Set("pid", found->pid);
-  object.Set("uid", found->uid);
-  return object;
-}
-
 /// Returns only when it failed.
 Napi::Value become(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -109,7 +98,6 @@ void define_process(Napi::Env env, Napi::Object exports) {
   exports.Set("forgetDescriptor", Napi::Function::New<forget>(env));
   exports.Set("takeStoredDescriptors", Napi::Function::New<take_stored>(env));
   exports.Set("makeSealedMemory", Napi::Function::New<make_memory>(env));
-  exports.Set("peerCredentials", Napi::Function::New<peer_of>(env));
   exports.Set("endProcess", Napi::Function::New<end>(env));
   exports.Set("becomeProgram", Napi::Function::New<become>(env));
 }

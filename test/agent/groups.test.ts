@@ -36,6 +36,7 @@ class CannedGroup implements StartedGroup {
   private readonly ended: Promise<void>;
   stopped!: () => void;
   constructor(private readonly config: GroupConfig) {
+    this.has = config.volumes;
     this.ended = new Promise((resolve) => (this.stopped = resolve));
   }
   latencies(): [] {
@@ -59,13 +60,16 @@ class CannedGroup implements StartedGroup {
   release = () => Promise.resolve();
   verify = () => Promise.resolve([]) as never;
   readonly shapes: string[][] = [];
+  private has: VolumeConfig[];
   reshape = (volumes: readonly VolumeConfig[]) => {
     const names = volumes.map(({ name }) => name);
     if (names.includes('broken')) return Promise.reject(new AfterimageError('BACKING_MISSING', 'it is away'));
     this.shapes.push(names);
-    const had = this.config.volumes.map(({ name }) => name);
+    const had = this.has.map(({ name }) => name);
     const added = names.filter((name) => !had.includes(name));
-    return Promise.resolve({ added, leaving: had.filter((name) => !names.includes(name)) });
+    const leaving = had.filter((name) => !names.includes(name));
+    this.has = volumes.map((one) => this.has.find(({ name }) => name === one.name) ?? one);
+    return Promise.resolve({ added, leaving, volumes: this.has });
   };
   async stop(): Promise<boolean> {
     await this.ended;
@@ -418,12 +422,12 @@ t.test('a group that runs gets other volumes, as far as it can', async (t) => {
   );
   t.same(shapes(), [['data', 'more'], ['more']]);
   t.match(await here.groups.reload(withVolumes({ ...volume('more'), cache: 'direct' })), {
-    reshaped: [{ leaving: ['data'] }],
+    reshaped: [],
     changed: ['mail'],
   });
   const [waiting] = (await here.groups.reload([{ ...shop, volumes: [volume('other')] }, mail])).reshaped;
   t.match(waiting, { name: 'shop', added: ['other'] }, 'one that is inserted stays');
-  t.same(here.made.get('shop')?.shapes, [['data', 'other']]);
+  t.same(here.made.get('shop')?.shapes, [['other', 'data']]);
 });
 
 t.test('a group that could not start is tried as it is configured now', async (t) => {

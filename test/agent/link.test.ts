@@ -148,66 +148,6 @@ t.test('a receiver that vanishes: waiting sends end, and the link can be opened 
   t.ok(noted.opens >= 2);
 });
 
-/** How many ticks the link stands, of at most `ticksMax`. */
-async function ticksUntilLost(
-  { link, noted }: ReturnType<typeof openLink>,
-  ticksMax: number,
-): Promise<number> {
-  const before = noted.losses.length;
-  for (let ticks = 1; ticks <= ticksMax; ticks += 1) {
-    link.ticked();
-    await sleep(1);
-    if (noted.losses.length > before) return ticks;
-  }
-  return Infinity;
-}
-
-t.test('somebody who takes connections and says nothing: waited for longer after each attempt', async (t) => {
-  const silent = net.createServer((connection) => t.teardown(() => connection.destroy()));
-  silent.listen(0, '127.0.0.1');
-  await once(silent, 'listening');
-  const way = openLink(t, (silent.address() as net.AddressInfo).port, { ...systemClock, random: () => 0 });
-  t.teardown(() => silent.close());
-  for (const [attempt, ticks] of [5, 10, 20, 30, 30].entries()) {
-    way.link.connect(attempt);
-    await until(() => way.noted.opens === attempt + 1);
-    t.equal(await ticksUntilLost(way, 100), ticks);
-  }
-  t.strictSame(new Set(way.noted.losses), new Set(['RECEIVER_UNREACHABLE']));
-});
-
-t.test('a receiver that takes nothing any more', async (t) => {
-  let call: Call | null = null;
-  const port = await listen(t, (session) => {
-    session.on('error', () => undefined);
-    session.write(heartbeatAck);
-    call = session;
-  });
-  const way = openLink(t, port);
-  way.link.connect(4);
-  await until(() => way.noted.messages.length === 1);
-  t.equal(await ticksUntilLost(way, 100), Infinity, 'where nothing is under way, nothing is missed');
-  const buffer = Buffer.alloc(FRAME_HEADROOM_BYTES + (1 << 20));
-  let taken = 0;
-  const sends = Array.from({ length: 40 }, () =>
-    way.link.send({ frame: { buffer, headroom: FRAME_HEADROOM_BYTES } }).then(() => (taken += 1)),
-  );
-  const results = Promise.allSettled(sends);
-  await sleep(50);
-  t.equal(await ticksUntilLost(way, 4), Infinity);
-  (call as Call | null)?.once('data', () => call?.pause());
-  await until(() => taken > 0);
-  let idle = 0;
-  for (let seen = taken; way.noted.losses.length === 0; seen = taken) {
-    way.link.ticked();
-    await sleep(5);
-    idle = taken > seen ? 0 : idle + 1;
-  }
-  t.ok(idle === 5 || idle === 6, `lost after ${idle} ticks in which it did not`);
-  t.strictSame(way.noted.losses, ['SESSION_LOST']);
-  t.ok((await results).some(({ status }) => status === 'rejected'));
-});
-
 t.test('the pause before an attempt ends at once when the link is closed', async (t) => {
   const slept: number[] = [];
   const clock: Clock = {

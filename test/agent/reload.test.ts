@@ -53,7 +53,7 @@ t.test('groups come and go, and what else is new waits', async (t) => {
     added: [{ name: 'web', error: null }],
     removed: ['mail'],
     held: ['old'],
-    reshaped: [{ name: 'wiki', added: ['more'], leaving: [] }],
+    reshaped: [{ name: 'wiki', added: ['more'], leaving: [], volumes: [] }],
     refused: [{ name: 'git', error: new AfterimageError('BACKING_MISSING', 'it is away') }],
     changed: ['shop'],
   };

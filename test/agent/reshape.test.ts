@@ -2,9 +2,11 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
+import { TcpProxy } from '../torture/tcp_proxy.js';
 import { RunningReceiver } from '../receiver/running_receiver.js';
 import { nbdUri, qemuIo, RunningAgent, scratchDirectory, socketVolume } from './running_agent.js';
 
@@ -13,13 +15,15 @@ const VOLUME_BYTES = 16 * MIB;
 
 async function scene(t: Test) {
   const receiver = await RunningReceiver.start(t);
+  const way = await TcpProxy.start(receiver.address);
+  t.teardown(() => way.stop());
   const directory = scratchDirectory(t);
   const volumes = ['data', 'more'].map((name) => socketVolume(directory, name));
   const [data, more] = volumes;
   if (data === undefined || more === undefined) throw new Error('two volumes');
   for (const [at, { backing }] of volumes.entries())
     writeFileSync(backing, Buffer.alloc(VOLUME_BYTES, at + 1));
-  const site = { directory, receiverPort: Number(receiver.address.split(':')[1]), volumes: [data] };
+  const site = { directory, receiverPort: Number(way.address.split(':')[1]), volumes: [data] };
   const agent = await RunningAgent.start(site);
   t.teardown(() => agent.stopNow());
   await agent.settled();
@@ -34,7 +38,7 @@ async function scene(t: Test) {
       `${name} is there as it is here`,
     );
   };
-  return { receiver, agent, data, more, socket, assertEqual };
+  return { receiver, way, agent, data, more, socket, assertEqual };
 }
 
 /** Writes until told to stop; how often. Errors: of the first write that fails. */
@@ -93,7 +97,10 @@ t.test('a volume more, and one less, while they are written to', async (t) => {
   await assertEqual('more', more.backing);
   await t.rejects(qemuIo(socket('data'), 'read 0 512'), 'nobody is let in to it any more');
 
-  writeFileSync(data.backing, Buffer.alloc(VOLUME_BYTES, 7));
+  // A little of it, where no sample is taken.
+  const backing = await open(data.backing, 'r+');
+  await backing.write(Buffer.alloc(64 << 10, 7), 0, 64 << 10, 4 * MIB + (512 << 10));
+  await backing.close();
   agent.reload([more, data]);
   await agent.until('two volumes', ({ volumes }) => volumes.length === 2);
   await agent.settled();
@@ -113,10 +120,64 @@ t.test('a volume more, and one less, while they are written to', async (t) => {
 t.test('a volume that cannot be had changes nothing', async (t) => {
   const { agent, data, more, assertEqual } = await scene(t);
   const before = await agent.status();
+  agent.reload([{ ...more, backing: `${more.backing}.gone` }]);
+  // One after the other: when this one is done so is the one before.
   agent.reload([data, { ...more, backing: `${more.backing}.gone` }]);
-  await sleep(500);
-  const after = await agent.settled();
-  t.equal(after.volumes.length, 1);
-  t.equal(after.generation, before.generation);
+  agent.reload([more, data]);
+  const after = await agent.until('two volumes', ({ volumes }) => volumes.length === 2);
+  t.equal(after.volumes[0]?.name, 'data', 'it never left');
+  t.equal((await agent.settled()).generation, before.generation + 1n, 'and nothing else began');
   await assertEqual('data', data.backing);
+  await assertEqual('more', more.backing);
 });
+
+t.test('while the receiver is away: what was captured before is kept, and sent', async (t) => {
+  const { receiver, way, agent, data, more, socket, assertEqual } = await scene(t);
+  way.isStalled = true;
+  way.cut();
+  await agent.until('disconnected', ({ state }) => state === 'disconnected');
+  await qemuIo(socket('data'), 'write -P 33 2M 2M', 'flush');
+  const before = await agent.until('captured', ({ ringUsedBytes }) => ringUsedBytes > 2n << 20n);
+  agent.reload([data, more]);
+  await agent.until(
+    'two volumes',
+    ({ volumes }) => volumes.length === 2 && volumes.every(({ device }) => device !== ''),
+  );
+  await qemuIo(socket('data'), 'write -P 34 8M 1M', 'flush');
+  await qemuIo(socket('more'), 'write -P 35 1M 1M', 'flush');
+  const during = await agent.status();
+  t.ok(during.ringUsedBytes >= before.ringUsedBytes, 'it waits in the ring');
+  way.heal();
+  const after = await agent.settled();
+  t.equal(after.generation, before.generation + 1n);
+  const { spans } = await receiver.call('timeline', { group: 'db' });
+  t.ok(
+    spans.some(
+      ({ lastLsn, grade }) => grade === 'ordered' && lastLsn === before.capturedLsn,
+    ),
+    `history goes on to the last write before it, ${before.capturedLsn}`,
+  );
+  await assertEqual('data', data.backing);
+  await assertEqual('more', more.backing);
+});
+
+t.test(
+  'a volume that leaves and is configured otherwise meanwhile stays as it was, and is named',
+  async (t) => {
+    const { agent, data, more, socket } = await scene(t);
+    const user = spawn('qemu-io', ['-f', 'raw', nbdUri(socket('data'))], {
+      stdio: ['pipe', 'ignore', 'ignore'],
+    });
+    t.teardown(() => user.kill('SIGKILL'));
+    user.stdin.write('write -P 98 5M 1M\n');
+    while (readFileSync(data.backing)[5 * MIB] !== 98) await sleep(20);
+    agent.reload([more]);
+    await agent.until('two volumes', ({ volumes }) => volumes.length === 2);
+    agent.reload([more, data]);
+    await sleep(300);
+    user.stdin.end('');
+    await once(user, 'close');
+    await sleep(2500);
+    t.equal((await agent.settled()).volumes.length, 2, 'it is wanted again, and stays when nobody uses it');
+  },
+);

@@ -165,7 +165,7 @@ t.test(
   (t) => {
     const script = flowing();
     const volumes = IDENTITY.volumes.map((volume) => ({ ...volume, size: volume.size * 2n }));
-    script.feed({ type: 'grown', volumes });
+    script.feed({ type: 'reshaped', volumes });
     t.ok(script.get('disconnect'));
     script.lose();
     t.equal(script.get('fail'), undefined, 'which is no failure');
@@ -194,7 +194,7 @@ t.test('a volume that grows while a generation is asked for begins another', (t)
   script.feed({ type: 'persisted' });
   t.same(script.said(), ['generationBegin']);
   const volumes = IDENTITY.volumes.map((volume) => ({ ...volume, size: volume.size * 2n }));
-  script.feed({ type: 'grown', volumes });
+  script.feed({ type: 'reshaped', volumes });
   script.hear({ generationAccepted: { generation: 1n, volumes: [EMPTY] } });
   t.equal(script.get('beginGeneration'), undefined, 'that one has the old size');
   script.lose();

@@ -152,9 +152,7 @@ t.test('while the receiver is away: what was captured before is kept, and sent',
   t.equal(after.generation, before.generation + 1n);
   const { spans } = await receiver.call('timeline', { group: 'db' });
   t.ok(
-    spans.some(
-      ({ lastLsn, grade }) => grade === 'ordered' && lastLsn === before.capturedLsn,
-    ),
+    spans.some(({ lastLsn, grade }) => grade === 'ordered' && lastLsn === before.capturedLsn),
     `history goes on to the last write before it, ${before.capturedLsn}`,
   );
   await assertEqual('data', data.backing);

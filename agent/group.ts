@@ -217,11 +217,15 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     return this.changes.take(configs);
   }
 
-  /** Errors: VOLUME_LIMIT, those of backings and of dirty logs; then none is open. */
+  /** Errors: VOLUME_LIMIT, those of backings, of dirty logs and of the state; then none is open. */
   private async open(configs: readonly VolumeConfig[]): Promise<ProtectedVolume[]> {
     const volumes = await openVolumes({ ...this.config, volumes: [...configs] }, this.state, [], this.around);
     try {
       await this.doubt(volumes);
+      // Who they are is on stable storage before a receiver hears of it, or another volume could get their numbers.
+      const memories: Record<string, VolumeMemory> = {};
+      for (const volume of volumes) memories[volume.config.name] = await volume.remember(false);
+      await this.state.update({ volumes: { ...this.state.memory.volumes, ...memories } });
       return volumes;
     } catch (thrown) {
       await endAll(() => volumes.map((volume) => volume.close()));

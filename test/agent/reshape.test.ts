@@ -145,6 +145,10 @@ t.test('while the receiver is away: what was captured before is kept, and sent',
   );
   await qemuIo(socket('data'), 'write -P 34 8M 1M', 'flush');
   await qemuIo(socket('more'), 'write -P 35 1M 1M', 'flush');
+  const third = socketVolume(path.dirname(data.backing), 'third');
+  writeFileSync(third.backing, Buffer.alloc(MIB, 9));
+  agent.reload([data, more, third]);
+  await agent.until('three volumes', ({ volumes }) => volumes.length === 3);
   const during = await agent.status();
   t.ok(during.ringUsedBytes >= before.ringUsedBytes, 'it waits in the ring');
   way.heal();
@@ -157,6 +161,7 @@ t.test('while the receiver is away: what was captured before is kept, and sent',
   );
   await assertEqual('data', data.backing);
   await assertEqual('more', more.backing);
+  await assertEqual('third', third.backing);
 });
 
 t.test(

@@ -10,4 +10,6 @@ export interface Attachment {
    * Takes the volume away from the host. Production first: waits as long as somebody uses it, unless `end` aborts.
    */
   detach(end: AbortSignal): Promise<void>;
+  /** The same if nobody uses it: what is left to be done then. Null: somebody does, and keeps it. */
+  detachUnused(): Promise<(() => Promise<void>) | null>;
 }

@@ -270,7 +270,9 @@ export class CaptureWork {
     const step = work().catch((thrown: unknown) => {
       if (this.stoppingSync.signal.aborted) return;
       const { code, message } = toAfterimageError(thrown);
-      const failed = `${this.volume(volume).title} ${at}: ${message}`;
+      const found = this.captured.volumes.get(volume);
+      if (found === undefined) return; // it has left its group
+      const failed = `${found.title} ${at}: ${message}`;
       this.feed({ type: 'syncFailed', turn, code, message: failed }, null);
     });
     this.own(step);

@@ -246,10 +246,14 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     this.otherVolumes();
   }
 
-  private async remove(volume: ProtectedVolume): Promise<void> {
-    const { log, end } = this.around;
+  private async remove(volume: ProtectedVolume): Promise<boolean> {
+    const { log } = this.around;
     const { name } = volume.config;
-    await this.serving.remove(volume, end);
+    if (volume.hasStaleLog && !this.member.session.knowsVoid(volume.info.number)) {
+      const message = `the dirty log of ${volume.title} says too little, and its disk takes no changes`;
+      throw new AfterimageError('IO_ERROR', message);
+    }
+    if (!(await this.serving.removeUnused(volume))) return false;
     // Whatever a disk fails that is not wanted any more: what may differ is marked, and compared when it comes back.
     const failed = (thrown: unknown): null => {
       log.warn({ volume: name, err: toAfterimageError(thrown) }, 'a volume on its way out');
@@ -265,6 +269,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     if (memory !== null)
       await this.state.update({ volumes: { ...this.state.memory.volumes, [name]: memory } }).catch(failed);
     await volume.close().catch(failed);
+    return true;
   }
 
   private otherVolumes(): void {

@@ -7,6 +7,7 @@ const REASONS: Readonly<Record<string, string>> = {
   SPOOL_IO: 'the ring is full, and the spool fails',
   SPOOL_CORRUPT: 'what was spooled cannot be read',
   VOLUME_GROWN: 'a volume has grown',
+  CLOSED: 'the volumes, or what is known of them, have changed',
   LSN_CEILING: 'the LSNs that are reserved in the state are used up',
   BACKING_FAILED: 'a backing failed, and what it holds is not known',
 };

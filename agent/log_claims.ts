@@ -1,6 +1,6 @@
 /**
  * Of which dirty logs a receiver has on stable storage that they are void, as an agent's session knows. One that is void
- * stays so for as long as it is this session's. Pure.
+ * stays so for as long as the volume is there. Pure.
  */
 import type { DirtyLogPosition } from '../proto/replication.js';
 
@@ -29,6 +29,12 @@ export class LogClaims {
       return `${heartbeats} heartbeats are acknowledged, ${this.#heartbeats} were sent`;
     this.#stored(heartbeats);
     return null;
+  }
+
+  /** The volumes are these from now on. */
+  keep(volumes: readonly number[]): void {
+    for (const volume of this.#known) if (!volumes.includes(volume)) this.#known.delete(volume);
+    for (const volume of this.#said.keys()) if (!volumes.includes(volume)) this.#said.delete(volume);
   }
 
   isVoid(volume: number): boolean {

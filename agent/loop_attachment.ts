@@ -140,18 +140,22 @@ function attachment(
 ): Attachment {
   const isOurs = (): Promise<boolean> => door.isLoopOver(device, file);
   const detach = (name: string): Promise<void> => detachOurs(name, isOurs, door.detachLoop);
+  const usedBy = async (): Promise<string | null> =>
+    (await tryDetach(device, detach)) ? null : describeUse(device);
+  const finish = async (): Promise<void> => {
+    custody.forget();
+    await removeLink(link).finally(() => server.stop());
+    await rmdir(mountPoint).catch(() => undefined);
+  };
   return {
     device,
     usedBy: () => exclusiveUserOf(device),
     grow: (size) => door.resizeLoop(device, path.join(mountPoint, SERVED_FILE_NAME), size),
     async detach(end) {
-      const usedBy = async (): Promise<string | null> =>
-        (await tryDetach(device, detach)) ? null : describeUse(device);
       await use.untilNone(usedBy, end);
-      custody.forget();
-      await removeLink(link).finally(() => server.stop());
-      await rmdir(mountPoint).catch(() => undefined);
+      await finish();
     },
+    detachUnused: async () => ((await usedBy()) === null ? finish : null),
   };
 }
 

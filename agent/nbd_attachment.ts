@@ -79,25 +79,29 @@ function attachment(
   use: VolumeUse,
   custody: AttachmentCustody,
 ): Attachment {
+  const usedBy = async (): Promise<string | null> => {
+    try {
+      await door.detachNbd(device, backend, false);
+      return null;
+    } catch (thrown) {
+      if (toAfterimageError(thrown).code !== 'NBD_BUSY') throw thrown;
+      return describeUse(device);
+    }
+  };
+  const finish = async (): Promise<void> => {
+    custody.forget();
+    await removeLink(link).finally(() => served.stop());
+  };
   return {
     device,
     usedBy: () => exclusiveUserOf(device),
     grow: (size) => door.resizeNbd(device, backend, size),
     async detach(end) {
-      const usedBy = async (): Promise<string | null> => {
-        try {
-          await door.detachNbd(device, backend, false);
-          return null;
-        } catch (thrown) {
-          if (toAfterimageError(thrown).code !== 'NBD_BUSY') throw thrown;
-          return describeUse(device);
-        }
-      };
       // Nobody answers what waits for an agent that was told to go at once.
       if (!(await use.untilNone(usedBy, end))) await door.detachNbd(device, backend, true);
-      custody.forget();
-      await removeLink(link).finally(() => served.stop());
+      await finish();
     },
+    detachUnused: async () => ((await usedBy()) === null ? finish : null),
   };
 }
 

@@ -59,12 +59,14 @@ export class Serving {
     );
   }
 
-  /** Takes one volume away, as end() does; serve() brings it back. Errors: those of its front end. */
-  async remove(volume: ProtectedVolume, end: AbortSignal): Promise<void> {
+  /** Takes one volume away, unless somebody uses it; serve() brings it back. Errors: those of its front end. */
+  async removeUnused(volume: ProtectedVolume): Promise<boolean> {
     this.enough.get(volume)?.abort();
     await this.retries.get(volume);
     this.tried.delete(volume);
-    await volume.detach(end);
+    if (await volume.detachUnused()) return true;
+    this.tried.add(volume);
+    return false;
   }
 
   private async beginOnce(): Promise<void> {
@@ -81,7 +83,11 @@ export class Serving {
 
   private served(volume: ProtectedVolume, attempt: Promise<AfterimageError | null>): void {
     this.tried.add(volume);
-    const over = attempt.then((error) => (error === null ? undefined : this.tryAgain(volume, error)));
+    const enough = new AbortController();
+    this.enough.set(volume, enough);
+    const over = attempt.then((error) =>
+      error === null || enough.signal.aborted ? undefined : this.tryAgain(volume, error, enough.signal),
+    );
     this.retries.set(volume, over);
   }
 
@@ -98,14 +104,16 @@ export class Serving {
   }
 
   /** Until it is served, or everything stops. Never rejects. */
-  private async tryAgain(volume: ProtectedVolume, error: AfterimageError): Promise<void> {
+  private async tryAgain(
+    volume: ProtectedVolume,
+    error: AfterimageError,
+    enough: AbortSignal,
+  ): Promise<void> {
     const { name } = volume.config;
     this.log.error({ volume: name, err: error }, 'the volume cannot be served; the others of its group are');
     const failed = ({ code, message }: AfterimageError): void =>
       this.log.warn({ volume: name, code }, `the volume still cannot be served: ${message}`);
-    const enough = new AbortController();
-    this.enough.set(volume, enough);
-    const over = AbortSignal.any([this.stopping.signal, enough.signal]);
+    const over = AbortSignal.any([this.stopping.signal, enough]);
     await retry(() => this.attempt(volume), failed, this.clock, over);
   }
 }

@@ -338,6 +338,7 @@ export class AgentSession {
     switch (purpose) {
       case null:
       case 'accepted':
+      case 'reshaped':
       case 'welcomed':
         return;
       case 'open':
@@ -518,7 +519,9 @@ export class AgentSession {
   /** A session has the volumes that its Hello says. */
   #reshaped(volumes: VolumeInfo[]): void {
     this.#identity = { ...this.#who, volumes };
-    this.#store.note({ volumes });
+    this.#logClaims.keep(volumes.map(({ number }) => number));
+    // So that a successor, which finds these, goes on with what the ring holds.
+    this.#store.persist('reshaped', { volumes });
     this.#outgrown = this.generation;
     this.#leave('CLOSED', 'its volumes are others now');
   }

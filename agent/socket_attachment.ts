@@ -78,14 +78,18 @@ async function serve(
     if (connections === 0) return Promise.resolve(null);
     return Promise.resolve(connections === 1 ? '1 NBD connection' : `${connections} NBD connections`);
   };
+  const finish = async (): Promise<void> => {
+    await server.stop();
+    custody.forget();
+  };
   return {
     device: server.address,
     usedBy: clients,
     grow: () => Promise.resolve(), // each connection is told when it begins
     async detach(end) {
       await use.untilNone(clients, end);
-      await server.stop();
-      custody.forget();
+      await finish();
     },
+    detachUnused: async () => ((await clients()) === null ? finish : null),
   };
 }

@@ -4,7 +4,8 @@ import type { AgentAction, StoredState } from './session_events.js';
 import { FIRST_STATE } from './stored_state.js';
 
 /** What waits for a state to be stored. */
-export type Purpose = 'open' | 'ceiling' | 'generation' | 'accepted' | 'welcomed' | 'cleanStop' | 'stop';
+export type Purpose =
+  'open' | 'ceiling' | 'generation' | 'accepted' | 'welcomed' | 'reshaped' | 'cleanStop' | 'stop';
 
 export class StateJournal {
   #state: StoredState = FIRST_STATE;

@@ -399,6 +399,17 @@ export class ProtectedVolume {
     await this.detaching;
   }
 
+  /** The same at once; false: somebody uses it, and goes on. Errors: those of the front end, whose device is gone then. */
+  async detachUnused(): Promise<boolean> {
+    if (this.detaching !== null || this.attaching !== null) return false;
+    if (this.attachment === null) return true;
+    const finish = await this.attachment.detachUnused();
+    if (finish === null) return false;
+    this.attachment = null;
+    await finish();
+    return true;
+  }
+
   /** Makes what was written durable on the backing. Errors: IO_ERROR. */
   async flush(): Promise<void> {
     try {

@@ -27,8 +27,8 @@ export interface ChangesPort<Volume extends ChangingVolume> {
   add(volumes: readonly Volume[]): void;
   /** Serves what is there and is not served. */
   serve(): void;
-  /** Takes it away, once nobody uses it. Errors: those of its front end; it is still there then. */
-  remove(volume: Volume): Promise<void>;
+  /** Takes it away; false: somebody uses it after all. Errors: those of its front end, IO_ERROR; it is still there then. */
+  remove(volume: Volume): Promise<boolean>;
 }
 /** What came of it. */
 export interface Reshaped {
@@ -109,8 +109,7 @@ export class VolumeChanges<Volume extends ChangingVolume> {
         if (await isUnused()) {
           const isGone = await this.inTurn(async () => {
             if (!(await isUnused())) return false;
-            await this.port.remove(volume);
-            return true;
+            return this.port.remove(volume);
           });
           if (isGone) {
             this.leaving.delete(volume);

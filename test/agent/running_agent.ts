@@ -78,6 +78,7 @@ export class RunningAgent {
   private ended!: Promise<void>;
 
   private onReload: () => void = () => undefined;
+  private loaded: () => void = () => undefined;
 
   private constructor(public config: AgentConfig) {}
 
@@ -101,7 +102,10 @@ export class RunningAgent {
     const linkDir = path.join(site.directory, 'links');
     const log = testLog();
     const succession = await Succession.begin(signals.drain, log);
-    const load = (): Promise<AgentConfig> => Promise.resolve(agent.config);
+    const load = (): Promise<AgentConfig> => {
+      agent.loaded();
+      return Promise.resolve(agent.config);
+    };
     agent.ended = runAgent(load, signals, 'test', succession, { log, linkDir });
     let failure: unknown = null;
     agent.ended.catch((error: unknown) => (failure = error));
@@ -160,11 +164,13 @@ export class RunningAgent {
     return this.until('settled', (now) => now.state === 'protected' && now.durableLsn === now.capturedLsn);
   }
 
-  /** Has it read its configuration again, in which the group has these volumes. */
-  reload(volumes: VolumeConfig[]): void {
+  /** Has it read its configuration again, in which the group has these volumes. Resolves when it does, after all reads before. */
+  async reload(volumes: VolumeConfig[]): Promise<void> {
     const groups = this.config.groups.map((group) => (group.name === 'db' ? { ...group, volumes } : group));
     this.config = { ...this.config, groups };
+    const loaded = new Promise<void>((resolve) => (this.loaded = resolve));
     this.onReload();
+    await loaded;
   }
 
   /** As after the first signal. */

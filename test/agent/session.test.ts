@@ -167,6 +167,8 @@ t.test(
     const volumes = IDENTITY.volumes.map((volume) => ({ ...volume, size: volume.size * 2n }));
     script.feed({ type: 'reshaped', volumes });
     t.ok(script.get('disconnect'));
+    t.match(script.get('persist')?.state, { volumes }, 'a successor has these volumes');
+    script.feed({ type: 'persisted' });
     script.lose();
     t.equal(script.get('fail'), undefined, 'which is no failure');
     script.connect();
@@ -195,6 +197,7 @@ t.test('a volume that grows while a generation is asked for begins another', (t)
   t.same(script.said(), ['generationBegin']);
   const volumes = IDENTITY.volumes.map((volume) => ({ ...volume, size: volume.size * 2n }));
   script.feed({ type: 'reshaped', volumes });
+  script.feed({ type: 'persisted' });
   script.hear({ generationAccepted: { generation: 1n, volumes: [EMPTY] } });
   t.equal(script.get('beginGeneration'), undefined, 'that one has the old size');
   script.lose();

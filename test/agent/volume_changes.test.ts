@@ -59,11 +59,14 @@ function scene(...names: string[]) {
       did.push(...added.map(({ config }) => `add ${config.name}`));
     },
     serve: (): void => void did.push('serve'),
-    remove: async (volume: CannedVolume): Promise<void> => {
+    remove: async (volume: CannedVolume): Promise<boolean> => {
       await Promise.resolve();
       failing('remove');
+      // Whoever merely has it open is not seen before.
+      if (fails.has('busy')) return false;
       volumes.splice(volumes.indexOf(volume), 1);
       did.push(`remove ${volume.config.name}`);
+      return true;
     },
   };
   const log = createLog('agent', 'info', { write: (line) => void lines.push(line) });
@@ -120,6 +123,19 @@ t.test('one that is wanted again while it is looked at', async (t) => {
   await Promise.all([leaving, back]);
   await here.pass();
   t.same([...here.there()].sort(), ['a', 'b'], 'whether it had left or not');
+});
+
+t.test('one that somebody has open holds nobody up', async (t) => {
+  const here = scene('a', 'b');
+  here.fails.add('busy');
+  await here.changes.take([volumeOf('b')]);
+  await here.settle();
+  t.match(await here.changes.take([volumeOf('b'), volumeOf('c')]), { added: ['c'], leaving: ['a'] });
+  t.same(here.there(), ['a', 'b', 'c']);
+  here.fails.clear();
+  await here.pass();
+  t.same(here.there(), ['b', 'c']);
+  t.notMatch(here.lines.join(''), /error/);
 });
 
 t.test('one that cannot be taken away is tried again, and somebody is told', async (t) => {

@@ -1,6 +1,7 @@
 /** The configurations are changed and read again while production writes: SIGHUP, as `systemctl reload` sends it. */
 import { readFile, writeFile } from 'node:fs/promises';
 import t from 'tap';
+import { TcpProxy } from '../torture/tcp_proxy.js';
 import { command } from './command.js';
 import { Scratch } from './scratch.js';
 import { afterimage, groupOf, nbdUri, Site, type GroupReport } from './site.js';
@@ -130,6 +131,70 @@ t.test('a volume that came while the agent ran outlives that agent', async (t) =
       `${name} is there as it is here`,
     );
 });
+
+t.test(
+  'what was captured before a volume came is sent, though the agent dies before it can be',
+  async (t) => {
+    const scratch = await Scratch.create('reload-away');
+    t.teardown(() => scratch.clean());
+    const backings = ['first', 'second'].map((name) => scratch.path(`${name}.img`));
+    for (const backing of backings) await command('truncate', ['-s', '16M', backing]);
+    const [first = '', second = ''] = backings;
+    const volumes = [{ name: 'first', backing: first, attach: 'loop' as const }];
+    let way: TcpProxy | null = null;
+    const via = async (listen: string): Promise<string> => {
+      way = await TcpProxy.start(listen);
+      return way.address;
+    };
+    const site = await Site.create(scratch, { group: 'shop', volumes, supervised: true, via });
+    const proxy = way as TcpProxy | null;
+    if (proxy === null) throw new Error('there is a way');
+    scratch.defer('proxy', () => proxy.stop());
+    await site.start();
+    const before = await site.settled();
+    proxy.isStalled = true;
+    proxy.cut();
+    const write = (device: string, megabyte: number): Promise<unknown> =>
+      command('dd', [
+        'if=/dev/urandom',
+        `of=${device}`,
+        'bs=1M',
+        'count=1',
+        `seek=${megabyte}`,
+        'oflag=direct',
+      ]);
+    const device = async (name: string): Promise<string> =>
+      (await site.agentGroup()).volumes.find((volume) => volume.name === name)?.device ?? '';
+    await write(await device('first'), 3);
+    const { capturedLsn } = await site.agentGroup();
+    t.ok(BigInt(capturedLsn) > BigInt(before.durableLsn), `${capturedLsn} were captured`);
+    const config = scratch.path('agent.toml');
+    const more = `[[group.volume]]\nname = "second"\nbacking = "${second}"\nattach = "loop"\n`;
+    await writeFile(config, `${await readFile(config, 'utf8')}${more}`);
+    const pid = site.agent.supervisedPid() ?? 0;
+    process.kill(pid, 'SIGHUP');
+    await until('served', async () => (await device('second')) !== '');
+    await write(await device('second'), 5);
+    process.kill(pid, 'SIGKILL');
+    await until('a successor', () => Promise.resolve(![null, pid].includes(site.agent.supervisedPid())));
+    await until('served', async () => (await device('second').catch(() => '')) !== '');
+    proxy.heal();
+    await site.settled();
+    const { spans } = await site.ask<{ spans: { grade: string; lastLsn: string }[] }>('timeline', 'shop');
+    t.ok(
+      spans.some(({ grade, lastLsn }) => grade === 'ordered' && lastLsn === capturedLsn),
+      `history goes on to ${capturedLsn}: ${spans.map(({ grade, lastLsn }) => `${grade} ${lastLsn}`).join(', ')}`,
+    );
+    for (const [name, backing] of [
+      ['first', first],
+      ['second', second],
+    ] as const)
+      t.ok(
+        (await site.recovered(name, 'latest')).equals(await readFile(backing)),
+        `${name} is there as it is here`,
+      );
+  },
+);
 
 t.test('how long history is held', async (t) => {
   const { site } = await socketSite(t, 'retention-reload', 8 << 20, { group: 'shop' });

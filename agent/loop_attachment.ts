@@ -140,8 +140,8 @@ function attachment(
 ): Attachment {
   const isOurs = (): Promise<boolean> => door.isLoopOver(device, file);
   const detach = (name: string): Promise<void> => detachOurs(name, isOurs, door.detachLoop);
-  const usedBy = async (): Promise<string | null> =>
-    (await tryDetach(device, detach)) ? null : describeUse(device);
+  const isDetached = (): Promise<boolean> => tryDetach(device, detach);
+  const usedBy = async (): Promise<string | null> => ((await isDetached()) ? null : describeUse(device));
   const finish = async (): Promise<void> => {
     custody.forget();
     await removeLink(link).finally(() => server.stop());
@@ -155,7 +155,7 @@ function attachment(
       await use.untilNone(usedBy, end);
       await finish();
     },
-    detachUnused: async () => ((await usedBy()) === null ? finish : null),
+    detachUnused: async () => ((await isDetached()) ? finish : null),
   };
 }
 

@@ -79,15 +79,16 @@ function attachment(
   use: VolumeUse,
   custody: AttachmentCustody,
 ): Attachment {
-  const usedBy = async (): Promise<string | null> => {
+  const isDetached = async (): Promise<boolean> => {
     try {
       await door.detachNbd(device, backend, false);
-      return null;
+      return true;
     } catch (thrown) {
       if (toAfterimageError(thrown).code !== 'NBD_BUSY') throw thrown;
-      return describeUse(device);
+      return false;
     }
   };
+  const usedBy = async (): Promise<string | null> => ((await isDetached()) ? null : describeUse(device));
   const finish = async (): Promise<void> => {
     custody.forget();
     await removeLink(link).finally(() => served.stop());
@@ -101,7 +102,7 @@ function attachment(
       if (!(await use.untilNone(usedBy, end))) await door.detachNbd(device, backend, true);
       await finish();
     },
-    detachUnused: async () => ((await usedBy()) === null ? finish : null),
+    detachUnused: async () => ((await isDetached()) ? finish : null),
   };
 }
 

@@ -35,7 +35,7 @@ class CannedGroup implements StartedGroup {
   private isClosed = false;
   private readonly ended: Promise<void>;
   stopped!: () => void;
-  constructor(private readonly config: GroupConfig) {
+  constructor(readonly config: GroupConfig) {
     this.has = config.volumes;
     this.ended = new Promise((resolve) => (this.stopped = resolve));
   }
@@ -436,6 +436,7 @@ t.test('a group that could not start is tried as it is configured now', async (t
   const [shop, mail] = two();
   here.unstartable.clear();
   await here.groups.reload([shop, { ...mail, ringBytes: 1n }]);
+  t.equal(here.made.get('mail')?.config.ringBytes, 1n);
   t.same(here.states(), [
     ['shop', 'protected'],
     ['mail', 'protected'],

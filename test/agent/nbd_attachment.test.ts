@@ -92,3 +92,17 @@ t.test('a successor serves the device that its predecessor attached', async (t) 
   t.same(calls, [`resume ${BACKEND} /dev/nbd5`]);
   t.equal(attachment.device, '/dev/nbd5');
 });
+
+t.test('what nobody uses is taken away at once, and what somebody uses stays', async (t) => {
+  const { directory, calls, state, attach } = scene(t);
+  const attachment = await attach();
+  state.isUsed = true;
+  t.equal(await attachment.detachUnused(), null);
+  t.same(calls, [`attach ${BACKEND}`]);
+  state.isUsed = false;
+  const finish = await attachment.detachUnused();
+  t.same(calls, [`attach ${BACKEND}`, 'detach'], 'the device is gone');
+  await finish?.();
+  t.same(calls, [`attach ${BACKEND}`, 'detach', 'forget', 'stop']);
+  t.notOk(existsSync(path.join(directory, 'links')), 'and so is its link');
+});

@@ -7,7 +7,7 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { AfterimageError } from '../proto/errors.js';
-import { writeDurably } from '../service/durable_file.js';
+import { removeUnfinished, writeDurably } from '../service/durable_file.js';
 import { systemError } from '../service/system_errors.js';
 import { makeDirectory } from './directory.js';
 import type { StoredState } from './session_events.js';
@@ -85,7 +85,10 @@ export class MemberState {
     newUuid: () => Buffer,
   ): Promise<MemberState> {
     const file = path.join(directory, `${group}.json`);
-    return new MemberState(file, (await readMemory(file)) ?? newMemory(host, newUuid));
+    const memory = await readMemory(file);
+    // Litter, and no reason not to start.
+    if (memory !== null) await removeUnfinished(file).catch(() => undefined);
+    return new MemberState(file, memory ?? newMemory(host, newUuid));
   }
 
   get memory(): Readonly<MemberMemory> {

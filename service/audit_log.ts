@@ -11,7 +11,7 @@ import { createInterface } from 'node:readline';
 import { z } from 'zod';
 import type { AuditMessage, AuditRequest } from '../proto/control.js';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
-import { writeDurably } from './durable_file.js';
+import { removeUnfinished, writeDurably } from './durable_file.js';
 import { isLocal } from './local_caller.js';
 import type { Log } from './log.js';
 import { systemError } from './system_errors.js';
@@ -157,6 +157,7 @@ export class AuditLog {
     if (this.opened !== null) return this.opened;
     const { file, log } = this;
     try {
+      await removeUnfinished(headFile(file));
       const said = await readHead(file);
       const handle = await open(file, OPEN_FLAGS, 0o600);
       try {

@@ -1,5 +1,5 @@
 /** Small files that are either the old or the new one, whatever happens, and that survive a power cut. */
-import { mkdir, open, rename, unlink } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, unlink } from 'node:fs/promises';
 import path from 'node:path';
 
 /** Replaces `file` (mode 0600) by one that holds `text`. On stable storage when the promise settles. */
@@ -20,6 +20,16 @@ export async function writeDurably(file: string, text: string): Promise<void> {
     throw thrown;
   }
   await syncDirectory(path.dirname(file));
+}
+
+/** Removes what processes that died in the middle of writeDurably(file) have left; the caller knows that nobody writes it now. */
+export async function removeUnfinished(file: string): Promise<void> {
+  const directory = path.dirname(file);
+  const begin = `${path.basename(file)}.`;
+  const left = (await readdir(directory)).filter(
+    (name) => name.startsWith(begin) && /^\d+\.tmp$/.test(name.slice(begin.length)),
+  );
+  for (const name of left) await unlink(path.join(directory, name));
 }
 
 /** Makes what was created, renamed or removed in `directory` durable. */

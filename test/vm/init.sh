@@ -26,6 +26,7 @@ mount -t tmpfs run /root/run
 mkdir -p /root/lib/modules
 mount -o bind "/root$KERNEL_LIB/modules" /root/lib/modules
 ip link set lo up
+hostname guest
 cp /command /root/run/command
 cat >/root/run/guest <<'END'
 /bin/sh /run/command </dev/null 2>&1

@@ -65,7 +65,13 @@ async function survive(attach: 'loop' | 'nbd', manager: Manager): Promise<Record
   const volumes = [{ name: 'disk', backing, attach }];
   const under: Partial<SiteOptions> =
     manager === 'systemd' ? { daemon: (options) => new UnitDaemon(options) } : { supervised: true };
-  const site = await Site.create(scratch, { group: GROUP, volumes, ringBytes: '64MiB', ...under });
+  const site = await Site.create(scratch, {
+    plain: true,
+    group: GROUP,
+    volumes,
+    ringBytes: '64MiB',
+    ...under,
+  });
   await site.start(PATIENCE_SECONDS);
   const before = await site.settled(PATIENCE_SECONDS);
   const device = before.volumes[0]?.device ?? '';

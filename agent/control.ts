@@ -15,8 +15,8 @@ import {
   type VerificationRequest,
 } from '../proto/control.js';
 import { toAfterimageError } from '../proto/errors.js';
-import { tellAuditLog, type AuditEntry, type AuditLog } from '../service/audit_log.js';
 import { peerCredentials } from '../native/index.js';
+import { tellAuditLog, type AuditEntry, type AuditLog } from '../service/audit_log.js';
 import { localName } from '../service/local_caller.js';
 import { RpcServer, serverStream, unary } from '../service/rpc.js';
 import type { Clock } from './clock.js';

@@ -19,7 +19,7 @@ const STRANGERS_MAX = 64;
 const STRANGER_MS_MAX = 30_000;
 /**
  * Sweeps in which nothing came. Agents speak every second, and whoever has a call answers the keepalive. Whoever has neither is
- * gone: where it is a write that finds a reset, Node's TLS (20.20, TLSWrap::EncOut()) tells nobody of it, nor closes the socket.
+ * gone, and Node may not know (service/owned_credentials.ts).
  */
 const QUIET_SWEEPS_MAX = 6;
 /** Of the receiver's own certificate, of which a third is used. */

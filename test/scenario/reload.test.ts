@@ -75,21 +75,28 @@ t.test('a group comes and goes while another one is written to', async (t) => {
   );
 });
 
+/** Of which the first is protected from the start. */
+async function twoBackings(scratch: Scratch) {
+  const [first, second] = [scratch.path('first.img'), scratch.path('second.img')];
+  for (const backing of [first, second]) await command('truncate', ['-s', '16M', backing]);
+  return { first, second, volumes: [{ name: 'first', backing: first, attach: 'loop' as const }] };
+}
+
+/** The second one too, from the next reading of the configuration. */
+async function addSecond(scratch: Scratch, second: string): Promise<void> {
+  const config = scratch.path('agent.toml');
+  const volume = `[[group.volume]]\nname = "second"\nbacking = "${second}"\nattach = "loop"\n`;
+  await writeFile(config, `${await readFile(config, 'utf8')}${volume}`);
+}
+
 t.test('a volume that came while the agent ran outlives that agent', async (t) => {
   const scratch = await Scratch.create('reload-volume');
   t.teardown(() => scratch.clean());
-  const backings = ['first', 'second'].map((name) => scratch.path(`${name}.img`));
-  for (const backing of backings) await command('truncate', ['-s', '16M', backing]);
-  const [first = '', second = ''] = backings;
-  const volumes = [{ name: 'first', backing: first, attach: 'loop' as const }];
+  const { first, second, volumes } = await twoBackings(scratch);
   const site = await Site.create(scratch, { group: 'shop', volumes, supervised: true });
   await site.start();
   await site.settled();
-  const config = scratch.path('agent.toml');
-  await writeFile(
-    config,
-    `${await readFile(config, 'utf8')}[[group.volume]]\nname = "second"\nbacking = "${second}"\nattach = "loop"\n`,
-  );
+  await addSecond(scratch, second);
   const device = async (name: string): Promise<string> =>
     (await site.agentGroup()).volumes.find((volume) => volume.name === name)?.device ?? '';
   const write = async (name: string, megabyte: number): Promise<unknown> =>
@@ -137,10 +144,7 @@ t.test(
   async (t) => {
     const scratch = await Scratch.create('reload-away');
     t.teardown(() => scratch.clean());
-    const backings = ['first', 'second'].map((name) => scratch.path(`${name}.img`));
-    for (const backing of backings) await command('truncate', ['-s', '16M', backing]);
-    const [first = '', second = ''] = backings;
-    const volumes = [{ name: 'first', backing: first, attach: 'loop' as const }];
+    const { first, second, volumes } = await twoBackings(scratch);
     let way: TcpProxy | null = null;
     const via = async (listen: string): Promise<string> => {
       way = await TcpProxy.start(listen);
@@ -168,9 +172,7 @@ t.test(
     await write(await device('first'), 3);
     const { capturedLsn } = await site.agentGroup();
     t.ok(BigInt(capturedLsn) > BigInt(before.durableLsn), `${capturedLsn} were captured`);
-    const config = scratch.path('agent.toml');
-    const more = `[[group.volume]]\nname = "second"\nbacking = "${second}"\nattach = "loop"\n`;
-    await writeFile(config, `${await readFile(config, 'utf8')}${more}`);
+    await addSecond(scratch, second);
     const pid = site.agent.supervisedPid() ?? 0;
     process.kill(pid, 'SIGHUP');
     await until('served', async () => (await device('second')) !== '');

@@ -13,7 +13,6 @@ import type {
   VerificationProgress,
   VerificationRequest,
 } from '../proto/control.js';
-import type { DirtyLogPosition } from '../proto/replication.js';
 import type { Log } from '../service/log.js';
 import { aborted } from '../service/signals.js';
 import type * as native from '../native/index.js';
@@ -22,7 +21,6 @@ import type { Clock } from './clock.js';
 import type { GroupConfig, VolumeConfig } from './config.js';
 import { GroupCustody, type StoreDoor } from './custody.js';
 import { Deliveries } from './deliveries.js';
-import { positionOf } from './dirty_logs.js';
 import { endAll } from './endings.js';
 import type { ReceiverEndpoint } from './endpoint.js';
 import { Growth } from './growth.js';
@@ -32,14 +30,15 @@ import { LagHistogram } from './lag.js';
 import { ReceiverLink } from './link.js';
 import type { VolumeLatencies } from './metrics.js';
 import { Member, type MemberPort, type OpenAction } from './member.js';
-import { openVolumes, tellLog } from './opened_volumes.js';
+import { openVolumes } from './opened_volumes.js';
+import { PresentVolumes } from './present_volumes.js';
 import { AgentSession } from './session.js';
 import { Serving } from './serving.js';
 import type { InheritedStream, MemberIdentity, StoredState } from './session_events.js';
 import { logsWithdrawn } from './stale_logs.js';
 import { StopPatience } from './stop_patience.js';
 import { SpoolReport } from './spool_report.js';
-import { MemberState, type MemberMemory, type VolumeMemory } from './state.js';
+import { MemberState, type MemberMemory } from './state.js';
 import type { PieceCodec } from './sync.js';
 import { inheritedStream, type TakenGroup } from './takeover.js';
 import { VERIFY_RATE_DEFAULT } from './verification.js';
@@ -88,8 +87,6 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   private readonly growth: Growth;
   private readonly spoolReport: SpoolReport;
   private readonly changes: VolumeChanges<ProtectedVolume>;
-  /** What a session has of the volumes, which may change while it lasts. */
-  private readonly captured = new Map<number, ProtectedVolume>();
   private readonly stopping = new AbortController();
   private restartMs = RESTART_MS_MIN;
   private sessionBegunMs: number;
@@ -108,23 +105,22 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   private constructor(
     readonly config: GroupConfig,
     readonly state: MemberState,
-    /** May become more and fewer (volume_changes.ts), and others see it change. */
-    private readonly present: ProtectedVolume[],
+    private readonly present: PresentVolumes,
     private readonly custody: GroupCustody,
     private readonly taken: TakenGroup | null,
     private readonly around: GroupSurroundings,
   ) {
     const { clock, log, places } = around;
     this.captureGroup = taken?.captureGroup ?? null;
-    this.serving = new Serving(custody, present, places, clock, log);
+    this.serving = new Serving(custody, present.all, places, clock, log);
     const sizes = {
-      grown: () => this.current.reshaped(this.identity().volumes),
+      grown: () => this.current.reshaped(present.infos),
       doubt: () => this.captureGroup?.closeStream(),
     };
-    this.growth = new Growth(present, sizes, log);
+    this.growth = new Growth(present.all, sizes, log);
     const port = {
-      volumes: present,
-      open: (configs: readonly VolumeConfig[]) => this.open(configs),
+      volumes: present.all,
+      open: (configs: readonly VolumeConfig[]) => present.open(configs),
       add: (volumes: readonly ProtectedVolume[]) => this.add(volumes),
       serve: () => this.serving.serve(),
       remove: (volume: ProtectedVolume) => this.remove(volume),
@@ -141,7 +137,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   }
 
   get volumes(): readonly ProtectedVolume[] {
-    return this.present;
+    return this.present.all;
   }
 
   get member(): Member {
@@ -165,8 +161,9 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     if (taken !== null) refuseOtherMember(taken, state);
     taken?.refuseUnlessWhole();
     const volumes = await openVolumes(config, state, taken?.volumes ?? [], around);
+    const present = new PresentVolumes(config, volumes, state, around);
     const custody = taken?.custody ?? custodyOf(config, state, around);
-    const group = new ProtectionGroup(config, state, volumes, custody, taken, around);
+    const group = new ProtectionGroup(config, state, present, custody, taken, around);
     try {
       await group.begin();
       group.changes.leave(config.volumes);
@@ -217,58 +214,27 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     return this.changes.take(configs);
   }
 
-  /** Errors: VOLUME_LIMIT, those of backings, of dirty logs and of the state; then none is open. */
-  private async open(configs: readonly VolumeConfig[]): Promise<ProtectedVolume[]> {
-    const volumes = await openVolumes({ ...this.config, volumes: [...configs] }, this.state, [], this.around);
-    try {
-      await this.doubt(volumes);
-      // Who they are is on stable storage before a receiver hears of it, or another volume could get their numbers.
-      const memories: Record<string, VolumeMemory> = {};
-      for (const volume of volumes) memories[volume.config.name] = await volume.remember(false);
-      await this.state.update({ volumes: { ...this.state.memory.volumes, ...memories } });
-      return volumes;
-    } catch (thrown) {
-      await endAll(() => volumes.map((volume) => volume.close()));
-      throw thrown;
-    }
-  }
-
   /** A generation has the volumes that it began with. */
   private add(volumes: readonly ProtectedVolume[]): void {
     const { captureGroup } = this;
     if (captureGroup === null) throw new AfterimageError('CLOSED', 'the group is not served yet');
     for (const volume of volumes) volume.capture(captureGroup);
     captureGroup.closeStream();
-    for (const volume of volumes) {
-      this.present.push(volume);
-      this.captured.set(volume.info.number, volume);
-    }
+    this.present.join(volumes);
     this.otherVolumes();
   }
 
   private async remove(volume: ProtectedVolume): Promise<boolean> {
-    const { log } = this.around;
-    const { name } = volume.config;
     if (volume.hasStaleLog && !this.member.session.knowsVoid(volume.info.number)) {
       const message = `the dirty log of ${volume.title} says too little, and its disk takes no changes`;
       throw new AfterimageError('IO_ERROR', message);
     }
     if (!(await this.serving.removeUnused(volume))) return false;
-    // Whatever a disk fails that is not wanted any more: what may differ is marked, and compared when it comes back.
-    const failed = (thrown: unknown): null => {
-      log.warn({ volume: name, err: toAfterimageError(thrown) }, 'a volume on its way out');
-      return null;
-    };
-    await volume.flush().catch(failed);
-    await volume.cleanUp().catch(failed);
-    const memory = await volume.remember(true).catch(failed);
+    const memory = await this.present.settle(volume);
     this.captureGroup?.closeStream();
-    this.present.splice(this.present.indexOf(volume), 1);
-    this.captured.delete(volume.info.number);
+    this.present.drop(volume);
     this.otherVolumes();
-    if (memory !== null)
-      await this.state.update({ volumes: { ...this.state.memory.volumes, [name]: memory } }).catch(failed);
-    await volume.close().catch(failed);
+    await this.present.close(volume, memory);
     return true;
   }
 
@@ -277,7 +243,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
       this.around.log.warn(
         'the volumes change while the receiver is away: history has a gap until it is back',
       );
-    this.current.reshaped(this.identity().volumes);
+    this.current.reshaped(this.present.infos);
   }
 
   /** Errors: of the first volume that cannot be served. */
@@ -304,31 +270,15 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   }
 
   latencies(): VolumeLatencies[] {
-    return this.volumes.map(({ config, counters }) => {
-      const { readLatency: read, writeLatency: write, flushLatency: flush, errors } = counters;
-      return { group: this.config.name, volume: config.name, read, write, flush, errors };
-    });
+    return this.present.latencies();
   }
 
   activities(): VolumeActivity[] {
-    return this.volumes.flatMap(({ title, activity }) => (activity === null ? [] : [{ title, ...activity }]));
+    return this.present.activities();
   }
 
   uses(): Promise<DeviceUse[]> {
-    return Promise.all(
-      this.volumes.map(async (volume) => {
-        // Whether somebody does is not known then.
-        const usedBy = await volume
-          .presentUse()
-          .catch((thrown: unknown) => toAfterimageError(thrown).message);
-        return {
-          group: this.config.name,
-          volume: volume.config.name,
-          device: volume.attachedAs,
-          usedBy: usedBy ?? '',
-        };
-      }),
-    );
+    return this.present.uses();
   }
 
   /** Errors: CHECKPOINT_INVALID, CHECKPOINT_EXISTS, CHECKPOINT_PENDING, and why the receiver could not be asked. */
@@ -372,14 +322,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
 
   async persist(stream: StoredState): Promise<void> {
     try {
-      if (stream.clean) await this.cleanUp();
-      const remembered: [ProtectedVolume, VolumeMemory][] = [];
-      for (const volume of [...this.volumes]) remembered.push([volume, await volume.remember(stream.clean)]);
-      // One that has left meanwhile has said its last word.
-      const there = remembered.filter(([volume]) => this.volumes.includes(volume));
-      const memories = there.map(([{ config }, memory]) => [config.name, memory] as const);
-      const volumes = { ...this.state.memory.volumes, ...Object.fromEntries(memories) };
-      await this.state.update({ stream, volumes });
+      await this.present.persist(stream);
     } catch (thrown) {
       if (this.isOpening) this.unopened(thrown);
       throw thrown; // a later one costs history only
@@ -396,7 +339,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     this.isOpening = false;
     const { resume, goesOn, lastTimeNs, era } = action;
     const group = this.captureGroup ?? this.createCaptureGroup(action);
-    for (const volume of this.volumes) if (!volume.isCaptured) volume.capture(group);
+    this.present.capture(group);
     if (goesOn && resume !== null) group.resumeGeneration(resume.epoch, resume.lsnCeiling);
     // What a session before has left of its stream: the new one compares, and begins a generation of its own.
     else if (group === this.captureGroup) {
@@ -406,9 +349,8 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     }
     this.captureGroup = group;
     this.deliveries ??= this.taken?.deliveries ?? new Deliveries(group);
-    for (const volume of this.volumes) this.captured.set(volume.info.number, volume);
     const syncRateMax = this.config.resyncRateMax;
-    return { group, syncRateMax, deliveries: this.deliveries, volumes: this.captured };
+    return { group, syncRateMax, deliveries: this.deliveries, volumes: this.present.captured };
   }
 
   private createCaptureGroup({ lastTimeNs, era, resume }: OpenAction): native.CaptureGroup {
@@ -434,8 +376,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
   }
 
   ticked(): void {
-    const { clock, log } = this.around;
-    for (const volume of this.volumes) volume.tellErrors(log, clock.monotonicMs());
+    this.present.tellErrors(this.volumes);
     if (this.captureGroup !== null) this.spoolReport.tell(this.captureGroup.stats());
     this.growth.look();
   }
@@ -499,27 +440,19 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     )
       log.info('nothing tells whether a backing was changed: samples are compared');
     // On stable storage before the state says that the agent has it, or that it ended uncleanly.
-    await this.doubt(this.volumes);
+    await this.present.doubt(this.volumes);
     const stored = stream === null ? null : { ...stream, clean: stream.clean && isUntouched };
     await new Promise<void>((resolve, reject) => {
       this.onServed = (error) => (error === null ? resolve() : reject(error));
       this.isOpening = true;
-      const event = { stored, identity: this.identity(), logs: this.logs(), inherited: this.inherited() };
+      const event = {
+        stored,
+        identity: this.identity(),
+        logs: this.present.logs,
+        inherited: this.inherited(),
+      };
       this.member.start({ type: 'started', ...event }, this.link);
     });
-  }
-
-  /** What they may hold that nobody captured is marked, on stable storage; and an operator is told what there is to know of them. */
-  private async doubt(volumes: readonly ProtectedVolume[]): Promise<void> {
-    const { clock, log } = this.around;
-    const changed = volumes.filter(({ evidence }) => evidence === 'changed');
-    for (const { title } of changed)
-      log.warn(`${title} was changed since the agent stopped: it is compared in full`);
-    await Promise.all(changed.map((volume) => volume.log.markAll()));
-    for (const volume of volumes) {
-      tellLog(volume, log);
-      volume.tellErrors(log, clock.monotonicMs());
-    }
   }
 
   /** Null: the stream ends, since of a volume that is not a predecessor's nobody knows what was being written. */
@@ -543,24 +476,10 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     );
   }
 
-  /** Nothing stays in doubt. What could not be unmarked is compared at the next resync. */
-  private async cleanUp(): Promise<void> {
-    const { log } = this.around;
-    await Promise.all(
-      this.volumes.map((volume) =>
-        volume.cleanUp().catch((error: unknown) => log.warn({ err: error }, `${volume.title} is in doubt`)),
-      ),
-    );
-  }
-
-  private logs(): DirtyLogPosition[] {
-    return this.volumes.map(({ info, log }) => positionOf(info.number, log));
-  }
-
   private identity(): MemberIdentity {
     const { group, member } = this.state.memory;
     const { host, software, instance } = this.around;
-    const volumes = this.volumes.map(({ info }) => info);
+    const volumes = this.present.infos;
     return { software, group, groupName: this.config.name, member, host, instance, volumes };
   }
 
@@ -580,7 +499,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     this.link = new ReceiverLink(receiver, clock, this.current);
     const { stream } = this.state.memory;
     const stored = stream === null ? null : { ...stream, clean: false };
-    const begun = { stored, identity: this.identity(), logs: this.logs(), inherited: null };
+    const begun = { stored, identity: this.identity(), logs: this.present.logs, inherited: null };
     this.isOpening = true;
     this.current.start({ type: 'started', ...begun }, this.link);
   }

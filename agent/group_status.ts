@@ -2,7 +2,7 @@
 import type { GroupStatus, ProtectionState, VolumeStatus } from '../proto/control.js';
 import type { AfterimageError } from '../proto/errors.js';
 import type { Clock } from './clock.js';
-import type { GroupConfig } from './config.js';
+import type { GroupConfig, VolumeConfig } from './config.js';
 import type { LagHistogram } from './lag.js';
 import { formatUuid } from '../proto/uuid.js';
 import type { Member } from './member.js';
@@ -86,16 +86,27 @@ export function rpoLagNs(
   return nowNs - (records > 0n ? capturedTimeNs : startedNs);
 }
 
+/** What production has of a group that was not started: a predecessor served it. */
+export interface ServedVolume {
+  readonly config: VolumeConfig;
+  readonly attachedAs: string;
+}
 /** Of a group that could not be started. */
-export function failedStatus(config: GroupConfig, host: string, error: AfterimageError): GroupStatus {
+export function failedStatus(
+  config: GroupConfig,
+  host: string,
+  error: AfterimageError,
+  served: readonly ServedVolume[],
+): GroupStatus {
   const { code, message, hint } = error;
+  const devices = new Map(served.map((volume) => [volume.config.name, volume.attachedAs]));
   return {
     name: config.name,
     uuid: '',
     member: '',
     host,
     state: 'failed',
-    detail: `${code}: ${message}. ${hint}`,
+    detail: `${devices.size > 0 ? 'production is served, and not protected: ' : ''}${code}: ${message}. ${hint}`,
     generation: 0n,
     capturedLsn: 0n,
     shippedLsn: 0n,
@@ -123,8 +134,8 @@ export function failedStatus(config: GroupConfig, host: string, error: Afterimag
       name,
       uuid: '',
       size: 0n,
-      state: 'failed',
-      device: '',
+      state: devices.has(name) ? 'tracking' : 'failed',
+      device: devices.get(name) ?? '',
       backing,
       syncBytesDone: 0n,
       syncBytesTotal: 0n,

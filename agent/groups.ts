@@ -17,7 +17,7 @@ import type { Clock } from './clock.js';
 import type { GroupConfig, VolumeConfig } from './config.js';
 import { endAll } from './endings.js';
 import type { VolumeLatencies } from './metrics.js';
-import { failedStatus } from './group_status.js';
+import { failedStatus, type ServedVolume } from './group_status.js';
 import { retry } from './retry.js';
 import type { Reshaped } from './volume_changes.js';
 import type { VolumeActivity } from './watchdog.js';
@@ -56,6 +56,8 @@ export interface GroupsSurroundings {
   end: AbortSignal;
   /** Whether production is served in any case: then groups are tried again also when none could be started. */
   isServing: boolean;
+  /** Of a group that was not started. */
+  served: (group: string) => readonly ServedVolume[];
 }
 
 /** What came of another configuration. */
@@ -131,7 +133,10 @@ export class ProtectionGroups {
   status(): GroupStatus[] {
     return this.configs.flatMap((config) => {
       const error = this.failed.get(config.name);
-      if (error !== undefined) return [failedStatus(config, this.around.host, error)];
+      if (error !== undefined) {
+        const { host, served } = this.around;
+        return [failedStatus(config, host, error, served(config.name))];
+      }
       return this.started.get(config.name)?.status() ?? [];
     });
   }

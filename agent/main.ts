@@ -113,6 +113,7 @@ async function serve(
     drain: signals.drain,
     end: signals.end,
     isServing: taken.size > 0,
+    served: (group) => taken.get(group)?.volumes ?? [],
   });
   // Opened by the first entry: a disk that hangs keeps nothing from being served.
   const audit = new AuditLog(path.join(config.stateDir, 'audit.log'), log);

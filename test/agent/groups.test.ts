@@ -5,7 +5,7 @@ import t, { type Test } from 'tap';
 import { systemClock, type Clock } from '../../agent/clock.js';
 import type { GroupConfig, VolumeConfig } from '../../agent/config.js';
 import { AgentControl, type StatusHead } from '../../agent/control.js';
-import { failedStatus } from '../../agent/group_status.js';
+import { failedStatus, type ServedVolume } from '../../agent/group_status.js';
 import { ProtectionGroups, type StartedGroup } from '../../agent/groups.js';
 import { agentControlService } from '../../proto/control.js';
 import { AfterimageError } from '../../proto/errors.js';
@@ -48,7 +48,7 @@ class CannedGroup implements StartedGroup {
   uses = () => Promise.resolve([]);
   status() {
     if (this.isClosed) throw new Error('the capture group is closed');
-    return { ...failedStatus(this.config, 'h', new AfterimageError('CLOSED', '')), state: 'protected' };
+    return { ...failedStatus(this.config, 'h', new AfterimageError('CLOSED', ''), []), state: 'protected' };
   }
   createCheckpoint = (name: string) => Promise.resolve({ name } as never);
   ensured = 0;
@@ -97,6 +97,7 @@ function scene(...broken: string[]) {
   const uninserted = new Set<string>();
   /** Of groups whose start waits for the test. */
   const held = new Map<string, Promise<void>>();
+  const served = new Map<string, ServedVolume[]>();
   const groups = new ProtectionGroups(
     configs,
     async (config) => {
@@ -110,11 +111,11 @@ function scene(...broken: string[]) {
     },
     {
       ...{ host: 'h', clock, log: createLog('agent', 'info', { write }), isServing: false },
-      ...{ drain: drain.signal, end: end.signal },
+      ...{ drain: drain.signal, end: end.signal, served: (group: string) => served.get(group) ?? [] },
     },
   );
   const states = (): string[][] => groups.status().map(({ name, state }) => [name, state]);
-  return { groups, lines, pauses, drain, end, made, held, unstartable, uninserted, states };
+  return { groups, lines, pauses, drain, end, made, held, served, unstartable, uninserted, states };
 }
 
 async function until(is: () => boolean): Promise<void> {
@@ -143,6 +144,23 @@ t.test('a group that cannot start takes no other down, shows why, and is tried a
     [5_000, 10_000, 20_000, 40_000, 60_000, 60_000],
   );
 });
+
+// Who was woken by it took production for down, and looked for a device that status did not name.
+t.test(
+  'a group that cannot start, and whose volumes a predecessor served, says that production is served',
+  async (t) => {
+    const here = scene('shop');
+    const [config] = configs[0]?.volumes ?? [];
+    if (config !== undefined) here.served.set('shop', [{ config, attachedAs: '/dev/loop7' }]);
+    await here.groups.start();
+    const [shop] = here.groups.status();
+    t.match(shop, {
+      state: 'failed',
+      detail: /^production is served, and not protected: BACKING_MISSING: shop is away\. \w/,
+      volumes: [{ name: config?.name, state: 'tracking', device: '/dev/loop7' }],
+    });
+  },
+);
 
 t.test('a group whose volumes are not inserted is waited for, and not tried again and again', async (t) => {
   const here = scene('mail');

@@ -16,7 +16,11 @@ t.test('a state that is damaged, or not there', async (t) => {
     await kill();
     t.ok(await works(), 'production goes on');
     await site.agent.answers();
-    await site.waitFor('told of', 30, ({ detail }) => detail.includes('STATE_INVALID'));
+    await site.waitFor('told of', 30, ({ detail, state, volumes }) => {
+      const [disk] = volumes;
+      const isTold = detail.includes('production is served, and not protected: STATE_INVALID');
+      return isTold && state === 'failed' && disk?.device === before.volumes[0]?.device;
+    });
     await rename(`${file}.away`, file);
     t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
   }

@@ -51,8 +51,6 @@ const ELSEWHERE: readonly [line: RegExp, file: string, words: RegExp][] = [
   [/^afterimage volume insert erp$/, INSERTION, /verb\(site, 'insert'/],
   [/^afterimage volume remove erp$/, INSERTION, /verb\(site, 'remove'/],
 ];
-/** Of other programs, and no part of a procedure. */
-const NOT_OURS = /^(iostat|smartctl)\b/;
 
 interface Documented {
   heading: string;
@@ -73,11 +71,11 @@ function documented(): Documented[] {
     } else if (isShell) found.push({ heading, line: line.replace(/ +# .*$/, '').trim() });
     else if (!isCode && line.startsWith('#')) heading = line.replace(/^#+ /, '');
     else if (!isCode) {
-      const spans = [...line.matchAll(/`((?:afterimage|systemctl|journalctl|dpkg|iostat|smartctl) [^`]+)`/g)];
+      const spans = [...line.matchAll(/`((?:afterimage|systemctl|journalctl|dpkg|iostat) [^`]+)`/g)];
       for (const [, span = ''] of spans) found.push({ heading, line: span });
     }
   }
-  return found.filter(({ line }) => line !== '' && !NOT_OURS.test(line));
+  return found.filter(({ line }) => line !== '');
 }
 
 /** One receiver, one host, one volume, and a shell in which `afterimage` is this build's. */
@@ -162,6 +160,8 @@ function procedures(t: Test): Record<string, Procedure> {
       await desk.type(next(t, lines, /^afterimage status$/));
     },
     'Size a receiver': async (desk, lines) => {
+      const rate = next(t, lines, /^iostat -d 3600$/).replace('3600', '1 1'); // an hour less long
+      t.match(await desk.type(rate), /kB_wrtn\/s/);
       t.match(await desk.type(next(t, lines, /^afterimage status$/)), /WINDOW|HELD/i);
     },
     'Go back to a point': async (desk, lines) => {

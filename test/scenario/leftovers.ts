@@ -19,9 +19,10 @@ export async function leftovers(directory: string): Promise<Leftovers> {
   const loops: Leftovers['loops'] = [];
   const attached: string[] = [];
   for (const name of await readdir('/sys/block')) {
-    const file = await readFile(`/sys/block/${name}/loop/backing_file`, 'utf8').catch(() => '');
-    if (file !== '') attached.push(`/dev/${name}`);
-    if (inside(file)) loops.push({ device: `/dev/${name}`, file: file.trimEnd() });
+    const device = `/dev/${name}`;
+    const file = await loopFile(device);
+    if (file !== '') attached.push(device);
+    if (inside(file)) loops.push({ device, file });
   }
   const links: string[] = [];
   for (const entry of await readdir(LINKS, { recursive: true, withFileTypes: true }).catch(() => [])) {
@@ -42,6 +43,12 @@ export async function leftovers(directory: string): Promise<Leftovers> {
       .map((entry) => path.join(entry.parentPath, entry.name)),
     links,
   };
+}
+
+/** "": it has none. Within a mount that is detached the path begins there: a volume of a FUSE server that is gone is "/volume". */
+export async function loopFile(device: string): Promise<string> {
+  const file = `/sys/block/${path.basename(device)}/loop/backing_file`;
+  return (await readFile(file, 'utf8').catch(() => '')).trimEnd();
 }
 
 /** Every process but this one that names a file of the directory in its command line. */

@@ -4,9 +4,10 @@
  * when its standard input ends, which is when whoever started it has ended.
  */
 import { rm } from 'node:fs/promises';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { command } from './command.js';
-import { leftovers } from './leftovers.js';
+import { leftovers, loopFile } from './leftovers.js';
 
 /** Daemons drain within this time, once nobody uses their devices any more. */
 const SECONDS_MAX = 20;
@@ -48,7 +49,11 @@ async function reap(directory: string): Promise<void> {
   const last = await leftovers(directory);
   for (const { pid } of last.processes) signal(pid, 'SIGKILL');
   for (const mount of last.mounts) await attempt('umount', '--lazy', mount);
-  for (const { device } of last.loops) await attempt('losetup', '--detach', device);
+  for (const { device, file } of first.loops) {
+    // A daemon that ended while its device was in use has detached the mount, and is seen by its path no more.
+    const isStill = [file, `/${path.basename(file)}`].includes(await loopFile(device));
+    if (isStill) await attempt('losetup', '--detach', device);
+  }
   for (const link of last.links) await rm(link, { force: true });
   // Never through a mount that would not go.
   if ((await leftovers(directory)).mounts.length > 0) return;

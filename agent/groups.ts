@@ -18,6 +18,7 @@ import type { GroupConfig, VolumeConfig } from './config.js';
 import { endAll } from './endings.js';
 import type { VolumeLatencies } from './metrics.js';
 import { failedStatus, type ServedVolume } from './group_status.js';
+import { Reshapings } from './reshapings.js';
 import { retry } from './retry.js';
 import type { Reshaped } from './volume_changes.js';
 import type { VolumeActivity } from './watchdog.js';
@@ -71,7 +72,7 @@ export interface Reloaded {
   held: string[];
   /** Going on with other volumes. */
   reshaped: ({ name: string } & Reshaped)[];
-  /** Going on with the volumes that they had. */
+  /** Going on with the volumes that they had, until they can have the others: it is tried again. */
   refused: { name: string; error: AfterimageError }[];
   /** Going on as they were in what else is new. */
   changed: string[];
@@ -94,6 +95,7 @@ export class ProtectionGroups {
   /** Of these, what begins when they are gone. */
   private readonly returning = new Map<string, GroupConfig>();
   private readonly stopping = new AbortController();
+  private readonly reshapings: Reshapings;
 
   constructor(
     private configs: readonly GroupConfig[],
@@ -104,6 +106,8 @@ export class ProtectionGroups {
       this.onReady = (error) => (error === null ? resolve() : reject(error));
     });
     this.ready.catch(() => undefined); // perhaps nobody asks
+    const { clock, drain } = around;
+    this.reshapings = new Reshapings(clock, AbortSignal.any([drain, this.stopping.signal]));
   }
 
   /**
@@ -137,7 +141,8 @@ export class ProtectionGroups {
         const { host, served } = this.around;
         return [failedStatus(config, host, error, served(config.name))];
       }
-      return this.started.get(config.name)?.status() ?? [];
+      const status = this.started.get(config.name)?.status();
+      return status === undefined ? [] : withRefusal(status, this.reshapings.refusal(config.name));
     });
   }
 
@@ -259,6 +264,7 @@ export class ProtectionGroups {
   /** What can change of a group that goes on does. */
   private async change(next: GroupConfig): Promise<Shape> {
     const { name } = next;
+    await this.reshapings.giveUp(name);
     const before = named(name, this.configs);
     if (before === undefined || isDeepStrictEqual(before, next)) return {};
     const group = this.started.get(name);
@@ -269,9 +275,13 @@ export class ProtectionGroups {
       const message = 'a group has one volume at least, and what is to be inserted does not count';
       return { refused: { name, error: new AfterimageError('CONFIG_INVALID', message) } };
     }
-    try {
+    const reshape = async (): Promise<Reshaped> => {
       const reshaped = await group.reshape(wanted);
       this.replace({ ...before, volumes: reshaped.volumes });
+      return reshaped;
+    };
+    try {
+      const reshaped = await this.reshapings.take(name, reshape, this.logOf(next));
       if (reshaped.added.length + reshaped.leaving.length > 0) shape.reshaped = { name, ...reshaped };
     } catch (thrown) {
       return { refused: { name, error: toAfterimageError(thrown) } };
@@ -310,7 +320,7 @@ export class ProtectionGroups {
         this.logOf(config).error({ err: toAfterimageError(thrown) }, 'at the end of the group'),
       );
       this.failed.delete(name);
-      this.configs = this.configs.filter((one) => one !== config);
+      this.configs = this.configs.filter((one) => one.name !== name);
       this.leaving.delete(name);
       const next = this.returning.get(name);
       this.returning.delete(name);
@@ -340,15 +350,19 @@ export class ProtectionGroups {
   }
 
   private async end(config: GroupConfig): Promise<void> {
-    await Promise.race([this.attempts.get(config.name), aborted(this.around.end)]);
-    const group = this.started.get(config.name);
+    const { name } = config;
+    await Promise.race([
+      Promise.all([this.attempts.get(name), this.reshapings.giveUp(name)]),
+      aborted(this.around.end),
+    ]);
+    const group = this.started.get(name);
     if (group === undefined) return;
     const log = this.logOf(config);
     try {
       if (await group.stop()) log.info('stopped');
       else log.warn('stopped; the next start compares with the receiver');
     } finally {
-      this.started.delete(config.name); // what is closed cannot be asked for its status
+      this.started.delete(name); // what is closed cannot be asked for its status
     }
   }
 
@@ -405,6 +419,13 @@ export class ProtectionGroups {
   private logOf({ name }: GroupConfig): Log {
     return this.around.log.child({ group: name });
   }
+}
+
+/** `error`: why it has not the volumes that it is configured with. */
+function withRefusal(status: GroupStatus, error: AfterimageError | null): GroupStatus {
+  if (error === null) return status;
+  const refusal = `it goes on with the volumes that it had: ${error.code}: ${error.message}. ${error.hint}`;
+  return { ...status, detail: [status.detail, refusal].filter((text) => text !== '').join('; ') };
 }
 
 /** What came of another configuration of one group. */

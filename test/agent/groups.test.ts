@@ -59,11 +59,14 @@ class CannedGroup implements StartedGroup {
   /** Its backings are given back at once, and it ends when the test says so. */
   release = () => Promise.resolve();
   verify = () => Promise.resolve([]) as never;
+  /** Whether the volume "broken" can be had. */
+  isMended = false;
   readonly shapes: string[][] = [];
   private has: VolumeConfig[];
   reshape = (volumes: readonly VolumeConfig[]) => {
     const names = volumes.map(({ name }) => name);
-    if (names.includes('broken')) return Promise.reject(new AfterimageError('BACKING_MISSING', 'it is away'));
+    if (names.includes('broken') && !this.isMended)
+      return Promise.reject(new AfterimageError('BACKING_MISSING', 'it is away'));
     this.shapes.push(names);
     const had = this.has.map(({ name }) => name);
     const added = names.filter((name) => !had.includes(name));
@@ -447,6 +450,45 @@ t.test('a group that runs gets other volumes, as far as it can', async (t) => {
   t.match(waiting, { name: 'shop', added: ['other'] }, 'one that is inserted stays');
   t.same(here.made.get('shop')?.shapes, [['other', 'data']]);
 });
+
+// A volume that moves from one group to another: the second cannot have it before it has left the first.
+t.test(
+  'a group that cannot get its volumes yet says so, and is tried again until something else is wanted',
+  async (t) => {
+    const here = scene();
+    await here.groups.start();
+    const [shop, mail] = two();
+    const group = here.made.get('mail');
+    const [data] = mail.volumes;
+    if (data === undefined || group === undefined) throw new Error('it is there');
+    const wanted = [shop, { ...mail, volumes: [data, { ...data, name: 'broken' }] }];
+    const detail = (): string | undefined => here.groups.status()[1]?.detail;
+    const usual = detail();
+    const { refused } = await here.groups.reload(wanted);
+    t.match(refused, [{ name: 'mail', error: { code: 'BACKING_MISSING' } }]);
+    t.match(detail(), /it goes on with the volumes that it had: BACKING_MISSING: it is away\. \w/);
+    await here.groups.reload([shop, mail]);
+    t.equal(detail(), usual, 'as it was wanted before');
+    await here.groups.reload(wanted);
+    await until(() => here.pauses.length === 2);
+    group.isMended = true;
+    here.pauses[1]?.end();
+    await until(() => group.shapes.length === 1);
+    t.same(group.shapes, [['data', 'broken']], 'and not what was given up');
+    await until(() => detail() === usual);
+    t.match(await here.groups.reload(wanted), { reshaped: [], refused: [], changed: [] }, 'it has them');
+    group.isMended = false;
+    await here.groups.reload([shop, { ...mail, volumes: [data] }]);
+    await here.groups.reload(wanted);
+    const stopped = here.groups.stop();
+    for (const one of here.made.values()) one.stopped();
+    await stopped;
+    t.same(
+      here.lines.filter(({ msg }) => msg.includes('still')),
+      [],
+    );
+  },
+);
 
 t.test('a group that could not start is tried as it is configured now', async (t) => {
   const here = scene('mail');

@@ -198,6 +198,45 @@ t.test(
   },
 );
 
+// Symptom: the second group was refused the volume, since the first had it still, and stayed without it until another reload.
+t.test('a volume moves from one group to another', async (t) => {
+  const scratch = await Scratch.create('reload-move');
+  t.teardown(() => scratch.clean());
+  const { first, second } = await twoBackings(scratch);
+  const third = scratch.path('third.img');
+  await command('cp', [second, third]);
+  const socket = (name: string, backing: string): string =>
+    `[[group.volume]]\nname = "${name}"\nbacking = "${backing}"\nattach = "socket"\n`;
+  const volumes = [{ name: 'first', backing: first, attach: 'socket' as const }];
+  const site = await Site.create(scratch, { group: 'shop', volumes });
+  const shop = await readFile(scratch.path('agent.toml'), 'utf8');
+  const mail = '[[group]]\nname = "mail"\n';
+  await writeFile(
+    scratch.path('agent.toml'),
+    `${shop}${mail}${socket('second', second)}${socket('third', third)}`,
+  );
+  await site.start();
+  await site.settled();
+  const groups = async (): Promise<GroupReport[]> => {
+    const { stdout } = await afterimage(['status', '--control', site.agentControl, '--json']);
+    return ['shop', 'mail'].map((name) => groupOf(JSON.parse(stdout), 'agent', name));
+  };
+  await until('protected', async () => (await groups()).every(({ state }) => state === 'protected'));
+  const moved = `${shop}${socket('second', second)}${mail}${socket('third', third)}`;
+  await reloaded(site, 'agent', moved, /and is tried again: .*second/);
+  await until('moved', async () => {
+    const names = (await groups()).map(({ volumes }) => volumes.map(({ name }) => name));
+    return JSON.stringify(names) === '[["first","second"],["third"]]';
+  });
+  await until('protected again', async () =>
+    (await groups()).every(({ state, detail }) => state === 'protected' && detail === ''),
+  );
+  const there = (await groups())[0];
+  if (there !== undefined) await writePattern(nbdUri(there, 1), '0x55');
+  await site.settled();
+  t.ok((await site.recovered('second', 'latest')).equals(await readFile(second)));
+});
+
 t.test('how long history is held', async (t) => {
   const { site } = await socketSite(t, 'retention-reload', 8 << 20, { group: 'shop' });
   const config = await readFile(site.scratch.path('receiver.toml'), 'utf8');

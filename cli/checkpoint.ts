@@ -25,12 +25,13 @@ import {
   receiverVerb,
   remoteReceiver,
 } from './option.js';
+import { confirmLock, confirmUnpin } from './pin_confirmation.js';
 import type { Surroundings } from './surroundings.js';
-import { unpinLoss } from './unpin_loss.js';
 import { painter, printable, renderTable, stateCell, type Column, type Paint } from './table.js';
 
 const UNTIL =
   'nobody can unpin or delete it before that time, whatever their role: an RFC 3339 time, or a length such as 30d';
+const LOCK_UNASKED = 'lock it without asking';
 const LOCK_LENGTH = duration(1_000_000_000n, 36_500n * 86_400_000_000_000n);
 const COLUMNS: readonly Column[] = [
   { heading: 'GROUP', align: 'left' },
@@ -57,6 +58,7 @@ export function addCheckpoint(program: Command, surroundings: Surroundings): voi
     .argument('<name>', 'name of the checkpoint, new in the group', checkpointArgument)
     .option('--pin', 'keep it, and all history behind it, until it is unpinned (asks the receiver)')
     .option('--until <time>', UNTIL)
+    .option('--yes', LOCK_UNASKED)
     .action((group: string, name: string, options: CreateOptions) =>
       createCheckpoint(group, name, options, surroundings),
     );
@@ -108,36 +110,26 @@ function addPin(
       const request = { group, name, pinned: verb === 'pin', lockUntilNs: lockUntil(options, surroundings) };
       const limits = { timeoutMs: ANSWER_MS_MAX, signal: surroundings.stop.drain };
       const made = await withDaemon('receiver', options, surroundings, async (client) => {
-        if (verb === 'unpin' && options.yes !== true) await confirmUnpin(client, group, name, surroundings);
+        if (verb === 'unpin' && options.yes !== true) await confirmUnpin(client, request, surroundings);
+        await confirmLockOf(client, request, options, surroundings);
         return client.callUnary(receiverControlService.checkpointPin, request, limits);
       });
       tell(made, options, surroundings);
     });
-  if (verb === 'pin') pin.option('--until <time>', UNTIL);
+  if (verb === 'pin') pin.option('--until <time>', UNTIL).option('--yes', LOCK_UNASKED);
   else pin.option('--yes', 'without asking, also where history is let go of by that');
   examples(pin, [[`afterimage checkpoint ${verb} db before-upgrade`, description]]);
 }
 
-/** Asks where retention would let go of history by it. Errors: USAGE where nobody can be asked, INTERRUPTED. */
-async function confirmUnpin(
+/** Nothing where there is to be no lock, or `--yes` was said. Errors: those of confirmLock. */
+async function confirmLockOf(
   client: RpcClient,
-  group: string,
-  name: string,
-  { ask, stop }: Surroundings,
+  request: { group: string; name: string; lockUntilNs: bigint },
+  { yes }: PinOptions,
+  surroundings: Surroundings,
 ): Promise<void> {
-  const limits = { timeoutMs: ANSWER_MS_MAX, signal: stop.drain };
-  const { checkpoints } = await client.callUnary(receiverControlService.checkpointList, { group }, limits);
-  const checkpoint = checkpoints.find((one) => one.name === name);
-  // One that is not there, or locked, is the receiver's to refuse.
-  if (checkpoint?.pinned !== true) return;
-  const { groups } = await client.callUnary(receiverControlService.status, {}, limits);
-  const members = groups.filter((member) => member.name === group);
-  const loss = unpinLoss(checkpoint, checkpoints, members);
-  if (loss === null) return;
-  const consequence = `without ${name} retention forgets, of ${group}, ${loss}`;
-  if (ask === null) throw new AfterimageError('USAGE', `${consequence}: say --yes where nobody can be asked`);
-  if (!(await ask(`Unpin it? ${consequence}.`)))
-    throw new AfterimageError('INTERRUPTED', `${name} of ${group} is as it was`);
+  if (request.lockUntilNs > 0n && yes !== true)
+    await confirmLock(client, request, request.lockUntilNs, surroundings);
 }
 
 async function deleteCheckpoint(
@@ -166,8 +158,10 @@ async function createCheckpoint(
   if (!pin && options.until !== undefined) throw new AfterimageError('USAGE', '--until needs --pin');
   const request = { group, name, pin, lockUntilNs: lockUntil(options, surroundings) };
   const limits = { timeoutMs: WORK_MS_MAX, signal: stop.drain };
-  const askReceiver: Ask = (client) =>
-    client.callUnary(receiverControlService.checkpointCreate, request, limits);
+  const askReceiver: Ask = async (client) => {
+    await confirmLockOf(client, request, options, surroundings);
+    return client.callUnary(receiverControlService.checkpointCreate, request, limits);
+  };
   const askAgent: Ask = (client) => client.callUnary(agentControlService.checkpointCreate, request, limits);
   if (pin || remoteReceiver(options, surroundings) !== null) {
     tell(await withDaemon('receiver', options, surroundings, askReceiver), options, surroundings);

@@ -362,6 +362,45 @@ t.test('checkpoint create --pin, pin, unpin, delete', async (t) => {
   ]);
 });
 
+// A year that was typed wrong would have filled the store until then.
+t.test('a lock is asked about before nobody can lift it', async (t) => {
+  const runDir = await temporary(t);
+  const asked = await cannedReceiver(t, runDir);
+  const locks = (): unknown[] => asked.filter(([call]) => call !== 'status');
+  const lock = (...more: string[]): string[] => [
+    'checkpoint',
+    'pin',
+    'db',
+    'noon',
+    '--until',
+    '30d',
+    ...more,
+  ];
+  const create = ['checkpoint', 'create', 'db', 'noon', '--pin', '--until', '30d'];
+  const consequence =
+    /no role lifts the lock of noon before 2026-03-02T\S+: all history of db behind it stays/;
+  for (const argv of [lock(), create]) {
+    t.match(await invoke(runDir, argv), { status: 2, stderr: consequence });
+    const questions: string[] = [];
+    const ask = (answer: boolean) => ({
+      ask: (question: string) => Promise.resolve(questions.push(question) > 0 && answer),
+    });
+    t.match(await invoke(runDir, argv, ask(false)), { stderr: /INTERRUPTED: .*not locked/ });
+    t.same(locks(), [], 'nothing was done');
+    t.equal((await invoke(runDir, argv, ask(true))).status, 0);
+    t.match(questions, [consequence, consequence]);
+    t.equal((await invoke(runDir, [...argv, '--yes'])).status, 0);
+    const lockUntilNs = (TIME_NS / 1_000_000n) * 1_000_000n + 30n * 86_400_000_000_000n;
+    t.match(asked.splice(0), [
+      /./,
+      /./,
+      /./,
+      [/checkpoint/, { lockUntilNs }],
+      [/checkpoint/, { lockUntilNs }],
+    ]);
+  }
+});
+
 t.test('export: options reach the receiver, its answer says where to open it', async (t) => {
   const runDir = await temporary(t);
   const asked = await cannedReceiver(t, runDir);

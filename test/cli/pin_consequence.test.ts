@@ -1,6 +1,6 @@
-/** What goes with a pin is told before it goes. */
+/** What goes with a pin, and what a lock keeps, is told before. */
 import t from 'tap';
-import { unpinLoss } from '../../cli/unpin_loss.js';
+import { lockCost, unpinLoss } from '../../cli/pin_consequence.js';
 import { groupStatus, checkpoint } from './canned.js';
 
 const HOUR_NS = 3_600_000_000_000n;
@@ -40,5 +40,12 @@ t.test('what is held in any case', (t) => {
     null,
     'nothing is held',
   );
+  t.end();
+});
+
+t.test('what a lock keeps', (t) => {
+  t.equal(lockCost(30n * 24n * HOUR_NS, [member]), 'about 24.0 GiB a day, 720.0 GiB by then');
+  t.equal(lockCost(HOUR_NS, [member, member]), 'about 48.0 GiB a day, 2.0 GiB by then', 'of two hosts');
+  t.equal(lockCost(HOUR_NS, [{ ...member, windowBeginNs: 0n, windowEndNs: 0n }]), null, 'nothing is held');
   t.end();
 });

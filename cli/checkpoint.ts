@@ -110,7 +110,7 @@ function addPin(
       const request = { group, name, pinned: verb === 'pin', lockUntilNs: lockUntil(options, surroundings) };
       const limits = { timeoutMs: ANSWER_MS_MAX, signal: surroundings.stop.drain };
       const made = await withDaemon('receiver', options, surroundings, async (client) => {
-        if (verb === 'unpin' && options.yes !== true) await confirmUnpin(client, request, surroundings);
+        if (verb === 'unpin') await confirmUnpin(client, request, options, surroundings);
         await confirmLockOf(client, request, options, surroundings);
         return client.callUnary(receiverControlService.checkpointPin, request, limits);
       });
@@ -121,15 +121,15 @@ function addPin(
   examples(pin, [[`afterimage checkpoint ${verb} db before-upgrade`, description]]);
 }
 
-/** Nothing where there is to be no lock, or `--yes` was said. Errors: those of confirmLock. */
+/** Nothing where there is to be no lock. Errors: those of confirmLock. */
 async function confirmLockOf(
   client: RpcClient,
   request: { group: string; name: string; lockUntilNs: bigint },
-  { yes }: PinOptions,
+  options: PinOptions,
   surroundings: Surroundings,
 ): Promise<void> {
-  if (request.lockUntilNs > 0n && yes !== true)
-    await confirmLock(client, request, request.lockUntilNs, surroundings);
+  const { lockUntilNs } = request;
+  if (lockUntilNs > 0n) await confirmLock(client, request, lockUntilNs, options, surroundings);
 }
 
 async function deleteCheckpoint(

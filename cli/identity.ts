@@ -1,8 +1,8 @@
 /** `afterimage receiver host …`, `receiver operator …` and `receiver authority`: who may connect. */
 import type { Command } from 'commander';
 import { accessService, type IdentityInfo, type IdentityKind } from '../proto/access.js';
-import { AfterimageError } from '../proto/errors.js';
 import { formatTime } from '../proto/time.js';
+import { confirm } from './confirmation.js';
 import { ANSWER_MS_MAX, withDaemon } from './daemon_client.js';
 import { jsonLine, jsonOf } from './json.js';
 import { type ClientOptions, examples, nameArgument, receiverVerb } from './option.js';
@@ -75,17 +75,14 @@ function addRevoke(noun: Command, kind: IdentityKind, surroundings: Surroundings
     .argument('<name>', `name of the ${kind}`, nameArgument)
     .option('--yes', 'without asking')
     .action(async (name: string, options: RevokeOptions) => {
-      const { stdout, stop, ask } = surroundings;
+      const { stdout, stop } = surroundings;
       const consequence =
         kind === 'host'
           ? `${name} is not protected from then on, until it joins again with a new token`
           : `${name} can do nothing here from then on`;
-      if (options.yes !== true) {
-        if (ask === null)
-          throw new AfterimageError('USAGE', `${consequence}: say --yes where nobody can be asked`);
-        if (!(await ask(`Revoke ${kind} ${name}? ${consequence}.`)))
-          throw new AfterimageError('INTERRUPTED', `${kind} ${name} was not revoked`);
-      }
+      const question = `Revoke ${kind} ${name}?`;
+      const otherwise = `${kind} ${name} was not revoked`;
+      await confirm({ question, consequence, otherwise }, options, surroundings);
       const info = await withDaemon('receiver', options, surroundings, (client) =>
         client.callUnary(
           accessService.identityRevoke,

@@ -1,6 +1,6 @@
 /** `afterimage agent join`: makes this host known to a receiver. */
 import type { Command } from 'commander';
-import { AfterimageError } from '../proto/errors.js';
+import { confirm } from './confirmation.js';
 import { jsonLine } from './json.js';
 import { configFile, examples, jsonOption, nameArgument, networkAddressArgument } from './option.js';
 import type { Surroundings } from './surroundings.js';
@@ -46,22 +46,19 @@ async function run(
   options: JoinOptions,
   surroundings: Surroundings,
 ): Promise<void> {
-  const { daemons, stdout, ask, readInput } = surroundings;
+  const { daemons, stdout, readInput } = surroundings;
   const { name, receiver, fingerprint, replaced } = await daemons.joinReceiver({
     address,
     token: token === '-' ? (await readInput()).trim() : token,
     config: configFile('agent', options.config, surroundings),
     name: options.name ?? null,
     confirm: async (before) => {
-      if (options.yes === true) return;
       const consequence =
         before === address
           ? `the receiver at ${address} has another authority than the one that this host has joined: either its own was made anew, or it is another receiver, which gets a new copy of every volume`
           : `this host has joined ${before} as well: it will replicate to ${address} alone, with a new copy of every volume`;
-      if (ask === null)
-        throw new AfterimageError('USAGE', `${consequence}. Say --yes where nobody can be asked`);
-      if (!(await ask(`${consequence}. Go on?`)))
-        throw new AfterimageError('INTERRUPTED', 'nothing was joined');
+      const question = `Join ${address}?`;
+      await confirm({ question, consequence, otherwise: 'nothing was joined' }, options, surroundings);
     },
   });
   stdout.write(

@@ -1,8 +1,8 @@
 /** What nobody can take back about pins is asked first, with what it means in numbers. */
 import { receiverControlService, type GroupStatus } from '../proto/control.js';
-import { AfterimageError } from '../proto/errors.js';
 import { formatTime } from '../proto/time.js';
 import type { RpcClient } from '../service/rpc.js';
+import { confirm, type AskOptions } from './confirmation.js';
 import { ANSWER_MS_MAX } from './daemon_client.js';
 import { lockCost, unpinLoss } from './pin_consequence.js';
 import type { Surroundings } from './surroundings.js';
@@ -17,8 +17,10 @@ interface Named {
 export async function confirmUnpin(
   client: RpcClient,
   { group, name }: Named,
+  options: AskOptions,
   surroundings: Surroundings,
 ): Promise<void> {
+  if (options.yes === true) return;
   const limits = { timeoutMs: ANSWER_MS_MAX, signal: surroundings.stop.drain };
   const { checkpoints } = await client.callUnary(receiverControlService.checkpointList, { group }, limits);
   const checkpoint = checkpoints.find((one) => one.name === name);
@@ -27,7 +29,8 @@ export async function confirmUnpin(
   const loss = unpinLoss(checkpoint, checkpoints, await membersOf(client, group, surroundings));
   if (loss === null) return;
   const consequence = `without ${name} retention forgets, of ${group}, ${loss}`;
-  await confirm('Unpin it?', consequence, `${name} of ${group} is as it was`, surroundings);
+  const otherwise = `${name} of ${group} is as it was`;
+  await confirm({ question: 'Unpin it?', consequence, otherwise }, options, surroundings);
 }
 
 /** Asks whether it shall be locked until then. Errors: USAGE where nobody can be asked, INTERRUPTED. */
@@ -35,13 +38,16 @@ export async function confirmLock(
   client: RpcClient,
   { group, name }: Named,
   untilNs: bigint,
+  options: AskOptions,
   surroundings: Surroundings,
 ): Promise<void> {
+  if (options.yes === true) return;
   const lengthNs = untilNs - BigInt(surroundings.now()) * 1_000_000n;
   const cost = lockCost(lengthNs, await membersOf(client, group, surroundings));
   const growth = cost === null ? '' : `, and at the present rate the store grows by ${cost}`;
   const consequence = `no role lifts the lock of ${name} before ${formatTime(untilNs)}: all history of ${group} behind it stays until then${growth}`;
-  await confirm('Lock it?', consequence, `${name} of ${group} is not locked`, surroundings);
+  const otherwise = `${name} of ${group} is not locked`;
+  await confirm({ question: 'Lock it?', consequence, otherwise }, options, surroundings);
 }
 
 async function membersOf(
@@ -52,14 +58,4 @@ async function membersOf(
   const limits = { timeoutMs: ANSWER_MS_MAX, signal: stop.drain };
   const { groups } = await client.callUnary(receiverControlService.status, {}, limits);
   return groups.filter(({ name }) => name === group);
-}
-
-async function confirm(
-  question: string,
-  consequence: string,
-  otherwise: string,
-  { ask }: Surroundings,
-): Promise<void> {
-  if (ask === null) throw new AfterimageError('USAGE', `${consequence}: say --yes where nobody can be asked`);
-  if (!(await ask(`${question} ${consequence}.`))) throw new AfterimageError('INTERRUPTED', otherwise);
 }

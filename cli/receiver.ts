@@ -2,6 +2,7 @@
 import path from 'node:path';
 import type { Command } from 'commander';
 import { AfterimageError } from '../proto/errors.js';
+import { confirm } from './confirmation.js';
 import { addConfigcheck, addRun } from './daemon_verb.js';
 import { addFsck } from './fsck.js';
 import { addIdentities } from './identity.js';
@@ -85,19 +86,17 @@ interface InitOptions {
 
 async function replaceAuthority(
   directory: string,
-  { yes, json }: InitOptions,
-  { daemons, stdout, ask }: Surroundings,
+  options: InitOptions,
+  surroundings: Surroundings,
 ): Promise<void> {
+  const { daemons, stdout } = surroundings;
   const { fingerprint } = await daemons.replaceAuthority(directory, async ({ hosts, operators }) => {
-    if (yes === true) return;
     const consequence = `${formatCount(hosts, 'host')} and ${formatCount(operators, 'operator')} are let in no more until they join again`;
-    if (ask === null)
-      throw new AfterimageError('USAGE', `${consequence}: say --yes where nobody can be asked`);
-    if (!(await ask(`Make another authority for ${directory}? ${consequence}.`)))
-      throw new AfterimageError('INTERRUPTED', 'the authority is as it was');
+    const question = `Make another authority for ${directory}?`;
+    await confirm({ question, consequence, otherwise: 'the authority is as it was' }, options, surroundings);
   });
   stdout.write(
-    json === true
+    options.json === true
       ? jsonLine({ store: directory, fingerprint })
       : `${printable(directory)} has another authority:\nSHA-256 ${fingerprint}\n`,
   );

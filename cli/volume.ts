@@ -1,7 +1,7 @@
 /** `afterimage volume insert|remove`: protection put under device-mapper volumes that are in use, and taken out again. */
 import type { Command } from 'commander';
 import { agentControlService } from '../proto/control.js';
-import { AfterimageError } from '../proto/errors.js';
+import { confirm } from './confirmation.js';
 import { withDaemon, WORK_MS_MAX } from './daemon_client.js';
 import type { InsertionRequest } from './daemons.js';
 import { jsonLine } from './json.js';
@@ -76,14 +76,12 @@ async function removeVolumes(
   options: RemoveOptions,
   surroundings: Surroundings,
 ): Promise<void> {
-  const { daemons, stdout, ask } = surroundings;
+  const { daemons, stdout } = surroundings;
   const { group } = subject;
-  if (options.yes !== true) {
-    if (ask === null || options.json === true)
-      throw new AfterimageError('USAGE', 'nobody can be asked here: remove needs --yes');
-    const question = `Nothing that is written to ${printable(group)} from then on is captured, and the next insertion compares all of it. Take protection out?`;
-    if (!(await ask(question))) throw new AfterimageError('INTERRUPTED', 'nothing was done');
-  }
+  const question = `Take protection out from under ${printable(group)}?`;
+  const consequence =
+    'nothing that is written from then on is captured, and the next insertion compares all of it';
+  await confirm({ question, consequence, otherwise: 'nothing was done' }, options, surroundings);
   const devices = await daemons.removeVolumes(await request(subject, options, surroundings));
   if (options.json === true) stdout.write(jsonLine({ group, removed: devices }));
   else stdout.write(printable(`no protection is under ${devices.join(', ')} any more`) + '\n');

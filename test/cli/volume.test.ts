@@ -40,7 +40,7 @@ t.test('remove asks, or takes --yes', async (t) => {
   const { run, requests } = await scene(t);
   const mute = await run(['remove', 'shop']);
   t.equal(mute.status, 2);
-  t.match(mute.stderr, /needs --yes/);
+  t.match(mute.stderr, /compares all of it: say --yes/);
   const refused = await run(['remove', 'shop'], () => Promise.resolve(false));
   t.equal(refused.status, 130);
   t.equal((await run(['remove', 'shop', '--json'], () => Promise.resolve(true))).status, 2);

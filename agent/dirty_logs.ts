@@ -1,4 +1,5 @@
 /** Where the dirty logs lie: a file for each volume, under the state directory, by UUID. docs/FORMAT.md has their bytes. */
+import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { formatUuid } from '../proto/uuid.js';
 import type { DirtyLogPosition, VolumeInfo } from '../proto/replication.js';
@@ -14,8 +15,16 @@ export function openDirtyLog(
   open: typeof native.openDirtyLog,
   openingPatienceMs: number,
 ): Promise<native.DirtyLog> {
-  const file = path.join(stateDir, 'dirty', `${formatUuid(uuid)}.log`);
-  return open({ path: file, volume: uuid, volumeBytes: size, openingPatienceMs });
+  return open({ path: fileOf(stateDir, uuid), volume: uuid, volumeBytes: size, openingPatienceMs });
+}
+
+/** Of a volume that nobody will know any more. Errors: those of the file system. */
+export function removeDirtyLog(stateDir: string, uuid: Buffer): Promise<void> {
+  return rm(fileOf(stateDir, uuid), { force: true });
+}
+
+function fileOf(stateDir: string, uuid: Buffer): string {
+  return path.join(stateDir, 'dirty', `${formatUuid(uuid)}.log`);
 }
 
 export function positionOf(volume: number, log: native.DirtyLog): DirtyLogPosition {

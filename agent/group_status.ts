@@ -3,6 +3,7 @@ import type { GroupStatus, ProtectionState, VolumeStatus } from '../proto/contro
 import type { AfterimageError } from '../proto/errors.js';
 import type { Clock } from './clock.js';
 import type { GroupConfig, VolumeConfig } from './config.js';
+import type { ServedVolume } from './device_use.js';
 import type { LagHistogram } from './lag.js';
 import { formatUuid } from '../proto/uuid.js';
 import type { Member } from './member.js';
@@ -86,27 +87,24 @@ export function rpoLagNs(
   return nowNs - (records > 0n ? capturedTimeNs : startedNs);
 }
 
-/** What production has of a group that was not started: a predecessor served it. */
-export interface ServedVolume {
-  readonly config: VolumeConfig;
-  readonly attachedAs: string;
-}
-/** Of a group that could not be started. */
+/** Of a group that could not be started. `taken`: what its predecessor had served, and is served again, or not yet. */
 export function failedStatus(
   config: GroupConfig,
   host: string,
   error: AfterimageError,
-  served: readonly ServedVolume[],
+  taken: readonly ServedVolume[],
 ): GroupStatus {
   const { code, message, hint } = error;
-  const devices = new Map(served.map((volume) => [volume.config.name, volume.attachedAs]));
+  const devices = new Map(taken.map((volume) => [volume.config.name, volume.attachedAs]));
+  const forgotten = taken.filter((one) => !config.volumes.some(({ name }) => name === one.config.name));
+  const volumes = [...config.volumes, ...forgotten.map((one) => one.config)];
   return {
     name: config.name,
     uuid: '',
     member: '',
     host,
     state: 'failed',
-    detail: `${devices.size > 0 ? 'production is served, and not protected: ' : ''}${code}: ${message}. ${hint}`,
+    detail: `${servedDetail(volumes, devices)}${code}: ${message}. ${hint}`,
     generation: 0n,
     capturedLsn: 0n,
     shippedLsn: 0n,
@@ -130,11 +128,11 @@ export function failedStatus(
     retentionFloorNs: 0n,
     journalBytesMax: 0n,
     retentionHeldBy: '',
-    volumes: config.volumes.map(({ name, backing }) => ({
+    volumes: volumes.map(({ name, backing }) => ({
       name,
       uuid: '',
       size: 0n,
-      state: devices.has(name) ? 'tracking' : 'failed',
+      state: (devices.get(name) ?? '') === '' ? 'failed' : 'tracking',
       device: devices.get(name) ?? '',
       backing,
       syncBytesDone: 0n,
@@ -148,6 +146,14 @@ export function failedStatus(
       resyncDifferingBytes: 0n,
     })),
   };
+}
+
+/** What production has although nothing is protected; whoever is woken by it must not take that for more than it is. */
+function servedDetail(volumes: readonly VolumeConfig[], devices: ReadonlyMap<string, string>): string {
+  const served = volumes.filter(({ name }) => (devices.get(name) ?? '') !== '').map(({ name }) => name);
+  if (served.length === 0) return '';
+  if (served.length === volumes.length) return 'production is served, and not protected: ';
+  return `of its volumes only ${served.join(', ')} are served, and none is protected: `;
 }
 
 /** The native group ends a stream by itself, and the session hears of it only where the stream is pulled to its end. */

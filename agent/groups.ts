@@ -15,10 +15,10 @@ import type { Log } from '../service/log.js';
 import { aborted } from '../service/signals.js';
 import type { Clock } from './clock.js';
 import type { GroupConfig, VolumeConfig } from './config.js';
+import { deviceUses, type ServedVolume } from './device_use.js';
 import { endAll } from './endings.js';
 import type { VolumeLatencies } from './metrics.js';
-import { failedStatus, type ServedVolume } from './group_status.js';
-import { Reshapings } from './reshapings.js';
+import { failedStatus } from './group_status.js';
 import { retry } from './retry.js';
 import type { Reshaped } from './volume_changes.js';
 import type { VolumeActivity } from './watchdog.js';
@@ -57,8 +57,8 @@ export interface GroupsSurroundings {
   end: AbortSignal;
   /** Whether production is served in any case: then groups are tried again also when none could be started. */
   isServing: boolean;
-  /** Of a group that was not started. */
-  served: (group: string) => readonly ServedVolume[];
+  /** Of a group that was not started: what its predecessor had served, and is served again, or not yet. */
+  taken: (group: string) => readonly ServedVolume[];
 }
 
 /** What came of another configuration. */
@@ -72,7 +72,7 @@ export interface Reloaded {
   held: string[];
   /** Going on with other volumes. */
   reshaped: ({ name: string } & Reshaped)[];
-  /** Going on with the volumes that they had, until they can have the others: it is tried again. */
+  /** Going on with the volumes that they had. */
   refused: { name: string; error: AfterimageError }[];
   /** Going on as they were in what else is new. */
   changed: string[];
@@ -95,7 +95,8 @@ export class ProtectionGroups {
   /** Of these, what begins when they are gone. */
   private readonly returning = new Map<string, GroupConfig>();
   private readonly stopping = new AbortController();
-  private readonly reshapings: Reshapings;
+  /** Why groups that go on have not the volumes of the last configuration. */
+  private readonly refused = new Map<string, AfterimageError>();
 
   constructor(
     private configs: readonly GroupConfig[],
@@ -106,8 +107,6 @@ export class ProtectionGroups {
       this.onReady = (error) => (error === null ? resolve() : reject(error));
     });
     this.ready.catch(() => undefined); // perhaps nobody asks
-    const { clock, drain } = around;
-    this.reshapings = new Reshapings(clock, AbortSignal.any([drain, this.stopping.signal]));
   }
 
   /**
@@ -138,11 +137,11 @@ export class ProtectionGroups {
     return this.configs.flatMap((config) => {
       const error = this.failed.get(config.name);
       if (error !== undefined) {
-        const { host, served } = this.around;
-        return [failedStatus(config, host, error, served(config.name))];
+        const { host, taken } = this.around;
+        return [failedStatus(config, host, error, taken(config.name))];
       }
       const status = this.started.get(config.name)?.status();
-      return status === undefined ? [] : withRefusal(status, this.reshapings.refusal(config.name));
+      return status === undefined ? [] : withRefusal(status, this.refused.get(config.name));
     });
   }
 
@@ -158,7 +157,11 @@ export class ProtectionGroups {
 
   /** Of all volumes that are served, who uses them. */
   async uses(): Promise<DeviceUse[]> {
-    return (await Promise.all([...this.started.values()].map((group) => group.uses()))).flat();
+    const { taken } = this.around;
+    const uses = this.configs.map(
+      ({ name }) => this.started.get(name)?.uses() ?? deviceUses(name, taken(name)),
+    );
+    return (await Promise.all(uses)).flat();
   }
 
   /** Errors: GROUP_UNKNOWN, why the group is not started, and those of StartedGroup.createCheckpoint. */
@@ -227,6 +230,7 @@ export class ProtectionGroups {
    */
   async reload(configs: readonly GroupConfig[]): Promise<Reloaded> {
     if (this.around.drain.aborted) throw new AfterimageError('INTERRUPTED', 'the agent is stopping');
+    this.refused.clear();
     for (const name of this.leaving.keys()) {
       const config = named(name, configs);
       if (config === undefined) this.returning.delete(name);
@@ -264,29 +268,23 @@ export class ProtectionGroups {
   /** What can change of a group that goes on does. */
   private async change(next: GroupConfig): Promise<Shape> {
     const { name } = next;
-    await this.reshapings.giveUp(name);
     const before = named(name, this.configs);
     if (before === undefined || isDeepStrictEqual(before, next)) return {};
     const group = this.started.get(name);
     if (group === undefined) return this.tryAnew(next);
     const shape: Shape = {};
-    const wanted = wantedOf(before.volumes, next.volumes);
-    if (wanted.length === 0) {
-      const message = 'a group has one volume at least, and what is to be inserted does not count';
-      return { refused: { name, error: new AfterimageError('CONFIG_INVALID', message) } };
-    }
-    const reshape = async (): Promise<Reshaped> => {
-      const reshaped = await group.reshape(wanted);
-      this.replace({ ...before, volumes: reshaped.volumes });
-      return reshaped;
-    };
     try {
-      const reshaped = await this.reshapings.take(name, reshape, this.logOf(next));
+      const reshaped = await group.reshape(wantedOf(before.volumes, next.volumes));
+      this.replace({ ...before, volumes: reshaped.volumes });
       if (reshaped.added.length + reshaped.leaving.length > 0) shape.reshaped = { name, ...reshaped };
     } catch (thrown) {
-      return { refused: { name, error: toAfterimageError(thrown) } };
+      const error = toAfterimageError(thrown);
+      this.refused.set(name, error);
+      shape.refused = { name, error };
     }
-    if (!isDeepStrictEqual(named(name, this.configs), next)) shape.changed = name;
+    // Of volumes that it was refused all is told already.
+    const wanted = shape.refused === undefined ? next : { ...next, volumes: before.volumes };
+    if (!isDeepStrictEqual(named(name, this.configs), wanted)) shape.changed = name;
     return shape;
   }
 
@@ -320,7 +318,7 @@ export class ProtectionGroups {
         this.logOf(config).error({ err: toAfterimageError(thrown) }, 'at the end of the group'),
       );
       this.failed.delete(name);
-      this.configs = this.configs.filter((one) => one.name !== name);
+      this.configs = this.configs.filter((one) => one !== config);
       this.leaving.delete(name);
       const next = this.returning.get(name);
       this.returning.delete(name);
@@ -351,10 +349,7 @@ export class ProtectionGroups {
 
   private async end(config: GroupConfig): Promise<void> {
     const { name } = config;
-    await Promise.race([
-      Promise.all([this.attempts.get(name), this.reshapings.giveUp(name)]),
-      aborted(this.around.end),
-    ]);
+    await Promise.race([this.attempts.get(name), aborted(this.around.end)]);
     const group = this.started.get(name);
     if (group === undefined) return;
     const log = this.logOf(config);
@@ -363,6 +358,7 @@ export class ProtectionGroups {
       else log.warn('stopped; the next start compares with the receiver');
     } finally {
       this.started.delete(name); // what is closed cannot be asked for its status
+      this.refused.delete(name);
     }
   }
 
@@ -422,8 +418,8 @@ export class ProtectionGroups {
 }
 
 /** `error`: why it has not the volumes that it is configured with. */
-function withRefusal(status: GroupStatus, error: AfterimageError | null): GroupStatus {
-  if (error === null) return status;
+function withRefusal(status: GroupStatus, error: AfterimageError | undefined): GroupStatus {
+  if (error === undefined) return status;
   const refusal = `it goes on with the volumes that it had: ${error.code}: ${error.message}. ${error.hint}`;
   return { ...status, detail: [status.detail, refusal].filter((text) => text !== '').join('; ') };
 }
@@ -437,13 +433,16 @@ interface Shape {
 
 /**
  * The volumes that a running group can have of `next`, in that order: one that is to be inserted waits for `volume insert`, and one
- * that is inserted stays until `volume remove`.
+ * that is inserted stays until `volume remove`. Errors: CONFIG_INVALID when that leaves none.
  */
 function wantedOf(before: readonly VolumeConfig[], next: readonly VolumeConfig[]): VolumeConfig[] {
   const isThere = ({ name }: VolumeConfig, all: readonly VolumeConfig[]): boolean =>
     all.some((volume) => volume.name === name);
   const held = before.filter((volume) => volume.mapped !== null && !isThere(volume, next));
-  return [...next.filter((volume) => volume.mapped === null || isThere(volume, before)), ...held];
+  const wanted = [...next.filter((volume) => volume.mapped === null || isThere(volume, before)), ...held];
+  if (wanted.length > 0) return wanted;
+  const message = 'a group has one volume at least, and what is to be inserted does not count';
+  throw new AfterimageError('CONFIG_INVALID', message);
 }
 
 function named(name: string, all: readonly GroupConfig[]): GroupConfig | undefined {

@@ -70,7 +70,8 @@ export async function insertVolumes(
   const group = (await agent.status()).groups.find(({ name }) => name === subject.group);
   if (group === undefined)
     throw new AfterimageError('GROUP_UNKNOWN', `the agent that answers has no group ${subject.group}`);
-  if (ways.every(isInserted) && group.volumes.every(({ device }) => device !== ''))
+  const isServed = group.state !== 'failed' && group.volumes.every(({ device }) => device !== '');
+  if (ways.every(isInserted) && isServed)
     throw new AfterimageError('VOLUME_INSERTED', `protection is under ${titles(volumes)} already`);
 
   const taken = volumes.filter((_, index) => ['plain', 'direct'].includes(ways[index]?.kind ?? ''));

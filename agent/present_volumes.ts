@@ -8,6 +8,7 @@ import type { DirtyLogPosition, VolumeInfo } from '../proto/replication.js';
 import type * as native from '../native/index.js';
 import type { Clock } from './clock.js';
 import type { GroupConfig, VolumeConfig } from './config.js';
+import { deviceUses } from './device_use.js';
 import { positionOf } from './dirty_logs.js';
 import { endAll } from './endings.js';
 import type { VolumeLatencies } from './metrics.js';
@@ -140,20 +141,7 @@ export class PresentVolumes {
   }
 
   uses(): Promise<DeviceUse[]> {
-    return Promise.all(
-      this.volumes.map(async (volume) => {
-        // Whether somebody does is not known then.
-        const usedBy = await volume
-          .presentUse()
-          .catch((thrown: unknown) => toAfterimageError(thrown).message);
-        return {
-          group: this.config.name,
-          volume: volume.config.name,
-          device: volume.attachedAs,
-          usedBy: usedBy ?? '',
-        };
-      }),
-    );
+    return deviceUses(this.config.name, this.volumes);
   }
 
   /** Nothing stays in doubt. What could not be unmarked is compared at the next resync. */

@@ -68,7 +68,7 @@ export class Reload {
     for (const { name, error } of refused)
       this.log.error(
         { group: name, code: error.code },
-        `the group goes on with the volumes that it had, and is tried again: ${error.message}`,
+        `the group goes on with the volumes that it had: ${error.message}`,
       );
     for (const group of changed)
       this.log.warn(

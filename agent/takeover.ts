@@ -10,6 +10,7 @@ import type * as native from '../native/index.js';
 import type { Clock } from './clock.js';
 import type { VolumeConfig } from './config.js';
 import { GroupCustody, type StoreDoor } from './custody.js';
+import type { ServedVolume } from './device_use.js';
 import { Deliveries } from './deliveries.js';
 import { endAll } from './endings.js';
 import type { InheritedGroup, InheritedVolume } from './inheritance.js';
@@ -70,6 +71,14 @@ export class TakenGroup {
   /** Those that are served. */
   get volumes(): ProtectedVolume[] {
     return this.takeovers.flatMap(({ volume }) => volume ?? []);
+  }
+  /** Of all that somebody has, served or not yet. */
+  get served(): ServedVolume[] {
+    return this.takeovers.flatMap(({ config, volume, failure }) => {
+      if (volume !== null) return volume;
+      // Whoever has it waits for it.
+      return failure === null ? [] : { config, attachedAs: '', presentUse: () => Promise.reject(failure) };
+    });
   }
   /** Of all volumes, served or not. */
   get configs(): VolumeConfig[] {

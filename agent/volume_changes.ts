@@ -55,10 +55,11 @@ export class VolumeChanges<Volume extends ChangingVolume> {
   /** Errors: those of ChangesPort.open and add, INTERRUPTED; then nothing has changed. */
   take(wanted: readonly VolumeConfig[]): Promise<Reshaped> {
     return this.inTurn(async () => {
+      this.refuseWhenStopped(); // what is opened is written to the state, which may be another group's by now
       const fresh = wanted.filter(({ name }) => this.named(name) === null);
       const added = await this.port.open(fresh);
       try {
-        if (this.isStopped) throw new AfterimageError('INTERRUPTED', 'the group is stopping');
+        this.refuseWhenStopped();
         if (added.length > 0) this.port.add(added);
       } catch (thrown) {
         await endAll(() => added.map((volume) => volume.close()));
@@ -125,6 +126,10 @@ export class VolumeChanges<Volume extends ChangingVolume> {
       }
       await this.clock.sleep(pauseMs, enough).catch(() => undefined);
     }
+  }
+
+  private refuseWhenStopped(): void {
+    if (this.isStopped) throw new AfterimageError('INTERRUPTED', 'the group is stopping');
   }
 
   private named(name: string): Volume | null {

@@ -43,13 +43,14 @@ function scene(names = NAMES, stateDir = STATE_DIR) {
     isThere: true,
     failure: null as AfterimageError | null,
     isServing: false,
+    state: 'protected',
     status() {
       if (!agent.isThere) return Promise.reject(new AfterimageError('DAEMON_UNREACHABLE', 'nobody'));
       const [volume] = groupStatus().volumes;
       const served = names.map((name) => ({ ...volume, name, device: agent.isServing ? '/dev/nbd0' : '' }));
       return Promise.resolve({
         ...agentStatus,
-        groups: [groupStatus({ name: 'shop', volumes: served as never })],
+        groups: [groupStatus({ name: 'shop', state: agent.state, volumes: served as never })],
       });
     },
     async insert() {
@@ -92,6 +93,15 @@ t.test('put under a group, and taken out', async (t) => {
   await insertVolumes(SHOP, around);
   t.same(await ways(), ['through', 'through']);
   t.same(agent.calls, ['insert', 'release', 'insert']);
+});
+
+// Said to be inserted already, with nothing to be done: what keeps the group from being protected was not told.
+t.test('a group that is served and cannot be protected is tried, and why is told', async (t) => {
+  const { around, agent } = scene();
+  await insertVolumes(SHOP, around);
+  agent.state = 'failed';
+  agent.failure = new AfterimageError('STATE_INVALID', 'shop.json');
+  await t.rejects(insertVolumes(SHOP, around), { code: 'STATE_INVALID' });
 });
 
 t.test('without an agent nothing is inserted, and everything can be removed', async (t) => {

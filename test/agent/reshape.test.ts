@@ -1,7 +1,7 @@
 /** A group that runs gets other volumes: production of those that stay does not notice, and each is protected as it is there. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -38,7 +38,9 @@ async function scene(t: Test) {
       `${name} is there as it is here`,
     );
   };
-  return { receiver, way, agent, data, more, socket, assertEqual };
+  /** Of all volumes that ever were. */
+  const dirtyLogs = (): string[] => readdirSync(path.join(directory, 'state', 'dirty'));
+  return { receiver, way, agent, data, more, socket, assertEqual, dirtyLogs };
 }
 
 /** Writes until told to stop; how often. Errors: of the first write that fails. */
@@ -118,8 +120,12 @@ t.test('a volume more, and one less, while they are written to', async (t) => {
 });
 
 t.test('a volume that cannot be had changes nothing', async (t) => {
-  const { agent, data, more, assertEqual } = await scene(t);
+  const { agent, data, more, assertEqual, dirtyLogs } = await scene(t);
   const before = await agent.status();
+  // One that could be had beside it gets another UUID each time, and must leave nothing.
+  for (let attempt = 0; attempt < 3; attempt += 1)
+    await agent.reload([data, more, { ...more, name: 'third', backing: `${more.backing}.gone` }]);
+  t.equal(dirtyLogs().length, 1, 'of the volume that is there');
   await agent.reload([{ ...more, backing: `${more.backing}.gone` }]);
   await agent.reload([data, { ...more, backing: `${more.backing}.gone` }]);
   await agent.reload([more, data]);

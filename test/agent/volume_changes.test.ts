@@ -177,6 +177,10 @@ t.test('a stop ends what waits', async (t) => {
   late.catch(() => undefined);
   await here.changes.stop();
   await t.rejects(late, { code: 'INTERRUPTED' });
+  // Another group may have its state by then, and opening writes that.
+  const { length } = here.opened;
+  await t.rejects(here.changes.take([volumeOf('later')]), { code: 'INTERRUPTED' });
+  t.equal(here.opened.length, length);
   for (const volume of here.volumes) volume.usedBy = null;
   await here.pass();
   t.same(here.there(), ['a', 'b']);

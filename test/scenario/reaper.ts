@@ -49,7 +49,7 @@ async function reap(directory: string): Promise<void> {
   const last = await leftovers(directory);
   for (const { pid } of last.processes) signal(pid, 'SIGKILL');
   for (const mount of last.mounts) await attempt('umount', '--lazy', mount);
-  for (const { device, file } of first.loops) {
+  for (const { device, file } of [...first.loops, ...last.loops]) {
     // A daemon that ended while its device was in use has detached the mount, and is seen by its path no more.
     const isStill = [file, `/${path.basename(file)}`].includes(await loopFile(device));
     if (isStill) await attempt('losetup', '--detach', device);

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import type { FaultRule } from '../fault/fault_directory.js';
 import { GROUP, production } from './production.js';
+import { afterimage } from './site.js';
 
 t.setTimeout(600_000);
 
@@ -21,6 +22,14 @@ t.test('a state that is damaged, or not there', async (t) => {
       const isTold = detail.includes('production is served, and not protected: STATE_INVALID');
       return isTold && state === 'failed' && disk?.device === before.volumes[0]?.device;
     });
+    const { devices } = JSON.parse(
+      (await afterimage(['agent', 'devices', '--control', site.agentControl, '--json'])).stdout,
+    ) as { devices: { device: string }[] };
+    t.same(
+      devices.map(({ device }) => device),
+      before.volumes.map(({ device }) => device),
+      'nor is the package removed under it',
+    );
     await rename(`${file}.away`, file);
     t.equal((await sameAgain()).generation, before.generation, 'nothing was lost meanwhile');
   }

@@ -5,7 +5,11 @@ import type { StoredVolume } from './session_events.js';
 export class MemberVolumes {
   #volumes: StoredVolume[];
 
-  constructor(volumes: StoredVolume[]) {
+  constructor(
+    volumes: StoredVolume[],
+    /** StoredPosition.leftSyncedLsns */
+    private readonly leftSyncedLsns: readonly bigint[],
+  ) {
     this.#volumes = volumes.map((volume) => ({ ...volume }));
   }
 
@@ -28,9 +32,9 @@ export class MemberVolumes {
   }
   /** The same, once volume `number` is consistent from `lsn` on. */
   orderedFromLsnWith(number: number | null, lsn: bigint): bigint | null {
+    const synced = this.#volumes.map(({ info, syncedLsn }) => (info.number === number ? lsn : syncedLsn));
     let from = 0n;
-    for (const volume of this.#volumes) {
-      const syncedLsn = volume.info.number === number ? lsn : volume.syncedLsn;
+    for (const syncedLsn of [...synced, ...this.leftSyncedLsns]) {
       if (syncedLsn === 0n) return null;
       if (syncedLsn > from) from = syncedLsn;
     }

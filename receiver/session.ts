@@ -62,7 +62,7 @@ export class ReceiverSession {
   #hello: Hello | null = null;
   #firstLsn = 0n;
   #intake: Intake;
-  #volumes = new MemberVolumes([]);
+  #volumes = new MemberVolumes([], []);
   #sync: VolumeSync | null = null;
   /** Received, and waiting for what came before to be durable. */
   #end: StreamEnd | null = null;
@@ -245,11 +245,11 @@ export class ReceiverSession {
   }
 
   #welcome(position: StoredPosition, hashKey: Buffer): void {
-    const { generation, firstLsn, durableLsn, link, ended, volumes } = position;
+    const { generation, firstLsn, durableLsn, link, ended, volumes, leftSyncedLsns } = position;
     this.#phase = 'ready';
     this.#stage = generation === 0n ? 'none' : ended ? 'ended' : 'open';
     this.#firstLsn = firstLsn;
-    this.#volumes = new MemberVolumes(volumes);
+    this.#volumes = new MemberVolumes(volumes, leftSyncedLsns);
     this.#intake = new Intake(
       this.#who.epoch,
       generation,
@@ -373,7 +373,7 @@ export class ReceiverSession {
     this.#verification.drop();
     this.#stage = 'open';
     this.#firstLsn = firstLsn;
-    this.#volumes = new MemberVolumes(volumes);
+    this.#volumes = new MemberVolumes(volumes, []);
     this.#intake = new Intake(
       this.#who.epoch,
       generation,

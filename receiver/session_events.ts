@@ -62,7 +62,13 @@ export interface StoredPosition {
   link: number;
   /** Its StreamEnd is stored: no frame may follow. */
   ended: boolean;
+  /** Of the session. */
   volumes: StoredVolume[];
+  /**
+   * Of volumes that the generation has and the session has not, since they have left the group meanwhile: from where on each is
+   * consistent, 0n for one that is not.
+   */
+  leftSyncedLsns: bigint[];
 }
 
 export type ReceiverEvent =

@@ -138,6 +138,14 @@ export class SessionStore {
     });
   }
 
+  /** StoredPosition.leftSyncedLsns: of what generation `generation` has besides `infos`. */
+  leftSyncedLsns(member: string, generation: bigint, infos: readonly VolumeInfo[]): bigint[] {
+    return this.catalog.generations
+      .volumes(member, generation)
+      .filter(({ number }) => infos.every((info) => info.number !== number))
+      .map(({ orderedLsn }) => orderedLsn ?? 0n);
+  }
+
   /** What the dirty logs of a Hello are worth; the journal is durable up to `durableLsn`. */
   helloLogs(member: string, hello: Hello, durableLsn: bigint): void {
     const { volumes, logs } = hello;

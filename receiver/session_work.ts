@@ -80,6 +80,7 @@ export class SessionWork {
       link: journal.link,
       ended: newest !== null && newest.lastLsn !== null,
       volumes: this.parts.sessions.volumes(this.row.uuid, generation, this.hello.volumes),
+      leftSyncedLsns: this.parts.sessions.leftSyncedLsns(this.row.uuid, generation, this.hello.volumes),
     };
   }
 

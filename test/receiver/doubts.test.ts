@@ -198,3 +198,17 @@ t.test('a difference that is told of when all was compared since is of the time 
   sync(true);
   t.equal(hello({}), false);
 });
+
+t.test('what a generation has besides the volumes of a session', (t) => {
+  const { sessions } = synced(t);
+  const more = { ...INFO, number: 4, uuid: randomBytes(16), name: 'more' };
+  sessions.storeWriter({ ...HELLO, volumes: [INFO, more] }, null);
+  const volumes = [INFO, more];
+  sessions.beginGeneration(MEMBER, { generation: 2n, firstLsn: 60n, reason: 'CLOSED', volumes }, 59n);
+  t.same(sessions.leftSyncedLsns(MEMBER, 2n, volumes), []);
+  t.same(sessions.leftSyncedLsns(MEMBER, 2n, [INFO]), [0n], 'it left before it was synced');
+  sessions.markSynced(MEMBER, 2n, 4, { lsn: 70n, timeNs: 0n, isWhole: true });
+  t.same(sessions.leftSyncedLsns(MEMBER, 2n, [INFO]), [70n]);
+  t.same(sessions.leftSyncedLsns(MEMBER, 1n, [INFO]), []);
+  t.end();
+});

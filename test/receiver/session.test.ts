@@ -48,6 +48,7 @@ function position(change: Partial<StoredPosition>): StoredPosition {
     link: 7,
     ended: false,
     volumes: [volume({})],
+    leftSyncedLsns: [],
     ...change,
   };
 }
@@ -449,6 +450,24 @@ t.test('a checkpoint is kept where it is durable and ordered, and refused elsewh
     t.match(script.get('send')?.message, { checkpointDone: { code } });
   }
   t.notOk(script.session.isClosed, 'a bad name is no reason to end a session');
+  t.end();
+});
+
+// The simulator found it: a volume left in the middle of its sync, and what its generation had left to send came with a Hello
+// that did not name it any more.
+t.test('a checkpoint where a volume that has left since was not synced is refused', (t) => {
+  const checkpoint = { requestId: 'a', name: 'before', lsn: 110n, timeNs: 0n };
+  for (const [leftSyncedLsns, isKept] of [
+    [[0n], false],
+    [[105n], true],
+  ] as const) {
+    const script = Script.welcomed({ leftSyncedLsns: [...leftSyncedLsns] });
+    script.hear({ checkpoint });
+    script.frame({});
+    script.feed({ type: 'appended', durableLsn: 110n });
+    t.equal(script.get('keepCheckpoint') !== undefined, isKept);
+    t.equal(script.session.marks.applied === 110n, isKept);
+  }
   t.end();
 });
 

@@ -12,7 +12,7 @@ import type {
 } from '../../agent/session_events.js';
 import type { SessionLimits } from '../../agent/session_limits.js';
 import { inheritedStream } from '../../agent/takeover.js';
-import type { ReceiverMessage } from '../../proto/replication.js';
+import type { DirtyLogPosition, ReceiverMessage } from '../../proto/replication.js';
 import { checkAgentMarks } from './mark_checks.js';
 import type { Reached } from './mark_checks.js';
 import type { BacklogLimits } from './model_backlog.js';
@@ -25,7 +25,7 @@ import { BLOCK_BYTES } from './model_host.js';
 import type { ModelHost } from './model_host.js';
 import { contentHashes } from './model_store.js';
 import { ModelVerification } from './model_verification.js';
-import type { VerifyAnswer, VerifyResult, VerifyStep } from './model_verification.js';
+import type { FoundBlock, VerifyAnswer, VerifyStep } from './model_verification.js';
 import type { Endpoint } from './network.js';
 import type { Random } from './random.js';
 import type { Upstream } from './receiver_node.js';
@@ -127,10 +127,17 @@ export class AgentNode {
     this.#feed({
       type: 'started',
       stored: directory.stored,
-      identity,
-      logs: this.#logs.positions(),
+      identity: { ...identity, volumes: this.host.present },
+      logs: this.#positions(),
       inherited,
     });
+  }
+
+  #positions(): DirtyLogPosition[] {
+    return this.#logs.positions(this.host.present);
+  }
+  #isPresent(volume: number): boolean {
+    return this.host.present.some(({ number }) => number === volume);
   }
 
   /** False: with a ring of its own, since the predecessor's cannot be gone on with. */
@@ -174,13 +181,32 @@ export class AgentNode {
   expireStop(): void {
     if (this.process.isAlive) this.#feed({ type: 'stopExpired' });
   }
+  /** The last volume leaves the group, or comes back, while the agent runs. False: not now. */
+  changeVolumes(): boolean {
+    const { host, around } = this;
+    if (!this.#isOpen || !this.#isServing || this.#isStopping) return false;
+    if (!host.isLastAway) {
+      if (!host.sendLastAway()) return false;
+    } else if (host.bringLastBack()) {
+      const last = host.present.at(-1);
+      if (last !== undefined) this.#logs.markAll(last.number, last.size);
+      around.onFault('changedWhileAway');
+    }
+    this.#group.closeStream('CLOSED');
+    this.#feed({ type: 'reshaped', volumes: host.present });
+    return true;
+  }
   askForCheckpoint(requestId: string, name: string): void {
     this.#feed({ type: 'checkpointRequested', requestId, name });
   }
-  /** Compares every volume with its replica; `done` is told what came of it, unless the process ends before. */
-  verify(repair: boolean, done: (result: VerifyResult) => void): void {
-    if (this.#verifying !== null || !this.#isServing) return done({ recorded: [], isWhole: false });
-    const steps = new ModelVerification(this.around.limits, repair).run(this.host.volumes);
+  /** Compares every volume with its replica; `done` is told whether all were, unless the process ends before. */
+  verify(
+    repair: boolean,
+    recorded: (found: readonly FoundBlock[]) => void,
+    done: (isWhole: boolean) => void,
+  ): void {
+    if (this.#verifying !== null || !this.#isServing) return done(false);
+    const steps = new ModelVerification(this.around.limits, repair, recorded).run(this.host.present);
     const answer = (given: VerifyAnswer): void => {
       const { done: isOver, value } = steps.next(given);
       if (isOver !== true) return this.#verifyStep(value, answer);
@@ -198,6 +224,7 @@ export class AgentNode {
       if (!this.#isServing) return answer({ lsn: 0n });
       if ('read' in step) {
         const { volume, block, count } = step.read;
+        if (!this.#isPresent(volume)) return answer({ lsn: 0n });
         if (this.host.isLocked(volume, block, count)) return this.#verifyStep(step, answer);
         const lsn = group.isStreaming ? group.lastLsn : 0n;
         return answer({ content: this.host.read(volume, block, count), lsn });
@@ -251,7 +278,7 @@ export class AgentNode {
 
   #tick(): void {
     this.process.after(TICK_MS, () => {
-      const logs = this.#logs.positions();
+      const logs = this.#positions();
       this.#feed({ type: 'tick', nowNs: BigInt(this.around.scheduler.nowMs), ring: this.#ring(), logs });
       this.#tick();
     });
@@ -443,7 +470,7 @@ export class AgentNode {
         this.#feed({ type: 'message', message });
       };
       endpoint.onClosed = lost;
-      this.#feed({ type: 'connected', logs: this.#logs.positions() });
+      this.#feed({ type: 'connected', logs: this.#positions() });
     });
   }
 
@@ -493,7 +520,7 @@ export class AgentNode {
       } else if ('frame' in delivery) {
         const { generation, firstLsn, lastLsn, bytes } = delivery.frame.header;
         const frame = { generation, firstLsn, lastLsn, bytes };
-        this.#feed({ type: 'frameReady', frame, logs: this.#logs.positions() }, delivery.frame);
+        this.#feed({ type: 'frameReady', frame, logs: this.#positions() }, delivery.frame);
       } else {
         this.#feed({ type: 'streamEnded', ...delivery.end, timeNs: BigInt(this.around.scheduler.nowMs) });
       }
@@ -520,6 +547,7 @@ export class AgentNode {
   #compare(action: Extract<AgentAction, { type: 'compare' }>): AgentEvent | null {
     const { turn, volume, offset, length, blockBytes, hashes, purpose } = action;
     if (!this.#isServing) return null; // quiesced: nothing may be captured any more
+    if (!this.#isPresent(volume)) return null; // it has left its group
     const first = Number(offset) / BLOCK_BYTES;
     const own = contentHashes(this.host.read(volume, first, length / BLOCK_BYTES), blockBytes);
     const sectors = blockBytes / BLOCK_BYTES;

@@ -30,6 +30,7 @@ const KINDS = [
   'agentCloned',
   'checkpoint',
   'verify',
+  'volumesChange',
   'writtenBehind',
 ] as const;
 

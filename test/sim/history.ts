@@ -16,6 +16,7 @@ import type { StoredLogs } from './model_dirty_log.js';
 import { ModelStore } from './model_store.js';
 import type { StoreCopy } from './model_store.js';
 import { Reached } from './mark_checks.js';
+import type { FoundBlock } from './model_verification.js';
 import { Endpoint } from './network.js';
 import { assertKept, orderedSpans, verifyPoints, verifyReplica } from './oracle.js';
 import type { OrderedSpan } from './oracle.js';
@@ -193,6 +194,7 @@ export class History {
       this.#random,
       () => this.#nextStamp(),
       (lsn) => this.#reached.raise('captured', lsn),
+      original?.host.isLastAway ?? false,
     );
     const copied = original === null ? [] : shownCounts(original);
     const site: Site = { host, directory, copied, agent: null, backup: null, wasSetBack: false };
@@ -416,6 +418,8 @@ export class History {
         if (site.agent === null) return false;
         this.#verify(site, site.agent, random.chance(0.5));
         return true;
+      case 'volumesChange':
+        return site.agent?.changeVolumes() ?? false;
       case 'writtenBehind':
         site.host.writeBehind();
         return true;
@@ -433,10 +437,13 @@ export class History {
     repair: boolean,
     onEnd: (isWhole: boolean) => void = () => undefined,
   ): void {
-    agent.verify(repair, ({ recorded, isWhole }) => {
-      for (const { volume, block } of recorded) host.found(volume, block);
+    // At once: the receiver may be set back before the verification has ended.
+    const recorded = (found: readonly FoundBlock[]): void => {
+      for (const { volume, block } of found) host.found(volume, block);
+      this.#count('differenceFound', found.length);
+    };
+    agent.verify(repair, recorded, (isWhole) => {
       this.#count(isWhole ? 'verified' : 'verificationEnded');
-      this.#count('differenceFound', recorded.length);
       onEnd(isWhole);
     });
   }
@@ -512,6 +519,8 @@ export class History {
         winner.agent = null;
         this.#restartAgent(winner);
       }
+      // Nor are there any more changes of what is protected.
+      if (winner.host.isLastAway) winner.agent?.changeVolumes();
       this.#scheduler.run(this.#scheduler.nowMs + 500, isSettled);
     }
     const { agent } = winner;
@@ -544,7 +553,7 @@ export class History {
     assert(isEqual && this.#isSettled(winner), 'a verification at rest did not come to its end');
   }
   #isSettled({ agent }: Site): boolean {
-    return agent?.isSettled === true && this.#receiver?.isReady === true;
+    return agent?.isSettled === true && !agent.host.isLastAway && this.#receiver?.isReady === true;
   }
 
   #verifyCheckpoints(): void {

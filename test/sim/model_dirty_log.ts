@@ -45,8 +45,11 @@ export class ModelDirtyLogs {
     });
   }
 
-  positions(): DirtyLogPosition[] {
-    return this.stored.map(({ id, sequence, basisLsn }, volume) => ({ volume, id, sequence, basisLsn }));
+  positions(volumes: readonly VolumeInfo[]): DirtyLogPosition[] {
+    return volumes.map(({ number }) => {
+      const { id, sequence, basisLsn } = this.#log(number);
+      return { volume: number, id, sequence, basisLsn };
+    });
   }
   extents(volume: number, size: bigint): ExtentSet {
     const bitmap = Buffer.alloc(Math.ceil(Number(size) / EXTENT_BYTES / 8));
@@ -54,6 +57,14 @@ export class ModelDirtyLogs {
       bitmap[extent >> 3] = (bitmap[extent >> 3] ?? 0) | (1 << (extent & 7));
     }
     return ExtentSet.of(size, EXTENT_BYTES, bitmap);
+  }
+  markAll(volume: number, size: bigint): void {
+    const log = this.#log(volume);
+    for (let extent = 0; extent * EXTENT_BYTES < size; extent += 1) {
+      log.marked.add(extent);
+      this.#touched.add(key(volume, extent));
+    }
+    log.sequence += 1n;
   }
   isMarked(volume: number, block: number): boolean {
     return this.#log(volume).marked.has(Math.floor(block / EXTENT_BLOCKS));

@@ -59,6 +59,7 @@ export class ModelHost {
   /** What a power loss cannot take away. */
   #stable: number[][];
   #lsnMax = 0n;
+  #isLastAway: boolean;
   #hotBlock = 0;
 
   constructor(
@@ -68,15 +69,47 @@ export class ModelHost {
     /** Stamps are unique over all hosts of a history. */
     private readonly nextStamp: () => number,
     private readonly onLsn: (lsn: bigint) => void,
+    isLastAway: boolean,
   ) {
+    this.#isLastAway = isLastAway;
     this.backings = content.map((blocks) => [...blocks]);
     this.origin = content.map((blocks) => [...blocks]);
     this.#stable = content.map((blocks) => [...blocks]);
   }
 
+  /** Whether the configuration does not have the last volume at present. */
+  get isLastAway(): boolean {
+    return this.#isLastAway;
+  }
+  /** The volumes that are protected at present. */
+  get present(): VolumeInfo[] {
+    return this.#isLastAway ? this.volumes.slice(0, -1) : this.volumes;
+  }
+  /** The last volume is not protected any more. False: somebody is writing to it. */
+  sendLastAway(): boolean {
+    const number = this.volumes.length - 1;
+    if ([...this.inFlight].some(({ volume }) => volume === number)) return false;
+    this.flush();
+    this.#isLastAway = true;
+    return true;
+  }
+  /** It is protected again. True: somebody has written to it meanwhile. */
+  bringLastBack(): boolean {
+    const volume = this.volumes.length - 1;
+    this.#isLastAway = false;
+    const isChanged = this.random.chance(0.5);
+    if (isChanged) {
+      const block = this.random.int(0, this.#backing(volume).length - 1);
+      const change = { volume, block, count: 1, value: this.nextStamp() };
+      apply(this.backings, change);
+      this.#record(change);
+    }
+    return isChanged;
+  }
+
   /** Production writes something; `process` is the agent that serves it. */
   write(process: Process): void {
-    const volume = this.random.int(0, this.volumes.length - 1);
+    const volume = this.random.int(0, this.present.length - 1);
     const blocks = this.#backing(volume);
     const count = this.random.int(1, 4);
     const block = this.#place(blocks.length - count);
@@ -104,7 +137,7 @@ export class ModelHost {
 
   /** Somebody changes a backing, and nobody who captures sees it. */
   writeBehind(): void {
-    const volume = this.random.int(0, this.volumes.length - 1);
+    const volume = this.random.int(0, this.present.length - 1);
     const blocks = this.#backing(volume);
     const block = this.random.int(0, blocks.length - 1);
     if (this.isLocked(volume, block, 1)) return;

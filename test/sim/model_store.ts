@@ -9,6 +9,7 @@ import type {
   GenerationBegin,
   Hello,
   VerifyDone,
+  VolumeInfo,
 } from '../../proto/replication.js';
 import { fence, isBehind, isHeirOf } from '../../receiver/hello.js';
 import { logAtHeartbeat, logAtHello, UNKNOWN_LOG } from '../../receiver/log_claims.js';
@@ -21,6 +22,8 @@ import type { Random } from './random.js';
 export interface ModelGeneration {
   number: bigint;
   firstLsn: bigint;
+  /** Numbers. */
+  volumes: readonly number[];
   records: ModelRecord[];
   link: number;
   ended: boolean;
@@ -90,7 +93,8 @@ export class ModelStore {
     return last === undefined ? 0n : (last.records.at(-1)?.lsn ?? last.firstLsn - 1n);
   }
 
-  position(): StoredPosition {
+  /** `infos`: of a session. */
+  position(infos: readonly VolumeInfo[]): StoredPosition {
     const last = this.generations.at(-1);
     return {
       generation: last?.number ?? 0n,
@@ -98,8 +102,14 @@ export class ModelStore {
       durableLsn: this.durableLsn,
       link: last?.link ?? 0,
       ended: last?.ended ?? false,
-      volumes: this.#durable.volumes.map((volume) => ({ ...volume })),
+      volumes: this.#states(infos),
+      leftSyncedLsns: (last?.volumes ?? [])
+        .filter((number) => infos.every((info) => info.number !== number))
+        .map((number) => this.#volume(number).syncedLsn),
     };
+  }
+  #states(infos: readonly VolumeInfo[]): StoredVolume[] {
+    return infos.map(({ number }) => ({ ...this.#volume(number) }));
   }
 
   /** False: a newer writer was first. */
@@ -107,13 +117,14 @@ export class ModelStore {
     const { epoch, instance, volumes } = hello;
     if (fence(hello, this.writer) !== null) return false;
     const isHeir = this.writer === null || isHeirOf(hello, this.writer);
-    const { generation, durableLsn } = this.position();
+    const { generation, durableLsn } = this.position([]);
     const isDoubtful = !isHeir || isBehind(hello, { generation, durableLsn });
     this.#durable.writer = { epoch, instance };
     const newest = this.#durable.generations.at(-1);
     if (!isHeir && newest !== undefined) newest.ended = true;
-    if (this.#durable.volumes.length === 0) {
-      this.#durable.volumes = volumes.map((info) => ({
+    for (const info of volumes) {
+      if (this.#durable.volumes.some((known) => known.info.number === info.number)) continue;
+      this.#durable.volumes.push({
         info,
         base: 'BASE_EMPTY',
         syncOffset: 0n,
@@ -122,13 +133,15 @@ export class ModelStore {
         whole: true,
         log: UNKNOWN_LOG,
         equalLsn: 1n,
-      }));
-      this.#durable.bases = volumes.map(({ size }) => emptyBase(size));
-      this.#cached = volumes.map(({ size }) => emptyBase(size));
+      });
+      this.#durable.bases[info.number] = emptyBase(info.size);
+      this.#cached[info.number] = emptyBase(info.size);
     }
-    for (const volume of this.#durable.volumes) {
+    if (isDoubtful) for (const volume of this.#durable.volumes) volume.whole = true;
+    for (const { number } of volumes) {
+      const volume = this.#volume(number);
       const claim = hello.logs.find((log) => log.volume === volume.info.number);
-      volume.log = logAtHello({ ...volume.log, whole: volume.whole || isDoubtful }, claim, durableLsn);
+      volume.log = logAtHello({ ...volume.log, whole: volume.whole }, claim, durableLsn);
       volume.whole = volume.log.whole;
     }
     return true;
@@ -173,23 +186,25 @@ export class ModelStore {
   endGeneration(): void {
     this.#last().ended = true;
   }
-  beginGeneration({ generation, firstLsn }: GenerationBegin): StoredVolume[] {
+  beginGeneration({ generation, firstLsn, volumes }: GenerationBegin): StoredVolume[] {
     assert(this.#appended.length === 0, 'a generation begins when everything before is durable');
     this.#durable.generations.push({
       number: generation,
       firstLsn,
+      volumes: volumes.map(({ number }) => number),
       records: [],
       link: 0,
       ended: false,
       orderedFromLsn: null,
     });
-    for (const volume of this.#durable.volumes) {
+    for (const { number } of volumes) {
+      const volume = this.#volume(number);
       volume.syncedLsn = 0n;
       // Only a base that nothing rests on is emptied (R6); receiver/session_store.ts does the same.
       if (volume.base === 'BASE_COMPLETE') continue;
       Object.assign(volume, { base: 'BASE_EMPTY', syncOffset: 0n, oldestLsn: firstLsn });
     }
-    return this.position().volumes;
+    return this.#states(volumes);
   }
 
   beginBase(number: number): void {
@@ -218,7 +233,7 @@ export class ModelStore {
     assert(isWhole || !volume.whole, 'a partial resync of a volume that is in doubt as a whole');
     if (isWhole) Object.assign(volume, { whole: false, equalLsn: lsn });
     // As receiver/timeline.ts finds it.
-    const synced = this.#durable.volumes.map(({ syncedLsn }) => syncedLsn);
+    const synced = this.#last().volumes.map((each) => this.#volume(each).syncedLsn);
     if (synced.every((each) => each > 0n)) {
       this.#last().orderedFromLsn = synced.reduce((left, right) => (left > right ? left : right));
     }

@@ -28,11 +28,6 @@ export interface FoundBlock {
   volume: number;
   block: number;
 }
-/** `recorded`: blocks that differed, of which the receiver has said that it knows. `isWhole`: all volumes were compared. */
-export interface VerifyResult {
-  recorded: FoundBlock[];
-  isWhole: boolean;
-}
 
 type Steps<T> = Generator<VerifyStep, T, VerifyAnswer>;
 class Unavailable extends Error {}
@@ -43,18 +38,19 @@ export class ModelVerification {
   constructor(
     private readonly limits: Pick<SessionLimits, 'pieceBytes' | 'blockBytes' | 'fineBlockBytes'>,
     private readonly repair: boolean,
+    /** Blocks that differed, as soon as the receiver has said that it knows. */
+    private readonly recorded: (found: readonly FoundBlock[]) => void,
   ) {}
 
-  *run(volumes: readonly VolumeInfo[]): Steps<VerifyResult> {
-    const recorded: FoundBlock[] = [];
+  /** Whether all volumes were compared. */
+  *run(volumes: readonly VolumeInfo[]): Steps<boolean> {
     for (const { number, size } of volumes) {
-      if (!(yield* this.#volume(number, Number(size) / BLOCK_BYTES, recorded)))
-        return { recorded, isWhole: false };
+      if (!(yield* this.#volume(number, Number(size) / BLOCK_BYTES))) return false;
     }
-    return { recorded, isWhole: true };
+    return true;
   }
 
-  *#volume(volume: number, blocks: number, recorded: FoundBlock[]): Steps<boolean> {
+  *#volume(volume: number, blocks: number): Steps<boolean> {
     const found: FoundBlock[] = [];
     const reached = { beginLsn: 0n, endLsn: 0n };
     let isWhole = false;
@@ -85,7 +81,7 @@ export class ModelVerification {
     const done = { id: this.#next(), volume, ...reached, ...differing, complete };
     const { code } = yield { ask: { verifyDone: done } };
     if (code !== '') return false;
-    recorded.push(...found);
+    this.recorded(found);
     return isWhole;
   }
 

@@ -56,6 +56,10 @@ export function verifyPoints(store: ModelStore): number {
     for (const record of generation.records) {
       lastLsn = record.lsn;
       for (const change of record.changes) {
+        assert(
+          generation.volumes.includes(change.volume),
+          `R5: a record of a volume that ${generation.number} lacks`,
+        );
         if (record.lsn >= (store.volumes[change.volume]?.oldestLsn ?? 0n)) apply(state, change);
       }
       const expected = expectedState(hosts, record);
@@ -66,7 +70,8 @@ export function verifyPoints(store: ModelStore): number {
         state,
         expected,
         `the ordered point ${generation.number}/${record.lsn}`,
-        (volume, block, shown) => host.isHidden(volume, block, historyCount, shown),
+        (volume, block, shown) =>
+          !generation.volumes.includes(volume) || host.isHidden(volume, block, historyCount, shown),
       );
       points += 1;
     }

@@ -167,7 +167,11 @@ export class ReceiverNode {
         assertMayWrite(action.hello, live.writer);
         return this.#later(live, 'catalog', () =>
           store.storeEpoch(action.hello)
-            ? { type: 'epochStored', position: store.position(), hashKey: random.bytes(32) }
+            ? {
+                type: 'epochStored',
+                position: store.position(action.hello.volumes),
+                hashKey: random.bytes(32),
+              }
             : { type: 'epochOutdated' },
         );
       case 'send':
@@ -259,7 +263,7 @@ export class ReceiverNode {
   #assertDurable(lsn: bigint): void {
     const { store } = this.around;
     assert(
-      lsn <= store.durableLsn || lsn === store.position().firstLsn,
+      lsn <= store.durableLsn || lsn === store.position([]).firstLsn,
       'a volume is synced before its fence is durable',
     );
   }

@@ -61,6 +61,8 @@ t.test('a thousand histories of faults keep every promise', (t) => {
     'unmarked',
     'verificationEnded',
     'verified',
+    'volumesChange',
+    'changedWhileAway',
     'writesLost',
     'writtenBehind',
   ]) {

@@ -121,6 +121,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     const port = {
       volumes: present.all,
       open: (configs: readonly VolumeConfig[]) => present.open(configs),
+      giveBack: (volumes: readonly ProtectedVolume[]) => present.giveBack(volumes),
       add: (volumes: readonly ProtectedVolume[]) => this.add(volumes),
       serve: () => this.serving.serve(),
       remove: (volume: ProtectedVolume) => this.remove(volume),
@@ -440,7 +441,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     )
       log.info('nothing tells whether a backing was changed: samples are compared');
     // On stable storage before the state says that the agent has it, or that it ended uncleanly.
-    await this.present.doubt(this.volumes);
+    await this.present.doubt(this.volumes, stream?.volumes ?? []);
     const stored = stream === null ? null : { ...stream, clean: stream.clean && isUntouched };
     await new Promise<void>((resolve, reject) => {
       this.onServed = (error) => (error === null ? resolve() : reject(error));
@@ -471,9 +472,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     this.link.close();
     const taken = this.taken?.volumes ?? [];
     await this.growth.stop();
-    await endAll(() =>
-      this.volumes.filter((volume) => !taken.includes(volume)).map((volume) => volume.close()),
-    );
+    await this.present.giveBack(this.volumes.filter((volume) => !taken.includes(volume)));
   }
 
   private identity(): MemberIdentity {

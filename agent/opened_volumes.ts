@@ -5,6 +5,7 @@ import type { Log } from '../service/log.js';
 import { refuseHolding } from './backing.js';
 import type { GroupConfig } from './config.js';
 import { removeDirtyLog } from './dirty_logs.js';
+import { endAll } from './endings.js';
 import type { MemberState } from './state.js';
 import { ProtectedVolume, type VolumeDoor } from './volume.js';
 
@@ -49,10 +50,10 @@ export async function openVolumes(
     await rememberUntouched(volumes, state).catch((error: unknown) =>
       log.warn({ err: error }, 'the next start compares'),
     );
-    await Promise.all(volumes.map((volume) => volume.close()));
-    await removeNewLogs(volumes, stateDir).catch((error: unknown) =>
-      log.warn({ err: error }, 'a dirty log stays behind'),
-    );
+    await endAll(
+      () => volumes.map((volume) => volume.close()),
+      () => volumes.filter(({ isNew }) => isNew).map(({ info }) => removeDirtyLog(stateDir, info.uuid)),
+    ).catch((error: unknown) => log.warn({ err: error }, 'after volumes that could not be opened'));
     throw thrown;
   }
 }
@@ -61,11 +62,6 @@ export async function openVolumes(
 export function tellLog({ title, log: dirtyLog, isNew }: ProtectedVolume, log: Log): void {
   const { distrust } = dirtyLog.state();
   if (distrust !== '' && !isNew) log.warn(`${title} is in doubt as a whole: ${distrust}`);
-}
-
-/** Of volumes that get another UUID at the next attempt. */
-async function removeNewLogs(volumes: readonly ProtectedVolume[], stateDir: string): Promise<void> {
-  for (const { isNew, info } of volumes) if (isNew) await removeDirtyLog(stateDir, info.uuid);
 }
 
 /** They were opened, which changes a fingerprint, and will be given back: what was clean is clean still. */

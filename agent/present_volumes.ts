@@ -53,14 +53,25 @@ export class PresentVolumes {
   async open(configs: readonly VolumeConfig[]): Promise<ProtectedVolume[]> {
     const volumes = await openVolumes({ ...this.config, volumes: [...configs] }, this.state, [], this.around);
     try {
-      await this.doubt(volumes);
+      await this.doubt(volumes, []);
       // Who they are is on stable storage before a receiver hears of it, or another volume could get their numbers.
       await this.remember(await memoriesOf(volumes, false));
       return volumes;
     } catch (thrown) {
-      await endAll(() => volumes.map((volume) => volume.close()));
+      await this.giveBack(volumes);
       throw thrown;
     }
+  }
+
+  /**
+   * Closes what was opened and served to nobody. The state has them as in use, which tells nothing of what others do to them
+   * from now on: so all of them is marked. Never rejects.
+   */
+  async giveBack(volumes: readonly ProtectedVolume[]): Promise<void> {
+    const failed = (thrown: unknown): void =>
+      this.around.log.error({ err: toAfterimageError(thrown) }, 'a volume that was opened in vain');
+    await markAll(volumes).catch(failed);
+    await endAll(() => volumes.map((volume) => volume.close())).catch(failed);
   }
 
   /** Those that are not captured yet are from now on. Errors: RING_UNAVAILABLE */
@@ -103,13 +114,23 @@ export class PresentVolumes {
     await volume.close().catch(failed);
   }
 
-  /** What they may hold that nobody captured is marked, on stable storage; and an operator is told what there is to know of them. */
-  async doubt(volumes: readonly ProtectedVolume[]): Promise<void> {
+  /**
+   * What they may hold that nobody captured is marked, on stable storage; and an operator is told what there is to know of them.
+   * `before`: the volumes that the group had last. Of any other one somebody is expected to have used the disk meanwhile: that
+   * nothing tells of it is not enough.
+   */
+  async doubt(volumes: readonly ProtectedVolume[], before: readonly VolumeInfo[]): Promise<void> {
     const { log } = this.around;
     const changed = volumes.filter(({ evidence }) => evidence === 'changed');
     for (const { title } of changed)
       log.warn(`${title} was changed since the agent stopped: it is compared in full`);
-    await Promise.all(changed.map((volume) => volume.log.markAll()));
+    const unknown = volumes.filter(
+      ({ info, isNew, evidence }) =>
+        evidence === 'none' && !isNew && before.every(({ number }) => number !== info.number),
+    );
+    for (const { title } of unknown)
+      log.warn(`${title} was away, and nothing tells what became of it: it is compared in full`);
+    await markAll([...changed, ...unknown]);
     for (const volume of volumes) tellLog(volume, log);
     this.tellErrors(volumes);
   }
@@ -168,6 +189,10 @@ export class PresentVolumes {
       return null;
     };
   }
+}
+
+async function markAll(volumes: readonly ProtectedVolume[]): Promise<void> {
+  await Promise.all(volumes.map((volume) => volume.log.markAll()));
 }
 
 async function memoriesOf(

@@ -6,7 +6,6 @@ import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import type { Log } from '../service/log.js';
 import type { Clock } from './clock.js';
 import type { VolumeConfig } from './config.js';
-import { endAll } from './endings.js';
 
 const LOOK_MS = 1_000;
 /** After a volume could not be taken away. */
@@ -15,7 +14,6 @@ const AGAIN_MS = 30_000;
 export interface ChangingVolume {
   readonly config: VolumeConfig;
   presentUse(): Promise<string | null>;
-  close(): Promise<void>;
 }
 /** What is done to the group. */
 export interface ChangesPort<Volume extends ChangingVolume> {
@@ -23,6 +21,8 @@ export interface ChangesPort<Volume extends ChangingVolume> {
   readonly volumes: readonly Volume[];
   /** Errors: VOLUME_LIMIT, those of backings; then none is open. */
   open(configs: readonly VolumeConfig[]): Promise<Volume[]>;
+  /** Closes what was opened and not added. Never rejects. */
+  giveBack(volumes: readonly Volume[]): Promise<void>;
   /** They are of the group from now on, and served as soon as they can be. Errors: RING_UNAVAILABLE; then they are not. */
   add(volumes: readonly Volume[]): void;
   /** Serves what is there and is not served. */
@@ -62,7 +62,7 @@ export class VolumeChanges<Volume extends ChangingVolume> {
         this.refuseWhenStopped();
         if (added.length > 0) this.port.add(added);
       } catch (thrown) {
-        await endAll(() => added.map((volume) => volume.close()));
+        await this.port.giveBack(added);
         throw thrown;
       }
       this.leave(wanted);

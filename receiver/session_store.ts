@@ -226,10 +226,12 @@ export class SessionStore {
           orderedTimeNs: null,
         })),
       );
-      for (const { number } of volumes) {
-        // Retention may take the row away before all was compared.
+      // Of volumes that are away too: retention may take the row away before all was compared.
+      for (const { number } of catalog.volumes.volumes(member)) {
         if (catalog.verifications.isPending(member, number))
           this.putLog(member, number, (known) => ({ ...known, whole: true }));
+      }
+      for (const { number } of volumes) {
         if (this.volume(member, number).baseState === 'BASE_COMPLETE') continue;
         catalog.volumes.setBase(member, number, 'BASE_EMPTY', firstLsn - 1n, 0n);
       }

@@ -1,7 +1,7 @@
 /** A group that runs gets other volumes: production of those that stay does not notice, and each is protected as it is there. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,7 +13,7 @@ import { nbdUri, qemuIo, RunningAgent, scratchDirectory, socketVolume } from './
 const MIB = 1 << 20;
 const VOLUME_BYTES = 16 * MIB;
 
-async function scene(t: Test) {
+async function scene(t: Test, unmarkAfterMs = 60_000) {
   const receiver = await RunningReceiver.start(t);
   const way = await TcpProxy.start(receiver.address);
   t.teardown(() => way.stop());
@@ -23,7 +23,7 @@ async function scene(t: Test) {
   if (data === undefined || more === undefined) throw new Error('two volumes');
   for (const [at, { backing }] of volumes.entries())
     writeFileSync(backing, Buffer.alloc(VOLUME_BYTES, at + 1));
-  const site = { directory, receiverPort: Number(way.address.split(':')[1]), volumes: [data] };
+  const site = { directory, receiverPort: Number(way.address.split(':')[1]), volumes: [data], unmarkAfterMs };
   const agent = await RunningAgent.start(site);
   t.teardown(() => agent.stopNow());
   await agent.settled();
@@ -40,7 +40,7 @@ async function scene(t: Test) {
   };
   /** Of all volumes that ever were. */
   const dirtyLogs = (): string[] => readdirSync(path.join(directory, 'state', 'dirty'));
-  return { receiver, way, agent, data, more, socket, assertEqual, dirtyLogs };
+  return { receiver, way, agent, data, more, socket, assertEqual, dirtyLogs, directory };
 }
 
 /** Writes until told to stop; how often. Errors: of the first write that fails. */
@@ -193,4 +193,28 @@ t.test('a volume that leaves, and comes back configured otherwise before it has 
     ],
     'it is wanted again, and stays as it was when nobody uses it',
   );
+});
+
+// What was remembered of it when it left was overwritten by the attempt, and what was written to its disk afterwards was
+// not noticed.
+t.test('a volume that could not come back is compared in full when it does', async (t) => {
+  const { agent, data, more, assertEqual, directory } = await scene(t, 300);
+  await agent.reload([data, more]);
+  await agent.until('nothing in doubt', ({ volumes }) => volumes[1]?.doubtBytes === 0n);
+  await agent.reload([data]);
+  await agent.until('one volume', ({ volumes }) => volumes.length === 1);
+  await agent.settled();
+  // The state cannot be written for once.
+  const obstacle = path.join(directory, 'state', `db.json.${process.pid}.tmp`);
+  mkdirSync(obstacle);
+  await agent.reload([data, more]);
+  await agent.until('refused', ({ detail }) => /goes on with the volumes that it had: IO_ERROR/.test(detail));
+  rmdirSync(obstacle);
+  const disk = await open(more.backing, 'r+');
+  await disk.write(Buffer.alloc(4096, 0x77), 0, 4096, 9 * MIB + 300 * 1024);
+  await disk.close();
+  await agent.reload([data, more]);
+  await agent.until('two volumes again', ({ volumes }) => volumes.length === 2);
+  await agent.settled();
+  await assertEqual('more', more.backing);
 });

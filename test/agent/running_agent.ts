@@ -34,13 +34,21 @@ export interface TestSite {
   receiverPort: number;
   volumes: VolumeConfig[];
   ringBytes?: bigint;
+  unmarkAfterMs?: number;
   control?: string;
   /** Before the group of `volumes`. */
   moreGroups?: GroupConfig[];
 }
 
 export function configOf(site: TestSite): AgentConfig {
-  const { directory, receiverPort, volumes, ringBytes = 8n << 20n, moreGroups = [] } = site;
+  const {
+    directory,
+    receiverPort,
+    volumes,
+    ringBytes = 8n << 20n,
+    unmarkAfterMs = 60_000,
+    moreGroups = [],
+  } = site;
   const runDir = path.join(directory, 'run');
   const control = site.control ?? path.join(runDir, 'agent.sock');
   return {
@@ -57,7 +65,7 @@ export function configOf(site: TestSite): AgentConfig {
         name: 'db',
         ringBytes,
         lingerUs: 1000,
-        unmarkAfterMs: 60_000,
+        unmarkAfterMs,
         spool: null,
         resyncRateMax: null,
         volumes,

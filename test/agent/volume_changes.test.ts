@@ -19,10 +19,6 @@ class CannedVolume implements ChangingVolume {
   isClosed = false;
   constructor(readonly config: VolumeConfig) {}
   presentUse = () => Promise.resolve(this.usedBy);
-  close = () => {
-    this.isClosed = true;
-    return Promise.resolve();
-  };
 }
 
 /** A group of volumes on a clock whose pauses end when the test says so. */
@@ -52,6 +48,10 @@ function scene(...names: string[]) {
       const fresh = configs.map((config) => new CannedVolume(config));
       opened.push(...fresh);
       return fresh;
+    },
+    giveBack: (volumes: readonly CannedVolume[]): Promise<void> => {
+      for (const volume of volumes) volume.isClosed = true;
+      return Promise.resolve();
     },
     add: (added: readonly CannedVolume[]): void => {
       failing('add');

@@ -212,3 +212,20 @@ t.test('what a generation has besides the volumes of a session', (t) => {
   t.same(sessions.leftSyncedLsns(MEMBER, 1n, [INFO]), []);
   t.end();
 });
+
+// Retention took the row away while the volume was not there, and what differed was `ordered` when it came back.
+t.test('what differs in a volume that is away is not forgotten', async (t) => {
+  const { catalog, sessions, isWhole } = synced(t);
+  const found = { id: 1, volume: 3, beginLsn: 60n, endLsn: 70n, differingBytes: 512n };
+  const done = { ...found, differingExtents: 1n, firstOffset: 0n, complete: false };
+  await sessions.storeVerified(MEMBER, 1n, done, () => Promise.resolve(1n));
+  const other = { ...INFO, number: 4, uuid: randomBytes(16), name: 'other' };
+  sessions.storeWriter({ ...HELLO, volumes: [other] }, null);
+  sessions.beginGeneration(
+    MEMBER,
+    { generation: 2n, firstLsn: 80n, reason: 'CLOSED', volumes: [other] },
+    79n,
+  );
+  catalog.verifications.deleteBefore(MEMBER, 80n, 2n);
+  t.equal(isWhole(), true);
+});

@@ -3,8 +3,8 @@ import type { DeviceUse } from '../proto/control.js';
 import { toAfterimageError } from '../proto/errors.js';
 import type { VolumeConfig } from './config.js';
 
-/** What production has of a volume. */
-export interface ServedVolume {
+/** What production has of a volume, or waits for. */
+export interface UsedVolume {
   readonly config: VolumeConfig;
   /** "": nothing, or nobody knows. */
   readonly attachedAs: string;
@@ -13,7 +13,7 @@ export interface ServedVolume {
 }
 
 /** Never rejects. */
-export function deviceUses(group: string, volumes: readonly ServedVolume[]): Promise<DeviceUse[]> {
+export function deviceUses(group: string, volumes: readonly UsedVolume[]): Promise<DeviceUse[]> {
   return Promise.all(
     volumes.map(async (volume) => {
       const usedBy = await volume.presentUse().catch((thrown: unknown) => toAfterimageError(thrown).message);

@@ -3,7 +3,7 @@ import type { GroupStatus, ProtectionState, VolumeStatus } from '../proto/contro
 import type { AfterimageError } from '../proto/errors.js';
 import type { Clock } from './clock.js';
 import type { GroupConfig, VolumeConfig } from './config.js';
-import type { ServedVolume } from './device_use.js';
+import type { UsedVolume } from './device_use.js';
 import type { LagHistogram } from './lag.js';
 import { formatUuid } from '../proto/uuid.js';
 import type { Member } from './member.js';
@@ -92,7 +92,7 @@ export function failedStatus(
   config: GroupConfig,
   host: string,
   error: AfterimageError,
-  taken: readonly ServedVolume[],
+  taken: readonly UsedVolume[],
 ): GroupStatus {
   const { code, message, hint } = error;
   const devices = new Map(taken.map((volume) => [volume.config.name, volume.attachedAs]));

@@ -15,7 +15,7 @@ import type { Log } from '../service/log.js';
 import { aborted } from '../service/signals.js';
 import type { Clock } from './clock.js';
 import type { GroupConfig, VolumeConfig } from './config.js';
-import { deviceUses, type ServedVolume } from './device_use.js';
+import { deviceUses, type UsedVolume } from './device_use.js';
 import { endAll } from './endings.js';
 import type { VolumeLatencies } from './metrics.js';
 import { failedStatus } from './group_status.js';
@@ -58,7 +58,7 @@ export interface GroupsSurroundings {
   /** Whether production is served in any case: then groups are tried again also when none could be started. */
   isServing: boolean;
   /** Of a group that was not started: what its predecessor had served, and is served again, or not yet. */
-  taken: (group: string) => readonly ServedVolume[];
+  taken: (group: string) => readonly UsedVolume[];
 }
 
 /** What came of another configuration. */
@@ -68,7 +68,10 @@ export interface Reloaded {
   /** There again, before the one of that name has ended: they begin then. */
   returning: string[];
   removed: string[];
-  /** Gone from the configuration, and going on: protection is under their volumes (`volume remove`). */
+  /**
+   * Gone from the configuration, and going on: protection is under their volumes (`volume remove`), or a predecessor served them
+   * and they could not be started yet.
+   */
   held: string[];
   /** Going on with other volumes. */
   reshaped: ({ name: string } & Reshaped)[];
@@ -155,13 +158,24 @@ export class ProtectionGroups {
     return [...this.started.values()].flatMap((group) => group.activities());
   }
 
-  /** Of all volumes that are served, who uses them. */
+  /** Of all volumes that production has, or may have, who uses them. */
   async uses(): Promise<DeviceUse[]> {
-    const { taken } = this.around;
-    const uses = this.configs.map(
-      ({ name }) => this.started.get(name)?.uses() ?? deviceUses(name, taken(name)),
+    return (await Promise.all(this.configs.map((config) => this.usesOf(config)))).flat();
+  }
+
+  private usesOf({ name, volumes }: GroupConfig): Promise<DeviceUse[]> {
+    const group = this.started.get(name);
+    if (group !== undefined) return group.uses();
+    const taken = this.around.taken(name);
+    if (taken.length > 0) return deviceUses(name, taken);
+    const error = this.failed.get(name);
+    const reason = error ?? new AfterimageError('CLOSED', 'the group is being started');
+    const unknown = volumes.filter((volume) => error === undefined || mayBeUsed(volume, error));
+    const presentUse = (): Promise<null> => Promise.reject(reason);
+    return deviceUses(
+      name,
+      unknown.map((config) => ({ config, attachedAs: '', presentUse })),
     );
-    return (await Promise.all(uses)).flat();
   }
 
   /** Errors: GROUP_UNKNOWN, why the group is not started, and those of StartedGroup.createCheckpoint. */
@@ -240,10 +254,12 @@ export class ProtectionGroups {
     const gone = this.configs.filter(
       ({ name }) => named(name, configs) === undefined && !this.leaving.has(name),
     );
-    // Their tables would lead to nobody.
+    // Their tables would lead to nobody; and what a predecessor serves is not served by anybody else.
     const [held, leaving] = partition(
       gone,
-      ({ volumes, name }) => this.started.has(name) && volumes.some(({ mapped }) => mapped !== null),
+      ({ volumes, name }) =>
+        (this.started.has(name) && volumes.some(({ mapped }) => mapped !== null)) ||
+        this.around.taken(name).length > 0,
     );
     const fresh = configs.filter(({ name }) => named(name, this.configs) === undefined);
     const staying = configs.filter(
@@ -415,6 +431,13 @@ export class ProtectionGroups {
   private logOf({ name }: GroupConfig): Log {
     return this.around.log.child({ group: name });
   }
+}
+
+/** Of a group that could not be started, and that no predecessor had: whether somebody may have its device all the same. */
+function mayBeUsed({ mapped }: VolumeConfig, { code }: AfterimageError): boolean {
+  // Production has the mapped device itself, and its I/O may wait for an agent.
+  if (mapped !== null) return code !== 'VOLUME_NOT_INSERTED';
+  return code === 'LOOP_BUSY' || code === 'NBD_BUSY';
 }
 
 /** `error`: why it has not the volumes that it is configured with. */

@@ -113,7 +113,7 @@ async function serve(
     drain: signals.drain,
     end: signals.end,
     isServing: taken.size > 0,
-    taken: (group) => taken.get(group)?.served ?? [],
+    taken: (group) => taken.get(group)?.claimed ?? [],
   });
   // Opened by the first entry: a disk that hangs keeps nothing from being served.
   const audit = new AuditLog(path.join(config.stateDir, 'audit.log'), log);

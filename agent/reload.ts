@@ -58,7 +58,7 @@ export class Reload {
     for (const group of held)
       this.log.warn(
         { group },
-        'the group goes on: protection is under its volumes, see `afterimage volume remove`',
+        'the group goes on: protection is under its volumes (`afterimage volume remove`), or they are served and it could not be started yet',
       );
     for (const { name, added, leaving } of reshaped)
       this.log.info(

@@ -10,7 +10,7 @@ import type * as native from '../native/index.js';
 import type { Clock } from './clock.js';
 import type { VolumeConfig } from './config.js';
 import { GroupCustody, type StoreDoor } from './custody.js';
-import type { ServedVolume } from './device_use.js';
+import type { UsedVolume } from './device_use.js';
 import { Deliveries } from './deliveries.js';
 import { endAll } from './endings.js';
 import type { InheritedGroup, InheritedVolume } from './inheritance.js';
@@ -73,7 +73,7 @@ export class TakenGroup {
     return this.takeovers.flatMap(({ volume }) => volume ?? []);
   }
   /** Of all that somebody has, served or not yet. */
-  get served(): ServedVolume[] {
+  get claimed(): UsedVolume[] {
     return this.takeovers.flatMap(({ config, volume, failure }) => {
       if (volume !== null) return volume;
       // Whoever has it waits for it.

@@ -5,7 +5,7 @@ import t, { type Test } from 'tap';
 import { systemClock, type Clock } from '../../agent/clock.js';
 import type { GroupConfig, VolumeConfig } from '../../agent/config.js';
 import { AgentControl, type StatusHead } from '../../agent/control.js';
-import type { ServedVolume } from '../../agent/device_use.js';
+import type { UsedVolume } from '../../agent/device_use.js';
 import { failedStatus } from '../../agent/group_status.js';
 import { ProtectionGroups, type StartedGroup } from '../../agent/groups.js';
 import { agentControlService } from '../../proto/control.js';
@@ -98,7 +98,7 @@ function scene(...broken: string[]) {
   const uninserted = new Set<string>();
   /** Of groups whose start waits for the test. */
   const held = new Map<string, Promise<void>>();
-  const taken = new Map<string, ServedVolume[]>();
+  const taken = new Map<string, UsedVolume[]>();
   const groups = new ProtectionGroups(
     configs,
     async (config) => {
@@ -147,7 +147,7 @@ t.test('a group that cannot start takes no other down, shows why, and is tried a
 });
 
 /** What a predecessor had served; `device` "": it is not served again yet, and whoever has it waits. */
-function left(name: string, device: string): ServedVolume {
+function left(name: string, device: string): UsedVolume {
   const [data] = two()[1].volumes;
   if (data === undefined) throw new Error('it has a volume');
   const presentUse = () =>
@@ -192,8 +192,29 @@ t.test(
       { group: 'mail', volume: 'data', device: '/dev/loop7', usedBy: '' },
       { group: 'mail', volume: 'log', device: '', usedBy: 'no answer' },
     ]);
+    // Nor is it forgotten when the configuration is.
+    t.match(await here.groups.reload([two()[0]]), { held: ['mail'], removed: [] });
+    t.equal((await here.groups.uses()).length, 2);
+    here.taken.clear();
+    t.strictSame(await here.groups.uses(), [], 'no predecessor had it');
+    t.match(await here.groups.reload([two()[0]]), { held: [], removed: ['mail'] });
   },
 );
+
+t.test('whoever may use a device of a group that has not started', async (t) => {
+  const here = scene('shop');
+  let begin = (): void => undefined;
+  here.held.set('mail', new Promise((resolve) => (begin = resolve)));
+  const started = here.groups.start();
+  await until(() => here.lines.length > 0);
+  t.match(await here.groups.uses(), [
+    { group: 'shop', usedBy: 'shop is away' }, // a mapped volume: its I/O may wait
+    { group: 'mail', usedBy: 'the group is being started' },
+  ]);
+  begin();
+  await started;
+  t.match(await here.groups.uses(), [{ group: 'shop' }]);
+});
 
 t.test('a group whose volumes are not inserted is waited for, and not tried again and again', async (t) => {
   const here = scene('mail');

@@ -88,7 +88,9 @@ export class Member implements LinkListener {
     this.checkpoints = new Checkpoints(request, clock);
     const unavailable = (): string => {
       if (this.isDefunct) return this.report.detail;
-      return session.state === 'protected' ? '' : `the group is ${session.state}`;
+      if (session.state !== 'protected') return `the group is ${session.state}`;
+      // The session hears of the end of a stream when the rest of it was sent.
+      return this.capture?.stats.streaming === true ? '' : 'the group is tracking';
     };
     const verifying = {
       unavailable,

@@ -74,7 +74,7 @@ export class AgentSession {
   /** The stream that this process continues, if its predecessor stopped cleanly. */
   #resume: GenerationNumbers | null = null;
   #identity: MemberIdentity | null = null;
-  /** A generation whose volumes were others, or had other sizes: the capture group has closed its stream. */
+  /** A generation of which the stream is closed already: what is left of it is sent, and no sync of it is worth anything. */
   #outgrown = 0n;
   /** Production was let in by a predecessor, and its stream is there. */
   #isSucceeding = false;
@@ -267,6 +267,7 @@ export class AgentSession {
     const { state, resume } = startedState(stored, logs, identity, this.limits.lsnReserve, inherited);
     this.#helloLogs = state.unwelcomedLogs;
     this.#isSucceeding = inherited !== null;
+    if (inherited?.hasEnded === true) this.#outgrown = inherited.generation;
     this.#identity = identity;
     this.#resume = resume;
     this.#store.persist('open', state);

@@ -58,6 +58,8 @@ export interface InheritedStream {
   /** Durable at the receiver, as far as the predecessor knew: the ring holds what follows. */
   releasedLsn: bigint;
   lsnCeiling: bigint;
+  /** Its stream was closed: what the ring holds is sent, and another generation begins. */
+  hasEnded: boolean;
 }
 
 /** What the capture ring says of itself (native CaptureStats, as far as a session cares). */

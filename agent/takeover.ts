@@ -126,7 +126,7 @@ export interface InheritedRing {
 export function inheritedStream({ captureGroup, isContinued }: InheritedRing): InheritedStream | null {
   const { generation, streaming, capturedLsn, releasedLsn, lsnCeiling } = captureGroup.stats();
   if (!isContinued || generation === 0n || (!streaming && capturedLsn === releasedLsn)) return null;
-  return { generation, capturedLsn, releasedLsn, lsnCeiling };
+  return { generation, capturedLsn, releasedLsn, lsnCeiling, hasEnded: !streaming };
 }
 
 function openRing(

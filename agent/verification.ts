@@ -131,7 +131,10 @@ export class Verification {
       isComplete = true;
     } finally {
       // How much it was, also when nobody wants to know the rest.
-      if (!isComplete && found.isRecorded) await this.#record(number, found, false).catch(() => undefined);
+      // A session of another generation, or without the volume, would be ended by it.
+      const canBeTold = this.port.unavailable() === '' && this.port.generation() === found.generation;
+      if (!isComplete && found.isRecorded && canBeTold)
+        await this.#record(number, found, false).catch(() => undefined);
     }
     await this.#record(number, found, repair || found.bytes === 0n);
     const repaired = repair && found.bytes > 0n;
@@ -193,6 +196,7 @@ export class Verification {
       if (signal.aborted || this.port.unavailable() !== '') continue;
       try {
         const lsn = await this.port.read(volume, offset, Buffer.allocUnsafe(length));
+        if (lsn === 0n) continue; // nothing is captured
         await this.#record(volume, { ...found, endLsn: lsn }, false);
         return;
       } catch {

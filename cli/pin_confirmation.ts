@@ -45,7 +45,9 @@ export async function confirmLock(
   const lengthNs = untilNs - BigInt(surroundings.now()) * 1_000_000n;
   const cost = lockCost(lengthNs, await membersOf(client, group, surroundings));
   const growth = cost === null ? '' : `, and at the present rate the store grows by ${cost}`;
-  const consequence = `no role lifts the lock of ${name} before ${formatTime(untilNs)}: all history of ${group} behind it stays until then${growth}`;
+  const consequence =
+    `no role lifts the lock of ${name} before ${formatTime(untilNs)}: all history of ${group} behind it stays until then${growth}; ` +
+    'a store that is full takes nothing more';
   const otherwise = `${name} of ${group} is not locked`;
   await confirm({ question: 'Lock it?', consequence, otherwise }, options, surroundings);
 }

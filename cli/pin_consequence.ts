@@ -3,6 +3,8 @@ import type { CheckpointInfo, GroupStatus } from '../proto/control.js';
 import { formatBytes, formatDuration } from './quantity.js';
 
 const DAY_NS = 86_400_000_000_000n;
+/** A shorter window says nothing of a day. */
+const WINDOW_NS_MIN = 60_000_000_000n;
 
 /**
  * What retention may let go of once a checkpoint is not pinned any more: "3 h 20 m of history, about 41.0 GiB"; null: nothing
@@ -41,7 +43,7 @@ export function lockCost(lengthNs: bigint, members: readonly GroupStatus[]): str
   let dayBytes = 0n;
   for (const { windowBeginNs, windowEndNs, journalBytes } of members) {
     const heldNs = windowEndNs - windowBeginNs;
-    if (heldNs > 0n) dayBytes += (journalBytes * DAY_NS) / heldNs;
+    if (heldNs >= WINDOW_NS_MIN) dayBytes += (journalBytes * DAY_NS) / heldNs;
   }
   if (dayBytes === 0n) return null;
   return `about ${formatBytes(dayBytes)} a day, ${formatBytes((dayBytes * lengthNs) / DAY_NS)} by then`;

@@ -1,7 +1,7 @@
 /** A session in a process that goes on with the stream of one that was killed. */
 import t from 'tap';
 import type { InheritedStream, StoredState } from '../../agent/session_events.js';
-import { IDENTITY, ring, Script, SYNCED } from './session_script.js';
+import { COMPLETE, IDENTITY, ring, Script, SYNCED } from './session_script.js';
 
 /** Of the predecessor: it was running. */
 const STORED: StoredState = {
@@ -17,7 +17,10 @@ const STORED: StoredState = {
   processes: [],
   unwelcomedLogs: [],
 };
-const INHERITED: InheritedStream = { generation: 2n, capturedLsn: 140n, releasedLsn: 100n, lsnCeiling: 450n };
+const INHERITED: InheritedStream = {
+  ...{ generation: 2n, capturedLsn: 140n, releasedLsn: 100n, lsnCeiling: 450n },
+  hasEnded: false,
+};
 
 function succeeding(inherited = INHERITED, stored = STORED): Script {
   const script = new Script();
@@ -45,6 +48,19 @@ t.test('the stream of a killed predecessor goes on in a new epoch, from what the
   script.frame(131n, 150n);
   script.ack(150n);
   t.equal(script.session.state, 'protected');
+  t.end();
+});
+
+// A whole initial sync was sent, and thrown away when the next generation began.
+t.test('what is left of a stream that was closed is sent, and nothing is synced in its generation', (t) => {
+  for (const hasEnded of [false, true]) {
+    const script = succeeding({ ...INHERITED, hasEnded });
+    script.feed({ type: 'opened' });
+    script.connect();
+    script.welcome(2n, 130n, COMPLETE);
+    t.match(script.get('startShipping'), { durableLsn: 130n });
+    t.equal(script.said().includes('syncBegin'), !hasEnded);
+  }
   t.end();
 });
 

@@ -47,5 +47,10 @@ t.test('what a lock keeps', (t) => {
   t.equal(lockCost(30n * 24n * HOUR_NS, [member]), 'about 24.0 GiB a day, 720.0 GiB by then');
   t.equal(lockCost(HOUR_NS, [member, member]), 'about 48.0 GiB a day, 2.0 GiB by then', 'of two hosts');
   t.equal(lockCost(HOUR_NS, [{ ...member, windowBeginNs: 0n, windowEndNs: 0n }]), null, 'nothing is held');
+  t.equal(
+    lockCost(HOUR_NS, [{ ...member, windowBeginNs: 0n, windowEndNs: 2_000_000_000n }]),
+    null,
+    'a burst',
+  );
   t.end();
 });

@@ -47,7 +47,8 @@ const RECEIVER_LIMITS: ReceiverLimits = {
   piecesMax: 8,
   checkpointsMax: 3,
 };
-const VOLUME_BLOCKS = [96, 61];
+/** Of the second, which leaves and comes back, the samples of a partial resync are a small part. */
+const VOLUME_BLOCKS = [96, 401];
 const SETTLE_MS_MAX = 400_000;
 /** Of the last verification: another one may be under way, or a session be lost in between. */
 const VERIFY_ATTEMPTS = 20;

@@ -109,7 +109,11 @@ export class ModelStore {
     };
   }
   #states(infos: readonly VolumeInfo[]): StoredVolume[] {
-    return infos.map(({ number }) => ({ ...this.#volume(number) }));
+    const present = this.#durable.generations.at(-1)?.volumes ?? [];
+    return infos.map(({ number }) => {
+      const volume = this.#volume(number);
+      return { ...volume, syncedLsn: present.includes(number) ? volume.syncedLsn : 0n };
+    });
   }
 
   /** False: a newer writer was first. */
@@ -210,6 +214,7 @@ export class ModelStore {
   beginBase(number: number): void {
     const volume = this.#volume(number);
     assert(volume.base === 'BASE_EMPTY', 'only an empty base is begun');
+    assert(this.#last().volumes.includes(number), 'a volume is synced in a generation that has it');
     this.#cached[number] = emptyBase(volume.info.size);
     this.#durable.bases[number] = emptyBase(volume.info.size);
     volume.base = 'BASE_SYNCING';

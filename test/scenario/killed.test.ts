@@ -22,7 +22,7 @@ const RECEIVER_KILLS = 3;
 const AGENT_KILLS = 1;
 /** Each round's load is ended before that. The ring must outlast what is written while the receiver is away. */
 const SECONDS_MAX = 60;
-const RING = '512MiB';
+const RING = '1GiB';
 const STAMP_WRITER = fileURLToPath(new URL('../../../test/scenario/stamp_writer.py', import.meta.url));
 
 interface Timeline {

@@ -114,7 +114,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     this.captureGroup = taken?.captureGroup ?? null;
     this.serving = new Serving(custody, present.all, places, clock, log);
     const sizes = {
-      grown: () => this.current.reshaped(present.infos),
+      grown: () => this.current.reshaped(present.infos, present.logs),
       doubt: () => this.captureGroup?.closeStream(),
     };
     this.growth = new Growth(present.all, sizes, log);
@@ -244,7 +244,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
       this.around.log.warn(
         'the volumes change while the receiver is away: history has a gap until it is back',
       );
-    this.current.reshaped(this.present.infos);
+    this.current.reshaped(this.present.infos, this.present.logs);
   }
 
   /** Errors: of the first volume that cannot be served. */

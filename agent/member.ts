@@ -3,7 +3,7 @@
  * done. Decides nothing itself: session.ts does, and native/capture keeps production going without either of them.
  */
 import { AfterimageError, isErrorCode, toAfterimageError } from '../proto/errors.js';
-import type { AgentMessage, ReceiverMessage, VolumeInfo } from '../proto/replication.js';
+import type { AgentMessage, DirtyLogPosition, ReceiverMessage, VolumeInfo } from '../proto/replication.js';
 import type { Log } from '../service/log.js';
 import {
   CaptureWork,
@@ -135,8 +135,8 @@ export class Member implements LinkListener {
     return !this.isDefunct;
   }
   /** The stream has ended, and its volumes are these from now on. */
-  reshaped(volumes: VolumeInfo[]): void {
-    this.feed({ type: 'reshaped', volumes }, null);
+  reshaped(volumes: VolumeInfo[], logs: DirtyLogPosition[]): void {
+    this.feed({ type: 'reshaped', volumes, logs }, null);
   }
   /** The time for it is over. */
   expireStop(): void {

@@ -48,7 +48,7 @@ import type { SessionLimits } from './session_limits.js';
 import { Shipment } from './shipment.js';
 import { StateJournal } from './state_journal.js';
 import type { Purpose } from './state_journal.js';
-import { FIRST_STATE, startedState } from './stored_state.js';
+import { FIRST_STATE, startedState, withFound } from './stored_state.js';
 import { SyncPlan } from './sync_plan.js';
 import type { ResyncReport } from './sync_plan.js';
 import { VerifyExchange } from './verify_exchange.js';
@@ -96,11 +96,6 @@ export class AgentSession {
   readonly #checkpoints: CheckpointRequests;
   readonly #verification: VerifyExchange;
   readonly #interruption: Interruption;
-  /**
-   * What the first Hello says of the dirty logs: not what this process marked since it began, nor any before it that the
-   * receiver does not know (stored_state.ts). Null once it knows this one.
-   */
-  #helloLogs: DirtyLogPosition[] | null = null;
   /** Where the dirty logs stood when the receiver was told of them last, on this connection. */
   #toldLogs: DirtyLogPosition[] = [];
   readonly #logClaims = new LogClaims();
@@ -215,7 +210,7 @@ export class AgentSession {
       case 'syncFailed':
         return this.#syncs.failed(event.turn, event.code, event.message);
       case 'reshaped':
-        return this.#reshaped(event.volumes);
+        return this.#reshaped(event.volumes, event.logs);
       case 'checkpointRequested':
         return this.#checkpoints.requested(event.requestId, event.name, this.isStreaming);
       case 'positionRead':
@@ -265,7 +260,6 @@ export class AgentSession {
   ): void {
     assert(this.#identity === null, 'a session starts once');
     const { state, resume } = startedState(stored, logs, identity, this.limits.lsnReserve, inherited);
-    this.#helloLogs = state.unwelcomedLogs;
     this.#isSucceeding = inherited !== null;
     if (inherited?.hasEnded === true) this.#outgrown = inherited.generation;
     this.#identity = identity;
@@ -426,10 +420,13 @@ export class AgentSession {
     });
   }
 
-  /** A log that became another one, or void, before the first Hello is what it is now: nobody shall count on the old one. */
+  /**
+   * Not what was marked since the logs were found, by this process or by one before it that the receiver does not know
+   * (stored_state.ts), until a Hello that said so was welcomed. A log that became another one, or void, before that is what it is
+   * now: nobody shall count on the old one.
+   */
   #logsAtHello(logs: DirtyLogPosition[]): DirtyLogPosition[] {
-    if (this.#helloLogs === null) return logs;
-    const found = this.#helloLogs;
+    const found = this.#store.state.unwelcomedLogs;
     return logs.map((log) => found.find(({ volume, id }) => volume === log.volume && id === log.id) ?? log);
   }
 
@@ -518,11 +515,14 @@ export class AgentSession {
   }
 
   /** A session has the volumes that its Hello says. */
-  #reshaped(volumes: VolumeInfo[]): void {
+  #reshaped(volumes: VolumeInfo[], logs: DirtyLogPosition[]): void {
+    const before = this.#who.volumes;
+    const added = logs.filter((log) => before.every(({ number }) => number !== log.volume));
     this.#identity = { ...this.#who, volumes };
     this.#logClaims.keep(volumes.map(({ number }) => number));
     // So that a successor, which finds these, goes on with what the ring holds.
-    this.#store.persist('reshaped', { volumes });
+    const unwelcomedLogs = withFound(this.#store.state.unwelcomedLogs, added);
+    this.#store.persist('reshaped', { volumes, unwelcomedLogs });
     this.#outgrown = this.generation;
     this.#leave('CLOSED', 'its volumes are others now');
   }
@@ -532,9 +532,13 @@ export class AgentSession {
     const fault = faultOfWelcome(welcome, this.#who.volumes);
     if (fault !== null) return this.#leave(fault.code, fault.message);
     this.#change.peer = welcome;
-    this.#helloLogs = null;
     this.#logClaims.welcome();
-    if (this.#store.state.unwelcomedLogs.length > 0) this.#store.persist('welcomed', { unwelcomedLogs: [] });
+    // Those of volumes that are away were not in this Hello.
+    const { unwelcomedLogs: untold } = this.#store.state;
+    const unwelcomedLogs = untold.filter((log) =>
+      this.#who.volumes.every(({ number }) => number !== log.volume),
+    );
+    if (unwelcomedLogs.length < untold.length) this.#store.persist('welcomed', { unwelcomedLogs });
     const { stream, marks, shippedLsnMax } = this.#shipment;
     const stubborn = stream.state === 'none' ? null : this.#conduct.endOfStream;
     const reason = stubborn ?? endOfContinuity(stream, marks.durable, shippedLsnMax, welcome);

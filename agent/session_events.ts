@@ -35,7 +35,10 @@ export interface StoredState {
   era: number;
   /** The instances of the processes that had this state, the present one first. */
   processes: Buffer[];
-  /** Where the dirty logs stood when the first process began that no receiver has welcomed; none: one has welcomed the last. */
+  /**
+   * Where dirty logs stood when they were found, by the first process that no receiver has welcomed with them since; also of volumes
+   * that have left again meanwhile.
+   */
   unwelcomedLogs: DirtyLogPosition[];
 }
 
@@ -157,8 +160,11 @@ export type AgentEvent =
   | { type: 'checkpointRequested'; requestId: string; name: string }
   /** Answers `readPosition`. `lsn` is null when the capture group is not streaming: then there is nothing to mark. */
   | { type: 'positionRead'; requestId: string; name: string; lsn: bigint | null; timeNs: bigint }
-  /** Volumes have other sizes, or are others, and the capture group has closed its stream for that: in this very turn, if it was open. */
-  | { type: 'reshaped'; volumes: VolumeInfo[] }
+  /**
+   * Volumes have other sizes, or are others, and the capture group has closed its stream for that: in this very turn, if it was
+   * open. `logs`: where the dirty logs stand, before production is let in to those that are new.
+   */
+  | { type: 'reshaped'; volumes: VolumeInfo[]; logs: DirtyLogPosition[] }
   /** A verification asks the receiver; answered by `verifyAnswered`. */
   | { type: 'verifyAsked'; question: VerifyQuestion }
   /** A clean stop is wanted. */

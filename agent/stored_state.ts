@@ -30,7 +30,7 @@ export function startedState(
   lsnReserve: bigint,
   inherited: InheritedStream | null,
 ): { state: StoredState; resume: GenerationNumbers | null } {
-  const before = { ...stored, unwelcomedLogs: logs.map((log) => unwelcomed(log, stored.unwelcomedLogs)) };
+  const before = { ...stored, unwelcomedLogs: withFound(stored.unwelcomedLogs, logs) };
   const epoch = before.epoch + 1n;
   // Another session of the same process has its instance.
   const others = before.processes.filter((process) => !process.equals(instance));
@@ -71,6 +71,15 @@ function sizedAs(before: readonly VolumeInfo[], volumes: readonly VolumeInfo[]):
     const now = volumes.find(({ uuid }) => uuid.equals(volume.uuid));
     return { ...volume, size: now?.size ?? volume.size };
   });
+}
+
+/** StoredState.unwelcomedLogs, now that `logs` were found as they are. */
+export function withFound(
+  earlier: readonly DirtyLogPosition[],
+  logs: readonly DirtyLogPosition[],
+): DirtyLogPosition[] {
+  const away = earlier.filter((one) => logs.every(({ volume }) => volume !== one.volume));
+  return [...logs.map((log) => unwelcomed(log, earlier)), ...away];
 }
 
 /**

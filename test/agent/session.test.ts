@@ -1,7 +1,7 @@
 /** The agent's session, situation by situation. Histories in any order: test/sim. */
 import t from 'tap';
 import type { AgentAction, StoredState } from '../../agent/session_events.js';
-import type { Welcome } from '../../proto/replication.js';
+import type { Hello, Welcome } from '../../proto/replication.js';
 import { COMPLETE, EMPTY, IDENTITY, ring, Script, SYNCED } from './session_script.js';
 
 const CLEAN: StoredState = {
@@ -165,7 +165,7 @@ t.test(
   (t) => {
     const script = flowing();
     const volumes = IDENTITY.volumes.map((volume) => ({ ...volume, size: volume.size * 2n }));
-    script.feed({ type: 'reshaped', volumes });
+    script.feed({ type: 'reshaped', volumes, logs: [] });
     t.ok(script.get('disconnect'));
     t.match(script.get('persist')?.state, { volumes }, 'a successor has these volumes');
     script.feed({ type: 'persisted' });
@@ -196,7 +196,7 @@ t.test('a volume that grows while a generation is asked for begins another', (t)
   script.feed({ type: 'persisted' });
   t.same(script.said(), ['generationBegin']);
   const volumes = IDENTITY.volumes.map((volume) => ({ ...volume, size: volume.size * 2n }));
-  script.feed({ type: 'reshaped', volumes });
+  script.feed({ type: 'reshaped', volumes, logs: [] });
   script.feed({ type: 'persisted' });
   script.hear({ generationAccepted: { generation: 1n, volumes: [EMPTY] } });
   t.equal(script.get('beginGeneration'), undefined, 'that one has the old size');
@@ -679,5 +679,36 @@ t.test('a receiver is not told of marks that a process made which it never knew'
   next.feed({ ...started, logs: [{ ...found, id: 8n, sequence: 2n }] });
   t.match(next.get('persist')?.state.unwelcomedLogs, [{ id: 8n, sequence: 2n }], 'another log is another');
   next.feed({ type: 'persisted' });
+  t.end();
+});
+
+// A dirty log that was set back while its volume was away had grown beyond what the receiver knew of it before it was told of
+// again, and was believed. The simulator found it (seed 25109).
+t.test('a volume that comes back is told of as its log was found, however often it left untold', (t) => {
+  const script = flowing();
+  const [data] = IDENTITY.volumes;
+  if (data === undefined) throw new Error('there is a volume');
+  const more = { ...data, number: 1, uuid: Buffer.alloc(16, 9), name: 'more' };
+  const log = (sequence: bigint) => ({ volume: 1, id: 7n, sequence, basisLsn: 3n });
+  const own = { volume: 0, id: 5n, sequence: 2n, basisLsn: 3n };
+  const said = () => {
+    script.lose();
+    script.connect([own, log(9n)]);
+    const hello = script.actions.find(({ type }) => type === 'send') as { message: { hello: Hello } };
+    return hello.message.hello.logs[1]?.sequence;
+  };
+  script.feed({ type: 'reshaped', volumes: [data, more], logs: [own, log(4n)] });
+  script.feed({ type: 'persisted' });
+  t.equal(said(), 4n, 'not what was marked since');
+  script.feed({ type: 'reshaped', volumes: [data], logs: [own] });
+  script.feed({ type: 'persisted' });
+  script.feed({ type: 'reshaped', volumes: [data, more], logs: [own, log(6n)] });
+  t.match(script.get('persist')?.state.unwelcomedLogs, [{ volume: 1, sequence: 4n }]);
+  script.feed({ type: 'persisted' });
+  t.equal(said(), 4n);
+  script.welcome(1n, 10n, COMPLETE, false, { ...COMPLETE, number: 1 });
+  t.same(script.get('persist')?.state.unwelcomedLogs, []);
+  script.feed({ type: 'persisted' });
+  t.equal(said(), 9n, 'as it is, once that was heard');
   t.end();
 });

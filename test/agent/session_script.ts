@@ -64,7 +64,13 @@ export class Script {
   lose(): void {
     this.feed({ type: 'disconnected', code: 'SESSION_LOST', message: 'gone' });
   }
-  welcome(generation: bigint, durableLsn: bigint, volume: VolumeState, ended = false): AgentAction[] {
+  welcome(
+    generation: bigint,
+    durableLsn: bigint,
+    volume: VolumeState,
+    ended = false,
+    ...others: VolumeState[]
+  ): AgentAction[] {
     const hashKey = Buffer.alloc(32);
     return this.hear({
       welcome: {
@@ -75,7 +81,7 @@ export class Script {
         durableLsn,
         link: 7,
         hashKey,
-        volumes: [volume],
+        volumes: [volume, ...others],
         ended,
       },
     });

@@ -193,7 +193,7 @@ export class AgentNode {
       around.onFault('changedWhileAway');
     }
     this.#group.closeStream('CLOSED');
-    this.#feed({ type: 'reshaped', volumes: host.present });
+    this.#feed({ type: 'reshaped', volumes: host.present, logs: this.#positions() });
     return true;
   }
   askForCheckpoint(requestId: string, name: string): void {

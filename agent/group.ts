@@ -323,7 +323,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
 
   async persist(stream: StoredState): Promise<void> {
     try {
-      await this.present.persist(stream);
+      await this.present.persist(stream, this.isQuiescent);
     } catch (thrown) {
       if (this.isOpening) this.unopened(thrown);
       throw thrown; // a later one costs history only

@@ -2,6 +2,7 @@
  * The protection groups of this host. One that cannot start takes no other down, nor keeps it waiting: the rest is served,
  * and it is tried again until it can. Only when none starts there is nothing to do here.
  */
+import { stat } from 'node:fs/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type {
   CheckpointInfo,
@@ -171,11 +172,15 @@ export class ProtectionGroups {
     const error = this.failed.get(name);
     const reason = error ?? new AfterimageError('CLOSED', 'the group is being started');
     const unknown = volumes.filter((volume) => error === undefined || mayBeUsed(volume, error));
-    const presentUse = (): Promise<null> => Promise.reject(reason);
-    return deviceUses(
-      name,
-      unknown.map((config) => ({ config, attachedAs: '', presentUse })),
-    );
+    const used = unknown.map((config) => ({
+      config,
+      attachedAs: '',
+      presentUse: async () => {
+        if (config.mapped !== null && !(await exists(config.mapped))) return null;
+        throw reason;
+      },
+    }));
+    return deviceUses(name, used);
   }
 
   /** Errors: GROUP_UNKNOWN, why the group is not started, and those of StartedGroup.createCheckpoint. */
@@ -438,6 +443,15 @@ function mayBeUsed({ mapped }: VolumeConfig, { code }: AfterimageError): boolean
   // Production has the mapped device itself, and its I/O may wait for an agent.
   if (mapped !== null) return code !== 'VOLUME_NOT_INSERTED';
   return code === 'LOOP_BUSY' || code === 'NBD_BUSY';
+}
+
+async function exists(file: string): Promise<boolean> {
+  try {
+    await stat(file);
+    return true;
+  } catch (thrown) {
+    return (thrown as NodeJS.ErrnoException).code !== 'ENOENT';
+  }
 }
 
 /** `error`: why it has not the volumes that it is configured with. */

@@ -140,11 +140,14 @@ export class PresentVolumes {
     for (const volume of volumes) volume.tellErrors(log, clock.monotonicMs());
   }
 
-  /** With what they are now. Errors: those of backings and of the state. */
-  async persist(stream: StoredState): Promise<void> {
+  /**
+   * With what they are now. `isUnused`: production is out and all is flushed; who writes to them from now on, past the agent, is
+   * noticed, also where the stop was not a clean one. Errors: those of backings and of the state.
+   */
+  async persist(stream: StoredState, isUnused: boolean): Promise<void> {
     if (stream.clean) await this.cleanUp();
     const volumes = [...this.volumes];
-    const memories = await memoriesOf(volumes, stream.clean);
+    const memories = await memoriesOf(volumes, stream.clean || isUnused);
     // One that has left meanwhile has said its last word.
     for (const volume of volumes) if (!this.volumes.includes(volume)) delete memories[volume.config.name];
     await this.remember(memories, stream);

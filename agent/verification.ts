@@ -136,6 +136,7 @@ export class Verification {
       if (!isComplete && found.isRecorded && canBeTold)
         await this.#record(number, found, false).catch(() => undefined);
     }
+    this.#assertSame(found);
     await this.#record(number, found, repair || found.bytes === 0n);
     const repaired = repair && found.bytes > 0n;
     yield { ...told, bytesDone: size, extents: [], phase: 'done', repaired, lsn: found.endLsn };
@@ -206,10 +207,7 @@ export class Verification {
   }
 
   async #differing(volume: number, range: Range, blockBytes: number, found: Found): Promise<Range[]> {
-    this.#assertAvailable();
-    // Of what was found before, this one may have mended everything.
-    if (this.port.generation() !== found.generation)
-      throw new AfterimageError('SESSION_LOST', 'another generation has begun');
+    this.#assertSame(found);
     const { offset, length } = range;
     const bytes = Buffer.allocUnsafe(length);
     const lsn = await this.port.read(volume, offset, bytes);
@@ -242,6 +240,13 @@ export class Verification {
   #assertAvailable(): void {
     const unavailable = this.port.unavailable();
     if (unavailable !== '') throw new AfterimageError('VERIFY_UNAVAILABLE', unavailable);
+  }
+
+  /** Errors: VERIFY_UNAVAILABLE; SESSION_LOST where another generation may have mended what was found. */
+  #assertSame({ generation }: Found): void {
+    this.#assertAvailable();
+    if (this.port.generation() !== generation)
+      throw new AfterimageError('SESSION_LOST', 'another generation has begun');
   }
 
   #nextId(): number {

@@ -202,18 +202,28 @@ t.test(
 );
 
 t.test('whoever may use a device of a group that has not started', async (t) => {
-  const here = scene('shop');
+  const here = scene('shop', 'web');
+  const [data] = two()[0].volumes;
+  if (data === undefined) throw new Error('it has a volume');
   let begin = (): void => undefined;
   here.held.set('mail', new Promise((resolve) => (begin = resolve)));
   const started = here.groups.start();
   await until(() => here.lines.length > 0);
   t.match(await here.groups.uses(), [
-    { group: 'shop', usedBy: 'shop is away' }, // a mapped volume: its I/O may wait
+    { group: 'shop', usedBy: '' }, // a mapped volume, which is not there
     { group: 'mail', usedBy: 'the group is being started' },
   ]);
   begin();
   await started;
-  t.match(await here.groups.uses(), [{ group: 'shop' }]);
+  await here.groups.reload([
+    ...two(),
+    { ...two()[0], name: 'web', volumes: [{ ...data, mapped: '/dev/null' }] },
+  ]);
+  t.match(
+    await here.groups.uses(),
+    [{ group: 'shop' }, { group: 'web', usedBy: 'web is away' }],
+    'its I/O may wait',
+  );
 });
 
 t.test('a group whose volumes are not inserted is waited for, and not tried again and again', async (t) => {

@@ -43,7 +43,7 @@ t.test('the last word of a volume that leaves stands', async (t) => {
   };
   const config = { name: 'shop' } as GroupConfig;
   const present = new PresentVolumes(config, [stays.one, leaves.one], state, surroundings);
-  const persisted = present.persist({ clean: false } as StoredState);
+  const persisted = present.persist({ clean: false } as StoredState, false);
   stays.answers.shift()?.();
   while (leaves.answers.length === 0) await new Promise(setImmediate);
   const before = leaves.answers.shift();

@@ -40,7 +40,7 @@ async function scene(t: Test, unmarkAfterMs = 60_000) {
   };
   /** Of all volumes that ever were. */
   const dirtyLogs = (): string[] => readdirSync(path.join(directory, 'state', 'dirty'));
-  return { receiver, way, agent, data, more, socket, assertEqual, dirtyLogs, directory };
+  return { receiver, way, agent, data, more, socket, assertEqual, dirtyLogs, directory, site };
 }
 
 /** Writes until told to stop; how often. Errors: of the first write that fails. */
@@ -217,4 +217,21 @@ t.test('a volume that could not come back is compared in full when it does', asy
   await agent.until('two volumes again', ({ volumes }) => volumes.length === 2);
   await agent.settled();
   await assertEqual('more', more.backing);
+});
+
+// Its stop was not a clean one, since the receiver was away: what was written to its disk afterwards was found by samples alone.
+t.test('a volume that is changed after a stop without a receiver is compared in full', async (t) => {
+  const { agent, way, data, assertEqual, site } = await scene(t, 300);
+  await agent.until('nothing in doubt', ({ volumes }) => volumes[0]?.doubtBytes === 0n);
+  way.isStalled = true;
+  way.cut();
+  await agent.stop();
+  const disk = await open(data.backing, 'r+');
+  await disk.write(Buffer.alloc(4096, 0x77), 0, 4096, 9 * MIB + 300 * 1024);
+  await disk.close();
+  way.heal();
+  const again = await RunningAgent.start(site);
+  t.teardown(() => again.stopNow());
+  await again.settled();
+  await assertEqual('data', data.backing);
 });

@@ -10,7 +10,7 @@ const HERE = '/opt/host-test';
 const MEMORY = `${HERE}/memory.json`;
 const MOUNT = '/srv/data';
 const DEVICE = '/dev/afterimage/shop/data';
-const FSTAB = `${DEVICE} ${MOUNT} ext4 _netdev,x-systemd.requires=afterimage-agent.service 0 2`;
+const FSTAB = `${DEVICE} ${MOUNT} ext4 _netdev,x-systemd.requires=afterimage-devices.target 0 2`;
 const PATIENCE_S = 240;
 /** The first megabyte and thirty-two blocks, and what lies beside them. */
 const SAMPLES_BYTES_MAX = 8 << 20;
@@ -145,7 +145,8 @@ async function install(): Promise<void> {
     }
   });
   await step('systemd-analyze verify has nothing to say', () => {
-    const units = ['agent', 'receiver'].map((name) => `/usr/lib/systemd/system/afterimage-${name}.service`);
+    const names = ['agent.service', 'receiver.service', 'devices.target'];
+    const units = names.map((name) => `/usr/lib/systemd/system/afterimage-${name}`);
     same(must('systemd-analyze', 'verify', '--man=no', ...units), '', 'verify');
     for (const name of ['agent', 'receiver']) {
       const { output } = run('systemd-analyze', 'security', '--no-pager', `afterimage-${name}.service`);
@@ -218,6 +219,11 @@ async function live(): Promise<void> {
     must('systemctl', 'restart', 'afterimage-agent');
     await replaced('another agent', before);
     if (!load.isRunning) throw new Error('the load has failed');
+  });
+  // Where nobody has a file open it would have been unmounted, and whoever writes would have written below it.
+  await step('nobody tried to unmount it', () => {
+    const { output } = run('journalctl', '-b', '--no-pager', '-o', 'cat', '-u', 'srv-data.mount');
+    if (/unmount/i.test(output)) throw new Error(output);
   });
   await step('systemctl reload takes another group', async () => {
     const config = readFileSync('/etc/afterimage/agent.toml', 'utf8');

@@ -1,7 +1,8 @@
 /** Who uses what production has: asked before a stop, and before the package is removed. */
+import { stat } from 'node:fs/promises';
 import type { DeviceUse } from '../proto/control.js';
-import { toAfterimageError } from '../proto/errors.js';
-import type { VolumeConfig } from './config.js';
+import { toAfterimageError, type AfterimageError } from '../proto/errors.js';
+import type { GroupConfig, VolumeConfig } from './config.js';
 
 /** What production has of a volume, or waits for. */
 export interface UsedVolume {
@@ -20,4 +21,41 @@ export function deviceUses(group: string, volumes: readonly UsedVolume[]): Promi
       return { group, volume: volume.config.name, device: volume.attachedAs, usedBy: usedBy ?? '' };
     }),
   );
+}
+
+/**
+ * Of a group that is not started, and that no predecessor had. `reason`: why it could not be; `isBegun`: nobody knows yet. Never
+ * rejects.
+ */
+export function possibleUses(
+  { name, volumes }: GroupConfig,
+  reason: AfterimageError,
+  isBegun: boolean,
+): Promise<DeviceUse[]> {
+  const unknown = volumes.filter((volume) => isBegun || mayBeUsed(volume, reason));
+  const used = unknown.map((config) => ({
+    config,
+    attachedAs: '',
+    presentUse: async () => {
+      if (config.mapped !== null && !(await exists(config.mapped))) return null;
+      throw reason;
+    },
+  }));
+  return deviceUses(name, used);
+}
+
+/** Whether somebody may have its device all the same. */
+function mayBeUsed({ mapped }: VolumeConfig, { code }: AfterimageError): boolean {
+  // Production has the mapped device itself, and its I/O may wait for an agent.
+  if (mapped !== null) return code !== 'VOLUME_NOT_INSERTED';
+  return code === 'LOOP_BUSY' || code === 'NBD_BUSY';
+}
+
+async function exists(file: string): Promise<boolean> {
+  try {
+    await stat(file);
+    return true;
+  } catch (thrown) {
+    return (thrown as NodeJS.ErrnoException).code !== 'ENOENT';
+  }
 }

@@ -323,7 +323,8 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
 
   async persist(stream: StoredState): Promise<void> {
     try {
-      await this.present.persist(stream, this.isQuiescent);
+      // Those that are being given back are not read any more.
+      await this.present.persist(stream, this.isQuiescent && !this.isReleasing);
     } catch (thrown) {
       if (this.isOpening) this.unopened(thrown);
       throw thrown; // a later one costs history only

@@ -2,7 +2,6 @@
  * The protection groups of this host. One that cannot start takes no other down, nor keeps it waiting: the rest is served,
  * and it is tried again until it can. Only when none starts there is nothing to do here.
  */
-import { stat } from 'node:fs/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type {
   CheckpointInfo,
@@ -16,7 +15,7 @@ import type { Log } from '../service/log.js';
 import { aborted } from '../service/signals.js';
 import type { Clock } from './clock.js';
 import type { GroupConfig, VolumeConfig } from './config.js';
-import { deviceUses, type UsedVolume } from './device_use.js';
+import { deviceUses, possibleUses, type UsedVolume } from './device_use.js';
 import { endAll } from './endings.js';
 import type { VolumeLatencies } from './metrics.js';
 import { failedStatus } from './group_status.js';
@@ -164,23 +163,15 @@ export class ProtectionGroups {
     return (await Promise.all(this.configs.map((config) => this.usesOf(config)))).flat();
   }
 
-  private usesOf({ name, volumes }: GroupConfig): Promise<DeviceUse[]> {
+  private usesOf(config: GroupConfig): Promise<DeviceUse[]> {
+    const { name } = config;
     const group = this.started.get(name);
     if (group !== undefined) return group.uses();
     const taken = this.around.taken(name);
     if (taken.length > 0) return deviceUses(name, taken);
     const error = this.failed.get(name);
     const reason = error ?? new AfterimageError('CLOSED', 'the group is being started');
-    const unknown = volumes.filter((volume) => error === undefined || mayBeUsed(volume, error));
-    const used = unknown.map((config) => ({
-      config,
-      attachedAs: '',
-      presentUse: async () => {
-        if (config.mapped !== null && !(await exists(config.mapped))) return null;
-        throw reason;
-      },
-    }));
-    return deviceUses(name, used);
+    return possibleUses(config, reason, error === undefined);
   }
 
   /** Errors: GROUP_UNKNOWN, why the group is not started, and those of StartedGroup.createCheckpoint. */
@@ -435,22 +426,6 @@ export class ProtectionGroups {
 
   private logOf({ name }: GroupConfig): Log {
     return this.around.log.child({ group: name });
-  }
-}
-
-/** Of a group that could not be started, and that no predecessor had: whether somebody may have its device all the same. */
-function mayBeUsed({ mapped }: VolumeConfig, { code }: AfterimageError): boolean {
-  // Production has the mapped device itself, and its I/O may wait for an agent.
-  if (mapped !== null) return code !== 'VOLUME_NOT_INSERTED';
-  return code === 'LOOP_BUSY' || code === 'NBD_BUSY';
-}
-
-async function exists(file: string): Promise<boolean> {
-  try {
-    await stat(file);
-    return true;
-  } catch (thrown) {
-    return (thrown as NodeJS.ErrnoException).code !== 'ENOENT';
   }
 }
 

@@ -131,13 +131,10 @@ export class Verification {
       isComplete = true;
     } finally {
       // How much it was, also when nobody wants to know the rest.
-      // A session of another generation, or without the volume, would be ended by it.
-      const canBeTold = this.port.unavailable() === '' && this.port.generation() === found.generation;
-      if (!isComplete && found.isRecorded && canBeTold)
-        await this.#record(number, found, false).catch(() => undefined);
+      if (!isComplete && found.isRecorded)
+        await this.#recordLast(number, found, false).catch(() => undefined);
     }
-    this.#assertSame(found);
-    await this.#record(number, found, repair || found.bytes === 0n);
+    await this.#recordLast(number, found, repair || found.bytes === 0n);
     const repaired = repair && found.bytes > 0n;
     yield { ...told, bytesDone: size, extents: [], phase: 'done', repaired, lsn: found.endLsn };
   }
@@ -216,6 +213,12 @@ export class Verification {
     const request = { id, volume, lsn, offset, length, blockBytes };
     const { hashes, hashKey } = await this.#ask(id, { verifyRequest: request });
     return differingBlocks(bytes, range, { blockBytes, hashes, hashKey });
+  }
+
+  /** A session of another generation, or without the volume, would be ended by it. Errors: those of #assertSame and #ask. */
+  async #recordLast(volume: number, found: Found, complete: boolean): Promise<void> {
+    this.#assertSame(found);
+    await this.#record(volume, found, complete);
   }
 
   async #record(volume: number, found: Found, complete: boolean): Promise<void> {

@@ -111,7 +111,7 @@ function addPin(
       const limits = { timeoutMs: ANSWER_MS_MAX, signal: surroundings.stop.drain };
       const made = await withDaemon('receiver', options, surroundings, async (client) => {
         if (verb === 'unpin') await confirmUnpin(client, request, options, surroundings);
-        await confirmLockOf(client, request, options, surroundings);
+        await confirmLock(client, request, options, surroundings);
         return client.callUnary(receiverControlService.checkpointPin, request, limits);
       });
       tell(made, options, surroundings);
@@ -119,17 +119,6 @@ function addPin(
   if (verb === 'pin') pin.option('--until <time>', UNTIL).option('--yes', LOCK_UNASKED);
   else pin.option('--yes', 'without asking, also where history is let go of by that');
   examples(pin, [[`afterimage checkpoint ${verb} db before-upgrade`, description]]);
-}
-
-/** Nothing where there is to be no lock. Errors: those of confirmLock. */
-async function confirmLockOf(
-  client: RpcClient,
-  request: { group: string; name: string; lockUntilNs: bigint },
-  options: PinOptions,
-  surroundings: Surroundings,
-): Promise<void> {
-  const { lockUntilNs } = request;
-  if (lockUntilNs > 0n) await confirmLock(client, request, lockUntilNs, options, surroundings);
 }
 
 async function deleteCheckpoint(
@@ -159,7 +148,7 @@ async function createCheckpoint(
   const request = { group, name, pin, lockUntilNs: lockUntil(options, surroundings) };
   const limits = { timeoutMs: WORK_MS_MAX, signal: stop.drain };
   const askReceiver: Ask = async (client) => {
-    await confirmLockOf(client, request, options, surroundings);
+    await confirmLock(client, request, options, surroundings);
     return client.callUnary(receiverControlService.checkpointCreate, request, limits);
   };
   const askAgent: Ask = (client) => client.callUnary(agentControlService.checkpointCreate, request, limits);

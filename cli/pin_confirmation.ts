@@ -33,20 +33,19 @@ export async function confirmUnpin(
   await confirm({ question: 'Unpin it?', consequence, otherwise }, options, surroundings);
 }
 
-/** Asks whether it shall be locked until then. Errors: USAGE where nobody can be asked, INTERRUPTED. */
+/** Asks whether it shall be locked until then; 0n: there is to be no lock. Errors: USAGE where nobody can be asked, INTERRUPTED. */
 export async function confirmLock(
   client: RpcClient,
-  { group, name }: Named,
-  untilNs: bigint,
+  { group, name, lockUntilNs }: Named & { lockUntilNs: bigint },
   options: AskOptions,
   surroundings: Surroundings,
 ): Promise<void> {
-  if (options.yes === true) return;
-  const lengthNs = untilNs - BigInt(surroundings.now()) * 1_000_000n;
+  if (lockUntilNs === 0n || options.yes === true) return;
+  const lengthNs = lockUntilNs - BigInt(surroundings.now()) * 1_000_000n;
   const cost = lockCost(lengthNs, await membersOf(client, group, surroundings));
   const growth = cost === null ? '' : `, and at the present rate the store grows by ${cost}`;
   const consequence =
-    `no role lifts the lock of ${name} before ${formatTime(untilNs)}: all history of ${group} behind it stays until then${growth}; ` +
+    `no role lifts the lock of ${name} before ${formatTime(lockUntilNs)}: all history of ${group} behind it stays until then${growth}; ` +
     'a store that is full takes nothing more';
   const otherwise = `${name} of ${group} is not locked`;
   await confirm({ question: 'Lock it?', consequence, otherwise }, options, surroundings);

@@ -95,7 +95,8 @@ export function failedStatus(
   taken: readonly UsedVolume[],
 ): GroupStatus {
   const { code, message, hint } = error;
-  const devices = new Map(taken.map((volume) => [volume.config.name, volume.attachedAs]));
+  const deviceOf = (volume: string): string =>
+    taken.find(({ config: { name } }) => name === volume)?.attachedAs ?? '';
   const forgotten = taken.filter((one) => !config.volumes.some(({ name }) => name === one.config.name));
   const volumes = [...config.volumes, ...forgotten.map((one) => one.config)];
   return {
@@ -104,7 +105,7 @@ export function failedStatus(
     member: '',
     host,
     state: 'failed',
-    detail: `${servedDetail(volumes, devices)}${code}: ${message}. ${hint}`,
+    detail: `${servedDetail(volumes, deviceOf)}${code}: ${message}. ${hint}`,
     generation: 0n,
     capturedLsn: 0n,
     shippedLsn: 0n,
@@ -132,8 +133,8 @@ export function failedStatus(
       name,
       uuid: '',
       size: 0n,
-      state: (devices.get(name) ?? '') === '' ? 'failed' : 'tracking',
-      device: devices.get(name) ?? '',
+      state: deviceOf(name) === '' ? 'failed' : 'tracking',
+      device: deviceOf(name),
       backing,
       syncBytesDone: 0n,
       syncBytesTotal: 0n,
@@ -149,8 +150,8 @@ export function failedStatus(
 }
 
 /** What production has although nothing is protected; whoever is woken by it must not take that for more than it is. */
-function servedDetail(volumes: readonly VolumeConfig[], devices: ReadonlyMap<string, string>): string {
-  const served = volumes.filter(({ name }) => (devices.get(name) ?? '') !== '').map(({ name }) => name);
+function servedDetail(volumes: readonly VolumeConfig[], deviceOf: (volume: string) => string): string {
+  const served = volumes.map(({ name }) => name).filter((name) => deviceOf(name) !== '');
   if (served.length === 0) return '';
   if (served.length === volumes.length) return 'production is served, and not protected: ';
   return `of its volumes only ${served.join(', ')} are served, and none is protected: `;

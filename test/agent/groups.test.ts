@@ -146,10 +146,15 @@ t.test('a group that cannot start takes no other down, shows why, and is tried a
   );
 });
 
+function volumeOf({ volumes }: GroupConfig): VolumeConfig {
+  const [volume] = volumes;
+  if (volume === undefined) throw new Error('it has a volume');
+  return volume;
+}
+
 /** What a predecessor had served; `device` "": it is not served again yet, and whoever has it waits. */
 function left(name: string, device: string): UsedVolume {
-  const [data] = two()[1].volumes;
-  if (data === undefined) throw new Error('it has a volume');
+  const data = volumeOf(two()[1]);
   const presentUse = () =>
     device === ''
       ? Promise.reject(new AfterimageError('BACKING_FAILED', 'no answer'))
@@ -203,8 +208,7 @@ t.test(
 
 t.test('whoever may use a device of a group that has not started', async (t) => {
   const here = scene('shop', 'web');
-  const [data] = two()[0].volumes;
-  if (data === undefined) throw new Error('it has a volume');
+  const data = volumeOf(two()[0]);
   let begin = (): void => undefined;
   here.held.set('mail', new Promise((resolve) => (begin = resolve)));
   const started = here.groups.start();
@@ -484,8 +488,7 @@ t.test('a group that runs gets other volumes, as far as it can', async (t) => {
   const here = scene();
   await here.groups.start();
   const [shop, mail] = two();
-  const [data] = mail.volumes;
-  if (data === undefined) throw new Error('it has a volume');
+  const data = volumeOf(mail);
   const volume = (name: string, mapped: string | null = null) => ({ ...data, name, mapped });
   const withVolumes = (...volumes: VolumeConfig[]): GroupConfig[] => [shop, { ...mail, volumes }];
   const shapes = (): string[][] | undefined => here.made.get('mail')?.shapes;
@@ -517,8 +520,7 @@ t.test('a group that cannot get its volumes says so until something else is want
   const here = scene();
   await here.groups.start();
   const [shop, mail] = two();
-  const [data] = mail.volumes;
-  if (data === undefined) throw new Error('it has a volume');
+  const data = volumeOf(mail);
   const wanted = { ...mail, volumes: [data, { ...data, name: 'broken' }] };
   const detail = (): string | undefined => here.groups.status()[1]?.detail;
   const usual = detail();

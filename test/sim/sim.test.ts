@@ -20,6 +20,7 @@ t.test('a thousand histories of faults keep every promise', (t) => {
     'agentCloned',
     'agentCrash',
     'agentKilled',
+    'changedWhileAway',
     'checkpointKept',
     'checkpointKeptForReceiver',
     'cleanStop',
@@ -62,7 +63,6 @@ t.test('a thousand histories of faults keep every promise', (t) => {
     'verificationEnded',
     'verified',
     'volumesChange',
-    'changedWhileAway',
     'writesLost',
     'writtenBehind',
   ]) {

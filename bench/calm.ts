@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { command } from '../test/scenario/command.js';
-import type { Progress, Sample } from './measurement.js';
+import type { Progress, Run, Sample } from './measurement.js';
 
 const STEAL_MAX = 0.1;
 const REPEATS_MAX = 3;
@@ -14,10 +14,7 @@ const WRITEBACK_SECONDS_MAX = 60;
  * One counted run, begun when nothing is left of the run before it. Repeated when the hypervisor stole more than a tenth
  * of the CPU; one that stayed disturbed after some repeats says so in `broken`.
  */
-export async function undisturbed(
-  run: () => Promise<Omit<Sample, 'steal'>>,
-  progress: Progress,
-): Promise<Sample> {
+export async function undisturbed(run: () => Promise<Run>, progress: Progress): Promise<Sample> {
   for (let repeat = 0; ; repeat += 1) {
     await writtenBack();
     const before = await cpuTimes();
@@ -25,7 +22,7 @@ export async function undisturbed(
     const steal = stolen(before, await cpuTimes());
     if (steal <= STEAL_MAX) return { ...sample, steal };
     const reason = `${(steal * 100).toFixed(0)} % of the CPU was stolen`;
-    if (repeat >= REPEATS_MAX) return { value: sample.value, broken: [...sample.broken, reason], steal };
+    if (repeat >= REPEATS_MAX) return { ...sample, broken: [...sample.broken, reason], steal };
     progress(`${reason}: repeating`);
   }
 }

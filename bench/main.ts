@@ -1,23 +1,37 @@
 /**
- * `npm run bench -- NAME… [--json] [--quick]`: each measurement beside its peer in the same run, alternating. Results
- * are printed, and kept in bench/results/.
+ * `npm run bench -- NAME… [--json] [--quick]`: each measurement beside its peer in the same run, by turns. Results are printed,
+ * and kept in bench/results/.
  */
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import { command } from '../test/scenario/command.js';
+import { agentMemory } from './memory.js';
+import { rpo, writeLatency } from './latency.js';
 import { FULL, judge, QUICK, type Measurement, type Report } from './measurement.js';
 import { openPoint, openPointCold } from './points.js';
-import { agentMemory, rpo, writeMeasurements } from './writes.js';
+import { replicationMeasurements } from './replication.js';
+import { table } from './table.js';
+import { writeMeasurements } from './writes.js';
 
-const measurements: Measurement[] = [...writeMeasurements, rpo, openPoint, openPointCold, agentMemory];
+const measurements: Measurement[] = [
+  ...writeMeasurements,
+  ...replicationMeasurements,
+  writeLatency,
+  rpo,
+  openPoint,
+  openPointCold,
+  agentMemory,
+];
 /** What `--quick` runs when no name is given: one of each kind. */
 const quickNames = ['nbd-randwrite-qd32', 'loop-burst', 'open-point', 'agent-memory'];
 
 const options = process.argv.slice(2).filter((word) => word.startsWith('--'));
 const names = process.argv.slice(2).filter((word) => !word.startsWith('--'));
+/** NAME is also all of its variants, NAME/VARIANT. */
+const isMeant = (name: string, wanted: string): boolean => name === wanted || name.startsWith(`${wanted}/`);
 const unknown = [
   ...options.filter((option) => option !== '--json' && option !== '--quick'),
-  ...names.filter((name) => !measurements.some((measurement) => measurement.name === name)),
+  ...names.filter((wanted) => !measurements.some(({ name }) => isMeant(name, wanted))),
 ];
 if (unknown.length > 0) {
   console.error(`bench: no such measurement or option: ${unknown.join(', ')}`);
@@ -30,54 +44,28 @@ if (unknown.length > 0) {
 async function bench(): Promise<void> {
   const json = options.includes('--json');
   const scale = options.includes('--quick') ? QUICK : FULL;
-  const wanted =
-    names.length > 0 ? names : scale.quick ? quickNames : measurements.map((measurement) => measurement.name);
+  const isWanted = ({ name }: Measurement): boolean => {
+    if (names.length > 0) return names.some((wanted) => isMeant(name, wanted));
+    return !scale.quick || quickNames.includes(name);
+  };
+  const directory = new URL('../../bench/results/', import.meta.url);
+  await mkdir(directory, { recursive: true });
+  const began = new Date().toISOString().replaceAll(':', '-');
+  const file = new URL(`${began}${scale.quick ? '-quick' : ''}.json`, directory);
+  const about = { machine: await machine(), scale };
   const reports: Report[] = [];
-  for (const measurement of measurements.filter(({ name }) => wanted.includes(name))) {
+  for (const measurement of measurements.filter(isWanted)) {
     const progress = (text: string): void => void process.stderr.write(`${measurement.name}: ${text}\n`);
-    const { ours, peer } = await measurement.run(scale, progress);
-    const report = judge(measurement, ours, peer);
+    const report = judge(measurement, await measurement.run(scale, progress));
     reports.push(report);
     // Every single run is in the kept results only.
     if (json) console.log(JSON.stringify({ ...report, runs: undefined }));
+    // After each: one that takes hours may be ended early.
+    await writeFile(file, `${JSON.stringify({ ...about, reports }, null, 2)}\n`);
   }
-  const directory = new URL('../../bench/results/', import.meta.url);
-  await mkdir(directory, { recursive: true });
-  const file = new URL(
-    `${new Date().toISOString().replaceAll(':', '-')}${scale.quick ? '-quick' : ''}.json`,
-    directory,
-  );
-  await writeFile(file, `${JSON.stringify({ machine: await machine(), scale, reports }, null, 2)}\n`);
-  if (!json) print(reports);
+  if (!json) console.log(table(reports));
   // A quick run shows that the harness works; its figures judge nothing.
   if (!scale.quick && reports.some((report) => report.holds === false)) process.exitCode = 1;
-}
-
-function print(reports: readonly Report[]): void {
-  const number = (value: number | null): string =>
-    value === null ? '–' : value >= 100 ? value.toFixed(0) : value.toFixed(2);
-  const rows = reports.map((report) => [
-    report.name,
-    number(report.ours),
-    number(report.peer),
-    report.unit,
-    number(report.ratio),
-    `${number(report.spread[0])}…${number(report.spread[1])}`,
-    report.bar === null ? 'report' : number(report.bar),
-    report.holds === null ? '' : report.holds ? 'holds' : 'DOES NOT HOLD',
-    report.broken.join('; '),
-  ]);
-  const table = [['name', 'ours', 'peer', 'unit', 'ratio', 'spread', 'bar', 'verdict', ''], ...rows];
-  const widths = (table[0] ?? []).map((_, column) =>
-    Math.max(...table.map((row) => row[column]?.length ?? 0)),
-  );
-  for (const row of table)
-    console.log(
-      row
-        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-        .join('  ')
-        .trimEnd(),
-    );
 }
 
 async function machine(): Promise<Record<string, string>> {
@@ -91,5 +79,7 @@ async function machine(): Promise<Record<string, string>> {
     node: process.version,
     fio: await version('fio'),
     nbdkit: await version('nbdkit'),
+    qemu: await version('qemu-nbd'),
+    libnbd: await version('nbdcopy'),
   };
 }

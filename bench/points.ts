@@ -9,7 +9,7 @@ import { ended } from '../test/scenario/command.js';
 import type { Site } from '../test/scenario/site.js';
 import { writtenBack } from './calm.js';
 import { fio } from './fio.js';
-import type { Measurement, Progress, Sample, Scale } from './measurement.js';
+import type { Measurement, Progress, Runs, Sample, Scale } from './measurement.js';
 import { BenchVolume, GROUP } from './volume.js';
 
 const POINTS = 25;
@@ -83,11 +83,11 @@ async function measure(
   progress: Progress,
   points: number,
   before: (site: Site) => Promise<void>,
-): Promise<{ ours: Sample[]; peer: Sample[] }> {
+): Promise<Runs> {
   const volume = await BenchVolume.create(scale.volumeBytes);
   const reader = new Reader();
   try {
-    const ours = await volume.protected('socket', async (site, target) => {
+    const ours = await volume.protected({ attach: 'socket', cache: 'buffered' }, async (site, target) => {
       const beginning = await site.agentGroup();
       await fio(target, { rw: 'randwrite', blockBytes: 4096, depth: 32, requests: scale.historyWrites });
       const group = await site.settled(600);
@@ -117,7 +117,8 @@ export const openPoint: Measurement = {
   name: 'open-point',
   unit: 'ms to the first byte',
   peerName: null,
-  bar: 250,
+  bar: { must: 250, aim: 50, side: 'most' },
+  conditions: { history: 'random 4 KiB writes' },
   run: (scale, progress) => measure(scale, progress, POINTS, () => Promise.resolve()),
 };
 
@@ -127,6 +128,7 @@ export const openPointCold: Measurement = {
   unit: 'ms to the first byte',
   peerName: null,
   bar: null,
+  conditions: { history: 'random 4 KiB writes', cache: 'nothing of the store is in memory' },
   run: (scale, progress) =>
     measure(scale, progress, scale.quick ? 2 : COLD_POINTS, async (site) => {
       await site.receiver.stop();

@@ -7,10 +7,12 @@ import { isTcpClosed } from '../native/index.js';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import {
   MESSAGE_BYTES_MAX,
+  prefixedMessage,
   replicationService,
   type AgentMessage,
   type ReceiverMessage,
 } from '../proto/replication.js';
+import { sendPrefixed } from '../service/message_prefix.js';
 import { OwnedCredentials } from '../service/owned_credentials.js';
 import { backoffMs } from './backoff.js';
 import type { Clock } from './clock.js';
@@ -26,6 +28,8 @@ const CHANNEL_RECONNECT_MS = 100;
 
 /** For what was said last to get through, once a channel is closed. */
 const CHANNEL_END_MS = 5_000;
+
+sendPrefixed(prefixedMessage);
 
 /** What the link tells its owner: for every connect() first opened, unless it failed before, and at last closed. */
 export interface LinkListener {
@@ -125,6 +129,8 @@ function clientOf({ target, options }: Endpoint, credentials: OwnedCredentials):
     'grpc.initial_reconnect_backoff_ms': CHANNEL_RECONNECT_MS,
     'grpc.max_reconnect_backoff_ms': CHANNEL_RECONNECT_MS,
     'grpc.enable_retries': 0,
+    // Or a write would be called done when it is remembered for a retry, and its frame's memory be used again.
+    'grpc.per_rpc_retry_buffer_size': 0,
     // Or plain text would leave the machine by way of `http_proxy`; and a receiver is at the address that was named.
     'grpc.enable_http_proxy': 0,
     // Groups do not share a connection: a busy one would hold up the others' acknowledgements.

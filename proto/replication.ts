@@ -16,7 +16,7 @@ export function commonProtocol({
   const newest = Math.min(protocol, PROTOCOL_VERSION);
   return newest >= Math.max(oldest, PROTOCOL_VERSION_OLDEST) ? newest : null;
 }
-/** Free bytes that a frame's buffer has before the frame, for the protobuf tag and length. */
+/** Free bytes that a frame's buffer has before the frame, for gRPC's prefix and the protobuf tag and length. */
 export const FRAME_HEADROOM_BYTES = 64;
 /** Largest message on the stream: a frame (1280 KiB at most) or sync data, and change. */
 export const MESSAGE_BYTES_MAX = 2 * 1024 * 1024;
@@ -261,11 +261,15 @@ export interface FrameBytes {
   headroom: number;
 }
 
+const GRPC_PREFIX_BYTES = 5;
 const FRAME_TAG = (15 << 3) | 2; // field 15, length-delimited: one byte
 const agentCodec = codec<Record<string, unknown>>('AgentMessage');
 const receiverCodec = codec<Record<string, unknown>>('ReceiverMessage');
 
-/** Encodes an agent's message. A frame is not copied: tag and length are written into its headroom. */
+/** Of messages whose memory has the prefix of gRPC in front of them: prefix and message. */
+const prefixed = new WeakMap<Buffer, Buffer>();
+
+/** Encodes an agent's message. A frame is not copied: what goes before it on the wire is written into its headroom. */
 export function encodeAgentMessage(message: AgentMessage): Buffer {
   if (!('frame' in message)) return agentCodec.encode(message);
   const { buffer, headroom } = message.frame;
@@ -274,10 +278,20 @@ export function encodeAgentMessage(message: AgentMessage): Buffer {
   for (; length > 0x7f; length >>>= 7) varint.push((length & 0x7f) | 0x80);
   varint.push(length);
   const start = headroom - varint.length - 1;
-  if (start < 0) throw new RangeError('a frame needs headroom for its tag and length');
+  const begin = start - GRPC_PREFIX_BYTES;
+  if (begin < 0) throw new RangeError('a frame needs headroom for its prefix, tag and length');
+  buffer[begin] = 0; // not compressed
+  buffer.writeUInt32BE(buffer.length - start, begin + 1);
   buffer[start] = FRAME_TAG;
   buffer.set(varint, start + 1);
-  return buffer.subarray(start);
+  const encoded = buffer.subarray(start);
+  prefixed.set(encoded, buffer.subarray(begin));
+  return encoded;
+}
+
+/** An encoded frame with the prefix of gRPC before it (gRPC over HTTP2, Length-Prefixed-Message); undefined: another message. */
+export function prefixedMessage(encoded: Buffer): Buffer | undefined {
+  return prefixed.get(encoded);
 }
 
 /** Decodes an agent's message. A frame's bytes share the message's memory. Errors: MESSAGE_INVALID. */

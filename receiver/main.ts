@@ -5,6 +5,7 @@ import * as native from '../native/index.js';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import { AuditLog } from '../service/audit_log.js';
 import { createLog, type Log } from '../service/log.js';
+import { assembleInto, MessageMemory } from '../service/message_assembly.js';
 import { MetricsServer } from '../service/metrics_server.js';
 import { watchdogMs } from '../service/service_manager.js';
 import { aborted, type StopSignals } from '../service/signals.js';
@@ -16,7 +17,6 @@ import { Catalog } from './catalog/catalog.js';
 import { retentionOf, type ReceiverConfig } from './config.js';
 import { clearExportLeftovers } from './export_leftovers.js';
 import { Exports } from './exports.js';
-import { FrameBuffers } from './frame_buffers.js';
 import { Identities } from './identities.js';
 import { DamageWatch } from './journal/damage_watch.js';
 import { RunBuilds } from './journal/runs.js';
@@ -161,6 +161,8 @@ export async function runReceiver(
     nowMs: elapsedMs,
   });
   const identities = new Identities({ catalog, authority, nowNs, lifetimeMs: config.certificateLifetimeMs });
+  const memory = new MessageMemory();
+  assembleInto(memory);
   const network = new Network({
     ...{ catalog, identities, audit, log },
     store: store.uuid,
@@ -169,7 +171,7 @@ export async function runReceiver(
     replication: {
       ...{ catalog, store, points, access, baseDamage, room, members, log },
       sessions: new SessionStore(catalog, nowNs),
-      buffers: new FrameBuffers(),
+      memory,
       native: watched,
       newMachine: () => new ReceiverSession(`afterimage ${version}`),
       helloMs: overrides.helloMs ?? HELLO_MS,

@@ -13,13 +13,14 @@ import type {
 } from '../proto/replication.js';
 import { formatUuid } from '../proto/uuid.js';
 import type { Log } from '../service/log.js';
+import type { MessageMemory } from '../service/message_assembly.js';
+import { alignedFrame } from './aligned_frame.js';
 import type { BaseAccess } from './base_access.js';
 import type { BaseDamage } from './base_damage.js';
 import { BaseImages, type BaseImagesParts, type BaseRoom } from './base_images.js';
 import { BlockHashes } from './block_hashes.js';
 import type { Catalog } from './catalog/catalog.js';
 import type { Coverage, MemberRow } from './catalog/members.js';
-import type { FrameBuffers } from './frame_buffers.js';
 import { recordDamage } from './journal/damage_record.js';
 import { segmentVolumes } from './journal/opening.js';
 import type { Member } from './members.js';
@@ -33,7 +34,8 @@ export interface SessionWorkParts {
   store: Store;
   sessions: SessionStore;
   points: Points;
-  buffers: FrameBuffers;
+  /** What large messages come in. */
+  memory: MessageMemory;
   log: Log;
   access: BaseAccess;
   baseDamage: Pick<BaseDamage, 'compared'>;
@@ -105,16 +107,14 @@ export class SessionWork {
     });
   }
 
-  /** `bytes` are the frame's as they came; they may be reused as soon as this has returned its promise. */
+  /** `bytes` are the frame's as they came, and nobody else's: their memory is used again. */
   async append(bytes: Buffer): Promise<ReceiverEvent> {
-    const { buffers } = this.parts;
-    const frame = buffers.take(bytes);
     try {
-      const durableLsn = await this.member.journal.append(frame);
+      const durableLsn = await this.member.journal.append(alignedFrame(bytes));
       this.cover(durableLsn);
       return { type: 'appended', durableLsn };
     } finally {
-      buffers.release(frame);
+      this.parts.memory.giveBack(bytes);
     }
   }
 
@@ -147,9 +147,14 @@ export class SessionWork {
     return { type: 'baseBegun', volume };
   }
 
+  /** `piece` is nobody else's: the memory of its data is used again. */
   async writeBase({ volume }: Action<'writeBase'>, piece: SyncData): Promise<ReceiverEvent> {
-    await this.bases.write(this.baseFile(volume), piece);
-    return { type: 'baseWritten', volume };
+    try {
+      await this.bases.write(this.baseFile(volume), piece);
+      return { type: 'baseWritten', volume };
+    } finally {
+      this.parts.memory.giveBack(piece.data);
+    }
   }
 
   async syncBase({ volume, offset }: Action<'syncBase'>): Promise<ReceiverEvent> {

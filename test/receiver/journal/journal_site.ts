@@ -9,7 +9,7 @@ import * as native from '../../../native/index.js';
 import { BaseAccess } from '../../../receiver/base_access.js';
 import { Catalog } from '../../../receiver/catalog/catalog.js';
 import { NOT_COVERED, type MemberRow } from '../../../receiver/catalog/members.js';
-import { FrameBuffers } from '../../../receiver/frame_buffers.js';
+import { alignedFrame } from '../../../receiver/aligned_frame.js';
 import type { JournalParts } from '../../../receiver/journal/journal.js';
 import { RunBuilds } from '../../../receiver/journal/runs.js';
 import { Members, type Member } from '../../../receiver/members.js';
@@ -86,12 +86,11 @@ export class JournalSite {
 
   /** Writes, and appends a frame for each. Returns the last LSN. */
   async write(count: number): Promise<bigint> {
-    const buffers = new FrameBuffers();
     let lsn = 0n;
     for (let index = 0; index < count; index += 1) {
       lsn = await this.agent.write(0, randomBytes(64 * KIB));
       for (const frame of await this.agent.framesUpTo(lsn))
-        await this.member.journal.append(buffers.take(frame));
+        await this.member.journal.append(alignedFrame(frame));
     }
     return lsn;
   }

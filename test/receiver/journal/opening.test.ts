@@ -5,7 +5,8 @@ import Database from 'better-sqlite3';
 import t from 'tap';
 import * as native from '../../../native/index.js';
 import { BaseAccess } from '../../../receiver/base_access.js';
-import { FrameBuffers } from '../../../receiver/frame_buffers.js';
+import { MessageMemory } from '../../../service/message_assembly.js';
+import { alignedFrame } from '../../../receiver/aligned_frame.js';
 import { Points } from '../../../receiver/points.js';
 import { SessionWork } from '../../../receiver/session_work.js';
 import { offsetOf } from '../synced_scene.js';
@@ -23,7 +24,7 @@ function sessionWork(site: JournalSite): SessionWork {
     access,
     baseDamage: { compared: () => undefined },
     room: { check: () => Promise.resolve() },
-    buffers: new FrameBuffers(),
+    memory: new MessageMemory(),
     native,
     log: site.parts.log,
   };
@@ -161,7 +162,7 @@ t.test('an era that the catalog never heard of begins with its first frame', asy
   frame.writeUInt32LE(native.crc32c(frame.subarray(160, 192)), 128);
   frame.writeUInt32LE(native.crc32c(frame.subarray(0, 156)), 156);
   journal.persist = () => undefined;
-  await journal.append(new FrameBuffers().take(frame));
+  await journal.append(alignedFrame(frame));
   await site.reopen();
   const eras = site.catalog.eras.eras(site.row.uuid);
   t.match(eras, [

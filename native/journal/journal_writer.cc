@@ -292,7 +292,7 @@ Outcome JournalWriter::commit(std::span<const FrameHeader> headers, std::span<co
   std::vector<iovec> pieces;
   for (const Frame& frame : frames)
     pieces.push_back({.iov_base = const_cast<std::byte*>(frame.bytes.data()), .iov_len = frame.bytes.size()});
-  return segment_->append(headers, std::move(pieces));
+  return segment_->append(headers, pieces);
 }
 
 Outcome JournalWriter::begin_segment() {

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "os/assert.h"
+
 namespace afterimage {
 namespace {
 
@@ -48,8 +50,10 @@ Result<std::unique_ptr<SegmentAppender>> SegmentAppender::create(JournalFile* fi
     return journal_error(call + path, error);
   };
   if (const Errno error = appender->preallocate()) return failed("allocate ", error);
-  iovec piece{.iov_base = const_cast<SegmentHeader*>(&header), .iov_len = sizeof(header)};
-  if (const Errno error = appender->write_fully({piece}, 0)) return failed("write ", error);
+  const iovec piece{.iov_base = const_cast<SegmentHeader*>(&header), .iov_len = sizeof(header)};
+  if (const Errno error = BlockWriter::open(file, appender->fd_.get(), 0, &appender->writer_))
+    return failed("write ", error);
+  if (const Errno error = appender->writer_->append({&piece, 1})) return failed("write ", error);
   if (const Errno error = file->fsync(appender->fd_.get())) return failed("sync ", error);
 #ifndef AFTERIMAGE_SABOTAGE_SEGMENT_NAME_UNSYNCED  // breaks R4: a segment whose name power loss takes away
   if (const Errno error = file->fsync(appender->directory_.get())) return failed("sync directory of ", error);
@@ -78,6 +82,8 @@ Result<std::unique_ptr<SegmentAppender>> SegmentAppender::reopen(JournalFile* fi
     if (Outcome sealed = appender->seal(); !sealed.ok()) return sealed.error();
     return journal_error("allocate " + tail.path, error);
   }
+  if (const Errno error = BlockWriter::open(file, appender->fd_.get(), tail.bytes, &appender->writer_))
+    return system_error("JOURNAL_IO", "read " + tail.path, error);
   return appender;
 }
 
@@ -96,30 +102,14 @@ Errno SegmentAppender::preallocate() {
   return file_->fallocate(fd_.get(), 0, bytes);
 }
 
-Errno SegmentAppender::write_fully(std::vector<iovec> pieces, uint64_t offset) {
-  for (size_t next = 0; next < pieces.size();) {
-    uint64_t written = 0;
-    if (const Errno error = file_->pwritev(fd_.get(), &pieces[next], static_cast<int>(pieces.size() - next),
-                                           offset, &written))
-      return error;
-    if (written == 0) return EIO;
-    offset += written;
-    while (next < pieces.size() && written >= pieces[next].iov_len) written -= pieces[next++].iov_len;
-    if (written == 0) continue;
-    pieces[next].iov_base = static_cast<std::byte*>(pieces[next].iov_base) + written;
-    pieces[next].iov_len -= written;
-  }
-  return 0;
-}
-
-Outcome SegmentAppender::append(std::span<const FrameHeader> frames, std::vector<iovec> pieces) {
-  if (const Errno error = write_fully(std::move(pieces), info_.bytes))
-    return journal_error("write " + info_.path, error);
+Outcome SegmentAppender::append(std::span<const FrameHeader> frames, std::span<const iovec> pieces) {
+  if (const Errno error = writer_->append(pieces)) return journal_error("write " + info_.path, error);
   // After a failed sync the kernel counts the pages as clean: a second one would succeed and mean nothing. So
   // no error of it is a mere "full".
   if (const Errno error = file_->fdatasync(fd_.get()))
     return system_error("JOURNAL_IO", "sync " + info_.path, error);
   for (const FrameHeader& frame : frames) extend(&info_, frame);
+  AFTERIMAGE_ASSERT(writer_->end() == info_.bytes, "what the frames say of their length");
   return Nothing{};
 }
 

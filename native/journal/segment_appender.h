@@ -10,8 +10,8 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <vector>
 
+#include "journal/block_writer.h"
 #include "journal/journal_file.h"
 #include "journal/segment.h"
 #include "os/fd.h"
@@ -40,9 +40,9 @@ class SegmentAppender {
                                                          const SegmentRoom& room);
 
   bool fits(uint64_t frame_bytes) const;
-  /// Appends `frames` (their bytes in `pieces`, which is used up) and makes them durable. On failure none of
+  /// Appends `frames` (their bytes in `pieces`) and makes them durable. On failure none of
   /// them is in the segment, which can then only be cut back. Errors: JOURNAL_FULL, JOURNAL_IO.
-  Outcome append(std::span<const FrameHeader> frames, std::vector<iovec> pieces);
+  Outcome append(std::span<const FrameHeader> frames, std::span<const iovec> pieces);
   /// Cuts the file right behind the last durable frame, which seals it; removes it if there is none.
   /// Errors: JOURNAL_IO.
   Outcome seal();
@@ -54,7 +54,6 @@ class SegmentAppender {
 
  private:
   SegmentAppender(JournalFile* file, const SegmentRoom& room) : file_(file), room_(room) {}
-  Errno write_fully(std::vector<iovec> pieces, uint64_t offset);
   Errno preallocate();
 
   JournalFile* file_;
@@ -62,6 +61,7 @@ class SegmentAppender {
   SegmentInfo info_;
   Fd fd_;
   Fd directory_;
+  std::unique_ptr<BlockWriter> writer_;
 };
 
 /// JOURNAL_FULL for a full disk or quota, else JOURNAL_IO.

@@ -33,7 +33,7 @@ class FaultyFile final : public JournalFile {
   uint64_t write_bytes_max = UINT64_MAX;
   std::shared_future<void> gate;  // fdatasync waits for it
   std::atomic<int> syncs{0};
-  std::atomic<uint64_t> written_bytes{0};
+  std::atomic<uint64_t> written_bytes{0};  // up to where the file has been written
   std::atomic<uint64_t> synced_bytes{0};
 
   Errno pwritev(int fd, const iovec* pieces, int count, uint64_t offset, uint64_t* written) override {
@@ -47,7 +47,7 @@ class FaultyFile final : public JournalFile {
     const Errno error = write_bytes_max == UINT64_MAX
                             ? JournalFile::pwritev(fd, pieces, count, offset, written)
                             : JournalFile::pwritev(fd, &first, 1, offset, written);
-    if (error == 0) written_bytes += *written;
+    if (error == 0) written_bytes = std::max(written_bytes.load(), offset + *written);
     return error;
   }
   Errno fdatasync(int) override {

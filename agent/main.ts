@@ -10,6 +10,7 @@ import { toAfterimageError } from '../proto/errors.js';
 import type { AgentStatus } from '../proto/control.js';
 import { MetricsServer } from '../service/metrics_server.js';
 import { AuditLog } from '../service/audit_log.js';
+import { collectSeldom } from '../service/heap.js';
 import { createLog, type Log } from '../service/log.js';
 import { watchdogMs } from '../service/service_manager.js';
 import { aborted, type StopSignals } from '../service/signals.js';
@@ -80,6 +81,7 @@ async function serve(
   version: string,
   overrides: AgentOverrides,
 ): Promise<void> {
+  collectSeldom();
   const config = await load();
   const log = overrides.log ?? createLog('agent', config.logLevel);
   const locks: number[] = [];

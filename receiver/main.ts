@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import * as native from '../native/index.js';
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
 import { AuditLog } from '../service/audit_log.js';
+import { collectSeldom } from '../service/heap.js';
 import { createLog, type Log } from '../service/log.js';
 import { assembleInto, MessageMemory } from '../service/message_assembly.js';
 import { MetricsServer } from '../service/metrics_server.js';
@@ -163,6 +164,7 @@ export async function runReceiver(
   const identities = new Identities({ catalog, authority, nowNs, lifetimeMs: config.certificateLifetimeMs });
   const memory = new MessageMemory();
   assembleInto(memory);
+  collectSeldom();
   const network = new Network({
     ...{ catalog, identities, audit, log },
     store: store.uuid,

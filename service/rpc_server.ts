@@ -3,6 +3,7 @@
  * handlers that are plain async functions and generators which throw AfterimageErrors.
  */
 import { once } from 'node:events';
+import type { Http2Server } from 'node:http2';
 import net from 'node:net';
 import {
   Server,
@@ -33,6 +34,23 @@ export const KEEPALIVE: ServerOptions = {
   'grpc.keepalive_permit_without_calls': 1,
 };
 
+const WINDOW = 'grpc-node.flow_control_window';
+
+/**
+ * What a client may send before it hears of it, on each stream and on its connection (RFC 9113, 5.2). grpc-js obeys the option in
+ * clients alone: its servers let 64 KiB be under way, which even on one machine costs as much again as sending it does, and is 1.3 MB/s
+ * at 50 ms. test/service/rpc.test.ts tells when another grpc-js keeps its HTTP/2 servers elsewhere.
+ */
+function widen(server: Server, windowBytes: number): void {
+  const { http2Servers } = server as unknown as { http2Servers: Map<Http2Server, unknown> };
+  for (const http2Server of http2Servers.keys()) {
+    http2Server.on('session', (session) => {
+      session.settings({ initialWindowSize: windowBytes });
+      session.setLocalWindowSize(windowBytes);
+    });
+  }
+}
+
 /** One server: services are added first, then it listens, on any number of sockets. */
 export class RpcServer {
   private readonly server: Server;
@@ -49,6 +67,8 @@ export class RpcServer {
       ...options,
     });
     this.injector = this.server.createConnectionInjector(ServerCredentials.createInsecure());
+    const windowBytes = options[WINDOW];
+    if (typeof windowBytes === 'number') widen(this.server, windowBytes);
   }
 
   add(service: ServiceDefinition, handlers: UntypedServiceImplementation): void {

@@ -1,8 +1,10 @@
 import { mkdir, mkdtemp, rename, rm, stat, writeFile } from 'node:fs/promises';
+import http2 from 'node:http2';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import {
   agentControlService,
@@ -403,4 +405,26 @@ t.test('who calls by a Unix socket', async (t) => {
   t.equal(await addressBy(unknown), 'local');
   t.equal(localName(await addressBy(null)), 'local', 'and where nobody asks');
   t.throws(() => peerCredentials(0), { code: 'IO_ERROR' }, 'no socket');
+});
+
+t.test('a client may send as much as the server was given for a window', async (t) => {
+  const windowBytes = 3 << 20;
+  for (const [options, streamBytes, connectionBytes] of [
+    [{ 'grpc-node.flow_control_window': windowBytes }, windowBytes, windowBytes],
+    [{}, 65_535, 65_535],
+  ] as const) {
+    const socket = path.join(await temporary(t), 'server.sock');
+    const server = new RpcServer(options);
+    await server.listenUnix(socket);
+    t.teardown(() => server.stop(0));
+    const session = http2.connect('http://localhost', { createConnection: () => net.connect(socket) });
+    t.teardown(() => session.destroy());
+    const deadline = performance.now() + TIMEOUT_MS;
+    const isTold = (): boolean =>
+      session.remoteSettings?.initialWindowSize === streamBytes &&
+      session.state.remoteWindowSize === connectionBytes;
+    while (!isTold() && performance.now() < deadline) await sleep(5);
+    t.equal(session.remoteSettings?.initialWindowSize, streamBytes);
+    t.equal(session.state.remoteWindowSize, connectionBytes);
+  }
 });

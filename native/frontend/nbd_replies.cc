@@ -15,7 +15,7 @@ namespace {
 constexpr size_t kPageBytes = 4096;
 /// What waits longest must not wait for what is slow: a batch is sent when it is this large or this old.
 constexpr size_t kBatchBytesMax = 256 << 10;
-constexpr auto kBatchAgeMax = std::chrono::microseconds(500);
+constexpr auto kBatchAgeMax = std::chrono::microseconds(50);
 
 }  // namespace
 

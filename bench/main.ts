@@ -5,19 +5,32 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import { command } from '../test/scenario/command.js';
+import { sustainedMeasurements } from './bare_stream.js';
+import { growthMeasurements } from './growth.js';
 import { agentMemory } from './memory.js';
 import { rpo, writeLatency } from './latency.js';
 import { FULL, judge, QUICK, type Measurement, type Report } from './measurement.js';
+import { pgbench } from './pgbench.js';
 import { openPoint, openPointCold } from './points.js';
 import { replicationMeasurements } from './replication.js';
+import { spaceMeasurements } from './space.js';
+import { initialSync, resyncScan } from './syncs.js';
 import { table } from './table.js';
+import { wan } from './wan.js';
 import { writeMeasurements } from './writes.js';
 
 const measurements: Measurement[] = [
   ...writeMeasurements,
   ...replicationMeasurements,
+  pgbench,
   writeLatency,
+  ...sustainedMeasurements,
   rpo,
+  initialSync,
+  resyncScan,
+  wan,
+  ...spaceMeasurements,
+  ...growthMeasurements,
   openPoint,
   openPointCold,
   agentMemory,

@@ -1,6 +1,6 @@
 /** The backing file that ours and its peers take turns on, and the ways to serve it, all in the same cache mode. */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { access } from 'node:fs/promises';
+import { access, rm } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { command, ended } from '../test/scenario/command.js';
 import { Scratch } from '../test/scenario/scratch.js';
@@ -64,7 +64,6 @@ export class BenchVolume {
    */
   async unprotected<T>(cache: CacheMode, use: (target: Target) => Promise<T>): Promise<T> {
     const socket = this.scratch.path('peer.sock');
-    await command('rm', ['-f', socket]);
     const words =
       cache === 'buffered'
         ? ['nbdkit', '--foreground', '--unix', socket, 'file', this.file]
@@ -113,8 +112,9 @@ export async function socketIsThere(socket: string, server: ChildProcess): Promi
   throw new Error(`${server.spawnargs.join(' ')} does not serve ${socket}`);
 }
 
-async function serving<T>(words: string[], socket: string, use: () => Promise<T>): Promise<T> {
+export async function serving<T>(words: string[], socket: string, use: () => Promise<T>): Promise<T> {
   const [program = '', ...args] = words;
+  await rm(socket, { force: true });
   const child = spawn(program, args, { stdio: 'ignore' });
   try {
     await socketIsThere(socket, child);

@@ -1,0 +1,163 @@
+/** Copying a whole volume, and comparing one that is in doubt as a whole. */
+import { open, readdir, rm } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { agentControlService, type VolumeStatus } from '../proto/control.js';
+import { RpcClient } from '../service/rpc.js';
+import { command } from '../test/scenario/command.js';
+import { Scratch } from '../test/scenario/scratch.js';
+import { Site } from '../test/scenario/site.js';
+import type { Measurement, Run } from './measurement.js';
+import { alternating } from './pairs.js';
+import { BenchVolume, GROUP, serving, VOLUME } from './volume.js';
+
+/** Data and holes by turns. */
+const STRETCH_BYTES = 4 << 20;
+const LOOK_MS = 10;
+const SECONDS_MAX = 600;
+
+const volumeOf = (backing: string): { name: string; backing: string; attach: 'socket' } => ({
+  ...{ name: VOLUME, backing, attach: 'socket' },
+});
+
+export const initialSync: Measurement = {
+  name: 'initial-sync',
+  unit: 'MB/s',
+  peerName: 'nbdcopy --flush, from nbdkit file to nbdkit file',
+  bar: { must: 0.7, aim: 1.0, side: 'least' },
+  conditions: {
+    volume: 'half of it holes, 4 MiB of each by turns',
+    time: 'from the start of the agent’s process to "protected"',
+    ...{ cache: 'buffered', transport: 'TLS on ours only' },
+  },
+  async run(scale, progress) {
+    const scratch = await Scratch.create('bench');
+    const [source, target] = [scratch.path('source.img'), scratch.path('target.img')];
+    await halfEmpty(source, scale.syncBytes);
+    await command('dd', ['if=/dev/zero', `of=${target}`, 'bs=1M', `count=${scale.syncBytes / 2 ** 20}`], {
+      secondsMax: SECONDS_MAX,
+    });
+    const rate = (began: number): number => scale.syncBytes / ((performance.now() - began) / 1000) / 1e6;
+    const ours = async (): Promise<Run> => {
+      const run = await Scratch.create('bench-ours');
+      try {
+        const site = await Site.create(run, { group: GROUP, volumes: [volumeOf(source)] });
+        await site.receiver.start();
+        const began = performance.now();
+        await site.agent.start();
+        const startMs = performance.now() - began;
+        await watched(site, ({ state }) => state === 'protected');
+        return { value: rate(began), broken: [], seen: { startMs } };
+      } finally {
+        await run.clean();
+      }
+    };
+    const peer = (): Promise<Run> => {
+      const uri = (name: string): string => `nbd+unix:///?socket=${scratch.path(name)}`;
+      const server = <T>(name: string, file: string, use: () => Promise<T>): Promise<T> =>
+        serving(
+          ['nbdkit', '--foreground', '--unix', scratch.path(name), 'file', file],
+          scratch.path(name),
+          use,
+        );
+      return server('source.sock', source, () =>
+        server('target.sock', target, async () => {
+          const began = performance.now();
+          const args = ['--flush', uri('source.sock'), uri('target.sock')];
+          await command('nbdcopy', args, { secondsMax: SECONDS_MAX });
+          return { value: rate(began), broken: [] };
+        }),
+      );
+    };
+    try {
+      return await alternating(scale, progress, ours, peer);
+    } finally {
+      await scratch.clean();
+    }
+  },
+};
+
+export const resyncScan: Measurement = {
+  name: 'resync-scan',
+  unit: 'MB/s',
+  peerName: 'sha256sum of the same file',
+  bar: { must: 1.5, aim: 3, side: 'least' },
+  conditions: {
+    doubt: 'the whole volume, and nothing differs: the agent was killed, and its dirty log is gone',
+    time: 'from the first block that was compared to the last',
+    cache: 'buffered, the file in memory',
+  },
+  async run(scale, progress) {
+    const volume = await BenchVolume.create(scale.volumeBytes);
+    const ours = (): Promise<Run> =>
+      volume.protected({ attach: 'socket', cache: 'buffered' }, async (site) => {
+        await site.agent.kill();
+        const logs = `${site.agentState}/dirty`;
+        for (const log of await readdir(logs)) await rm(`${logs}/${log}`);
+        await site.agent.start();
+        const { first, last } = await watched(
+          site,
+          ({ state, resyncComparedBytes }) => state === 'protected' && resyncComparedBytes > 0n,
+        );
+        const compared = Number(last.volume.resyncComparedBytes);
+        const broken: string[] = [];
+        if (compared !== volume.bytes) broken.push(`${compared} of ${volume.bytes} bytes were compared`);
+        if (last.volume.resyncDifferingBytes > 0n) broken.push('something differed');
+        const bytes = compared - Number(first?.volume.resyncComparedBytes ?? 0n);
+        const seconds = (last.atMs - (first?.atMs ?? Number.NaN)) / 1000;
+        return { value: bytes / seconds / 1e6, broken };
+      });
+    const peer = async (): Promise<Run> => {
+      const began = performance.now();
+      await command('sha256sum', [volume.file], { secondsMax: SECONDS_MAX });
+      return { value: volume.bytes / ((performance.now() - began) / 1000) / 1e6, broken: [] };
+    };
+    try {
+      return await alternating(scale, progress, ours, peer);
+    } finally {
+      await volume.clean();
+    }
+  },
+};
+
+interface Look {
+  volume: VolumeStatus;
+  atMs: number;
+}
+
+/** Looks at the volume until it is what is asked for: the first look at which something was compared, and the last one. */
+async function watched(
+  site: Site,
+  isDone: (volume: VolumeStatus) => boolean,
+): Promise<{ first: Look | null; last: Look }> {
+  const client = await RpcClient.openControl(site.agentControl);
+  try {
+    let first: Look | null = null;
+    for (const begin = performance.now(); ; await sleep(LOOK_MS)) {
+      const { groups } = await client.callUnary(agentControlService.status, {}, { timeoutMs: 10_000 });
+      const volume = groups[0]?.volumes[0];
+      if (volume === undefined) throw new Error('the agent has no volume');
+      const look = { volume, atMs: performance.now() };
+      if (volume.resyncComparedBytes > 0n) first ??= look;
+      if (isDone(volume)) return { first, last: look };
+      if (look.atMs - begin > SECONDS_MAX * 1000) throw new Error(`still ${volume.state}`);
+    }
+  } finally {
+    client.close();
+  }
+}
+
+async function halfEmpty(file: string, bytes: number): Promise<void> {
+  const data = randomBytes(STRETCH_BYTES);
+  const handle = await open(file, 'wx');
+  try {
+    await handle.truncate(bytes);
+    for (let at = 0; at < bytes; at += 2 * STRETCH_BYTES) {
+      data.writeUInt32LE(at / STRETCH_BYTES);
+      await handle.write(data, 0, data.length, at);
+    }
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

@@ -33,7 +33,7 @@ export const SESSION_LIMITS: SessionLimits = {
   unackedBytesMax: 32 * MIB,
   lsnReserve: 1n << 24n,
   pieceBytes: MIB,
-  syncWindowBytes: 16 * MIB,
+  syncWindowBytes: 48 * MIB,
   blockBytes: 64 * 1024,
   fineBlockBytes: 4096,
   hashRequestsMax: 4,
@@ -47,6 +47,6 @@ export function assertLimits(limits: SessionLimits): void {
   assert(limits.unsentBytesMax <= limits.unackedBytesMax, 'what is unsent is unacknowledged');
   assert(limits.pieceBytes % limits.blockBytes === 0, 'a piece is compared in whole blocks');
   assert(limits.blockBytes % limits.fineBlockBytes === 0, 'a block is compared again in whole ones');
-  // The receiver makes the base durable every quarter of the window: a piece must fit in beside the rest.
+  // While nothing is on its way the receiver makes the base durable at a quarter of the least window: a piece must fit in beside the rest.
   assert(limits.pieceBytes * 4 <= limits.syncWindowBytes, 'the sync window holds several pieces');
 }

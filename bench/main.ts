@@ -36,7 +36,17 @@ const measurements: Measurement[] = [
   agentMemory,
 ];
 /** What `--quick` runs when no name is given: one of each kind. */
-const quickNames = ['nbd-randwrite-qd32', 'loop-burst', 'open-point', 'agent-memory'];
+const quickNames = [
+  'nbd-randwrite-qd32',
+  'loop-burst',
+  'mirror-randwrite-qd32',
+  'sustained/tls',
+  'rpo',
+  'resync-scan',
+  'space/sequential',
+  'growth/volumes-8',
+  'open-point',
+];
 
 const options = process.argv.slice(2).filter((word) => word.startsWith('--'));
 const names = process.argv.slice(2).filter((word) => !word.startsWith('--'));

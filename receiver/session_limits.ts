@@ -1,7 +1,9 @@
 /** The named maxima of a receiver's session. The simulator hands in small ones, so that each of them is reached. */
 export interface SessionLimits {
-  /** Bytes of a base written before they are made durable: a quarter of the agent's window, so that it never waits. */
+  /** Bytes of a base written before they are made durable while more is on its way … */
   baseSyncBytes: number;
+  /** … and while nothing is: no more than an agent's window has room for, or both would wait for each other. */
+  baseSyncBytesIdle: number;
   /** Bytes of frames that wait for the disk; a peer that sends more than its window is refused. */
   appendBytesMax: number;
   /** HashRequests under way at once. */
@@ -21,7 +23,8 @@ export interface SessionLimits {
 const MIB = 1024 * 1024;
 
 export const SESSION_LIMITS: SessionLimits = {
-  baseSyncBytes: 4 * MIB,
+  baseSyncBytes: 16 * MIB,
+  baseSyncBytesIdle: 4 * MIB,
   appendBytesMax: 64 * MIB,
   hashRequestsMax: 16,
   hashBytesMax: 4 * MIB,

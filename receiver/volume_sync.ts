@@ -142,7 +142,9 @@ export class VolumeSync {
   advance(): void {
     if (this.#kind === 'SYNC_RESYNC' || !this.#isBegun || this.#isSyncingBase) return;
     const isLast = this.#doneLsn !== null && this.#writing.length === 0 && !this.#isBaseDurable;
-    if (!isLast && this.#writtenBytes < this.limits.baseSyncBytes) return;
+    const { baseSyncBytes, baseSyncBytesIdle } = this.limits;
+    const enoughBytes = this.#writing.length > 0 ? baseSyncBytes : baseSyncBytesIdle;
+    if (!isLast && this.#writtenBytes < enoughBytes) return;
     this.#isSyncingBase = true;
     this.#writtenBytes = 0;
     const offset = isLast ? this.#volume.info.size : this.#writtenOffset;

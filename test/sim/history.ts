@@ -38,7 +38,8 @@ const AGENT_LIMITS: Omit<AgentLimits, 'lsnReserve'> = {
   refusalsMax: 3,
 };
 const RECEIVER_LIMITS: ReceiverLimits = {
-  baseSyncBytes: 4096,
+  baseSyncBytes: 12_288,
+  baseSyncBytesIdle: 4096,
   appendBytesMax: 24_576,
   hashRequestsMax: 2,
   hashBytesMax: 4096,

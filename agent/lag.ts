@@ -11,6 +11,8 @@ const SLICE_COUNT = 60;
 export class LagHistogram {
   /** One histogram per second of the last minute, in a circle. */
   private readonly slices = Array.from({ length: SLICE_COUNT }, () => new Uint32Array(BUCKET_COUNT));
+  /** Of all slices together: every status asks for it. */
+  private readonly sum = new Float64Array(BUCKET_COUNT);
   private newestSlice: number;
 
   /** `monotonicMs` never goes backwards. */
@@ -23,16 +25,13 @@ export class LagHistogram {
     this.advance();
     const bucket = bucketOf(Number(lagNs));
     this.slices[this.newestSlice % SLICE_COUNT]![bucket]! += 1;
+    this.sum[bucket]! += 1;
   }
 
   /** The lag in nanoseconds that `share` (0 < share ≤ 1) of the last 60 s' samples do not exceed; 0n without samples. */
   lastMinute(share: number): bigint {
     this.advance();
-    const sum = new Float64Array(BUCKET_COUNT);
-    for (const slice of this.slices) {
-      for (let bucket = 0; bucket < BUCKET_COUNT; bucket += 1) sum[bucket]! += slice[bucket]!;
-    }
-    return percentile(sum, share);
+    return percentile(this.sum, share);
   }
 
   /** Empties the slices of the seconds that passed since the last call. */
@@ -40,7 +39,9 @@ export class LagHistogram {
     const now = Math.floor(this.monotonicMs() / SLICE_MS);
     const steps = Math.min(now - this.newestSlice, SLICE_COUNT);
     for (let step = 1; step <= steps; step += 1) {
-      this.slices[(this.newestSlice + step) % SLICE_COUNT]!.fill(0);
+      const slice = this.slices[(this.newestSlice + step) % SLICE_COUNT]!;
+      for (let bucket = 0; bucket < BUCKET_COUNT; bucket += 1) this.sum[bucket]! -= slice[bucket]!;
+      slice.fill(0);
     }
     if (steps > 0) this.newestSlice = now;
   }

@@ -47,7 +47,7 @@ TEST_CASE("frames that queue up during a sync share the next one") {
   while (file.written_bytes < expected_bytes && std::chrono::steady_clock::now() < patience)
     std::this_thread::yield();
   REQUIRE(file.written_bytes >= expected_bytes);  // in whole blocks
-  const int before = file.syncs;  // frame 1 is written and waits for its sync
+  const int before = file.syncs;                  // frame 1 is written and waits for its sync
   for (size_t i = 2; i < 8; ++i) answers.push_back(journal.append_later(frames[i].data(), frames[i].bytes()));
   CHECK(answers[0].wait_for(std::chrono::seconds(0)) == std::future_status::timeout);
   gate.set_value();

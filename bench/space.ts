@@ -36,7 +36,7 @@ function space(name: string, history: string, load: (scale: Scale) => Load): Mea
             const { journal, payload, runs } = await weighed(await memberDirectory(site.store));
             progress(`${records} records: ${journal} bytes for ${payload}`);
             const seen = { runBytesPerByte: runs / payload };
-            return { value: journal / payload, broken: [], steal: 0, seen };
+            return { value: journal / payload, broken, steal: 0, seen };
           },
         );
         return { ours: [sample], peer: [] };

@@ -108,6 +108,8 @@ export const resyncScan: Measurement = {
         return { value: bytes / seconds / 1e6, broken };
       });
     const peer = async (): Promise<Run> => {
+      // An agent that starts drops what is cached of a backing.
+      await command('dd', [`if=${volume.file}`, 'of=/dev/null', 'bs=1M'], { secondsMax: SECONDS_MAX });
       const began = performance.now();
       await command('sha256sum', [volume.file], { secondsMax: SECONDS_MAX });
       return { value: volume.bytes / ((performance.now() - began) / 1000) / 1e6, broken: [] };

@@ -29,8 +29,10 @@ function space(name: string, history: string, load: (scale: Scale) => Load): Mea
         const sample = await volume.protected(
           { attach: 'socket', cache: 'buffered' },
           async (site, target) => {
+            const { generation: begun } = await site.agentGroup();
             await fio(target, load(scale));
-            const { records } = await site.settled(600);
+            const { records, generation } = await site.settled(600);
+            const broken = generation === begun ? [] : [`generation ${generation}: not all of it is there`];
             await site.agent.end();
             await site.receiver.end();
             const { journal, payload, runs } = await weighed(await memberDirectory(site.store));

@@ -13,6 +13,9 @@ export class Connection {
   private call: Call | null = null;
   /** Sends whose callback has not come; grpc-js never calls those that a lost connection left in its queues. */
   private readonly waiting = new Set<(error: AfterimageError) => void>();
+  /** Frames among them, which are sent from where they lie. */
+  private framesWaiting = 0;
+  private cutOff: () => void = () => undefined;
   private lost: AfterimageError | null = null;
   private isAnswered = false;
 
@@ -20,8 +23,10 @@ export class Connection {
     this.ended = new Promise((resolve) => (this.resolveEnded = resolve));
   }
 
-  open(call: Call, received: (message: ReceiverMessage) => void): void {
+  /** `cutOff` ends its transport at once, whatever that has not sent. */
+  open(call: Call, received: (message: ReceiverMessage) => void, cutOff: () => void): void {
     this.call = call;
+    this.cutOff = cutOff;
     call.on('data', (message: ReceiverMessage) => {
       this.isAnswered = true;
       if (this.lost === null) received(message);
@@ -34,10 +39,13 @@ export class Connection {
     const { call, lost } = this;
     if (lost !== null) return Promise.reject(lost);
     if (call === null) return Promise.reject(new AfterimageError('SESSION_LOST', 'not connected yet'));
+    const frames = 'frame' in message ? 1 : 0;
     return new Promise((resolve, reject) => {
       this.waiting.add(reject);
+      this.framesWaiting += frames;
       call.write(message, (error?: Error | null) => {
         if (!this.waiting.delete(reject)) return;
+        this.framesWaiting -= frames;
         if (error) reject(new AfterimageError('SESSION_LOST', error.message, { cause: error }));
         else resolve();
       });
@@ -56,6 +64,8 @@ export class Connection {
     this.lost = error;
     this.call?.cancel();
     this.call?.destroy();
+    // What a transport still holds of a frame would be sent as whatever lies there by then.
+    if (this.framesWaiting > 0) this.cutOff();
     this.ending.abort();
     for (const reject of this.waiting) reject(error);
     this.waiting.clear();

@@ -112,7 +112,11 @@ export class ReceiverLink {
         setTimeout(() => credentials.cutOff(), CHANNEL_END_MS).unref();
       });
       const call = client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize);
-      connection.open(call, (message) => this.listener.received(message));
+      connection.open(
+        call,
+        (message) => this.listener.received(message),
+        () => credentials.cutOff(),
+      );
     } catch (thrown) {
       return connection.end(toAfterimageError(thrown));
     }

@@ -167,3 +167,61 @@ t.test('the pause before an attempt ends at once when the link is closed', async
   t.strictSame(slept, [200], 'half of 100 ms · 2²');
   t.equal(noted.opens, 0);
 });
+
+t.test('nothing of a frame is sent any more once its memory is free', async (t) => {
+  const FRAMES = 24;
+  const frameBytes = 1 << 20;
+  const [sent, free] = [0x11, 0xee];
+  const received: Buffer[] = [];
+  const server = new RpcServer({
+    'grpc.max_receive_message_length': 2 * frameBytes,
+    'grpc-node.flow_control_window': 2 * FRAMES * frameBytes,
+  });
+  const session = (call: Call): void => {
+    call.on('error', () => undefined);
+    call.on('data', (message: AgentMessage) => 'frame' in message && received.push(message.frame.buffer));
+  };
+  server.add(replicationService, { session });
+  const { port } = await server.listenLoopback({ host: '127.0.0.1', port: 0 });
+  t.teardown(() => server.stop(0));
+  // A network that lets nothing through for a while: what it does not take stays with the transport.
+  let through = 0;
+  let isOver = false;
+  const held: net.Socket[] = [];
+  const network = net.createServer((near) => {
+    const far = net.connect(port, '127.0.0.1');
+    far.pipe(near);
+    near.on('data', (bytes: Buffer) => {
+      far.write(bytes);
+      through += bytes.length;
+      if (through > 2 * frameBytes && held.length === 0) held.push(near.pause());
+    });
+    for (const socket of [near, far]) socket.on('error', () => undefined);
+    near.on('close', () => {
+      isOver = true;
+      far.end();
+    });
+  });
+  network.listen(0, '127.0.0.1');
+  await once(network, 'listening');
+  t.teardown(() => network.close());
+  const { link, noted } = openLink(t, (network.address() as net.AddressInfo).port);
+  link.connect(0);
+  await until(() => noted.opens === 1);
+  const memory = Array.from({ length: FRAMES }, () => Buffer.alloc(FRAME_HEADROOM_BYTES + frameBytes, sent));
+  const waiting = memory.map((buffer) =>
+    link.send({ frame: { buffer, headroom: FRAME_HEADROOM_BYTES } }).catch(() => void buffer.fill(free)),
+  );
+  await until(() => held.length > 0);
+  await sleep(300);
+  link.disconnect(new AfterimageError('SESSION_ORDER', 'test'));
+  await Promise.all(waiting);
+  held[0]?.resume();
+  await until(() => isOver);
+  await sleep(100);
+  t.ok(received.length > 0 && received.length < FRAMES, `${received.length} frames came through`);
+  t.notOk(
+    received.some((bytes) => bytes.includes(free)),
+    'as they were',
+  );
+});

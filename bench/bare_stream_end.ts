@@ -5,17 +5,10 @@
  */
 import { readFileSync } from 'node:fs';
 import { randomBytes } from 'node:crypto';
-import type { Http2Server } from 'node:http2';
 import net from 'node:net';
 import tls from 'node:tls';
-import {
-  Client,
-  credentials,
-  Server,
-  ServerCredentials,
-  type MethodDefinition,
-  type ServerDuplexStream,
-} from '@grpc/grpc-js';
+import { Client, credentials, type MethodDefinition, type ServerDuplexStream } from '@grpc/grpc-js';
+import { RpcServer } from '../service/rpc.js';
 
 const MESSAGE_BYTES = 1 << 20;
 const MESSAGES = 64;
@@ -43,22 +36,15 @@ else send(Number(words[0]), words[1]);
 
 /** `pem`: certificate and key; undefined: without TLS. */
 function receive(pem: string | undefined): void {
-  const server = new Server(CHANNEL);
+  // For its windows, which a server of grpc-js alone does not have.
+  const server = new RpcServer(CHANNEL);
   let received = 0;
   const handler = (stream: ServerDuplexStream<Buffer, Buffer>): void => {
     stream.on('data', (bytes: Buffer) => (received += bytes.length));
     stream.on('error', () => undefined);
   };
-  server.addService({ stream: method }, { stream: handler });
-  const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
-  // The same windows as the product's server has, which grpc-js does not set there.
-  const { http2Servers } = server as unknown as { http2Servers: Map<Http2Server, unknown> };
-  for (const http2Server of http2Servers.keys())
-    http2Server.on('session', (session) => {
-      session.settings({ initialWindowSize: 8 << 20 });
-      session.setLocalWindowSize(8 << 20);
-    });
-  const take = (connection: net.Socket): void => injector.injectConnection(connection);
+  server.add({ stream: method }, { stream: handler });
+  const take = (connection: net.Socket): void => server.take(connection);
   const text = pem === undefined ? null : readFileSync(pem, 'utf8');
   const listener =
     text === null

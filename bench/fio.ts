@@ -71,6 +71,11 @@ export class Fio {
     this.child.kill('SIGCONT');
   }
 
+  /** At once, also while it is held up. */
+  end(): void {
+    this.child.kill('SIGKILL');
+  }
+
   async figures(): Promise<Figures> {
     const status = await ended(this.child, (this.load.seconds ?? 0) + FURTHER_SECONDS_MAX);
     if (status !== 0) throw new Error(`fio ended with ${status}\n${this.output}${this.errors}`);

@@ -71,7 +71,7 @@ async function cost(volumes: number, agents: number, scale: Scale, progress: Pro
       );
     };
     const site = await Site.create(scratch, {
-      ...{ group: GROUP, ringBytes: RING_BYTES, receiver: '', segmentBytes: '16MiB' },
+      ...{ group: GROUP, ringBytes: RING_BYTES, segmentBytes: '16MiB' },
       volumes: await filesOf('h0'),
     });
     await site.start(60);

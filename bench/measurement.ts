@@ -66,6 +66,9 @@ export interface Bar {
   /** Whether what is judged shall be at least that, or at most. */
   side: 'least' | 'most';
 }
+export const least = (must: number, aim: number): Bar => ({ must, aim, side: 'least' });
+export const most = (must: number, aim: number): Bar => ({ must, aim, side: 'most' });
+
 export interface Runs {
   ours: Sample[];
   peer: Sample[];

@@ -20,12 +20,11 @@ export const pgbench: Measurement = {
   conditions: { cache: 'buffered', load: `TPC-B of pgbench, ${CLIENTS} clients, prepared statements` },
   async run(scale, progress) {
     const volume = await BenchVolume.create(Math.max(scale.volumeBytes, VOLUME_BYTES_MIN));
-    const tps = (cluster: Cluster, seconds: number): Promise<number> => transactions(cluster, seconds);
     const measured = (device: string): Promise<number> =>
       mounted(device, async (cluster) => {
-        await tps(cluster, scale.warmSeconds);
+        await transactions(cluster, scale.warmSeconds);
         await cluster.sql('CHECKPOINT');
-        return tps(cluster, scale.seconds);
+        return transactions(cluster, scale.seconds);
       });
     try {
       await volume.plainLoop('buffered', (target) => filled(deviceOf(target), scale));

@@ -1,7 +1,7 @@
 /** Protected and replicating against QEMU's mirror, which has no history: what is written, and what it costs. */
 import { cpuSeconds } from './cpu_time.js';
 import { fio, type Load } from './fio.js';
-import type { Bar, Measurement, Run, Scale } from './measurement.js';
+import { least, most, type Bar, type Measurement, type Run, type Scale } from './measurement.js';
 import { alternating } from './pairs.js';
 import { onProtected } from './sustained_load.js';
 import { BenchVolume, CACHE_MODES, type CacheMode } from './volume.js';
@@ -25,8 +25,6 @@ export const sequential =
     ...{ rw: 'write', blockBytes: 256 << 10, depth: 16 },
     ...{ seconds: scale.seconds, compressible },
   });
-const least = (must: number, aim: number): Bar => ({ must, aim, side: 'least' });
-const most = (must: number, aim: number): Bar => ({ must, aim, side: 'most' });
 const CASES: Case[] = [
   { name: 'mirror-randwrite-qd32', bar: least(1.5, 3), plain: true, unit: 'IOPS', load: random },
   { name: 'mirror-seqwrite', bar: least(1.3, 2), plain: true, unit: 'MB/s', load: sequential(50) },

@@ -4,11 +4,11 @@
  * has acknowledged as durable counts, and the time until it has counts too.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { agentControlService, type GroupStatus } from '../proto/control.js';
-import { RpcClient } from '../service/rpc.js';
+import type { GroupStatus } from '../proto/control.js';
 import type { Site } from '../test/scenario/site.js';
 import { cpuSeconds } from './cpu_time.js';
 import { Fio, type Figures, type Load, type Target } from './fio.js';
+import { watching } from './group_watch.js';
 
 /** Captured and not durable: held up at the one, let go on at the other. */
 const BEHIND_BYTES_MAX = 48 << 20;
@@ -38,15 +38,7 @@ export async function onProtected(
 ): Promise<Sustained> {
   const isBurst = counts === 'done';
   const pids = [site.agent.pid, site.receiver.pid];
-  // One connection for all: a new process for each question would take longer than what is measured.
-  const client = await RpcClient.openControl(site.agentControl);
-  const status = async (): Promise<GroupStatus> => {
-    const { groups } = await client.callUnary(agentControlService.status, {}, { timeoutMs: 10_000 });
-    const group = groups[0];
-    if (group === undefined) throw new Error('the agent has no group');
-    return group;
-  };
-  try {
+  return watching(site, async (status) => {
     const before = await status();
     const cpuBefore = await cpuSeconds(pids);
     const run = Fio.start(target, load);
@@ -59,9 +51,7 @@ export async function onProtected(
       seconds: figures.seconds + seconds,
       cpuSeconds: (await cpuSeconds(pids)) - cpuBefore,
     };
-  } finally {
-    client.close();
-  }
+  });
 }
 
 async function heldUp(run: Fio, status: () => Promise<GroupStatus>): Promise<Figures> {
@@ -77,7 +67,13 @@ async function heldUp(run: Fio, status: () => Promise<GroupStatus>): Promise<Fig
       await sleep(isHeld ? LOOK_MS / 4 : LOOK_MS);
     }
   };
-  await Promise.all([figures, look()]);
+  try {
+    await Promise.all([figures, look()]);
+  } catch (thrown) {
+    // Held up, it would stay for ever.
+    run.end();
+    throw thrown;
+  }
   return figures;
 }
 

@@ -2,14 +2,14 @@
 import { open, readdir, rm } from 'node:fs/promises';
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { agentControlService, type VolumeStatus } from '../proto/control.js';
-import { RpcClient } from '../service/rpc.js';
+import type { VolumeStatus } from '../proto/control.js';
 import { command } from '../test/scenario/command.js';
 import { Scratch } from '../test/scenario/scratch.js';
 import { Site } from '../test/scenario/site.js';
+import { watching } from './group_watch.js';
 import type { Measurement, Run } from './measurement.js';
 import { alternating } from './pairs.js';
-import { BenchVolume, GROUP, serving, VOLUME } from './volume.js';
+import { BenchVolume, GROUP, nbdkit, VOLUME } from './volume.js';
 
 /** Data and holes by turns. */
 const STRETCH_BYTES = 4 << 20;
@@ -53,18 +53,10 @@ export const initialSync: Measurement = {
       }
     };
     const peer = (): Promise<Run> => {
-      const uri = (name: string): string => `nbd+unix:///?socket=${scratch.path(name)}`;
-      const server = <T>(name: string, file: string, use: () => Promise<T>): Promise<T> =>
-        serving(
-          ['nbdkit', '--foreground', '--unix', scratch.path(name), 'file', file],
-          scratch.path(name),
-          use,
-        );
-      return server('source.sock', source, () =>
-        server('target.sock', target, async () => {
+      return nbdkit(scratch.path('source.sock'), source, (from) =>
+        nbdkit(scratch.path('target.sock'), target, async (to) => {
           const began = performance.now();
-          const args = ['--flush', uri('source.sock'), uri('target.sock')];
-          await command('nbdcopy', args, { secondsMax: SECONDS_MAX });
+          await command('nbdcopy', ['--flush', from.uri, to.uri], { secondsMax: SECONDS_MAX });
           return { value: rate(began), broken: [] };
         }),
       );
@@ -132,21 +124,17 @@ async function watched(
   site: Site,
   isDone: (volume: VolumeStatus) => boolean,
 ): Promise<{ first: Look | null; last: Look }> {
-  const client = await RpcClient.openControl(site.agentControl);
-  try {
+  return watching(site, async (status) => {
     let first: Look | null = null;
     for (const begin = performance.now(); ; await sleep(LOOK_MS)) {
-      const { groups } = await client.callUnary(agentControlService.status, {}, { timeoutMs: 10_000 });
-      const volume = groups[0]?.volumes[0];
+      const volume = (await status()).volumes[0];
       if (volume === undefined) throw new Error('the agent has no volume');
       const look = { volume, atMs: performance.now() };
       if (volume.resyncComparedBytes > 0n) first ??= look;
       if (isDone(volume)) return { first, last: look };
       if (look.atMs - begin > SECONDS_MAX * 1000) throw new Error(`still ${volume.state}`);
     }
-  } finally {
-    client.close();
-  }
+  });
 }
 
 async function halfEmpty(file: string, bytes: number): Promise<void> {

@@ -64,11 +64,9 @@ export class BenchVolume {
    */
   async unprotected<T>(cache: CacheMode, use: (target: Target) => Promise<T>): Promise<T> {
     const socket = this.scratch.path('peer.sock');
-    const words =
-      cache === 'buffered'
-        ? ['nbdkit', '--foreground', '--unix', socket, 'file', this.file]
-        : ['qemu-nbd', '--persistent', '--cache=none', '--aio=native', '-f', 'raw', '-k', socket, this.file];
-    return serving(words, socket, () => use({ uri: `nbd+unix:///?socket=${socket}` }));
+    if (cache === 'buffered') return nbdkit(socket, this.file, use);
+    const flags = ['--persistent', '--cache=none', '--aio=native', '-f', 'raw', '-k', socket];
+    return serving(['qemu-nbd', ...flags, this.file], socket, use);
   }
 
   /** A plain loop device. */
@@ -112,13 +110,26 @@ export async function socketIsThere(socket: string, server: ChildProcess): Promi
   throw new Error(`${server.spawnargs.join(' ')} does not serve ${socket}`);
 }
 
-export async function serving<T>(words: string[], socket: string, use: () => Promise<T>): Promise<T> {
+/** nbdkit's file plugin, through the page cache. */
+export function nbdkit<T>(
+  socket: string,
+  file: string,
+  use: (target: { uri: string }) => Promise<T>,
+): Promise<T> {
+  return serving(['nbdkit', '--foreground', '--unix', socket, 'file', file], socket, use);
+}
+
+async function serving<T>(
+  words: string[],
+  socket: string,
+  use: (target: { uri: string }) => Promise<T>,
+): Promise<T> {
   const [program = '', ...args] = words;
   await rm(socket, { force: true });
   const child = spawn(program, args, { stdio: 'ignore' });
   try {
     await socketIsThere(socket, child);
-    return await use();
+    return await use({ uri: `nbd+unix:///?socket=${socket}` });
   } finally {
     child.kill('SIGTERM');
     await ended(child, END_SECONDS_MAX);

@@ -1,10 +1,9 @@
 /** How much of a long, narrow line is used while there is something to send. */
 import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { agentControlService, type GroupStatus } from '../proto/control.js';
-import { RpcClient } from '../service/rpc.js';
 import type { Site } from '../test/scenario/site.js';
-import { Fio, type Load, type Target } from './fio.js';
+import { fio, type Load, type Target } from './fio.js';
+import { watching } from './group_watch.js';
 import type { Measurement, Run, Scale } from './measurement.js';
 import { alternating } from './pairs.js';
 import { ShapingProxy, type Line } from './shaping_proxy.js';
@@ -57,16 +56,9 @@ async function usedWhileBehind(site: Site, target: Target, proxy: ShapingProxy, 
     ...{ rw: 'write', blockBytes: 256 << 10, depth: 16, compressible: 0 },
     bytes: scale.wanBytes,
   };
-  const client = await RpcClient.openControl(site.agentControl);
-  const status = async (): Promise<GroupStatus> => {
-    const { groups } = await client.callUnary(agentControlService.status, {}, { timeoutMs: 10_000 });
-    const group = groups[0];
-    if (group === undefined) throw new Error('the agent has no group');
-    return group;
-  };
-  try {
+  return watching(site, async (status) => {
     const { generation } = await status();
-    const written = Fio.start(target, load).figures();
+    const written = fio(target, load);
     let begin: { bytes: number; atMs: number } | null = null;
     for (const deadline = performance.now() + SECONDS_MAX * 1000; ; await sleep(LOOK_MS)) {
       const group = await status();
@@ -85,9 +77,7 @@ async function usedWhileBehind(site: Site, target: Target, proxy: ShapingProxy, 
       }
       if (performance.now() > deadline) throw new Error(`${behind} bytes are left after ${SECONDS_MAX} s`);
     }
-  } finally {
-    client.close();
-  }
+  });
 }
 
 /** The share of the line that a plain TCP connection gets: what the proxy itself is good for. */

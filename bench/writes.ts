@@ -1,7 +1,7 @@
 /** A protected volume against the same file served without protection, in the same cache mode. */
 import type { Site } from '../test/scenario/site.js';
 import { fio, type Figures, type Load, type Target } from './fio.js';
-import type { Bar, Measurement, Run, Scale } from './measurement.js';
+import { least, type Bar, type Measurement, type Run, type Scale } from './measurement.js';
 import { alternating } from './pairs.js';
 import { onProtected } from './sustained_load.js';
 import { BenchVolume, CACHE_MODES, type CacheMode } from './volume.js';
@@ -25,7 +25,6 @@ interface Case {
   bar: Bar;
   load: (scale: Scale) => Load;
 }
-const least = (must: number, aim: number): Bar => ({ must, aim, side: 'least' });
 const sustained = { counts: 'durable', unit: 'IOPS' } as const;
 const atOnce = { counts: 'done', unit: 'MB/s' } as const;
 const [qd1, qd32] = [random4k('randwrite', 1), random4k('randwrite', 32)];

@@ -3,7 +3,13 @@
  * fencing its volumes, and asking their dirty logs. Every result goes back as an event.
  */
 import { AfterimageError, toAfterimageError } from '../proto/errors.js';
-import type { AgentMessage, DirtyLogPosition } from '../proto/replication.js';
+import {
+  HEADROOM_BYTES,
+  type DirtyLogPosition,
+  type OutgoingMessage,
+  type PieceBytes,
+} from '../proto/replication.js';
+import { MessageMemory } from '../service/message_assembly.js';
 import type * as native from '../native/index.js';
 import type { Clock } from './clock.js';
 import type { Deliveries } from './deliveries.js';
@@ -12,7 +18,7 @@ import { ExtentSet } from './extent_set.js';
 import type { LagHistogram } from './lag.js';
 import type { AgentAction, AgentEvent, Range, RingView } from './session_events.js';
 import { Shipper, type FrameSource } from './shipper.js';
-import { Sync, type Piece, type PieceCodec } from './sync.js';
+import { Sync } from './sync.js';
 
 const CAPTURE_ACTIONS = [
   'startShipping',
@@ -41,7 +47,9 @@ export function isCaptureAction(action: AgentAction): action is CaptureAction {
 }
 
 /** What came with an event and is too large to go through the machine: the frame or the piece of that very event. */
-export type Bulk = { frame: native.CapturedFrame } | { piece: Piece } | null;
+export type Bulk = { frame: native.CapturedFrame } | { piece: ReadPiece } | null;
+/** A piece of an initial sync as it is sent: `buffer` is lent from the memory of pieces. */
+type ReadPiece = Pick<PieceBytes, 'rawBytes' | 'compressed' | 'crc32c' | 'buffer' | 'headroom'>;
 export type Feed = (event: AgentEvent, bulk: Bulk) => void;
 
 export interface CapturedVolumes {
@@ -63,19 +71,21 @@ export class CaptureWork {
   readonly shipper: Shipper;
   private readonly sync: Sync;
   private readonly stoppingSync = new AbortController();
-  /** Sync steps under way; the session has at most one per volume. */
+  /** Sync steps under way. */
   private readonly steps = new Set<Promise<void>>();
+  /** By volume, the step that began last: results come in the order in which their steps began. */
+  private readonly lastSteps = new Map<number, Promise<void>>();
+  private readonly memory = new MessageMemory();
   /** Of the generation that was begun last. */
   private firstLsn = 0n;
 
   constructor(
     private readonly captured: CapturedVolumes,
-    private readonly send: (message: AgentMessage) => Promise<void>,
+    private readonly send: (message: OutgoingMessage) => Promise<void>,
     private readonly feed: Feed,
-    codec: PieceCodec,
     lag: LagHistogram,
     clock: Clock,
-    failed: (error: unknown) => void,
+    private readonly failed: (error: unknown) => void,
   ) {
     const { group, deliveries, syncRateMax } = captured;
     const source: FrameSource = {
@@ -95,7 +105,7 @@ export class CaptureWork {
       const { ringUsedBytes, ringBytes, spoolUsedBytes } = group.stats();
       return spoolUsedBytes > 0n || ringUsedBytes * 2n > ringBytes;
     };
-    this.sync = new Sync(codec, isRingBusy, syncRateMax, clock, this.stoppingSync.signal);
+    this.sync = new Sync(this.memory, isRingBusy, syncRateMax, clock, this.stoppingSync.signal);
   }
 
   get stats(): native.CaptureStats {
@@ -144,10 +154,11 @@ export class CaptureWork {
       case 'sendPiece':
         return this.sendPiece(action, pieceOf(bulk));
       case 'dropPiece':
-        return; // the piece is ordinary memory
+        return this.memory.giveBack(pieceOf(bulk).buffer);
       case 'readExtents':
         return this.readExtents(action);
       case 'volumeSynced':
+        this.memory.forget();
         return this.volume(action.volume).log.setSynced(action.generation);
       case 'compare':
         return this.compare(action);
@@ -209,19 +220,31 @@ export class CaptureWork {
   }
 
   private readPiece(action: Extract<AgentAction, { type: 'readPiece' }>): void {
-    const { turn, volume, offset, length } = action;
+    const { turn, volume, offset, length: rawBytes } = action;
     this.step(action, `at ${offset}`, async () => {
-      const piece = await this.sync.readPiece(this.volume(volume).device, { offset, length });
-      const event = { type: 'pieceRead', turn, wireBytes: piece.data.length, rawBytes: length } as const;
-      this.feed(event, { piece });
+      const headroom = HEADROOM_BYTES;
+      const memory = this.memory.take(headroom + rawBytes);
+      try {
+        const { device } = this.volume(volume);
+        const { bytes, ...how } = await this.sync.readPiece(device, offset, memory.subarray(headroom));
+        const piece = { rawBytes, ...how, buffer: memory.subarray(0, headroom + bytes), headroom };
+        return () => this.feed({ type: 'pieceRead', turn, wireBytes: bytes, rawBytes }, { piece });
+      } catch (thrown) {
+        this.memory.giveBack(memory);
+        throw thrown;
+      }
     });
   }
 
-  private sendPiece(action: Extract<AgentAction, { type: 'sendPiece' }>, piece: Piece): void {
+  private sendPiece(action: Extract<AgentAction, { type: 'sendPiece' }>, piece: ReadPiece): void {
     const { sequence, volume, offset } = action;
-    this.send({ sequence, syncData: { volume, offset, ...piece } }).then(
-      () => this.feed({ type: 'sent', bytes: piece.data.length }, null),
-      () => undefined, // the link reports the loss
+    const giveBack = (): void => this.memory.giveBack(piece.buffer);
+    this.send({ sequence, piece: { volume, offset, ...piece } }).then(
+      () => {
+        giveBack();
+        this.feed({ type: 'sent', bytes: piece.buffer.length - piece.headroom }, null);
+      },
+      giveBack, // the link reports the loss
     );
   }
 
@@ -230,7 +253,7 @@ export class CaptureWork {
     this.step(action, 'in its dirty log', async () => {
       const { log, device } = this.volume(volume);
       const extents = ExtentSet.of(device.size, DIRTY_EXTENT_BYTES, await log.extents());
-      this.feed({ type: 'extentsRead', turn, extents }, null);
+      return () => this.feed({ type: 'extentsRead', turn, extents }, null);
     });
   }
 
@@ -241,41 +264,51 @@ export class CaptureWork {
       const range = { offset, length };
       if (purpose === 'send') {
         const { isOpen, differing } = await this.sync.compare(device, range, action);
-        return this.feed({ type: 'compared', turn, streamClosed: !isOpen, differing }, null);
+        return () => this.feed({ type: 'compared', turn, streamClosed: !isOpen, differing }, null);
       }
       const found = await this.sync.differing(device, range, action);
       // Asked after it was read: production marks before it writes.
       const differing = purpose === 'probe' && log.isMarked(offset) ? [] : found;
-      this.feed({ type: 'compared', turn, streamClosed: false, differing }, null);
+      return () => this.feed({ type: 'compared', turn, streamClosed: false, differing }, null);
     });
   }
 
   private fence(action: Extract<AgentAction, { type: 'fence' }>): void {
     const { turn, volume } = action;
     this.step(action, 'waiting for its writes', async () => {
-      const lsn = await this.volume(volume).device.fence();
+      const fenced = await this.volume(volume).device.fence();
       // Asked afterwards: what was read before a stream closed may be newer than any of its records.
-      this.feed({ type: 'fenced', turn, lsn: this.stats.streaming ? lsn : null }, null);
+      const lsn = this.stats.streaming ? fenced : null;
+      return () => this.feed({ type: 'fenced', turn, lsn }, null);
     });
   }
 
-  /** Owns a sync step until it is over; its failure is an event too, which says what failed. */
+  /** Owns a sync step until `work` has said how its result is told, and it was; its failure is an event too, which says what failed. */
   private step(
     { turn, volume }: { turn: number; volume: number },
     at: string,
-    work: () => Promise<void>,
+    work: () => Promise<() => void>,
   ): void {
     // The session is about to hear that production has ended, and waits for no answer.
     if (this.stoppingSync.signal.aborted) return;
-    const step = work().catch((thrown: unknown) => {
-      if (this.stoppingSync.signal.aborted) return;
-      const { code, message } = toAfterimageError(thrown);
-      const found = this.captured.volumes.get(volume);
-      if (found === undefined) return; // it has left its group
-      const failed = `${found.title} ${at}: ${message}`;
-      this.feed({ type: 'syncFailed', turn, code, message: failed }, null);
-    });
+    const result = work().catch((thrown: unknown) => () => this.tellFailure(turn, volume, at, thrown));
+    const before = this.lastSteps.get(volume);
+    const step = Promise.all([result, before])
+      .then(([tell]) => tell())
+      .catch((error: unknown) => this.failed(error))
+      .finally(() => {
+        if (this.lastSteps.get(volume) === step) this.lastSteps.delete(volume);
+      });
+    this.lastSteps.set(volume, step);
     this.own(step);
+  }
+
+  private tellFailure(turn: number, volume: number, at: string, thrown: unknown): void {
+    if (this.stoppingSync.signal.aborted) return;
+    const { code, message } = toAfterimageError(thrown);
+    const found = this.captured.volumes.get(volume);
+    if (found === undefined) return; // it has left its group
+    this.feed({ type: 'syncFailed', turn, code, message: `${found.title} ${at}: ${message}` }, null);
   }
 
   /** What is no step of a sync, and ends with them. Errors: INTERRUPTED. */
@@ -307,7 +340,7 @@ function frameOf(bulk: Bulk): native.CapturedFrame {
   return bulk.frame;
 }
 
-function pieceOf(bulk: Bulk): Piece {
+function pieceOf(bulk: Bulk): ReadPiece {
   if (bulk === null || !('piece' in bulk)) throw new Error('this event has no piece');
   return bulk.piece;
 }

@@ -1,10 +1,10 @@
 /** One attempt to connect to the receiver and, if it succeeds, its gRPC stream. */
 import { status, type ClientDuplexStream, type ServiceError } from '@grpc/grpc-js';
 import { AfterimageError } from '../proto/errors.js';
-import type { AgentMessage, ReceiverMessage } from '../proto/replication.js';
+import type { OutgoingMessage, ReceiverMessage } from '../proto/replication.js';
 import { isOfStranger, reasonOf } from '../service/rpc_status.js';
 
-type Call = ClientDuplexStream<AgentMessage, ReceiverMessage>;
+type Call = ClientDuplexStream<OutgoingMessage, ReceiverMessage>;
 
 export class Connection {
   readonly ending = new AbortController();
@@ -13,8 +13,8 @@ export class Connection {
   private call: Call | null = null;
   /** Sends whose callback has not come; grpc-js never calls those that a lost connection left in its queues. */
   private readonly waiting = new Set<(error: AfterimageError) => void>();
-  /** Frames among them, which are sent from where they lie. */
-  private framesWaiting = 0;
+  /** Frames and pieces among them, which are sent from where they lie. */
+  private lentWaiting = 0;
   private cutOff: () => void = () => undefined;
   private lost: AfterimageError | null = null;
   private isAnswered = false;
@@ -35,17 +35,17 @@ export class Connection {
     call.on('error', (error: ServiceError) => this.end(this.lossOf(error)));
   }
 
-  send(message: AgentMessage): Promise<void> {
+  send(message: OutgoingMessage): Promise<void> {
     const { call, lost } = this;
     if (lost !== null) return Promise.reject(lost);
     if (call === null) return Promise.reject(new AfterimageError('SESSION_LOST', 'not connected yet'));
-    const frames = 'frame' in message ? 1 : 0;
+    const lent = 'frame' in message || 'piece' in message ? 1 : 0;
     return new Promise((resolve, reject) => {
       this.waiting.add(reject);
-      this.framesWaiting += frames;
+      this.lentWaiting += lent;
       call.write(message, (error?: Error | null) => {
         if (!this.waiting.delete(reject)) return;
-        this.framesWaiting -= frames;
+        this.lentWaiting -= lent;
         if (error) reject(new AfterimageError('SESSION_LOST', error.message, { cause: error }));
         else resolve();
       });
@@ -64,8 +64,8 @@ export class Connection {
     this.lost = error;
     this.call?.cancel();
     this.call?.destroy();
-    // What a transport still holds of a frame would be sent as whatever lies there by then.
-    if (this.framesWaiting > 0) this.cutOff();
+    // What a transport still holds of them would be sent as whatever lies there by then.
+    if (this.lentWaiting > 0) this.cutOff();
     this.ending.abort();
     for (const reject of this.waiting) reject(error);
     this.waiting.clear();

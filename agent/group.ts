@@ -39,7 +39,6 @@ import { logsWithdrawn } from './stale_logs.js';
 import { StopPatience } from './stop_patience.js';
 import { SpoolReport } from './spool_report.js';
 import { MemberState, type MemberMemory } from './state.js';
-import type { PieceCodec } from './sync.js';
 import { inheritedStream, type TakenGroup } from './takeover.js';
 import { VERIFY_RATE_DEFAULT } from './verification.js';
 import type { VolumeActivity } from './watchdog.js';
@@ -57,7 +56,7 @@ const UUID_BYTES = 16;
 
 /** What a group needs of the world. */
 export interface GroupSurroundings {
-  door: VolumeDoor & PieceCodec & StoreDoor & Pick<typeof native, 'createCaptureGroup'>;
+  door: VolumeDoor & StoreDoor & Pick<typeof native, 'createCaptureGroup'>;
   receiver: ReceiverEndpoint;
   stateDir: string;
   /** Of all groups; null: none has a spool. */
@@ -133,7 +132,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     this.startedNs = clock.nowNs();
     this.sessionBegunMs = clock.monotonicMs();
     this.lag = new LagHistogram(() => clock.monotonicMs());
-    this.current = new Member(new AgentSession(), this, around.door, this.lag, clock, log);
+    this.current = new Member(new AgentSession(), this, this.lag, clock, log);
     this.link = new ReceiverLink(around.receiver, clock, this.current);
   }
 
@@ -485,7 +484,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
 
   /** Another session in the place of the one that failed, as a start after a crash. Never rejects. */
   private async restart(): Promise<void> {
-    const { clock, log, door, receiver } = this.around;
+    const { clock, log, receiver } = this.around;
     const livedMs = clock.monotonicMs() - this.sessionBegunMs;
     if (this.member.wasProtected || livedMs >= RESTART_MS_MAX) this.restartMs = RESTART_MS_MIN;
     const pauseMs = this.restartMs;
@@ -495,7 +494,7 @@ export class ProtectionGroup implements MemberPort, StartedGroup {
     log.warn('a new session begins in the place of the one that failed: it compares with the receiver');
     this.link.close();
     this.sessionBegunMs = clock.monotonicMs();
-    this.current = new Member(new AgentSession(), this, door, this.lag, clock, log);
+    this.current = new Member(new AgentSession(), this, this.lag, clock, log);
     this.link = new ReceiverLink(receiver, clock, this.current);
     const { stream } = this.state.memory;
     const stored = stream === null ? null : { ...stream, clean: false };

@@ -9,7 +9,7 @@ import {
   MESSAGE_BYTES_MAX,
   prefixedMessage,
   replicationService,
-  type AgentMessage,
+  type OutgoingMessage,
   type ReceiverMessage,
 } from '../proto/replication.js';
 import { sendPrefixed } from '../service/message_prefix.js';
@@ -75,7 +75,7 @@ export class ReceiverLink {
    * Queues a message; resolves when the transport has taken it, so that its buffers may be used again. Errors:
    * SESSION_LOST and others when the stream is gone; its buffers are free then too.
    */
-  send(message: AgentMessage): Promise<void> {
+  send(message: OutgoingMessage): Promise<void> {
     if (this.connection === null) {
       return Promise.reject(new AfterimageError('SESSION_LOST', 'there is no connection to the receiver'));
     }

@@ -3,7 +3,7 @@
  * done. Decides nothing itself: session.ts does, and native/capture keeps production going without either of them.
  */
 import { AfterimageError, isErrorCode, toAfterimageError } from '../proto/errors.js';
-import type { AgentMessage, DirtyLogPosition, ReceiverMessage, VolumeInfo } from '../proto/replication.js';
+import type { DirtyLogPosition, OutgoingMessage, ReceiverMessage, VolumeInfo } from '../proto/replication.js';
 import type { Log } from '../service/log.js';
 import {
   CaptureWork,
@@ -19,7 +19,6 @@ import type { LinkListener } from './link.js';
 import { MemberReport } from './member_report.js';
 import type { AgentSession } from './session.js';
 import type { AgentAction, AgentEvent, Range, StoredState } from './session_events.js';
-import type { PieceCodec } from './sync.js';
 import { Verification } from './verification.js';
 import type { VerifyQuestion } from './verify_exchange.js';
 import { Throughput } from '../service/throughput.js';
@@ -52,7 +51,7 @@ export interface MemberLink {
   disconnect(error: AfterimageError): void;
   /** A second has passed. */
   ticked(): void;
-  send(message: AgentMessage): Promise<void>;
+  send(message: OutgoingMessage): Promise<void>;
 }
 
 export class Member implements LinkListener {
@@ -76,7 +75,6 @@ export class Member implements LinkListener {
   constructor(
     readonly session: AgentSession,
     private readonly port: MemberPort,
-    private readonly codec: PieceCodec,
     private readonly lag: LagHistogram,
     private readonly clock: Clock,
     private readonly log: Log,
@@ -283,7 +281,6 @@ export class Member implements LinkListener {
         this.port.capture(action),
         (message) => this.sendBulk(message),
         (event, bulk) => this.feed(event, bulk),
-        this.codec,
         this.lag,
         this.clock,
         (thrown) => this.fail(thrown),
@@ -335,7 +332,7 @@ export class Member implements LinkListener {
     quiesced().catch((thrown: unknown) => this.fail(thrown));
   }
 
-  private sendBulk(message: AgentMessage): Promise<void> {
+  private sendBulk(message: OutgoingMessage): Promise<void> {
     return (
       this.link?.send(message) ?? Promise.reject(new AfterimageError('SESSION_LOST', 'there is no link'))
     );

@@ -16,6 +16,8 @@ export interface SessionLimits {
   blockBytes: number;
   /** And where such a block differs: what of it is sent. Not below the receiver's hashBlockBytesMin. */
   fineBlockBytes: number;
+  /** Reads of an initial sync, or comparisons of a resync, under way at once. */
+  syncStepsMax: number;
   /** HashRequests under way at once. */
   hashRequestsMax: number;
   /** Checkpoints asked for and not yet answered. */
@@ -36,7 +38,8 @@ export const SESSION_LIMITS: SessionLimits = {
   syncWindowBytes: 48 * MIB,
   blockBytes: 64 * 1024,
   fineBlockBytes: 4096,
-  hashRequestsMax: 4,
+  syncStepsMax: 8,
+  hashRequestsMax: 8,
   checkpointsMax: 64,
   silenceTicksMax: 30,
   refusalsMax: 3,

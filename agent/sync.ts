@@ -3,9 +3,10 @@
  * what production writes meanwhile end up in one order at the receiver. Which piece comes next is the session's
  * decision (session.ts).
  */
-import type * as native from '../native/index.js';
+import { hashBlocks, type CapturedVolume, type SyncPiece } from '../native/index.js';
 import { AfterimageError } from '../proto/errors.js';
 import { HASH_BYTES } from '../proto/replication.js';
+import type { MessageMemory } from '../service/message_assembly.js';
 import { Pace } from '../service/pace.js';
 import type { Clock } from './clock.js';
 import type { Range } from './session_events.js';
@@ -15,17 +16,7 @@ export const PIECE_BYTES_MAX = 1 << 20;
 /** How long a sync stands back when the ring is more than half full: production's records go first. */
 const STAND_BACK_MS = 20;
 
-/** The bytes of an initial sync as they travel in SyncData. */
-export interface Piece {
-  /** Empty when the piece is all zero and need not be sent. */
-  data: Buffer;
-  rawBytes: number;
-  compressed: boolean;
-  crc32c: number;
-}
-
-export type PieceCodec = Pick<typeof native, 'compress' | 'isZero' | 'crc32c'>;
-export type SyncVolume = Pick<native.CapturedVolume, 'read' | 'republish'>;
+export type SyncVolume = Pick<CapturedVolume, 'read' | 'readPiece' | 'republish'>;
 
 /** What the receiver holds in a range: HMAC-SHA-256 of each block of `blockBytes`, the last one perhaps shorter. */
 export interface RangeHashes {
@@ -39,11 +30,11 @@ export class Sync {
   private readonly pace: Pace;
 
   /**
-   * `isRingBusy`: more than half of the ring is in use, or some of the spool. `rateMax`: bytes per second that are read of backings, and so the
+   * `memory`: of what is compared. `isRingBusy`: more than half of the ring is in use, or some of the spool. `rateMax`: bytes per second that are read of backings, and so the
    * most that is sent; null: no bound.
    */
   constructor(
-    private readonly codec: PieceCodec,
+    private readonly memory: MessageMemory,
     private readonly isRingBusy: () => boolean,
     rateMax: bigint | null,
     private readonly clock: Clock,
@@ -56,18 +47,11 @@ export class Sync {
     });
   }
 
-  /** Errors: IO_ERROR, INTERRUPTED. */
-  async readPiece(volume: SyncVolume, { offset, length }: Range): Promise<Piece> {
+  /** As much as `into` holds, as it is to travel. Errors: IO_ERROR, INTERRUPTED. */
+  async readPiece(volume: SyncVolume, offset: bigint, into: Buffer): Promise<SyncPiece> {
     while (this.isRingBusy()) await this.standBack();
-    await this.pace.spent(BigInt(length));
-    const raw = Buffer.allocUnsafe(length);
-    await volume.read(offset, raw);
-    if (this.codec.isZero(raw)) {
-      return { data: Buffer.alloc(0), rawBytes: length, compressed: false, crc32c: 0 };
-    }
-    const block = this.codec.compress(raw);
-    const data = block ?? raw;
-    return { data, rawBytes: length, compressed: block !== null, crc32c: this.codec.crc32c(data) };
+    await this.pace.spent(BigInt(into.length));
+    return volume.readPiece(offset, into);
   }
 
   /**
@@ -93,9 +77,13 @@ export class Sync {
    */
   async differing(volume: SyncVolume, range: Range, expected: RangeHashes): Promise<Range[]> {
     await this.pace.spent(BigInt(range.length));
-    const bytes = Buffer.allocUnsafe(range.length);
-    await volume.read(range.offset, bytes);
-    return differingBlocks(bytes, range, expected);
+    const bytes = this.memory.take(range.length);
+    try {
+      await volume.read(range.offset, bytes);
+      return await differingBlocks(bytes, range, expected);
+    } finally {
+      this.memory.giveBack(bytes);
+    }
   }
 
   /** Journals the range as it is: the record's LSN, 0n when the stream is closed. Errors: IO_ERROR, INTERRUPTED. */
@@ -128,16 +116,12 @@ export async function differingBlocks(
   if (hashes.length !== count * HASH_BYTES) {
     throw new AfterimageError('MESSAGE_INVALID', `${hashes.length} bytes of hashes for ${count} blocks`);
   }
-  const key = await crypto.subtle.importKey('raw', hashKey, { name: 'HMAC', hash: 'SHA-256' }, false, [
-    'sign',
-  ]);
-  const equal = await Promise.all(
-    Array.from({ length: count }, async (_, index) => {
-      const block = bytes.subarray(index * blockBytes, (index + 1) * blockBytes);
-      const own = Buffer.from(await crypto.subtle.sign('HMAC', key, block));
-      return own.equals(hashes.subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES));
-    }),
-  );
+  const own = await hashBlocks(bytes, blockBytes, hashKey);
+  if (own.equals(hashes)) return [];
+  const equal = Array.from({ length: count }, (_, index) => {
+    const [begin, end] = [index * HASH_BYTES, (index + 1) * HASH_BYTES];
+    return own.subarray(begin, end).equals(hashes.subarray(begin, end));
+  });
   return [...differingRuns(equal, range, blockBytes)];
 }
 

@@ -70,10 +70,12 @@ interface ActiveSync {
   volume: number;
   kind: SyncKind;
   size: bigint;
-  /** Initial: the next read. Resync: the next compare. */
+  /** Below, all was read and sent, or compared. */
   offset: bigint;
-  /** The step under way. */
-  busy: Step | null;
+  /** Initial: the next read. */
+  readOffset: bigint;
+  /** Steps under way, in the order in which they began, and in which their results come. */
+  steps: { turn: number; step: Step }[];
   /** SyncDone was sent. */
   done: boolean;
   /** The last step failed or the stream was closed: `tick` tries again. */
@@ -88,6 +90,8 @@ interface ActiveSync {
   requestOffset: bigint;
   requested: Request[];
   answered: { request: Request; hashes: Buffer }[];
+  /** Resync: of these, the first so many are being compared. */
+  comparing: number;
   /** Resync: what is compared; null: not known yet. */
   extents: ExtentSet | null;
   /** Resync: places still to be looked at. */
@@ -99,7 +103,7 @@ interface ActiveSync {
 }
 
 export class SyncPlan {
-  /** Of the step under way. Results of another turn are stale. */
+  /** Of the step that began last. Results of turns that are not under way are stale. */
   #turn = 0;
   #requestId = 0;
   #active: ActiveSync | null = null;
@@ -135,7 +139,6 @@ export class SyncPlan {
 
   /** Connection or generation ended. */
   stop(): void {
-    this.#turn += 1;
     this.#active = null;
     this.#queue = [];
   }
@@ -206,10 +209,12 @@ export class SyncPlan {
     const sync = this.#step(turn, 'compare');
     if (sync === null) return;
     if (streamClosed) {
-      sync.paused = true; // the end of the generation is on its way, and with it the end of this sync
+      // The end of the generation is on its way, and with it the end of this sync.
+      this.#pause(sync);
       return;
     }
     const request = sync.answered.shift()?.request;
+    sync.comparing -= 1;
     if (request?.purpose === 'probe') {
       if (differing.length > 0) this.#doubt(sync);
     } else if (request?.purpose === 'find') {
@@ -236,9 +241,8 @@ export class SyncPlan {
 
   failed(turn: number, code: string, message: string): void {
     const sync = this.#active;
-    if (sync === null || turn !== this.#turn) return;
-    sync.busy = null;
-    sync.paused = true;
+    if (sync?.steps[0]?.turn !== turn) return;
+    this.#pause(sync);
     sync.failures += 1;
     if (sync.failures === 1) this.port.emit({ type: 'fail', code, message, final: false });
   }
@@ -297,10 +301,11 @@ export class SyncPlan {
     const sync = this.#active;
     if (sync === null || sync.paused || sync.done) return;
     if (sync.kind === 'resync') this.#requestHashes(sync);
-    if (sync.busy !== null) return;
     if (sync.kind === 'resync' && sync.extents === null) {
+      if (sync.steps.length > 0) return;
       this.port.emit({ type: 'readExtents', turn: this.#begin(sync, 'extents'), volume: sync.volume });
     } else if (this.#isRead(sync)) {
+      if (sync.steps.length > 0) return;
       this.port.emit({ type: 'fence', turn: this.#begin(sync, 'fence'), volume: sync.volume });
     } else if (sync.kind === 'initial') {
       this.#read(sync);
@@ -324,7 +329,8 @@ export class SyncPlan {
       kind,
       size: info.size,
       offset,
-      busy: null,
+      readOffset: offset,
+      steps: [],
       done: false,
       paused: false,
       failures: 0,
@@ -334,6 +340,7 @@ export class SyncPlan {
       requestOffset: offset,
       requested: [],
       answered: [],
+      comparing: 0,
       extents: progress?.extents ?? null,
       found: [],
       probes: progress === null || progress.isProbed ? [] : this.#probes(info.size, progress.extents),
@@ -356,6 +363,8 @@ export class SyncPlan {
       probes: [],
       found: [],
       answered: [],
+      comparing: 0,
+      steps: [],
     });
     for (const request of sync.requested) request.isStale = true;
     this.port.send({ volumeDoubt: { volume: sync.volume } });
@@ -397,10 +406,15 @@ export class SyncPlan {
   }
 
   #read(sync: ActiveSync): void {
-    const length = this.#pieceLength(sync.size, sync.offset);
-    if (sync.unackedBytes + length > this.limits.syncWindowBytes || !this.port.hasRoom()) return;
-    const turn = this.#begin(sync, 'read');
-    this.port.emit({ type: 'readPiece', turn, volume: sync.volume, offset: sync.offset, length });
+    while (sync.readOffset < sync.size && sync.steps.length < this.limits.syncStepsMax) {
+      const offset = sync.readOffset;
+      const length = this.#pieceLength(sync.size, offset);
+      const readBytes = Number(offset - sync.offset) + length;
+      if (sync.unackedBytes + readBytes > this.limits.syncWindowBytes || !this.port.hasRoom()) return;
+      sync.readOffset += BigInt(length);
+      const turn = this.#begin(sync, 'read');
+      this.port.emit({ type: 'readPiece', turn, volume: sync.volume, offset, length });
+    }
   }
 
   #requestHashes(sync: ActiveSync): void {
@@ -433,20 +447,21 @@ export class SyncPlan {
   }
 
   #compare(sync: ActiveSync): void {
-    const answer = sync.answered[0];
-    if (answer === undefined) return;
-    const { request, hashes } = answer;
-    this.port.emit({
-      type: 'compare',
-      turn: this.#begin(sync, 'compare'),
-      volume: sync.volume,
-      offset: request.offset,
-      length: request.length,
-      blockBytes: request.blockBytes,
-      hashes,
-      hashKey: this.#hashKey,
-      purpose: request.purpose,
-    });
+    for (const { request, hashes } of sync.answered.slice(sync.comparing)) {
+      if (sync.steps.length >= this.limits.syncStepsMax) return;
+      sync.comparing += 1;
+      this.port.emit({
+        type: 'compare',
+        turn: this.#begin(sync, 'compare'),
+        volume: sync.volume,
+        offset: request.offset,
+        length: request.length,
+        blockBytes: request.blockBytes,
+        hashes,
+        hashKey: this.#hashKey,
+        purpose: request.purpose,
+      });
+    }
   }
 
   #pieceLength(end: bigint, offset: bigint): number {
@@ -455,16 +470,24 @@ export class SyncPlan {
   }
 
   #begin(sync: ActiveSync, step: Step): number {
-    sync.busy = step;
     this.#turn += 1;
+    sync.steps.push({ turn: this.#turn, step });
     return this.#turn;
+  }
+
+  /** What is under way is done again, at the next tick. */
+  #pause(sync: ActiveSync): void {
+    sync.paused = true;
+    sync.steps = [];
+    sync.readOffset = sync.offset;
+    sync.comparing = 0;
   }
 
   /** The sync whose step this result ends, or null when the result is stale. */
   #step(turn: number, step: Step): ActiveSync | null {
     const sync = this.#active;
-    if (sync === null || turn !== this.#turn || sync.busy !== step) return null;
-    sync.busy = null;
+    if (sync?.steps[0]?.turn !== turn || sync.steps[0].step !== step) return null;
+    sync.steps.shift();
     sync.failures = 0;
     return sync;
   }

@@ -27,6 +27,7 @@ import type {
   RollProgress,
   SegmentVolume,
   StreamPosition,
+  SyncPiece,
 } from './index.js';
 
 export class CodedDevice<Addon extends BlockDevice = BlockDevice> implements BlockDevice {
@@ -44,6 +45,12 @@ export class CodedDevice<Addon extends BlockDevice = BlockDevice> implements Blo
   }
   read(offset: bigint, into: Buffer): Promise<void> {
     return coded(() => this.addon.read(offset, into));
+  }
+  readPiece(offset: bigint, into: Buffer): Promise<SyncPiece> {
+    return coded(() => this.addon.readPiece(offset, into));
+  }
+  writePiece(...piece: Parameters<BlockDevice['writePiece']>): Promise<void> {
+    return coded(() => this.addon.writePiece(...piece));
   }
   write(offset: bigint, from: Buffer): Promise<void> {
     return coded(() => this.addon.write(offset, from));

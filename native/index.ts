@@ -38,13 +38,34 @@ export interface BlockDevice {
   remeasure(): Promise<bigint>;
   /** Fills `into` from `offset`. The buffer must not be touched until the promise settles. Errors: IO_ERROR. */
   read(offset: bigint, into: Buffer): Promise<void>;
+  /**
+   * Reads as much as `into` holds, at most 1 MiB, for an initial sync: what is to travel is at its beginning then. Errors:
+   * IO_ERROR.
+   */
+  readPiece(offset: bigint, into: Buffer): Promise<SyncPiece>;
   write(offset: bigint, from: Buffer): Promise<void>;
+  /** Checks and expands what readPiece made. Errors: MESSAGE_INVALID, and nothing was written; IO_ERROR. */
+  writePiece(
+    offset: bigint,
+    rawBytes: number,
+    compressed: boolean,
+    crc32c: number,
+    data: Buffer,
+  ): Promise<void>;
   zero(offset: bigint, length: bigint): Promise<void>;
   flush(): Promise<void>;
   /** What is read from now on is on the disk, as far as nobody writes meanwhile, and not only in the page cache. */
   forgetCached(): Promise<void>;
   /** Releases the device. Front ends that still serve it keep it alive until they stop. */
   close(): Promise<void>;
+}
+
+/** native/device/sync_piece.h */
+export interface SyncPiece {
+  /** As it travels; 0: all of it is zero. */
+  bytes: number;
+  compressed: boolean;
+  crc32c: number;
 }
 
 export interface FileDeviceOptions {
@@ -534,9 +555,7 @@ interface Addon {
   timeAtLsn(segment: SegmentInfo, lsn: bigint): Promise<bigint>;
   lockFile(path: string): number | null;
   crc32c(bytes: Buffer): number;
-  isZero(bytes: Buffer): boolean;
-  compress(bytes: Buffer): Buffer | null;
-  decompress(bytes: Buffer, rawBytes: number): Buffer;
+  hashBlocks(bytes: Buffer, blockBytes: number, key: Buffer): Promise<Buffer>;
 }
 
 /** Where the native parts are: where they were built, else those that the npm package brings (prebuildify). */
@@ -782,9 +801,6 @@ export const timeAtLsn = (segment: SegmentInfo, lsn: bigint): Promise<bigint> =>
 /** Takes an exclusive lock on a file (created 0600), held until the process ends; null when another process has it. */
 export const lockFile = (lockPath: string): number | null => codedSync(() => addon.lockFile(lockPath));
 export const crc32c = (bytes: Buffer): number => codedSync(() => addon.crc32c(bytes));
-export const isZero = (bytes: Buffer): boolean => codedSync(() => addon.isZero(bytes));
-/** An LZ4 block, or null when it would not save an eighth. */
-export const compress = (bytes: Buffer): Buffer | null => codedSync(() => addon.compress(bytes));
-/** Errors: MESSAGE_INVALID when the block does not decompress to exactly rawBytes. */
-export const decompress = (bytes: Buffer, rawBytes: number): Buffer =>
-  codedSync(() => addon.decompress(bytes, rawBytes));
+/** HMAC-SHA-256 (RFC 2104, FIPS 180-4) of each block, 32 bytes; the last block may be shorter. `bytes` must not change meanwhile. */
+export const hashBlocks = (bytes: Buffer, blockBytes: number, key: Buffer): Promise<Buffer> =>
+  coded(() => addon.hashBlocks(bytes, blockBytes, key));

@@ -16,8 +16,8 @@ export function commonProtocol({
   const newest = Math.min(protocol, PROTOCOL_VERSION);
   return newest >= Math.max(oldest, PROTOCOL_VERSION_OLDEST) ? newest : null;
 }
-/** Free bytes that a frame's buffer has before the frame, for gRPC's prefix and the protobuf tag and length. */
-export const FRAME_HEADROOM_BYTES = 64;
+/** Free bytes that a buffer has before the frame or the piece in it, for gRPC's prefix and what protobuf puts before it. */
+export const HEADROOM_BYTES = 64;
 /** Largest message on the stream: a frame (1280 KiB at most) or sync data, and change. */
 export const MESSAGE_BYTES_MAX = 2 * 1024 * 1024;
 /** Of one block in a HashReply: HMAC-SHA-256, keyed with the hash_key of Welcome. */
@@ -240,6 +240,8 @@ export type AgentBody =
   | { goodbye: Goodbye };
 
 export type AgentMessage = Numbered<AgentBody> | { frame: FrameBytes };
+/** What an agent's own end is given to send: a piece goes out as SyncData. */
+export type OutgoingMessage = AgentMessage | Numbered<{ piece: PieceBytes }>;
 
 export type ReceiverBody =
   | { welcome: Welcome }
@@ -255,41 +257,62 @@ export type ReceiverBody =
 
 export type ReceiverMessage = Numbered<ReceiverBody>;
 
-/** A frame on its way out: `buffer` has FRAME_HEADROOM_BYTES of free space before the frame. On its way in: headroom 0. */
+/** A frame on its way out: `buffer` has HEADROOM_BYTES of free space before the frame. On its way in: headroom 0. */
 export interface FrameBytes {
+  buffer: Buffer;
+  headroom: number;
+}
+/** SyncData on its way out, its data behind HEADROOM_BYTES of free space. */
+export interface PieceBytes extends Omit<SyncData, 'data'> {
   buffer: Buffer;
   headroom: number;
 }
 
 const GRPC_PREFIX_BYTES = 5;
-const FRAME_TAG = (15 << 3) | 2; // field 15, length-delimited: one byte
+// Length-delimited fields, whose numbers are below 16: a byte each.
+const FRAME_TAG = (15 << 3) | 2;
+const SYNC_DATA_TAG = (5 << 3) | 2;
+const DATA_TAG = (6 << 3) | 2;
 const agentCodec = codec<Record<string, unknown>>('AgentMessage');
+const syncDataCodec = codec<Omit<SyncData, 'data'>>('SyncData');
 const receiverCodec = codec<Record<string, unknown>>('ReceiverMessage');
 
 /** Of messages whose memory has the prefix of gRPC in front of them: prefix and message. */
 const prefixed = new WeakMap<Buffer, Buffer>();
 
-/** Encodes an agent's message. A frame is not copied: what goes before it on the wire is written into its headroom. */
-export function encodeAgentMessage(message: AgentMessage): Buffer {
-  if (!('frame' in message)) return agentCodec.encode(message);
-  const { buffer, headroom } = message.frame;
-  let length = buffer.length - headroom;
-  const varint: number[] = [];
-  for (; length > 0x7f; length >>>= 7) varint.push((length & 0x7f) | 0x80);
-  varint.push(length);
-  const start = headroom - varint.length - 1;
+/** Encodes an agent's message. A frame or a piece is not copied: what goes before it on the wire is written into its headroom. */
+export function encodeAgentMessage(message: OutgoingMessage): Buffer {
+  if ('frame' in message) return behind(message.frame, (length) => [FRAME_TAG, ...varint(length)]);
+  if (!('piece' in message)) return agentCodec.encode(message);
+  const { buffer, headroom, ...fields } = message.piece;
+  return behind({ buffer, headroom }, (length) => {
+    const before = [...syncDataCodec.encode(fields), DATA_TAG, ...varint(length)];
+    const sequence = agentCodec.encode({ sequence: message.sequence });
+    return [...sequence, SYNC_DATA_TAG, ...varint(before.length + length), ...before];
+  });
+}
+
+/** The message that ends with what is in `buffer`, and begins with what `head` makes of its length. */
+function behind({ buffer, headroom }: FrameBytes, head: (length: number) => number[]): Buffer {
+  const bytes = head(buffer.length - headroom);
+  const start = headroom - bytes.length;
   const begin = start - GRPC_PREFIX_BYTES;
-  if (begin < 0) throw new RangeError('a frame needs headroom for its prefix, tag and length');
+  if (begin < 0) throw new RangeError('no headroom for what goes before');
   buffer[begin] = 0; // not compressed
   buffer.writeUInt32BE(buffer.length - start, begin + 1);
-  buffer[start] = FRAME_TAG;
-  buffer.set(varint, start + 1);
+  buffer.set(bytes, start);
   const encoded = buffer.subarray(start);
   prefixed.set(encoded, buffer.subarray(begin));
   return encoded;
 }
 
-/** An encoded frame with the prefix of gRPC before it (gRPC over HTTP2, Length-Prefixed-Message); undefined: another message. */
+function varint(value: number): number[] {
+  const bytes: number[] = [];
+  for (; value > 0x7f; value >>>= 7) bytes.push((value & 0x7f) | 0x80);
+  return [...bytes, value];
+}
+
+/** An encoded frame or piece with the prefix of gRPC before it (gRPC over HTTP2, Length-Prefixed-Message); undefined: another message. */
 export function prefixedMessage(encoded: Buffer): Buffer | undefined {
   return prefixed.get(encoded);
 }
@@ -332,7 +355,7 @@ function only(decoded: Record<string, unknown>, name: string): Record<string, un
   return { [key]: decoded[key], sequence: decoded['sequence'] };
 }
 
-const session: MethodDefinition<AgentMessage, ReceiverMessage> = {
+const session: MethodDefinition<OutgoingMessage, ReceiverMessage> = {
   path: '/afterimage.v1.Replication/Session',
   requestStream: true,
   responseStream: true,

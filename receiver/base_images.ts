@@ -9,7 +9,6 @@
 import { open, rm } from 'node:fs/promises';
 import path from 'node:path';
 import type { BlockDevice } from '../native/index.js';
-import { AfterimageError } from '../proto/errors.js';
 import type { SyncData } from '../proto/replication.js';
 import { syncDirectory } from '../service/durable_file.js';
 import { named } from '../service/system_errors.js';
@@ -18,8 +17,6 @@ import { sumsFile } from './store.js';
 export interface BaseImagesParts {
   openBase(file: string): Promise<BlockDevice>;
   completeBase(file: string): Promise<void>;
-  crc32c(bytes: Buffer): number;
-  decompress(bytes: Buffer, rawBytes: number): Buffer;
 }
 
 /** The file system that bases lie on. */
@@ -32,7 +29,7 @@ export interface BaseRoom {
 const CHECK_BYTES = 4 * 1024 * 1024;
 
 export class BaseImages {
-  private readonly devices = new Map<string, BlockDevice>();
+  private readonly devices = new Map<string, Promise<BlockDevice>>();
   private uncheckedBytes = CHECK_BYTES;
 
   constructor(
@@ -48,24 +45,14 @@ export class BaseImages {
 
   /** Checks, expands and writes one piece. Errors: MESSAGE_INVALID, BACKING_*, JOURNAL_FULL, IO_ERROR. */
   async write(file: string, piece: SyncData): Promise<void> {
-    const { offset, rawBytes, compressed, data } = piece;
-    if (this.parts.crc32c(data) !== piece.crc32c) {
-      throw new AfterimageError('MESSAGE_INVALID', `sync data at ${offset}: its checksum does not match`);
-    }
-    const bytes = compressed ? this.parts.decompress(data, rawBytes) : data;
-    if (bytes.length !== rawBytes) {
-      throw new AfterimageError(
-        'MESSAGE_INVALID',
-        `sync data at ${offset}: ${bytes.length} bytes, not ${rawBytes}`,
-      );
-    }
-    this.uncheckedBytes += bytes.length;
+    const { offset, rawBytes, compressed, crc32c, data } = piece;
+    this.uncheckedBytes += rawBytes;
     if (this.uncheckedBytes >= CHECK_BYTES) {
       await this.room.check();
       this.uncheckedBytes = 0;
     }
     const device = await this.device(file);
-    await named(device.write(offset, bytes), file, 'JOURNAL_FULL');
+    await named(device.writePiece(offset, rawBytes, compressed, crc32c, data), file, 'JOURNAL_FULL');
   }
 
   /** Makes everything written so far durable. Errors: JOURNAL_FULL, IO_ERROR. */
@@ -84,19 +71,22 @@ export class BaseImages {
   async release(file: string): Promise<void> {
     const device = this.devices.get(file);
     this.devices.delete(file);
-    await device?.close();
+    await (await device)?.close();
   }
 
   async close(): Promise<void> {
     for (const file of [...this.devices.keys()]) await this.release(file);
   }
 
-  private async device(file: string): Promise<BlockDevice> {
+  private device(file: string): Promise<BlockDevice> {
     const open = this.devices.get(file);
     if (open !== undefined) return open;
-    const device = await this.parts.openBase(file);
-    this.devices.set(file, device);
-    return device;
+    const opening = this.parts.openBase(file);
+    this.devices.set(file, opening);
+    opening.catch(() => {
+      if (this.devices.get(file) === opening) this.devices.delete(file);
+    });
+    return opening;
   }
 }
 

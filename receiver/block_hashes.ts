@@ -2,12 +2,11 @@
  * Hashes of a volume's content for a resync, block by block: HMAC-SHA-256 with the session's key, so that nobody who
  * can write to a volume can make two blocks look equal. Computed off the main thread.
  */
-import { webcrypto } from 'node:crypto';
-import type { BlockDevice } from '../native/index.js';
+import { hashBlocks, type BlockDevice } from '../native/index.js';
 import { toAfterimageError } from '../proto/errors.js';
+import { HASH_BYTES } from '../proto/replication.js';
+import type { MessageMemory } from '../service/message_assembly.js';
 import type { HeldDevice } from './points.js';
-
-export const HASH_BYTES = 32;
 
 export interface HashRange {
   offset: bigint;
@@ -15,14 +14,15 @@ export interface HashRange {
   blockBytes: number;
 }
 
-type Key = Awaited<ReturnType<typeof webcrypto.subtle.importKey>>;
-
 export class BlockHashes {
   /** One opened state per volume: a resync reads it from end to end. */
   private readonly open = new Map<number, HeldDevice | null>();
-  private key: Promise<Key> | null = null;
 
-  constructor(private readonly hashKey: Buffer) {}
+  /** `memory`: of what is hashed. */
+  constructor(
+    private readonly hashKey: Buffer,
+    private readonly memory: MessageMemory,
+  ) {}
 
   /**
    * HASH_BYTES a block, the last block may be short. What cannot be read, or not even opened, gets zeroes, which equal
@@ -49,19 +49,22 @@ export class BlockHashes {
     }
   }
 
-  private async hashesOf(device: BlockDevice, range: HashRange): Promise<Buffer> {
-    const count = Math.ceil(range.length / range.blockBytes);
-    const hashes = Buffer.alloc(count * HASH_BYTES);
-    const content = Buffer.allocUnsafe(range.length);
-    const isWhole = await isReadable(device, range.offset, content);
-    for (let index = 0; index < count; index += 1) {
-      const start = index * range.blockBytes;
-      const block = content.subarray(start, start + range.blockBytes);
-      if (isWhole || (await isReadable(device, range.offset + BigInt(start), block))) {
-        hashes.set(await this.sign(block), index * HASH_BYTES);
+  private async hashesOf(device: BlockDevice, { offset, length, blockBytes }: HashRange): Promise<Buffer> {
+    const content = this.memory.take(length);
+    try {
+      if (await isReadable(device, offset, content))
+        return await hashBlocks(content, blockBytes, this.hashKey);
+      const hashes = Buffer.alloc(Math.ceil(length / blockBytes) * HASH_BYTES);
+      for (let start = 0, at = 0; start < length; start += blockBytes, at += HASH_BYTES) {
+        const block = content.subarray(start, start + blockBytes);
+        if (await isReadable(device, offset + BigInt(start), block)) {
+          hashes.set(await hashBlocks(block, blockBytes, this.hashKey), at);
+        }
       }
+      return hashes;
+    } finally {
+      this.memory.giveBack(content);
     }
-    return hashes;
   }
 
   /** Closes the state of a volume whose resync has ended. */
@@ -74,13 +77,6 @@ export class BlockHashes {
 
   async close(): Promise<void> {
     for (const volume of [...this.open.keys()]) await this.release(volume);
-  }
-
-  private async sign(block: Buffer): Promise<Uint8Array> {
-    this.key ??= webcrypto.subtle.importKey('raw', this.hashKey, { name: 'HMAC', hash: 'SHA-256' }, false, [
-      'sign',
-    ]);
-    return new Uint8Array(await webcrypto.subtle.sign('HMAC', await this.key, block));
   }
 }
 

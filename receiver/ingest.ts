@@ -199,7 +199,7 @@ export class Ingest implements LiveSession {
         if (message === null || !('syncData' in message)) throw missing('sync data');
         const { syncData } = message;
         this.known.member.received.add(syncData.data.length);
-        return this.start(
+        return this.startBeside(
           `base ${action.volume}`,
           () => this.known.writeBase(action, syncData),
           syncData.data.length,
@@ -222,15 +222,32 @@ export class Ingest implements LiveSession {
   private start(lane: string, work: () => Promise<ReceiverEvent>, bytes = 0): void {
     this.gate.enter(bytes);
     this.lanes.run(lane, async () => {
-      try {
-        // After the end only what was begun is finished.
-        if (!this.isClosed) this.handle(await work(), null);
-      } catch (thrown) {
-        this.fail(thrown);
-      } finally {
-        this.gate.leave(bytes);
-      }
+      (await this.answerOf(work))();
+      this.gate.leave(bytes);
     });
+  }
+
+  /** Likewise, beside what is started like this in its lane too; answers keep their order. */
+  private startBeside(lane: string, work: () => Promise<ReceiverEvent>, bytes: number): void {
+    this.gate.enter(bytes);
+    this.lanes.runBeside(lane, async () => {
+      const answer = await this.answerOf(work);
+      return () => {
+        answer();
+        this.gate.leave(bytes);
+      };
+    });
+  }
+
+  /** Hands the answer of `work` back, or its failure. After the end only what was begun is finished. */
+  private async answerOf(work: () => Promise<ReceiverEvent>): Promise<() => void> {
+    if (this.isClosed) return () => undefined;
+    try {
+      const event = await work();
+      return () => this.handle(event, null);
+    } catch (thrown) {
+      return () => this.fail(thrown);
+    }
   }
 
   private append(message: AgentMessage | null): void {

@@ -30,6 +30,12 @@ export class MessageMemory {
     return Buffer.from(memory, OFFSET, bytes);
   }
 
+  /** What was given back is not kept any longer. */
+  forget(): void {
+    this.free.clear();
+    this.freeBytes = 0;
+  }
+
   /** Nobody looks any more at what `part` is a part of. Memory from elsewhere, or given back before, is left alone. */
   giveBack({ buffer }: Buffer): void {
     if (!this.lent.delete(buffer) || this.freeBytes + buffer.byteLength > KEPT_BYTES_MAX) return;

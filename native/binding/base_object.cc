@@ -24,7 +24,7 @@ Napi::Value open_base(const Napi::CallbackInfo& info) {
   return run_async<SharedDevice>(
       info.Env(),
       [path = to_string(info[0], "path")]() -> Result<SharedDevice> {
-        auto writer = BaseWriter::open(path);
+        auto writer = BaseWriter::open(path, FileDevice::Cache::kDirect);
         if (!writer.ok()) return writer.error();
         return SharedDevice(std::move(*writer));
       },

@@ -1,53 +1,52 @@
 #include "binding/bytes.h"
 
-#include <lz4.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
 
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "binding/async.h"
 #include "binding/values.h"
-#include "device/block_device.h"
 #include "os/crc32c.h"
 #include "os/lock_file.h"
 
 namespace afterimage::binding {
 namespace {
 
-constexpr size_t kBlockBytesMax = 8u << 20;  // LZ4 1.9.2 takes int sizes: far below
+constexpr size_t kHashBytes = 32;
 
 Napi::Value checksum(const Napi::CallbackInfo& info) {
   const auto bytes = to_buffer(info[0], "bytes");
   return Napi::Number::New(info.Env(), crc32c(bytes.Data(), bytes.Length()));
 }
 
-Napi::Value zero(const Napi::CallbackInfo& info) {
+/// (bytes, blockBytes, key). Node's own OpenSSL: the addon brings none.
+Napi::Value hash_blocks(const Napi::CallbackInfo& info) {
   const auto bytes = to_buffer(info[0], "bytes");
-  return Napi::Boolean::New(info.Env(), is_zero(bytes.Data(), bytes.Length()));
-}
-
-Napi::Value compress(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  const auto bytes = to_buffer(info[0], "bytes");
-  if (bytes.Length() > kBlockBytesMax) throw Napi::RangeError::New(env, "block beyond its limit");
-  const size_t room = bytes.Length() - bytes.Length() / 8;
-  auto packed = Napi::Buffer<char>::New(env, room);
-  const int length = LZ4_compress_default(reinterpret_cast<const char*>(bytes.Data()), packed.Data(),
-                                          static_cast<int>(bytes.Length()), static_cast<int>(room));
-  if (length <= 0) return env.Null();
-  return packed.Get("subarray")
-      .As<Napi::Function>()
-      .Call(packed, {Napi::Number::New(env, 0), Napi::Number::New(env, length)});
-}
-
-Napi::Value decompress(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  const auto bytes = to_buffer(info[0], "bytes");
-  const uint32_t raw_bytes = to_u32(info[1], "rawBytes");
-  if (bytes.Length() > kBlockBytesMax || raw_bytes > kBlockBytesMax)
-    throw Napi::RangeError::New(env, "block beyond its limit");
-  auto raw = Napi::Buffer<char>::New(env, raw_bytes);
-  const int length = LZ4_decompress_safe(reinterpret_cast<const char*>(bytes.Data()), raw.Data(),
-                                         static_cast<int>(bytes.Length()), static_cast<int>(raw_bytes));
-  if (length < 0 || static_cast<uint32_t>(length) != raw_bytes)
-    throw_error(env, {"MESSAGE_INVALID", "an LZ4 block does not decompress to its length", 0});
-  return raw;
+  const size_t block_bytes = to_u32(info[1], "blockBytes");
+  const auto key = to_buffer(info[2], "key");
+  if (block_bytes == 0) throw Napi::RangeError::New(info.Env(), "blocks of no bytes");
+  return run_async<std::vector<unsigned char>>(
+      info.Env(),
+      [data = reinterpret_cast<const unsigned char*>(bytes.Data()), length = bytes.Length(), block_bytes,
+       key = std::string(reinterpret_cast<const char*>(key.Data()),
+                         key.Length())]() -> Result<std::vector<unsigned char>> {
+        std::vector<unsigned char> hashes((length + block_bytes - 1) / block_bytes * kHashBytes);
+        for (size_t begin = 0, at = 0; begin < length; begin += block_bytes, at += kHashBytes) {
+          unsigned int written = 0;
+          if (HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()), data + begin,
+                   std::min(block_bytes, length - begin), hashes.data() + at, &written) == nullptr ||
+              written != kHashBytes)
+            return Error{"INTERNAL", "OpenSSL made no HMAC-SHA-256", 0};
+        }
+        return hashes;
+      },
+      [](Napi::Env env, std::vector<unsigned char>& hashes) -> Napi::Value {
+        return Napi::Buffer<unsigned char>::Copy(env, hashes.data(), hashes.size());
+      },
+      {bytes});
 }
 
 Napi::Value lock(const Napi::CallbackInfo& info) {
@@ -62,9 +61,7 @@ Napi::Value lock(const Napi::CallbackInfo& info) {
 
 void define_bytes(Napi::Env env, Napi::Object exports) {
   exports.Set("crc32c", Napi::Function::New<checksum>(env));
-  exports.Set("isZero", Napi::Function::New<zero>(env));
-  exports.Set("compress", Napi::Function::New<compress>(env));
-  exports.Set("decompress", Napi::Function::New<decompress>(env));
+  exports.Set("hashBlocks", Napi::Function::New<hash_blocks>(env));
   exports.Set("lockFile", Napi::Function::New<lock>(env));
 }
 

@@ -1,6 +1,6 @@
-// Small functions over bytes, of native/index.ts: checksums, zero detection, LZ4 blocks; and the lock file.
+// Small functions over bytes, of native/index.ts: checksums and hashes; and the lock file.
 //
-// Threads: main thread.
+// Threads: define_bytes() on the main thread; hashes are made on others.
 #pragma once
 
 #include <napi.h>

@@ -6,6 +6,7 @@
 #include "device/copy.h"
 #include "device/file_device.h"
 #include "device/overlay_device.h"
+#include "device/sync_piece.h"
 
 namespace afterimage::binding {
 namespace {
@@ -75,7 +76,9 @@ void DeviceObject::define(Napi::Env env, Napi::Object exports) {
                       InstanceAccessor<&DeviceObject::block_size>("blockSize"),
                       InstanceAccessor<&DeviceObject::read_only>("readOnly"),
                       InstanceMethod<&DeviceObject::read>("read"),
+                      InstanceMethod<&DeviceObject::read_piece>("readPiece"),
                       InstanceMethod<&DeviceObject::write>("write"),
+                      InstanceMethod<&DeviceObject::write_piece>("writePiece"),
                       InstanceMethod<&DeviceObject::zero>("zero"),
                       InstanceMethod<&DeviceObject::flush>("flush"),
                       InstanceMethod<&DeviceObject::forget_cached>("forgetCached"),
@@ -146,6 +149,39 @@ Napi::Value DeviceObject::read(const Napi::CallbackInfo& info) {
         return from_errno(device->read(offset, length, data), "read");
       },
       undefined, {buffer});
+}
+
+Napi::Value DeviceObject::read_piece(const Napi::CallbackInfo& info) {
+  const uint64_t offset = to_u64(info[0], "offset");
+  const auto buffer = to_buffer(info[1], "into");
+  return run_apart<SyncPiece>(
+      info.Env(),
+      [device = open_device(info.Env()), offset, into = std::span(buffer.Data(), buffer.Length())] {
+        return read_sync_piece(*device, offset, into);
+      },
+      [](Napi::Env env, SyncPiece& piece) -> Napi::Value {
+        auto object = Napi::Object::New(env);
+        object.Set("bytes", Napi::Number::New(env, piece.bytes));
+        object.Set("compressed", Napi::Boolean::New(env, piece.compressed));
+        object.Set("crc32c", Napi::Number::New(env, piece.crc32c));
+        return object;
+      },
+      {buffer});
+}
+
+/// (offset, rawBytes, compressed, crc32c, data)
+Napi::Value DeviceObject::write_piece(const Napi::CallbackInfo& info) {
+  const uint64_t offset = to_u64(info[0], "offset");
+  const uint32_t raw_bytes = to_u32(info[1], "rawBytes");
+  const auto data = to_buffer(info[4], "data");
+  const SyncPiece piece{static_cast<uint32_t>(data.Length()), info[2].ToBoolean().Value(),
+                        to_u32(info[3], "crc32c")};
+  return run_apart<Nothing>(
+      info.Env(),
+      [device = open_device(info.Env()), offset, raw_bytes, piece, bytes = data.Data()] {
+        return write_sync_piece(*device, offset, raw_bytes, piece, bytes);
+      },
+      undefined, {data});
 }
 
 Napi::Value DeviceObject::write(const Napi::CallbackInfo& info) {

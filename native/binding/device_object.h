@@ -25,7 +25,9 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   Napi::Value block_size(const Napi::CallbackInfo& info);
   Napi::Value read_only(const Napi::CallbackInfo& info);
   Napi::Value read(const Napi::CallbackInfo& info);
+  Napi::Value read_piece(const Napi::CallbackInfo& info);
   Napi::Value write(const Napi::CallbackInfo& info);
+  Napi::Value write_piece(const Napi::CallbackInfo& info);
   Napi::Value zero(const Napi::CallbackInfo& info);
   Napi::Value flush(const Napi::CallbackInfo& info);
   Napi::Value forget_cached(const Napi::CallbackInfo& info);

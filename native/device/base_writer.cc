@@ -32,9 +32,9 @@ Outcome enter(BaseChecksums& sums, uint64_t first, uint64_t end, uint32_t entry)
 
 }  // namespace
 
-Result<std::unique_ptr<BaseWriter>> BaseWriter::open(const std::string& path) {
+Result<std::unique_ptr<BaseWriter>> BaseWriter::open(const std::string& path, FileDevice::Cache cache) {
   std::unique_ptr<BaseWriter> writer(new BaseWriter);
-  auto base = FileDevice::open(path, {.cache = FileDevice::Cache::kBuffered});
+  auto base = FileDevice::open(path, {.cache = cache});
   if (!base.ok()) return base.error();
   writer->base_ = std::move(*base);
   auto sums = BaseChecksums::create(path);
@@ -94,12 +94,12 @@ Errno BaseWriter::trim(uint64_t offset, uint64_t length, const RequestOptions& o
 }
 
 Errno BaseWriter::prepare(std::span<const Range> ranges) {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard alone(alone_);
   return take_all(ranges);
 }
 
 Errno BaseWriter::check(std::span<const Range> ranges, std::vector<uint64_t>* bad_offsets) {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard alone(alone_);
   for (const auto& [offset, length] : ranges) {
     if (length == 0) continue;
     if (const Errno error = check_range(size(), offset, length, EINVAL)) return error;
@@ -123,18 +123,36 @@ Errno BaseWriter::check(std::span<const Range> ranges, std::vector<uint64_t>* ba
 Errno BaseWriter::write(uint64_t offset, uint64_t length, const std::byte* from,
                         const RequestOptions& options) {
   if (const Errno error = check_range(size(), offset, length, ENOSPC)) return error;
-  const std::lock_guard lock(mutex_);
+  const std::shared_lock beside(alone_);
   const Range range{offset, length};
-  if (const Errno error = take_all({&range, 1})) return error;
-  return base_->write(offset, length, from, options);
+  {
+    const std::lock_guard lock(mutex_);
+    if (const Errno error = take_all({&range, 1})) return error;
+    touch(range);
+  }
+  if (const Errno error = base_->write(offset, length, from, options)) return error;
+  const uint64_t first = (offset + kBaseBlockBytes - 1) / kBaseBlockBytes;
+  std::vector<uint32_t> sums;
+  for (uint64_t at = first * kBaseBlockBytes; at + kBaseBlockBytes <= offset + length; at += kBaseBlockBytes)
+    sums.push_back(sum_of(from + (at - offset)));
+  const std::lock_guard lock(mutex_);
+  for (uint64_t i = 0; i < sums.size(); ++i) fresh_[first + i] = sums[i];
+  return 0;
 }
 
 Errno BaseWriter::zero(uint64_t offset, uint64_t length, const RequestOptions& options) {
   if (const Errno error = check_range(size(), offset, length, ENOSPC)) return error;
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard alone(alone_);
   const Range range{offset, length};
   if (const Errno error = take_all({&range, 1})) return error;
+  touch(range);
   return base_->zero(offset, length, options);
+}
+
+void BaseWriter::touch(const Range& range) {
+  if (fresh_.empty()) return;
+  const uint64_t end = (range.offset + range.length + kBaseBlockBytes - 1) / kBaseBlockBytes;
+  for (uint64_t block = range.offset / kBaseBlockBytes; block < end; ++block) fresh_.erase(block);
 }
 
 Errno BaseWriter::take_all(std::span<const Range> ranges) {
@@ -200,15 +218,17 @@ Errno BaseWriter::load(uint64_t block) {
 Errno BaseWriter::settle(uint64_t first, uint64_t count) {
   std::vector<uint32_t> sums(count);
   for (uint64_t i = 0; i < count; ++i) {
-    if (const Errno error = load(first + i)) return error;
-    sums[i] = bad_[first + i] ? kSumBad : sum_of(block_.get());
+    const auto fresh = fresh_.find(first + i);
+    if (fresh == fresh_.end())
+      if (const Errno error = load(first + i)) return error;
+    sums[i] = bad_[first + i] ? kSumBad : fresh != fresh_.end() ? fresh->second : sum_of(block_.get());
   }
   if (Outcome put = sums_->put(first, sums); !put.ok()) return errno_of(put.error());
   return 0;
 }
 
 Errno BaseWriter::flush() {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard alone(alone_);
   if (const Errno error = base_->flush()) return error;
   if (!has_unsettled_) return 0;
   const uint64_t blocks = unsettled_.size();
@@ -224,19 +244,20 @@ Errno BaseWriter::flush() {
   if (Outcome synced = sums_->sync(); !synced.ok()) return errno_of(synced.error());
   std::fill(unsettled_.begin(), unsettled_.end(), false);
   std::fill(bad_.begin(), bad_.end(), false);
+  fresh_.clear();
   has_unsettled_ = false;
   return 0;
 }
 
 Errno BaseWriter::complete() {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard alone(alone_);
   Summed summed;
   if (const Errno error = sum_blocks(0, unsettled_.size(), &summed)) return error;
   return summed.unread == 0 ? 0 : EIO;
 }
 
 Errno BaseWriter::sum(uint64_t offset, uint64_t length, uint64_t* blocks) {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard alone(alone_);
   const uint64_t stop = std::min(size(), offset + std::min(length, size()));
   Summed summed;
   const Errno error =
@@ -254,11 +275,14 @@ Errno BaseWriter::sum_blocks(uint64_t first, uint64_t end, Summed* summed) {
     const uint64_t offset = first * kBaseBlockBytes;
     const uint64_t bytes = std::min(count * kBaseBlockBytes, size() - offset);
     if (const Errno error = base_->allocation(offset, bytes, &extents)) return error;
-    const bool is_hole = extents.size() == 1 && extents[0].zero;
     std::vector<uint32_t> sums(count);
     if (const auto got = sums_->get(first, sums); !got.ok()) return errno_of(got.error());
+    auto extent = extents.begin();
+    uint64_t extent_end = extent->length;  // from `offset` on
     for (uint64_t i = 0; i < count; ++i) {
+      while (extent_end <= i * kBaseBlockBytes) extent_end += (++extent)->length;
       if (sums[i] != kSumNone) continue;
+      const bool is_hole = extent->zero && extent_end >= std::min((i + 1) * kBaseBlockBytes, bytes);
       if (!is_hole) {
         const Errno error = load(first + i);
         if (error == EIO) {

@@ -6,14 +6,17 @@
 // bytes synced, then the checksums of what was written. Where only a part of a settled block is to be written
 // the rest is verified first: damage in it is marked, never given a right checksum.
 //
-// Threads: any; one call at a time is served. Ownership: owns its descriptors, and the lock on the base.
+// Threads: any. Writes run beside each other, and must not overlap; everything else is served alone.
+// Ownership: owns its descriptors, and the lock on the base.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <shared_mutex>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "device/base_checksums.h"
@@ -23,8 +26,9 @@ namespace afterimage {
 
 class BaseWriter final : public BlockDevice {
  public:
-  /// Errors: as FileDevice::open, JOURNAL_FULL, JOURNAL_IO.
-  static Result<std::unique_ptr<BaseWriter>> open(const std::string& path);
+  /// `cache`: direct for what nobody reads soon. Errors: as FileDevice::open, JOURNAL_FULL, JOURNAL_IO.
+  static Result<std::unique_ptr<BaseWriter>> open(const std::string& path,
+                                                  FileDevice::Cache cache = FileDevice::Cache::kBuffered);
 
   uint64_t size() const override { return base_->size(); }
   uint32_t block_size() const override { return base_->block_size(); }
@@ -68,19 +72,23 @@ class BaseWriter final : public BlockDevice {
   Errno is_bad(uint64_t block, uint32_t sum, bool* is_bad);
   Errno load(uint64_t block);  // into block_; what lies beyond the end is zero
   Errno settle(uint64_t first, uint64_t count);
+  void touch(const Range& range);
   struct Summed {
     uint64_t blocks = 0;
     uint64_t unread = 0;
   };
   Errno sum_blocks(uint64_t first, uint64_t end, Summed* summed);
 
-  std::mutex mutex_;
+  std::shared_mutex alone_;  // shared: by write()
+  std::mutex mutex_;         // of what follows, among writes
   std::unique_ptr<FileDevice> base_;
   std::unique_ptr<BaseChecksums> sums_;
   std::unique_ptr<std::byte[]> block_;
   std::vector<bool> unsettled_;  // by block: its entry is away until the next flush
   std::vector<bool> bad_;        // of these: what is left of it is damaged
   bool has_unsettled_ = false;
+  /// Of blocks that were written wholly, and not touched since: what settles them.
+  std::unordered_map<uint64_t, uint32_t> fresh_;
 };
 
 }  // namespace afterimage

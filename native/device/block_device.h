@@ -64,6 +64,11 @@ class BlockDevice {
   virtual Errno prepare_thread() { return 0; }
 
   virtual Errno read(uint64_t offset, uint64_t length, std::byte* into) = 0;
+  /// As read(), for what is read once: where that can be done nothing of it is left in the page cache, which
+  /// belongs to production.
+  virtual Errno read_past_cache(uint64_t offset, uint64_t length, std::byte* into) {
+    return read(offset, length, into);
+  }
   virtual Errno write(uint64_t offset, uint64_t length, const std::byte* from,
                       const RequestOptions& options) = 0;
   /// The range reads back as zeroes.

@@ -212,6 +212,11 @@ Errno CapturedDevice::read(uint64_t offset, uint64_t length, std::byte* into) {
   return counted(at_backing([&] { return backing_->read(offset, length, into); }));
 }
 
+Errno CapturedDevice::read_past_cache(uint64_t offset, uint64_t length, std::byte* into) {
+  if (const Errno error = check_range(size(), offset, length, EINVAL)) return error;
+  return backing_->read_past_cache(offset, length, into);
+}
+
 Errno CapturedDevice::allocation(uint64_t offset, uint64_t length, std::vector<AllocationExtent>* extents) {
   if (const Errno error = check_range(size(), offset, length, EINVAL)) return error;
   return backing_->allocation(offset, length, extents);

@@ -57,6 +57,8 @@ class CapturedDevice final : public BlockDevice {
   Errno zero(uint64_t offset, uint64_t length, const RequestOptions& options) override;
   Errno trim(uint64_t offset, uint64_t length, const RequestOptions& options) override;
   Errno flush() override;
+  /// Of a sync: not counted among the reads of production.
+  Errno read_past_cache(uint64_t offset, uint64_t length, std::byte* into) override;
   Errno allocation(uint64_t offset, uint64_t length, std::vector<AllocationExtent>* extents) override;
 
   /// Resync: journals what the backing holds in [offset, offset+length) (≤ kRecordBytesMax, whole sectors),

@@ -50,6 +50,9 @@ class FileDevice final : public BlockDevice {
   bool direct() const { return direct_; }
   Errno prepare_thread() override;
   Errno read(uint64_t offset, uint64_t length, std::byte* into) override;
+  /// Direct I/O in buffered mode too, for whole blocks into aligned memory: the kernel writes what is dirty
+  /// there first. Anything else, or where there is no direct I/O, as read().
+  Errno read_past_cache(uint64_t offset, uint64_t length, std::byte* into) override;
   Errno write(uint64_t offset, uint64_t length, const std::byte* from,
               const RequestOptions& options) override;
   Errno zero(uint64_t offset, uint64_t length, const RequestOptions& options) override;
@@ -81,6 +84,8 @@ class FileDevice final : public BlockDevice {
   Errno zero_blocks(uint64_t offset, uint64_t length, const RequestOptions& options);
 
   Fd fd_;
+  std::once_flag past_cache_tried_;
+  Fd past_cache_;  // the same file, for direct reads; in buffered mode, and where that can be
   std::atomic<uint64_t> size_{0};
   uint32_t block_size_ = kSectorBytes;
   bool read_only_ = false;

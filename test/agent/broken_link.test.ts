@@ -8,7 +8,7 @@ import t from 'tap';
 import { systemClock } from '../../agent/clock.js';
 import { plainEndpoint } from '../../agent/endpoint.js';
 import { ReceiverLink } from '../../agent/link.js';
-import { FRAME_HEADROOM_BYTES } from '../../proto/replication.js';
+import { HEADROOM_BYTES } from '../../proto/replication.js';
 import { TLS_CHANNEL, tlsCredentials } from '../../service/tls_client.js';
 import type { ResettingReceiver } from './resetting_receiver.js';
 
@@ -83,8 +83,8 @@ async function write(link: ReceiverLink, isLost: () => boolean): Promise<void> {
     if (underWay >= UNDER_WAY_MAX) continue;
     underWay += 1;
     const frame = {
-      buffer: Buffer.alloc(FRAME_HEADROOM_BYTES + FRAME_BYTES),
-      headroom: FRAME_HEADROOM_BYTES,
+      buffer: Buffer.alloc(HEADROOM_BYTES + FRAME_BYTES),
+      headroom: HEADROOM_BYTES,
     };
     void link
       .send({ frame })

@@ -16,7 +16,7 @@ import { COMPLETE, IDENTITY, Script, SYNCED } from './session_script.js';
 const broken = (): Promise<never> => Promise.reject(new AfterimageError('IO_ERROR', 'Input/output error'));
 
 /** Over one volume on which everything fails. */
-function scene() {
+function scene(working: Partial<native.CapturedVolume> = {}) {
   const events: AgentEvent[] = [];
   const stats = () => ({ ringUsedBytes: 0n, ringBytes: 1n, streaming: true });
   const work = new CaptureWork(
@@ -28,7 +28,12 @@ function scene() {
         [
           3,
           {
-            device: { read: broken, fence: broken } as unknown as native.CapturedVolume,
+            device: {
+              read: broken,
+              readPiece: broken,
+              fence: broken,
+              ...working,
+            } as unknown as native.CapturedVolume,
             log: {} as unknown as native.DirtyLog,
             title: 'volume data (/dev/vdb)',
           },
@@ -37,7 +42,6 @@ function scene() {
     },
     () => Promise.resolve(),
     (event) => void events.push(event),
-    native,
     new LagHistogram(() => 0),
     systemClock,
     (error) => {
@@ -71,6 +75,25 @@ t.test('a sync step that fails says where', async (t) => {
       [3, 'IO_ERROR', 'volume data (/dev/vdb) waiting for its writes: Input/output error'],
     ],
   );
+});
+
+t.test('pieces are told in the order in which their reading began, whatever takes longer', async (t) => {
+  const reads: ((piece: native.SyncPiece) => void)[] = [];
+  const readPiece = (): Promise<native.SyncPiece> => new Promise((resolve) => reads.push(resolve));
+  const { work, events } = scene({ readPiece });
+  for (const turn of [1, 2])
+    work.carryOut({ type: 'readPiece', turn, volume: 3, offset: BigInt(turn) * 512n, length: 512 }, null);
+  await new Promise(setImmediate);
+  t.equal(reads.length, 2);
+  reads[1]?.({ bytes: 0, compressed: false, crc32c: 0 });
+  await new Promise(setImmediate);
+  t.strictSame(events, []);
+  reads[0]?.({ bytes: 512, compressed: false, crc32c: 7 });
+  await new Promise(setImmediate);
+  t.strictSame(events, [
+    { type: 'pieceRead', turn: 1, wireBytes: 512, rawBytes: 512 },
+    { type: 'pieceRead', turn: 2, wireBytes: 0, rawBytes: 512 },
+  ]);
 });
 
 t.test('once production has ended no step begins, and none fails', async (t) => {
@@ -145,7 +168,6 @@ t.test(
         script.feed(event);
         carryOut(bulk);
       },
-      native,
       new LagHistogram(() => 0),
       systemClock,
       (error) => void t.fail(String(error)),

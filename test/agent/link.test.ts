@@ -8,7 +8,7 @@ import { plainEndpoint } from '../../agent/endpoint.js';
 import { ReceiverLink, type LinkListener } from '../../agent/link.js';
 import { AfterimageError } from '../../proto/errors.js';
 import {
-  FRAME_HEADROOM_BYTES,
+  HEADROOM_BYTES,
   replicationService,
   type AgentMessage,
   type ReceiverMessage,
@@ -89,10 +89,10 @@ t.test('messages and frames there, answers back, in order', async (t) => {
   const { link, noted } = openLink(t, port);
   link.connect(0);
   await until(() => noted.opens === 1);
-  const buffer = Buffer.concat([Buffer.alloc(FRAME_HEADROOM_BYTES), Buffer.from('bytes')]);
+  const buffer = Buffer.concat([Buffer.alloc(HEADROOM_BYTES), Buffer.from('bytes')]);
   await Promise.all([
     link.send({ sequence: 0, goodbye: { reason: 'x' } }),
-    link.send({ frame: { buffer, headroom: FRAME_HEADROOM_BYTES } }),
+    link.send({ frame: { buffer, headroom: HEADROOM_BYTES } }),
     link.send({ sequence: 2, goodbye: { reason: 'x' } }),
   ]);
   await until(() => noted.messages.length === 1);
@@ -127,8 +127,8 @@ t.test('a receiver that vanishes: waiting sends end, and the link can be opened 
   const { link, noted } = openLink(t, port);
   link.connect(0);
   await until(() => noted.messages.length === 1);
-  const buffer = Buffer.alloc(FRAME_HEADROOM_BYTES + (1 << 20));
-  const frame = { buffer, headroom: FRAME_HEADROOM_BYTES };
+  const buffer = Buffer.alloc(HEADROOM_BYTES + (1 << 20));
+  const frame = { buffer, headroom: HEADROOM_BYTES };
   const results = Promise.allSettled(Array.from({ length: 40 }, () => link.send({ frame })));
   await sleep(50);
   await first.stop(0);
@@ -208,9 +208,9 @@ t.test('nothing of a frame is sent any more once its memory is free', async (t) 
   const { link, noted } = openLink(t, (network.address() as net.AddressInfo).port);
   link.connect(0);
   await until(() => noted.opens === 1);
-  const memory = Array.from({ length: FRAMES }, () => Buffer.alloc(FRAME_HEADROOM_BYTES + frameBytes, sent));
+  const memory = Array.from({ length: FRAMES }, () => Buffer.alloc(HEADROOM_BYTES + frameBytes, sent));
   const waiting = memory.map((buffer) =>
-    link.send({ frame: { buffer, headroom: FRAME_HEADROOM_BYTES } }).catch(() => void buffer.fill(free)),
+    link.send({ frame: { buffer, headroom: HEADROOM_BYTES } }).catch(() => void buffer.fill(free)),
   );
   await until(() => held.length > 0);
   await sleep(300);

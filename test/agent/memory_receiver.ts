@@ -3,7 +3,7 @@
  * of the addon, bases to plain files. Tests block it, cut its connections and ask it for what it holds.
  */
 import { createHmac, randomBytes } from 'node:crypto';
-import { mkdirSync, openSync, writeSync, closeSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdirSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { status, type ServerDuplexStream } from '@grpc/grpc-js';
 import * as native from '../../native/index.js';
@@ -154,7 +154,7 @@ export class MemoryReceiver {
       const { volume, kind, offset } = message.syncBegin;
       this.syncs.push(`${kind} ${offset}`);
       if (kind === 'SYNC_INITIAL') this.volume(volume).state.base = 'BASE_SYNCING';
-    } else if ('syncData' in message) this.writeBase(message.syncData);
+    } else if ('syncData' in message) await this.writeBase(message.syncData);
     else if ('syncDone' in message) this.syncDone(message.syncDone.volume, message.syncDone.lsn);
     else if ('hashRequest' in message) await this.hash(message.hashRequest);
   }
@@ -224,13 +224,13 @@ export class MemoryReceiver {
     this.send({ generationAccepted: { generation, volumes: this.states() } });
   }
 
-  private writeBase({ volume, offset, data, compressed, rawBytes, crc32c }: SyncData): void {
-    if (native.crc32c(data) !== crc32c) throw new Error('sync data was damaged on the way');
-    const raw = compressed ? native.decompress(data, rawBytes) : data;
-    const file = openSync(this.base(volume), 'r+');
-    writeSync(file, raw, 0, raw.length, Number(offset));
-    closeSync(file);
-    this.syncBytes += raw.length;
+  private async writeBase(piece: SyncData): Promise<void> {
+    const { volume, offset, data, compressed, rawBytes, crc32c } = piece;
+    const opening = { path: this.base(volume), cache: 'buffered', readOnly: false, exclusive: true } as const;
+    const base = await native.openFileDevice(opening);
+    await base.writePiece(offset, rawBytes, compressed, crc32c, data);
+    await base.close();
+    this.syncBytes += rawBytes;
     const end = offset + BigInt(rawBytes);
     this.volume(volume).state.syncOffset = end;
     this.send({ syncAck: { volume, offset: end } });

@@ -30,6 +30,13 @@ function flowing(): Script {
   return script;
 }
 
+const MIB = 1024 * 1024;
+
+/** Of the actions of that type, in order. */
+function turnsOf(script: Script, type: 'readPiece' | 'compare'): number[] {
+  return script.actions.flatMap((action) => (action.type === type ? [action.turn] : []));
+}
+
 t.test('a first start asks for everything before it uses it', (t) => {
   const script = new Script();
   script.feed({ type: 'started', stored: null, identity: IDENTITY, logs: [], inherited: null });
@@ -393,12 +400,11 @@ t.test('a stop that waits for the users of a volume leaves its protection as it 
   script.start(null);
   script.welcome(0n, 0n, EMPTY);
   script.begin(1n, EMPTY);
-  const piece = (): number => script.get('readPiece')?.turn ?? -1;
-  const turn = piece();
+  const turn = turnsOf(script, 'readPiece')[0] ?? -1;
   script.feed({ type: 'stopRequested' });
   t.same(script.types(), ['quiesce']);
-  script.feed({ type: 'pieceRead', turn, wireBytes: 5000, rawBytes: 1024 * 1024 });
-  t.ok(script.get('readPiece'), 'the sync goes on');
+  script.feed({ type: 'pieceRead', turn, wireBytes: 5000, rawBytes: MIB });
+  t.ok(script.get('sendPiece'), 'the sync goes on');
   t.equal(script.session.state, 'initial-sync');
   script.feed({ type: 'tick', nowNs: 1n, ring: ring(600n), logs: [] });
   t.match(script.get('persist')?.state, { lsnCeiling: 1600n }, 'LSNs are reserved as before');
@@ -581,14 +587,32 @@ t.test('a heartbeat does not vouch for the time after the stream was closed', (t
   t.end();
 });
 
+t.test('a read that fails is done again, and those that were begun after it', (t) => {
+  const script = new Script();
+  script.start(null);
+  script.welcome(0n, 0n, EMPTY);
+  script.begin(1n, EMPTY);
+  const [first = -1, second = -1, third = -1] = turnsOf(script, 'readPiece');
+  script.feed({ type: 'pieceRead', turn: first, wireBytes: 5000, rawBytes: MIB });
+  script.feed({ type: 'syncFailed', turn: second, code: 'IO_ERROR', message: 'a bad sector' });
+  t.match(script.get('fail'), { code: 'IO_ERROR', final: false });
+  script.feed({ type: 'pieceRead', turn: third, wireBytes: 5000, rawBytes: MIB });
+  t.same(script.types(), ['dropPiece'], 'it would leave a gap');
+  script.feed({ type: 'tick', nowNs: 1n, ring: ring(0n), logs: [] });
+  t.same(
+    script.actions.flatMap((action) => (action.type === 'readPiece' ? [Number(action.offset)] : [])),
+    [MIB, 2 * MIB],
+  );
+  t.end();
+});
+
 t.test('a sync does not end on a stream that was closed meanwhile', (t) => {
   const script = new Script();
   script.start(null);
   script.welcome(0n, 0n, EMPTY);
   script.begin(1n, EMPTY);
-  for (let piece = 0; piece < 3; piece += 1) {
-    const { turn } = script.get('readPiece') ?? { turn: -1 };
-    script.feed({ type: 'pieceRead', turn, wireBytes: piece === 1 ? 0 : 5000, rawBytes: 1024 * 1024 });
+  for (const [piece, turn] of turnsOf(script, 'readPiece').entries()) {
+    script.feed({ type: 'pieceRead', turn, wireBytes: piece === 1 ? 0 : 5000, rawBytes: MIB });
     t.ok(script.get(piece === 1 ? 'dropPiece' : 'sendPiece'), 'a piece of zeros is not sent');
   }
   const { turn } = script.get('fence') ?? { turn: -1 };

@@ -2,9 +2,12 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <thread>
 
 #include "block_device_contract.h"
 #include "device/base_reader.h"
@@ -92,6 +95,52 @@ TEST_CASE("a block of a base that is not what was written is never given out, an
   Bytes into(kSize);
   CHECK(base.reader()->read(0, kSize, into.data()) == 0);
   CHECK(into == content);
+}
+
+TEST_CASE("a base is settled with what was written last, by whatever pieces and however many at once") {
+  for (const auto cache : {FileDevice::Cache::kBuffered, FileDevice::Cache::kDirect}) {
+    Base base;
+    Bytes content(kSize);
+    {
+      auto opened = BaseWriter::open(base.path, cache);
+      REQUIRE(opened.ok());
+      auto& writer = **opened;
+      const auto write = [&](uint64_t offset, uint64_t length) {
+        const Bytes data = random_bytes(base.random, length);
+        std::copy(data.begin(), data.end(), content.begin() + static_cast<int64_t>(offset));
+        REQUIRE(writer.write(offset, length, data.data(), {}) == 0);
+      };
+      write(0, 4 * kBlock);
+      write(kBlock + 512, 512);         // into one that was written wholly
+      write(3 * kBlock, kBlock);        // over one
+      write(9 * kBlock + 512, kBlock);  // a part of two
+      write(200 * kBlock, 512);         // the short end
+      write(20 * kBlock, kBlock);
+      REQUIRE(writer.zero(20 * kBlock, kBlock, {}) == 0);
+      std::fill_n(content.begin() + 20 * kBlock, kBlock, std::byte{0});
+
+      const Bytes data = random_bytes(base.random, 100 * kBlock);
+      std::copy(data.begin(), data.end(), content.begin() + 30 * kBlock);
+      std::vector<std::thread> threads;
+      std::atomic<int> failed = 0;
+      for (uint64_t first = 0; first < 4; ++first)
+        threads.emplace_back([&, first] {
+          for (uint64_t block = first; block < 100; block += 4)
+            failed += writer.write((30 + block) * kBlock, kBlock, &data[block * kBlock], {}) != 0;
+        });
+      for (std::thread& thread : threads) thread.join();
+      CHECK(failed == 0);
+      REQUIRE(writer.flush() == 0);
+    }
+    CHECK(base.reader()->scrub(0, kSize).unsummed == 201 - 4 - 2 - 1 - 1 - 100);
+    REQUIRE(base.writer()->complete() == 0);
+    const auto reader = base.reader();
+    CHECK(reader->scrub(0, kSize).unsummed == 0);
+    CHECK(reader->bad_offsets().empty());
+    Bytes there(kSize);
+    REQUIRE(reader->read(0, kSize, there.data()) == 0);
+    CHECK(there == content);
+  }
 }
 
 TEST_CASE("a base that was cut short is damaged, and not zero") {

@@ -2,10 +2,12 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -262,6 +264,38 @@ TEST_CASE("what the page cache alone has is forgotten on demand, and nothing els
   CHECK(is_zero(read.data(), read.size()));
   REQUIRE(device->read(8192, read.size(), read.data()) == 0);
   CHECK(read == kept);
+}
+
+TEST_CASE("what is read past the page cache is what was written last, and leaves nothing there") {
+  const ScratchDirectory directory;
+  const std::string path = directory.make_random_file("volume", 1 << 20);
+  const auto cached_pages = [&] {
+    const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    void* const map = ::mmap(nullptr, 1 << 20, PROT_READ, MAP_SHARED, fd.get(), 0);
+    std::vector<unsigned char> there(256);
+    REQUIRE(::mincore(map, 1 << 20, there.data()) == 0);
+    ::munmap(map, 1 << 20);
+    return std::count_if(there.begin(), there.end(), [](unsigned char page) { return page & 1; });
+  };
+  const auto device = open_device(path, {});
+  device->forget_cached();
+  REQUIRE(cached_pages() == 0);
+  constexpr uint64_t kHalf = 512 << 10;
+  alignas(4096) static std::byte read[kHalf];
+  REQUIRE(device->read_past_cache(kHalf, kHalf, read) == 0);
+  CHECK(std::memcmp(read, content_of(path, kHalf, kHalf).data(), kHalf) == 0);
+  device->forget_cached();
+  REQUIRE(device->read_past_cache(kHalf, kHalf, read) == 0);
+  CHECK(cached_pages() == 0);
+
+  const std::vector<std::byte> data(4096, std::byte{5});
+  REQUIRE(device->write(8192, data.size(), data.data(), {}) == 0);
+  REQUIRE(device->read_past_cache(8192, data.size(), read) == 0);
+  CHECK(std::memcmp(read, data.data(), data.size()) == 0);
+  // What direct I/O does not take.
+  REQUIRE(device->read_past_cache(8192 + 512, 512, read + 1) == 0);
+  CHECK(std::memcmp(read + 1, data.data(), 512) == 0);
+  CHECK(device->read_past_cache(1 << 20, 512, read) == EINVAL);
 }
 
 TEST_CASE("many flushes at once all succeed") {

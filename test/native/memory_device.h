@@ -58,6 +58,11 @@ class MemoryDevice final : public BlockDevice {
     return flush_error;
   }
   bool has_flush_failed() const override { return lost_writes; }
+  Errno allocation(uint64_t offset, uint64_t length, std::vector<AllocationExtent>* extents) override {
+    if (!is_hole) return BlockDevice::allocation(offset, length, extents);
+    *extents = {{length, true, true}};
+    return 0;
+  }
   void forget_cached() override { ++forgotten; }
 
   std::vector<std::byte> content() const {
@@ -68,6 +73,7 @@ class MemoryDevice final : public BlockDevice {
   std::atomic<Errno> read_error{0}, write_error{0}, flush_error{0};
   std::atomic<bool> lost_writes{false};
   std::atomic<int> fua_writes{0}, flushes{0}, forgotten{0};
+  bool is_hole = false;                             // all of it
   std::function<void()> before_write, after_write;  // set before the device is shared
   bool dawdles = false;                             // likewise
 

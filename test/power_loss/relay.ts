@@ -3,7 +3,7 @@
  * cut the connection, or hold back what the agent says.
  */
 import { Client, credentials, Server, ServerCredentials, type ServerDuplexStream } from '@grpc/grpc-js';
-import { MESSAGE_BYTES_MAX, replicationService } from '../../proto/replication.js';
+import { decodeAgentMessage, MESSAGE_BYTES_MAX, replicationService } from '../../proto/replication.js';
 import { SessionEar, type PromisedAt } from './promises.js';
 
 const { session } = replicationService;
@@ -83,7 +83,7 @@ export class Relay {
     };
     this.cuts.add(cut);
     agent.on('data', (bytes: Buffer) => {
-      ear.agent(session.requestDeserialize(bytes));
+      ear.agent(decodeAgentMessage(bytes));
       this.handOn(() => {
         if (this.cuts.has(cut) && !upstream.write(bytes)) agent.pause();
       });

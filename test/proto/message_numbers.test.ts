@@ -6,8 +6,16 @@ import {
   decodeReceiverMessage,
   encodeAgentMessage,
   encodeReceiverMessage,
+  HEADROOM_BYTES,
+  prefixedMessage,
 } from '../../proto/replication.js';
 import { assertWatermarks, watermarksAt } from '../../proto/watermarks.js';
+
+function u32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return bytes;
+}
 
 t.test('numbers survive the wire', (t) => {
   const sync = decodeAgentMessage(
@@ -17,6 +25,25 @@ t.test('numbers survive the wire', (t) => {
   const volumes = [{ number: 1, base: 'BASE_SYNCING' as const, syncOffset: 5n, synced: false, whole: false }];
   const accepted = { sequence: 1, generationAccepted: { generation: 9n, volumes } };
   t.same(decodeReceiverMessage(encodeReceiverMessage(accepted)), accepted);
+  t.end();
+});
+
+t.test('a piece goes out from where it lies, as SyncData, whatever its numbers', (t) => {
+  for (const [sequence, offset, bytes] of [
+    [4_294_967_295, 2n ** 63n, 1 << 20],
+    [1, 0n, 1],
+  ] as const) {
+    const buffer = Buffer.alloc(HEADROOM_BYTES + bytes, 7);
+    const syncData = { volume: 65_535, offset, rawBytes: 1 << 20, compressed: true, crc32c: 4_294_967_295 };
+    const piece = { ...syncData, buffer, headroom: HEADROOM_BYTES };
+    const encoded = encodeAgentMessage({ sequence, piece });
+    t.equal(encoded.buffer, buffer.buffer);
+    const data = buffer.subarray(HEADROOM_BYTES);
+    t.same(decodeAgentMessage(encoded), { sequence, syncData: { ...syncData, data } });
+    const prefixed = prefixedMessage(encoded);
+    t.same(prefixed?.subarray(0, 5), Buffer.from([0, ...u32(encoded.length)]));
+    t.same(prefixed?.subarray(5), encoded);
+  }
   t.end();
 });
 

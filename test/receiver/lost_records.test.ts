@@ -46,7 +46,7 @@ class Site {
     agent.begin(1n, 1n);
     const site = new Site({ receiver, agent, stream, hashKey }, other);
     for (const volume of [agent, other]) {
-      volume.sendBase(stream);
+      await volume.sendBase(stream);
       const lsn = await site.shipped(volume.write(0, randomBytes(512)));
       stream.say({ syncDone: { volume: volume.info.number, lsn } });
       await stream.hear('syncComplete');

@@ -198,25 +198,16 @@ export class ScriptedVolume {
   }
 
   /** The whole initial sync of it, with holes where it is zero. */
-  sendBase(stream: ScriptedStream): void {
+  async sendBase(stream: ScriptedStream): Promise<void> {
     const { number } = this.info;
     stream.say({ syncBegin: { volume: number, kind: 'SYNC_INITIAL', offset: 0n, partial: false } });
     const piece = 256 * KIB;
     for (let offset = 0; offset < this.content.length; offset += piece) {
-      const raw = this.content.subarray(offset, offset + piece);
-      if (native.isZero(raw)) continue;
-      const packed = native.compress(raw);
-      const data = packed ?? raw;
-      stream.say({
-        syncData: {
-          volume: number,
-          offset: BigInt(offset),
-          rawBytes: raw.length,
-          compressed: packed !== null,
-          crc32c: native.crc32c(data),
-          data,
-        },
-      });
+      const data = Buffer.alloc(Math.min(piece, this.content.length - offset));
+      const { bytes, ...how } = await this.volume.readPiece(BigInt(offset), data);
+      if (bytes === 0) continue;
+      const at = { volume: number, offset: BigInt(offset), rawBytes: data.length };
+      stream.say({ syncData: { ...at, ...how, data: data.subarray(0, bytes) } });
     }
   }
 
@@ -318,8 +309,8 @@ export class ScriptedAgent {
   get present(): Buffer {
     return this.volume.present;
   }
-  sendBase(stream: ScriptedStream): void {
-    this.volume.sendBase(stream);
+  sendBase(stream: ScriptedStream): Promise<void> {
+    return this.volume.sendBase(stream);
   }
   position(): native.StreamPosition {
     return this.group.position();

@@ -49,7 +49,7 @@ export async function join(
   await stream.hear('generationAccepted');
   agent.begin(1n, 1n);
   await agent.write(0, randomBytes(4 * KIB));
-  agent.sendBase(stream);
+  await agent.sendBase(stream);
   await agent.write(8 * KIB, randomBytes(512));
   const fence = await agent.fence();
   for (const frame of await agent.framesUpTo(fence)) stream.ship(frame);

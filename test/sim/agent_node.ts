@@ -27,6 +27,7 @@ import { contentHashes } from './model_store.js';
 import { ModelVerification } from './model_verification.js';
 import type { FoundBlock, VerifyAnswer, VerifyStep } from './model_verification.js';
 import type { Endpoint } from './network.js';
+import { OrderedAnswers } from './ordered_answers.js';
 import type { Random } from './random.js';
 import type { Upstream } from './receiver_node.js';
 import type { Process, Scheduler } from './scheduler.js';
@@ -84,6 +85,8 @@ export class AgentNode {
   #isStopping = false;
   #isFenced = false;
   #unsynced = new Set<number>();
+  /** Of the steps of syncs, by volume. */
+  readonly #syncAnswers = new Map<number, OrderedAnswers>();
   #verifying: { answer: (answer: VerifyAnswer) => void } | null = null;
   readonly #logs: ModelDirtyLogs;
 
@@ -350,13 +353,13 @@ export class AgentNode {
         return this.#sendBulk({ message: { sequence, syncData } }, data.length);
       }
       case 'readExtents':
-        return this.#later(10, () => this.#readExtents(action.turn, action.volume));
+        return this.#readExtents(action.turn, action.volume);
       case 'volumeSynced':
         return this.#logs.setSynced(action.volume, action.generation);
       case 'compare':
-        return this.#later(10, () => this.#compare(action));
+        return this.#compare(action);
       case 'fence':
-        return this.#fence(action.turn);
+        return this.#fence(action.turn, action.volume);
       case 'verifyAnswered':
         return this.#verifying?.answer({ code: action.code, hashes: action.hashes });
       case 'readPosition': {
@@ -527,24 +530,45 @@ export class AgentNode {
     });
   }
 
+  /** A step of a sync has begun; what it returns takes its answer, once: null where nobody waits for one any more. */
+  #syncStep(volume: number): (event: AgentEvent | null, piece?: number[]) => void {
+    let answers = this.#syncAnswers.get(volume);
+    if (answers === undefined) this.#syncAnswers.set(volume, (answers = new OrderedAnswers()));
+    const answer = answers.begin();
+    return (event, piece) => answer(() => event !== null && this.#feed(event, null, piece));
+  }
+
   #readPiece({ turn, volume, offset, length }: Extract<AgentAction, { type: 'readPiece' }>): void {
     const { random, failure, onFault } = this.around;
-    this.process.after(random.int(0, 10), () => {
-      if (this.#group.isCrowded) return this.#readPiece({ type: 'readPiece', turn, volume, offset, length });
+    const answer = this.#syncStep(volume);
+    const read = (): void => {
+      if (this.#group.isCrowded) return this.process.after(random.int(0, 10), read);
       if (random.chance(failure())) {
         onFault('syncReadFailure');
-        return this.#feed({ type: 'syncFailed', turn, code: 'IO_ERROR', message: 'bad sector' });
+        return answer({ type: 'syncFailed', turn, code: 'IO_ERROR', message: 'bad sector' });
       }
       const piece = this.host.read(volume, Number(offset) / BLOCK_BYTES, length / BLOCK_BYTES);
       const wireBytes = piece.every((value) => value === 0) ? 0 : piece.length * 4;
       // Read now, answered later: production goes on in between.
       this.process.after(random.int(0, 10), () =>
-        this.#feed({ type: 'pieceRead', turn, wireBytes, rawBytes: length }, null, piece),
+        answer({ type: 'pieceRead', turn, wireBytes, rawBytes: length }, piece),
       );
-    });
+    };
+    this.process.after(random.int(0, 10), read);
   }
 
-  #compare(action: Extract<AgentAction, { type: 'compare' }>): AgentEvent | null {
+  #compare(action: Extract<AgentAction, { type: 'compare' }>): void {
+    const answer = this.#syncStep(action.volume);
+    const compare = (): void => {
+      const compared = this.#compared(action);
+      // What was republished before is published again.
+      if (compared === 'later') this.process.after(this.around.random.int(0, 20), compare);
+      else answer(compared);
+    };
+    this.process.after(this.around.random.int(0, 10), compare);
+  }
+
+  #compared(action: Extract<AgentAction, { type: 'compare' }>): AgentEvent | 'later' | null {
     const { turn, volume, offset, length, blockBytes, hashes, purpose } = action;
     if (!this.#isServing) return null; // quiesced: nothing may be captured any more
     if (!this.#isPresent(volume)) return null; // it has left its group
@@ -573,21 +597,20 @@ export class AgentNode {
         ? null
         : this.#group.republish(volume, block, this.host.read(volume, block, count));
       if (lsn === 0n) return { ...compared, streamClosed: true };
-      if (lsn === null) {
-        // What was republished before is published again.
-        this.#later(20, () => this.#compare(action));
-        return null;
-      }
+      if (lsn === null) return 'later';
     }
     return compared;
   }
 
-  #readExtents(turn: number, volume: number): AgentEvent | null {
-    const info = this.host.volumes.find(({ number }) => number === volume);
-    if (info === undefined) throw new Error(`no volume ${volume}`);
-    const extents = this.#logs.extents(volume, info.size);
-    this.around.onFault(extents.bytes < info.size ? 'partialResync' : 'partialResyncOfAll');
-    return { type: 'extentsRead', turn, extents };
+  #readExtents(turn: number, volume: number): void {
+    const answer = this.#syncStep(volume);
+    this.process.after(this.around.random.int(0, 10), () => {
+      const info = this.host.volumes.find(({ number }) => number === volume);
+      if (info === undefined) throw new Error(`no volume ${volume}`);
+      const extents = this.#logs.extents(volume, info.size);
+      this.around.onFault(extents.bytes < info.size ? 'partialResync' : 'partialResyncOfAll');
+      answer({ type: 'extentsRead', turn, extents });
+    });
   }
 
   /** Unmarks a volume's extents round by round: native/capture/dirty_log_cleaner.h. */
@@ -613,13 +636,14 @@ export class AgentNode {
     });
   }
 
-  #fence(turn: number): void {
+  #fence(turn: number, volume: number): void {
+    const answer = this.#syncStep(volume);
     const waited = [...this.host.inFlight];
     const poll = (): void =>
       this.process.after(1, () => {
         if (waited.some((change) => this.host.inFlight.has(change))) return poll();
         const group = this.#group;
-        this.#feed({ type: 'fenced', turn, lsn: group.isStreaming ? group.lastLsn : null });
+        answer({ type: 'fenced', turn, lsn: group.isStreaming ? group.lastLsn : null });
       });
     poll();
   }

@@ -32,6 +32,7 @@ const AGENT_LIMITS: Omit<AgentLimits, 'lsnReserve'> = {
   syncWindowBytes: 16_384,
   blockBytes: 2048,
   fineBlockBytes: 512,
+  syncStepsMax: 2,
   hashRequestsMax: 2,
   checkpointsMax: 3,
   silenceTicksMax: 10,

@@ -1,6 +1,6 @@
 /** What a resync costs against what differed, where nobody writes meanwhile (R8). */
 import { readFile } from 'node:fs/promises';
-import { compress } from '../../native/index.js';
+import { openFileDevice } from '../../native/index.js';
 import { AfterimageError } from '../../proto/errors.js';
 import { HASH_BYTES } from '../../proto/replication.js';
 import type { SiteControl } from './site_control.js';
@@ -61,7 +61,7 @@ export async function measuredResync(world: World, connect: () => Promise<void>)
     const now = await readFile(backing);
     const differing = differingBlocks(now, before[index] as Buffer, SMALL_BLOCK);
     bytesDiffering += SMALL_BLOCK * differing.length;
-    bytesPacked += differing.reduce((total, block) => total + (compress(block)?.length ?? block.length), 0);
+    bytesPacked += await bytesAsPieces(backing, differing);
     blocksDiffering += differingBlocks(now, before[index] as Buffer, BLOCK).length;
   }
   const bytesResynced = sum((volume) => volume.resyncDifferingBytes);
@@ -104,10 +104,23 @@ async function beforeResync(control: SiteControl, names: readonly string[]): Pro
   });
 }
 
-/** The blocks of `a` that `b` holds something else in. */
-function differingBlocks(a: Buffer, b: Buffer, bytes: number): Buffer[] {
-  const blocks: Buffer[] = [];
+/** Where `a` and `b` hold something else, in blocks of `bytes`. */
+function differingBlocks(a: Buffer, b: Buffer, bytes: number): number[] {
+  const blocks: number[] = [];
   for (let at = 0; at < a.length; at += bytes)
-    if (a.compare(b, at, at + bytes, at, at + bytes) !== 0) blocks.push(a.subarray(at, at + bytes));
+    if (a.compare(b, at, at + bytes, at, at + bytes) !== 0) blocks.push(at);
   return blocks;
+}
+
+/** What the small blocks at these offsets come to, each compressed by itself. */
+async function bytesAsPieces(path: string, offsets: readonly number[]): Promise<number> {
+  const device = await openFileDevice({ path, cache: 'buffered', readOnly: true, exclusive: false });
+  try {
+    let bytes = 0;
+    for (const offset of offsets)
+      bytes += (await device.readPiece(BigInt(offset), Buffer.alloc(SMALL_BLOCK))).bytes;
+    return bytes;
+  } finally {
+    await device.close();
+  }
 }

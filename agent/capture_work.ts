@@ -105,7 +105,7 @@ export class CaptureWork {
       const { ringUsedBytes, ringBytes, spoolUsedBytes } = group.stats();
       return spoolUsedBytes > 0n || ringUsedBytes * 2n > ringBytes;
     };
-    this.sync = new Sync(this.memory, isRingBusy, syncRateMax, clock, this.stoppingSync.signal);
+    this.sync = new Sync(isRingBusy, syncRateMax, clock, this.stoppingSync.signal);
   }
 
   get stats(): native.CaptureStats {

@@ -8,8 +8,10 @@ export interface SessionLimits {
   unackedBytesMax: number;
   /** LSNs reserved on stable storage ahead of use; one write of the state file pays for so many records. */
   lsnReserve: bigint;
-  /** One read of an initial sync, one HashRequest of a resync, bytes. */
+  /** One read of an initial sync, bytes. */
   pieceBytes: number;
+  /** One HashRequest of a resync, bytes. Not above the receiver's hashBytesMax. */
+  hashBytes: number;
   /** Bytes of sync data, before compression, sent and not yet durable in the base. */
   syncWindowBytes: number;
   /** What a resync compares first, bytes: one checksum each. */
@@ -35,6 +37,7 @@ export const SESSION_LIMITS: SessionLimits = {
   unackedBytesMax: 32 * MIB,
   lsnReserve: 1n << 24n,
   pieceBytes: MIB,
+  hashBytes: 4 * MIB,
   syncWindowBytes: 48 * MIB,
   blockBytes: 64 * 1024,
   fineBlockBytes: 4096,
@@ -48,7 +51,7 @@ export const SESSION_LIMITS: SessionLimits = {
 /** Throws an AssertionError where the limits contradict each other. */
 export function assertLimits(limits: SessionLimits): void {
   assert(limits.unsentBytesMax <= limits.unackedBytesMax, 'what is unsent is unacknowledged');
-  assert(limits.pieceBytes % limits.blockBytes === 0, 'a piece is compared in whole blocks');
+  assert(limits.hashBytes % limits.blockBytes === 0, 'what is asked for is compared in whole blocks');
   assert(limits.blockBytes % limits.fineBlockBytes === 0, 'a block is compared again in whole ones');
   // While nothing is on its way the receiver makes the base durable at a quarter of the least window: a piece must fit in beside the rest.
   assert(limits.pieceBytes * 4 <= limits.syncWindowBytes, 'the sync window holds several pieces');

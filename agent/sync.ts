@@ -3,10 +3,9 @@
  * what production writes meanwhile end up in one order at the receiver. Which piece comes next is the session's
  * decision (session.ts).
  */
-import { hashBlocks, type CapturedVolume, type SyncPiece } from '../native/index.js';
+import type { CapturedVolume, SyncPiece } from '../native/index.js';
 import { AfterimageError } from '../proto/errors.js';
 import { HASH_BYTES } from '../proto/replication.js';
-import type { MessageMemory } from '../service/message_assembly.js';
 import { Pace } from '../service/pace.js';
 import type { Clock } from './clock.js';
 import type { Range } from './session_events.js';
@@ -16,7 +15,7 @@ export const PIECE_BYTES_MAX = 1 << 20;
 /** How long a sync stands back when the ring is more than half full: production's records go first. */
 const STAND_BACK_MS = 20;
 
-export type SyncVolume = Pick<CapturedVolume, 'read' | 'readPiece' | 'republish'>;
+export type SyncVolume = Pick<CapturedVolume, 'readPiece' | 'hashBlocks' | 'republish'>;
 
 /** What the receiver holds in a range: HMAC-SHA-256 of each block of `blockBytes`, the last one perhaps shorter. */
 export interface RangeHashes {
@@ -30,11 +29,10 @@ export class Sync {
   private readonly pace: Pace;
 
   /**
-   * `memory`: of what is compared. `isRingBusy`: more than half of the ring is in use, or some of the spool. `rateMax`: bytes per second that are read of backings, and so the
+   * `isRingBusy`: more than half of the ring is in use, or some of the spool. `rateMax`: bytes per second that are read of backings, and so the
    * most that is sent; null: no bound.
    */
   constructor(
-    private readonly memory: MessageMemory,
     private readonly isRingBusy: () => boolean,
     rateMax: bigint | null,
     private readonly clock: Clock,
@@ -77,13 +75,12 @@ export class Sync {
    */
   async differing(volume: SyncVolume, range: Range, expected: RangeHashes): Promise<Range[]> {
     await this.pace.spent(BigInt(range.length));
-    const bytes = this.memory.take(range.length);
-    try {
-      await volume.read(range.offset, bytes);
-      return await differingBlocks(bytes, range, expected);
-    } finally {
-      this.memory.giveBack(bytes);
-    }
+    const { blockBytes, hashKey } = expected;
+    return differingBlocks(
+      await volume.hashBlocks(range.offset, range.length, blockBytes, hashKey),
+      range,
+      expected,
+    );
   }
 
   /** Journals the range as it is: the record's LSN, 0n when the stream is closed. Errors: IO_ERROR, INTERRUPTED. */
@@ -106,19 +103,20 @@ export class Sync {
   }
 }
 
-/** The stretches of blocks in which `bytes`, of `range`, are not what the receiver holds. Errors: MESSAGE_INVALID. */
-export async function differingBlocks(
-  bytes: Buffer,
+/** The stretches of blocks of `range` whose hashes, `own`, are not what the receiver says. Errors: MESSAGE_INVALID. */
+export function differingBlocks(
+  own: Buffer,
   range: Range,
-  { blockBytes, hashes, hashKey }: RangeHashes,
-): Promise<Range[]> {
-  const count = Math.ceil(range.length / blockBytes);
-  if (hashes.length !== count * HASH_BYTES) {
-    throw new AfterimageError('MESSAGE_INVALID', `${hashes.length} bytes of hashes for ${count} blocks`);
+  { blockBytes, hashes }: Omit<RangeHashes, 'hashKey'>,
+): Range[] {
+  if (hashes.length !== own.length) {
+    throw new AfterimageError(
+      'MESSAGE_INVALID',
+      `${hashes.length} bytes of hashes for ${own.length / HASH_BYTES} blocks`,
+    );
   }
-  const own = await hashBlocks(bytes, blockBytes, hashKey);
   if (own.equals(hashes)) return [];
-  const equal = Array.from({ length: count }, (_, index) => {
+  const equal = Array.from({ length: own.length / HASH_BYTES }, (_, index) => {
     const [begin, end] = [index * HASH_BYTES, (index + 1) * HASH_BYTES];
     return own.subarray(begin, end).equals(hashes.subarray(begin, end));
   });

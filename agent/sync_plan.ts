@@ -408,7 +408,7 @@ export class SyncPlan {
   #read(sync: ActiveSync): void {
     while (sync.readOffset < sync.size && sync.steps.length < this.limits.syncStepsMax) {
       const offset = sync.readOffset;
-      const length = this.#pieceLength(sync.size, offset);
+      const length = least(this.limits.pieceBytes, sync.size - offset);
       const readBytes = Number(offset - sync.offset) + length;
       if (sync.unackedBytes + readBytes > this.limits.syncWindowBytes || !this.port.hasRoom()) return;
       sync.readOffset += BigInt(length);
@@ -433,15 +433,14 @@ export class SyncPlan {
     const { blockBytes, fineBlockBytes } = this.limits;
     const probe = sync.probes.shift();
     if (probe !== undefined) {
-      const left = sync.size - probe;
-      const length = left < BigInt(blockBytes) ? Number(left) : blockBytes;
+      const length = least(blockBytes, sync.size - probe);
       return { offset: probe, length, blockBytes, purpose: 'probe' };
     }
     const found = sync.found.shift();
     if (found !== undefined) return { ...found, blockBytes: fineBlockBytes, purpose: 'send' };
     const stretch = sync.extents?.next(sync.requestOffset) ?? null;
     if (stretch === null) return null;
-    const length = this.#pieceLength(stretch.end, stretch.begin);
+    const length = least(this.limits.hashBytes, stretch.end - stretch.begin);
     sync.requestOffset = stretch.begin + BigInt(length);
     return { offset: stretch.begin, length, blockBytes, purpose: 'find' };
   }
@@ -462,11 +461,6 @@ export class SyncPlan {
         purpose: request.purpose,
       });
     }
-  }
-
-  #pieceLength(end: bigint, offset: bigint): number {
-    const left = end - offset;
-    return left < BigInt(this.limits.pieceBytes) ? Number(left) : this.limits.pieceBytes;
   }
 
   #begin(sync: ActiveSync, step: Step): number {
@@ -491,6 +485,10 @@ export class SyncPlan {
     sync.failures = 0;
     return sync;
   }
+}
+
+function least(bytes: number, left: bigint): number {
+  return left < BigInt(bytes) ? Number(left) : bytes;
 }
 
 function progressOfWhole(size: bigint): Progress {

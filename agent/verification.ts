@@ -4,6 +4,7 @@
  * it is durable. What differs is compared again in smaller blocks, read anew, so that each verdict is about one instant.
  * A repair journals what differs again, as the backing holds it.
  */
+import { hashBlocks } from '../native/index.js';
 import { AfterimageError, isErrorCode } from '../proto/errors.js';
 import type { DifferingExtent, VerificationProgress } from '../proto/control.js';
 import { higher } from '../proto/watermarks.js';
@@ -212,7 +213,7 @@ export class Verification {
     const id = this.#nextId();
     const request = { id, volume, lsn, offset, length, blockBytes };
     const { hashes, hashKey } = await this.#ask(id, { verifyRequest: request });
-    return differingBlocks(bytes, range, { blockBytes, hashes, hashKey });
+    return differingBlocks(await hashBlocks(bytes, blockBytes, hashKey), range, { blockBytes, hashes });
   }
 
   /** A session of another generation, or without the volume, would be ended by it. Errors: those of #assertSame and #ask. */

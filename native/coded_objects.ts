@@ -52,6 +52,9 @@ export class CodedDevice<Addon extends BlockDevice = BlockDevice> implements Blo
   writePiece(...piece: Parameters<BlockDevice['writePiece']>): Promise<void> {
     return coded(() => this.addon.writePiece(...piece));
   }
+  hashBlocks(offset: bigint, length: number, blockBytes: number, key: Buffer): Promise<Buffer> {
+    return coded(() => this.addon.hashBlocks(offset, length, blockBytes, key));
+  }
   write(offset: bigint, from: Buffer): Promise<void> {
     return coded(() => this.addon.write(offset, from));
   }

@@ -43,6 +43,8 @@ export interface BlockDevice {
    * IO_ERROR.
    */
   readPiece(offset: bigint, into: Buffer): Promise<SyncPiece>;
+  /** As hashBlocks below, of what the device holds in a range, which is left out of the page cache. Errors: IO_ERROR. */
+  hashBlocks(offset: bigint, length: number, blockBytes: number, key: Buffer): Promise<Buffer>;
   write(offset: bigint, from: Buffer): Promise<void>;
   /** Checks and expands what readPiece made. Errors: MESSAGE_INVALID, and nothing was written; IO_ERROR. */
   writePiece(

@@ -2,10 +2,9 @@
  * Hashes of a volume's content for a resync, block by block: HMAC-SHA-256 with the session's key, so that nobody who
  * can write to a volume can make two blocks look equal. Computed off the main thread.
  */
-import { hashBlocks, type BlockDevice } from '../native/index.js';
+import type { BlockDevice } from '../native/index.js';
 import { toAfterimageError } from '../proto/errors.js';
 import { HASH_BYTES } from '../proto/replication.js';
-import type { MessageMemory } from '../service/message_assembly.js';
 import type { HeldDevice } from './points.js';
 
 export interface HashRange {
@@ -16,26 +15,29 @@ export interface HashRange {
 
 export class BlockHashes {
   /** One opened state per volume: a resync reads it from end to end. */
-  private readonly open = new Map<number, HeldDevice | null>();
+  private readonly open = new Map<number, Promise<HeldDevice | null>>();
 
-  /** `memory`: of what is hashed. */
-  constructor(
-    private readonly hashKey: Buffer,
-    private readonly memory: MessageMemory,
-  ) {}
+  constructor(private readonly hashKey: Buffer) {}
 
   /**
    * HASH_BYTES a block, the last block may be short. What cannot be read, or not even opened, gets zeroes, which equal
    * no hash: the agent sends it again. Errors: those of opening the point that are not about damage.
    */
   async hash(volume: number, open: () => Promise<HeldDevice>, range: HashRange): Promise<Buffer> {
-    let held = this.open.get(volume);
-    if (held === undefined) {
-      held = await openUndamaged(open);
-      this.open.set(volume, held);
-    }
+    const held = await this.opened(volume, open);
     if (held === null) return Buffer.alloc(Math.ceil(range.length / range.blockBytes) * HASH_BYTES);
     return this.hashesOf(held.device, range);
+  }
+
+  private opened(volume: number, open: () => Promise<HeldDevice>): Promise<HeldDevice | null> {
+    const before = this.open.get(volume);
+    if (before !== undefined) return before;
+    const opening = openUndamaged(open);
+    this.open.set(volume, opening);
+    opening.catch(() => {
+      if (this.open.get(volume) === opening) this.open.delete(volume);
+    });
+    return opening;
   }
 
   /** Of a state that is opened for this range alone. Errors: those of opening the point, also about damage. */
@@ -50,27 +52,34 @@ export class BlockHashes {
   }
 
   private async hashesOf(device: BlockDevice, { offset, length, blockBytes }: HashRange): Promise<Buffer> {
-    const content = this.memory.take(length);
+    const whole = await this.hashesIfReadable(device, offset, length, blockBytes);
+    if (whole !== null) return whole;
+    const hashes = Buffer.alloc(Math.ceil(length / blockBytes) * HASH_BYTES);
+    for (let start = 0, at = 0; start < length; start += blockBytes, at += HASH_BYTES) {
+      const bytes = Math.min(blockBytes, length - start);
+      const one = await this.hashesIfReadable(device, offset + BigInt(start), bytes, blockBytes);
+      if (one !== null) hashes.set(one, at);
+    }
+    return hashes;
+  }
+
+  private async hashesIfReadable(
+    device: BlockDevice,
+    ...range: [offset: bigint, length: number, blockBytes: number]
+  ): Promise<Buffer | null> {
     try {
-      if (await isReadable(device, offset, content))
-        return await hashBlocks(content, blockBytes, this.hashKey);
-      const hashes = Buffer.alloc(Math.ceil(length / blockBytes) * HASH_BYTES);
-      for (let start = 0, at = 0; start < length; start += blockBytes, at += HASH_BYTES) {
-        const block = content.subarray(start, start + blockBytes);
-        if (await isReadable(device, offset + BigInt(start), block)) {
-          hashes.set(await hashBlocks(block, blockBytes, this.hashKey), at);
-        }
-      }
-      return hashes;
-    } finally {
-      this.memory.giveBack(content);
+      return await device.hashBlocks(...range, this.hashKey);
+    } catch (thrown) {
+      if (toAfterimageError(thrown).code === 'IO_ERROR') return null;
+      throw thrown;
     }
   }
 
   /** Closes the state of a volume whose resync has ended. */
   async release(volume: number): Promise<void> {
-    const held = this.open.get(volume);
+    const opening = this.open.get(volume);
     this.open.delete(volume);
+    const held = await opening?.catch(() => null);
     await held?.device.close();
     held?.release();
   }
@@ -87,15 +96,5 @@ async function openUndamaged(open: () => Promise<HeldDevice>): Promise<HeldDevic
     const error = toAfterimageError(thrown);
     if (['SEGMENT_CORRUPT', 'POINT_UNKNOWN', 'POINT_EXPIRED'].includes(error.code)) return null;
     throw error;
-  }
-}
-
-async function isReadable(device: BlockDevice, offset: bigint, into: Buffer): Promise<boolean> {
-  try {
-    await device.read(offset, into);
-    return true;
-  } catch (thrown) {
-    if (toAfterimageError(thrown).code === 'IO_ERROR') return false;
-    throw thrown;
   }
 }

@@ -214,7 +214,7 @@ export class Ingest implements LiveSession {
       case 'storeVerified':
         return this.start('verify', () => this.known.storeVerified(action));
       case 'hash':
-        return this.start('hash', () => this.known.hash(action), action.length);
+        return this.startBeside('hash', () => this.known.hash(action), action.length);
     }
   }
 

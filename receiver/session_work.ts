@@ -34,7 +34,7 @@ export interface SessionWorkParts {
   store: Store;
   sessions: SessionStore;
   points: Points;
-  /** What large messages come in, and what is hashed is read into. */
+  /** What large messages come in. */
   memory: MessageMemory;
   log: Log;
   access: BaseAccess;
@@ -57,7 +57,7 @@ export class SessionWork {
     hashKey: Buffer,
   ) {
     this.bases = new BaseImages(parts.native, parts.room);
-    this.hashes = new BlockHashes(hashKey, parts.memory);
+    this.hashes = new BlockHashes(hashKey);
   }
 
   /**

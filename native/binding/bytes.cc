@@ -1,13 +1,9 @@
 #include "binding/bytes.h"
 
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
-
-#include <algorithm>
-#include <string>
-#include <vector>
+#include <span>
 
 #include "binding/async.h"
+#include "binding/block_hashes.h"
 #include "binding/values.h"
 #include "os/crc32c.h"
 #include "os/lock_file.h"
@@ -15,38 +11,24 @@
 namespace afterimage::binding {
 namespace {
 
-constexpr size_t kHashBytes = 32;
-
 Napi::Value checksum(const Napi::CallbackInfo& info) {
   const auto bytes = to_buffer(info[0], "bytes");
   return Napi::Number::New(info.Env(), crc32c(bytes.Data(), bytes.Length()));
 }
 
-/// (bytes, blockBytes, key). Node's own OpenSSL: the addon brings none.
+/// (bytes, blockBytes, key)
 Napi::Value hash_blocks(const Napi::CallbackInfo& info) {
-  const auto bytes = to_buffer(info[0], "bytes");
-  const size_t block_bytes = to_u32(info[1], "blockBytes");
-  const auto key = to_buffer(info[2], "key");
-  if (block_bytes == 0) throw Napi::RangeError::New(info.Env(), "blocks of no bytes");
-  return run_async<std::vector<unsigned char>>(
+  const auto buffer = to_buffer(info[0], "bytes");
+  const std::span<const std::byte> bytes(buffer.Data(), buffer.Length());
+  return run_async<BlockHashes::Bytes>(
       info.Env(),
-      [data = reinterpret_cast<const unsigned char*>(bytes.Data()), length = bytes.Length(), block_bytes,
-       key = std::string(reinterpret_cast<const char*>(key.Data()),
-                         key.Length())]() -> Result<std::vector<unsigned char>> {
-        std::vector<unsigned char> hashes((length + block_bytes - 1) / block_bytes * kHashBytes);
-        for (size_t begin = 0, at = 0; begin < length; begin += block_bytes, at += kHashBytes) {
-          unsigned int written = 0;
-          if (HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()), data + begin,
-                   std::min(block_bytes, length - begin), hashes.data() + at, &written) == nullptr ||
-              written != kHashBytes)
-            return Error{"INTERNAL", "OpenSSL made no HMAC-SHA-256", 0};
-        }
-        return hashes;
+      [bytes, block_bytes = to_block_bytes(info[1]), key = to_key(info[2])]() -> Result<BlockHashes::Bytes> {
+        auto hashes = BlockHashes::begin(key, block_bytes);
+        if (!hashes.ok()) return hashes.error();
+        if (Outcome added = hashes->add(bytes); !added.ok()) return added.error();
+        return hashes->end();
       },
-      [](Napi::Env env, std::vector<unsigned char>& hashes) -> Napi::Value {
-        return Napi::Buffer<unsigned char>::Copy(env, hashes.data(), hashes.size());
-      },
-      {bytes});
+      hashes_value, {buffer});
 }
 
 Napi::Value lock(const Napi::CallbackInfo& info) {

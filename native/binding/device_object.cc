@@ -2,6 +2,7 @@
 
 #include "binding/addon_data.h"
 #include "binding/async.h"
+#include "binding/block_hashes.h"
 #include "binding/values.h"
 #include "device/copy.h"
 #include "device/file_device.h"
@@ -77,6 +78,7 @@ void DeviceObject::define(Napi::Env env, Napi::Object exports) {
                       InstanceAccessor<&DeviceObject::read_only>("readOnly"),
                       InstanceMethod<&DeviceObject::read>("read"),
                       InstanceMethod<&DeviceObject::read_piece>("readPiece"),
+                      InstanceMethod<&DeviceObject::hash_blocks>("hashBlocks"),
                       InstanceMethod<&DeviceObject::write>("write"),
                       InstanceMethod<&DeviceObject::write_piece>("writePiece"),
                       InstanceMethod<&DeviceObject::zero>("zero"),
@@ -167,6 +169,27 @@ Napi::Value DeviceObject::read_piece(const Napi::CallbackInfo& info) {
         return object;
       },
       {buffer});
+}
+
+/// (offset, length, blockBytes, key)
+Napi::Value DeviceObject::hash_blocks(const Napi::CallbackInfo& info) {
+  return run_apart<BlockHashes::Bytes>(
+      info.Env(),
+      [device = open_device(info.Env()), offset = to_u64(info[0], "offset"),
+       length = to_u32(info[1], "length"), block_bytes = to_block_bytes(info[2]),
+       key = to_key(info[3])]() -> Result<BlockHashes::Bytes> {
+        auto hashes = BlockHashes::begin(key, block_bytes);
+        if (!hashes.ok()) return hashes.error();
+        for (uint64_t done = 0; done < length;) {
+          const uint64_t bytes = std::min<uint64_t>(length - done, kPieceBytes);
+          if (const Errno error = device->read_past_cache(offset + done, bytes, piece_memory()))
+            return system_error("IO_ERROR", "read", error);
+          if (Outcome added = hashes->add({piece_memory(), bytes}); !added.ok()) return added.error();
+          done += bytes;
+        }
+        return hashes->end();
+      },
+      hashes_value);
 }
 
 /// (offset, rawBytes, compressed, crc32c, data)

@@ -26,6 +26,7 @@ class DeviceObject : public Napi::ObjectWrap<DeviceObject> {
   Napi::Value read_only(const Napi::CallbackInfo& info);
   Napi::Value read(const Napi::CallbackInfo& info);
   Napi::Value read_piece(const Napi::CallbackInfo& info);
+  Napi::Value hash_blocks(const Napi::CallbackInfo& info);
   Napi::Value write(const Napi::CallbackInfo& info);
   Napi::Value write_piece(const Napi::CallbackInfo& info);
   Napi::Value zero(const Napi::CallbackInfo& info);

@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
+#include <span>
 
 #include "device/block_device.h"
 #include "journal/segment_index.h"
@@ -17,6 +19,8 @@ namespace {
 
 /// A block that is being written while it is read looks damaged for a moment.
 constexpr int kTriesMax = 3;
+/// Whose checksums are looked up together.
+constexpr uint64_t kVerifyBlocks = 16;
 
 }  // namespace
 
@@ -110,6 +114,40 @@ Errno BaseReader::read(uint64_t offset, uint64_t length, std::byte* into) {
     }
     offset += bytes;
     into += bytes;
+  }
+  return 0;
+}
+
+Errno BaseReader::read_past_cache(uint64_t offset, uint64_t length, std::byte* into) {
+  if (offset % kBaseBlockBytes != 0 || length % kBaseBlockBytes != 0 || offset + length > file_bytes_)
+    return read(offset, length, into);
+  for (const uint64_t end = offset + length; offset < end;) {
+    const uint64_t bytes = std::min(end - offset, kVerifyBlocks * kBaseBlockBytes);
+    const Errno error = direct_reads_.read(fd_.get(), offset, bytes, into);
+    if (const Errno wrong = error == 0 ? verify_read(offset, bytes, into) : read(offset, bytes, into))
+      return wrong;
+    offset += bytes;
+    into += bytes;
+  }
+  return 0;
+}
+
+Errno BaseReader::verify_read(uint64_t offset, uint64_t length, std::byte* into) {
+#ifdef AFTERIMAGE_SABOTAGE_BASE_NOT_VERIFIED
+  return 0;
+#endif
+  if (!sums_) return 0;
+  const uint64_t first = offset / kBaseBlockBytes;
+  const uint64_t count = length / kBaseBlockBytes;
+  std::array<uint32_t, kVerifyBlocks> sums{};  // none, where they cannot be read
+  static_cast<void>(sums_->get(first, std::span(sums).first(count)));
+  for (uint64_t i = 0; i < count; ++i) {
+    std::byte* const block = into + i * kBaseBlockBytes;
+    if (sums[i] != kSumNone && sum_of(block) == sums[i]) {
+      set_verified(first + i);
+    } else if (const Errno error = read(offset + i * kBaseBlockBytes, kBaseBlockBytes, block)) {
+      return error;
+    }
   }
   return 0;
 }

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "device/base_checksums.h"
+#include "os/direct_reads.h"
 #include "os/fd.h"
 
 namespace afterimage {
@@ -30,6 +31,8 @@ class BaseReader {
   uint64_t file_bytes() const { return file_bytes_; }  // when it was opened
   /// What lies beyond the end is zero. Errors: EBADMSG for a damaged block, EIO.
   Errno read(uint64_t offset, uint64_t length, std::byte* into);
+  /// As BlockDevice::read_past_cache.
+  Errno read_past_cache(uint64_t offset, uint64_t length, std::byte* into);
   /// Offsets of blocks that were found damaged, each once.
   std::vector<uint64_t> bad_offsets() const;
 
@@ -49,11 +52,15 @@ class BaseReader {
   /// The whole block is read into `into` (kBaseBlockBytes).
   Verdict verify(uint64_t block, std::byte* into, Errno* error);
   Errno read_raw(uint64_t offset, uint64_t length, std::byte* into) const;
+  /// Verifies what was read at `offset`, a few whole blocks, and what is wrong by reading it
+  /// again.
+  Errno verify_read(uint64_t offset, uint64_t length, std::byte* into);
   bool is_verified(uint64_t block) const;
   void set_verified(uint64_t block);
   void note_bad(uint64_t block);
 
   Fd fd_;
+  DirectReads direct_reads_;
   uint64_t file_bytes_ = 0;
   uint64_t volume_bytes_ = 0;
   uint64_t end_ = 0;                     // of what is verified: of the file or the volume, in whole blocks

@@ -1,13 +1,12 @@
 #include "device/copy.h"
 
 #include <algorithm>
-#include <memory>
 #include <string>
+
+#include "device/piece_memory.h"
 
 namespace afterimage {
 namespace {
-
-constexpr uint64_t kPieceBytes = 1u << 20;
 
 /// Writes the stretches of `data` that are not zero.
 Errno write_data(BlockDevice& target, uint64_t offset, uint64_t length, const std::byte* data,
@@ -45,14 +44,14 @@ Result<uint64_t> copy_range(BlockDevice& source, BlockDevice& target, uint64_t o
                             bool skip_zero) {
   if (length > kCopyBytesMax) return system_error("IO_ERROR", "copy " + std::to_string(length), EINVAL);
   uint64_t written = 0;
-  const auto piece = std::make_unique_for_overwrite<std::byte[]>(std::min(kPieceBytes, length));
+  std::byte* const piece = piece_memory();
   for (uint64_t done = 0; done < length;) {
-    const uint64_t bytes = std::min(kPieceBytes, length - done);
+    const uint64_t bytes = std::min<uint64_t>(kPieceBytes, length - done);
     const uint64_t at = offset + done;
-    if (const Errno error = source.read(at, bytes, piece.get()))
+    if (const Errno error = source.read_past_cache(at, bytes, piece))
       return system_error("IO_ERROR", "read the source at " + std::to_string(at), error);
-    const Errno error = skip_zero ? write_data(target, at, bytes, piece.get(), &written)
-                                  : write_all(target, at, bytes, piece.get(), &written);
+    const Errno error = skip_zero ? write_data(target, at, bytes, piece, &written)
+                                  : write_all(target, at, bytes, piece, &written);
     if (error != 0) return system_error("IO_ERROR", "write the target at " + std::to_string(at), error);
     done += bytes;
   }

@@ -1,6 +1,6 @@
 // Copying from one BlockDevice to another, as `recover` does.
 //
-// Threads: blocks on I/O; any worker thread.
+// Threads: blocks on I/O; any worker thread, whose piece_memory() it uses.
 #pragma once
 
 #include "device/block_device.h"

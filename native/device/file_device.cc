@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cstring>
 #include <optional>
-#include <string>
 #include <utility>
 
 #include "os/pinned_memory.h"
@@ -97,14 +96,7 @@ Errno FileDevice::read(uint64_t offset, uint64_t length, std::byte* into) {
 
 Errno FileDevice::read_past_cache(uint64_t offset, uint64_t length, std::byte* into) {
   if (const Errno error = check_range(size_, offset, length, EINVAL)) return error;
-  if (direct_ || (offset | length | reinterpret_cast<uintptr_t>(into)) % kPageBytes != 0)
-    return read(offset, length, into);
-  std::call_once(past_cache_tried_, [this] {
-    const std::string same = "/proc/self/fd/" + std::to_string(fd_.get());
-    past_cache_ = Fd(::open(same.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
-  });
-  // EINVAL: larger blocks than a page.
-  const Errno error = past_cache_ ? read_fully(past_cache_.get(), offset, length, into) : EINVAL;
+  const Errno error = direct_ ? EINVAL : direct_reads_.read(fd_.get(), offset, length, into);
   return error == EINVAL ? read(offset, length, into) : error;
 }
 

@@ -13,6 +13,7 @@
 #include <string>
 
 #include "device/block_device.h"
+#include "os/direct_reads.h"
 #include "os/fd.h"
 
 namespace afterimage {
@@ -84,8 +85,7 @@ class FileDevice final : public BlockDevice {
   Errno zero_blocks(uint64_t offset, uint64_t length, const RequestOptions& options);
 
   Fd fd_;
-  std::once_flag past_cache_tried_;
-  Fd past_cache_;  // the same file, for direct reads; in buffered mode, and where that can be
+  DirectReads direct_reads_;  // in buffered mode
   std::atomic<uint64_t> size_{0};
   uint32_t block_size_ = kSectorBytes;
   bool read_only_ = false;

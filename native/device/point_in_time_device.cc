@@ -95,7 +95,7 @@ Errno PointInTimeDevice::resolve(uint64_t start, uint64_t length, Resolved* reso
   return 0;
 }
 
-Errno PointInTimeDevice::read(uint64_t offset, uint64_t length, std::byte* into) {
+Errno PointInTimeDevice::read_over(ReadBase read_base, uint64_t offset, uint64_t length, std::byte* into) {
   if (const Errno error = check_range(size_, offset, length, EINVAL)) return error;
   if (length == 0) return 0;
   const uint64_t end = offset + length;
@@ -112,7 +112,7 @@ Errno PointInTimeDevice::read(uint64_t offset, uint64_t length, std::byte* into)
   for (const Stretch& stretch : resolved.base) {
     const uint64_t from = std::max(offset, stretch.start * kSectorBytes);
     const uint64_t bytes = std::min(end, (stretch.start + stretch.length) * kSectorBytes) - from;
-    if (const Errno error = base_->read(from, bytes, into + (from - offset))) return error;
+    if (const Errno error = (*base_.*read_base)(from, bytes, into + (from - offset))) return error;
   }
   return 0;
 }

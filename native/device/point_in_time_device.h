@@ -50,7 +50,13 @@ class PointInTimeDevice final : public BlockDevice {
   uint64_t size() const override { return size_; }
   uint32_t block_size() const override { return block_size_; }
   bool read_only() const override { return true; }
-  Errno read(uint64_t offset, uint64_t length, std::byte* into) override;
+  Errno read(uint64_t offset, uint64_t length, std::byte* into) override {
+    return read_over(&BaseReader::read, offset, length, into);
+  }
+  /// Of what comes from the base.
+  Errno read_past_cache(uint64_t offset, uint64_t length, std::byte* into) override {
+    return read_over(&BaseReader::read_past_cache, offset, length, into);
+  }
   Errno write(uint64_t, uint64_t, const std::byte*, const RequestOptions&) override { return EPERM; }
   Errno zero(uint64_t, uint64_t, const RequestOptions&) override { return EPERM; }
   Errno trim(uint64_t, uint64_t, const RequestOptions&) override { return EPERM; }
@@ -83,6 +89,8 @@ class PointInTimeDevice final : public BlockDevice {
   };
 
   PointInTimeDevice() = default;
+  using ReadBase = Errno (BaseReader::*)(uint64_t offset, uint64_t length, std::byte* into);
+  Errno read_over(ReadBase read_base, uint64_t offset, uint64_t length, std::byte* into);
   Errno resolve(uint64_t start, uint64_t length, Resolved* resolved) const;
   /// Bytes [from, from + length) of an entry's sectors.
   Errno read_entry(const RunEntry& entry, uint64_t from, uint64_t length, std::byte* into);

@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <memory>
-#include <new>
 #include <string>
 #include <vector>
 
@@ -14,20 +12,6 @@
 
 namespace afterimage {
 namespace {
-
-/// As direct I/O wants it.
-constexpr std::align_val_t kAlignment{4096};
-
-struct Delete {
-  void operator()(std::byte* bytes) const { ::operator delete[](bytes, kAlignment); }
-};
-
-/// Of the calling thread; of kSyncPieceBytesMax.
-std::byte* scratch() {
-  thread_local const std::unique_ptr<std::byte[], Delete> bytes(new (kAlignment)
-                                                                    std::byte[kSyncPieceBytesMax]);
-  return bytes.get();
-}
 
 Error invalid(uint64_t offset, const std::string& what) {
   return {"MESSAGE_INVALID", "sync data at " + std::to_string(offset) + ": " + what, 0};
@@ -43,11 +27,11 @@ Result<bool> is_hole(BlockDevice& device, uint64_t offset, uint64_t length) {
 }  // namespace
 
 Result<SyncPiece> read_sync_piece(BlockDevice& device, uint64_t offset, std::span<std::byte> into) {
-  if (into.size() > kSyncPieceBytesMax) return system_error("IO_ERROR", "a piece of a sync", EINVAL);
+  if (into.size() > kPieceBytes) return system_error("IO_ERROR", "a piece of a sync", EINVAL);
   const auto hole = is_hole(device, offset, into.size());
   if (!hole.ok()) return hole.error();
   if (*hole) return SyncPiece{};
-  std::byte* const raw = scratch();
+  std::byte* const raw = piece_memory();
   const auto raw_bytes = static_cast<uint32_t>(into.size());
   if (const Errno error = device.read_past_cache(offset, raw_bytes, raw))
     return system_error("IO_ERROR", "read", error);
@@ -66,11 +50,11 @@ Result<SyncPiece> read_sync_piece(BlockDevice& device, uint64_t offset, std::spa
 
 Outcome write_sync_piece(BlockDevice& device, uint64_t offset, uint32_t raw_bytes, const SyncPiece& piece,
                          const std::byte* data) {
-  if (raw_bytes > kSyncPieceBytesMax) return invalid(offset, std::to_string(raw_bytes) + " bytes");
+  if (raw_bytes > kPieceBytes) return invalid(offset, std::to_string(raw_bytes) + " bytes");
   if (crc32c(data, piece.bytes) != piece.crc32c) return invalid(offset, "its checksum does not match");
   if (!piece.compressed && piece.bytes != raw_bytes)
     return invalid(offset, std::to_string(piece.bytes) + " bytes, not " + std::to_string(raw_bytes));
-  std::byte* const raw = scratch();
+  std::byte* const raw = piece_memory();
   if (piece.compressed) {
     const int bytes = LZ4_decompress_safe(reinterpret_cast<const char*>(data), reinterpret_cast<char*>(raw),
                                           static_cast<int>(piece.bytes), static_cast<int>(raw_bytes));

@@ -1,6 +1,6 @@
 // A piece of an initial sync: a stretch of a volume as it travels (docs/PROTOCOL.md, SyncData).
 //
-// Threads: blocks on I/O; any worker thread, which keeps memory of the size of a piece until it ends.
+// Threads: blocks on I/O; any worker thread, whose piece_memory() it uses.
 // Ownership: borrows all memory for the call.
 #pragma once
 
@@ -8,10 +8,9 @@
 #include <span>
 
 #include "device/block_device.h"
+#include "device/piece_memory.h"
 
 namespace afterimage {
-
-constexpr uint32_t kSyncPieceBytesMax = 1u << 20;  // of the volume
 
 struct SyncPiece {
   uint32_t bytes = 0;       // as it travels; 0: all of it is zero
@@ -19,7 +18,7 @@ struct SyncPiece {
   uint32_t crc32c = 0;      // of what travels
 };
 
-/// Reads as much as `into` holds (≤ kSyncPieceBytesMax) at `offset`, and leaves there what is to travel:
+/// Reads as much as `into` holds (≤ kPieceBytes) at `offset`, and leaves there what is to travel:
 /// compressed, where that takes an eighth off. What is a hole is not read. Errors: IO_ERROR.
 Result<SyncPiece> read_sync_piece(BlockDevice& device, uint64_t offset, std::span<std::byte> into);
 

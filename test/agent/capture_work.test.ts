@@ -29,7 +29,7 @@ function scene(working: Partial<native.CapturedVolume> = {}) {
           3,
           {
             device: {
-              read: broken,
+              hashBlocks: broken,
               readPiece: broken,
               fence: broken,
               ...working,

@@ -3,7 +3,6 @@ import t from 'tap';
 import type { Clock } from '../../agent/clock.js';
 import { Sync, type SyncVolume } from '../../agent/sync.js';
 import { hashBlocks, type SyncPiece } from '../../native/index.js';
-import { MessageMemory } from '../../service/message_assembly.js';
 
 const KIB = 1024;
 const BLOCK = 64 * KIB;
@@ -17,6 +16,10 @@ class MemoryVolume implements SyncVolume {
   read(offset: bigint, into: Buffer): Promise<void> {
     this.bytes.copy(into, 0, Number(offset), Number(offset) + into.length);
     return Promise.resolve();
+  }
+  hashBlocks(offset: bigint, length: number, blockBytes: number, key: Buffer): Promise<Buffer> {
+    const begin = Number(offset);
+    return hashBlocks(this.bytes.subarray(begin, begin + length), blockBytes, key);
   }
   async readPiece(offset: bigint, into: Buffer): Promise<SyncPiece> {
     await this.read(offset, into);
@@ -61,7 +64,7 @@ function makeSync(overrides: { ringBusy?: () => boolean; stopping?: AbortSignal;
   };
   const stopping = overrides.stopping ?? new AbortController().signal;
   const { ringBusy = () => false, rateMax = null } = overrides;
-  const sync = new Sync(new MessageMemory(), ringBusy, rateMax, clock, stopping);
+  const sync = new Sync(ringBusy, rateMax, clock, stopping);
   return { sync, sleeps, passMs: (ms: number) => void (nowMs += ms), elapsedMs: () => nowMs };
 }
 

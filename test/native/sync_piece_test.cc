@@ -13,7 +13,7 @@ using namespace afterimage;
 
 namespace {
 
-constexpr uint64_t kVolumeBytes = 4 * kSyncPieceBytesMax;
+constexpr uint64_t kVolumeBytes = 4 * kPieceBytes;
 constexpr uint64_t kAt = 512;
 
 struct Travelled {
@@ -34,7 +34,7 @@ Travelled read_at(BlockDevice& device, uint64_t offset, uint64_t length) {
 
 TEST_CASE("a piece comes to be what it was, whatever it holds and wherever it lies") {
   Random random{11};
-  for (const uint64_t length : {uint64_t{512}, uint64_t{4096 + 512}, uint64_t{kSyncPieceBytesMax}}) {
+  for (const uint64_t length : {uint64_t{512}, uint64_t{4096 + 512}, uint64_t{kPieceBytes}}) {
     Bytes half = random_bytes(random, length);
     std::fill(half.begin() + static_cast<int64_t>(length / 4), half.end(), std::byte{7});
     const std::pair<Bytes, bool> contents[] = {{random_bytes(random, length), false}, {half, true}};
@@ -59,13 +59,13 @@ TEST_CASE("a piece comes to be what it was, whatever it holds and wherever it li
 
 TEST_CASE("zeroes do not travel, and a hole is not even read") {
   MemoryDevice device(kVolumeBytes);
-  CHECK(read_at(device, 0, kSyncPieceBytesMax).piece.bytes == 0);
+  CHECK(read_at(device, 0, kPieceBytes).piece.bytes == 0);
 
   device.read_error = EIO;
   Bytes into(4096);
   CHECK_FALSE(read_sync_piece(device, 0, into).ok());
   device.is_hole = true;
-  CHECK(read_at(device, 0, kSyncPieceBytesMax).piece.bytes == 0);
+  CHECK(read_at(device, 0, kPieceBytes).piece.bytes == 0);
 }
 
 TEST_CASE("a piece that is not what was sent is refused, and nothing is written") {
@@ -90,7 +90,7 @@ TEST_CASE("a piece that is not what was sent is refused, and nothing is written"
   other = sent.piece;
   other.compressed = false;
   CHECK(code_of(8192, other) == "MESSAGE_INVALID");
-  for (const uint32_t raw_bytes : {512u, 8191u, 8193u, kSyncPieceBytesMax, kSyncPieceBytesMax + 1, ~0u})
+  for (const uint32_t raw_bytes : {512u, 8191u, 8193u, kPieceBytes, kPieceBytes + 1, ~0u})
     CHECK(code_of(raw_bytes, sent.piece) == "MESSAGE_INVALID");
   // What only looks like LZ4: its checksum is right.
   for (size_t at = 0; at < sent.bytes.size(); at += 97) {

@@ -29,6 +29,7 @@ const AGENT_LIMITS: Omit<AgentLimits, 'lsnReserve'> = {
   unsentBytesMax: 4096,
   unackedBytesMax: 12_288,
   pieceBytes: 4096,
+  hashBytes: 4096,
   syncWindowBytes: 16_384,
   blockBytes: 2048,
   fineBlockBytes: 512,

@@ -14,7 +14,7 @@ import { pgbench } from './pgbench.js';
 import { openPoint, openPointCold } from './points.js';
 import { replicationMeasurements } from './replication.js';
 import { spaceMeasurements } from './space.js';
-import { initialSync, resyncScan } from './syncs.js';
+import { initialSyncs, resyncScan } from './syncs.js';
 import { table } from './table.js';
 import { wan } from './wan.js';
 import { writeMeasurements } from './writes.js';
@@ -26,7 +26,7 @@ const measurements: Measurement[] = [
   writeLatency,
   ...sustainedMeasurements,
   rpo,
-  initialSync,
+  ...initialSyncs,
   resyncScan,
   wan,
   ...spaceMeasurements,

@@ -39,6 +39,7 @@ namespace afterimage {
 
 constexpr uint32_t kFrameHeadroomBytes = 64;  // free bytes before each frame, for the transport's own header
 constexpr uint32_t kFramePoolCount = 16;
+constexpr uint32_t kLingersMax = 5;
 
 class FramePump;
 
@@ -49,7 +50,9 @@ class CaptureGroup {
     Uuid group{};
     Uuid member{};
     uint64_t ring_bytes = 256ull << 20;
-    uint32_t linger_us = 3000;  // a frame is sealed this long after its first record at the latest
+    /// A frame is sealed this long after its first record; while little comes, up to kLingersMax times as
+    /// long.
+    uint32_t linger_us = 3000;
     uint64_t last_time_ns = 0;  // times given continue above this (persisted by the agent)
     uint32_t era = 1;
     EraClock::Source clock = read_clock;  // the hook for tests of clock steps

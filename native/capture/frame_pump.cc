@@ -14,6 +14,8 @@
 namespace afterimage {
 namespace {
 
+/// Of records: with more, what a frame costs is little beside what they cost.
+constexpr uint64_t kFrameWorthBytes = 128u << 10;
 constexpr size_t kBufferBytes = kFrameHeadroomBytes + kFrameBytesMax;
 constexpr size_t kPoolBytes = kFramePoolCount * kBufferBytes;
 constexpr uint64_t kNowhere = UINT64_MAX;  // no record and no ending has this position
@@ -112,13 +114,29 @@ void FramePump::wake() {
 
 void FramePump::linger(Lock& lock) {
   const std::optional<uint64_t> published_ns = backlog_.time_at(position_);
-  if (!published_ns || backlog_.reserve_position() - position_ >= kFrameRawBytesMax) return;
+  const auto collected = [this] { return backlog_.reserve_position() - position_; };
+  if (!published_ns || collected() >= kFrameRawBytesMax) return;
   const uint64_t linger_ns = uint64_t{options_.linger_us} * 1000;
-  // The stamps are not a stopwatch: after a step of the clock this waits a whole linger, or not at all.
-  const uint64_t now_ns = options_.clock().realtime_ns;
-  const uint64_t age_ns = now_ns > *published_ns ? std::min(now_ns - *published_ns, linger_ns) : 0;
-  changed_.wait_for(lock, std::chrono::nanoseconds(linger_ns - age_ns),
-                    [this] { return is_interrupted() || pending_ending() != nullptr; });
+  const uint64_t age_ns = wait_for_age(lock, *published_ns, linger_ns);
+  const uint64_t bytes = collected();
+  if (bytes >= kFrameWorthBytes) return;
+  const double worth_ns =
+      static_cast<double>(age_ns) * kFrameWorthBytes / static_cast<double>(std::max<uint64_t>(bytes, 1));
+  const uint64_t longest_ns = linger_ns * kLingersMax;
+  wait_for_age(lock, *published_ns,
+               worth_ns < static_cast<double>(longest_ns) ? static_cast<uint64_t>(worth_ns) : longest_ns);
+}
+
+uint64_t FramePump::wait_for_age(Lock& lock, uint64_t published_ns, uint64_t age_ns) {
+  // The stamps are not a stopwatch: after a step of the clock this waits for all of it, or not at all.
+  const auto age = [&] {
+    const uint64_t now_ns = options_.clock().realtime_ns;
+    return now_ns > published_ns ? now_ns - published_ns : 0;
+  };
+  if (const uint64_t already_ns = age(); already_ns < age_ns)
+    changed_.wait_for(lock, std::chrono::nanoseconds(age_ns - already_ns),
+                      [this] { return is_interrupted() || pending_ending() != nullptr; });
+  return age();
 }
 
 void FramePump::build_frame(Lock& lock) {

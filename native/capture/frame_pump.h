@@ -2,8 +2,9 @@
 // to be taken.
 //
 // A frame is sealed when it is full, when era or generation change, or some milliseconds after its first
-// record was published. The pump builds ahead as long as it has free buffers. With nothing to do it sleeps;
-// publishers wake it only then, so a busy group pays no wake-up per record.
+// record was published: so long as it takes at the present pace to make one that is worth what each costs at
+// both ends, within bounds. The pump builds ahead as long as it has free buffers. With nothing to do it
+// sleeps; publishers wake it only then, so a busy group pays no wake-up per record.
 //
 // Threads: record_published() and stream_ended() from I/O threads; the others from one control thread.
 // Ownership: owns its thread and shares the buffers; borrows the backlog until end().
@@ -71,6 +72,8 @@ class FramePump {
   void begin_session(Lock& lock);
   void sleep_until_published(Lock& lock);
   void linger(Lock& lock);
+  /// Until `age_ns` after `published_ns`, unless something else is to be done first. The age then.
+  uint64_t wait_for_age(Lock& lock, uint64_t published_ns, uint64_t age_ns);
   void build_frame(Lock& lock);
   std::optional<Delivery> fill_frame(uint32_t pool_index, uint64_t epoch);
   std::optional<Delivery> fill_from_ring(uint32_t pool_index, uint64_t epoch);

@@ -161,6 +161,30 @@ TEST_CASE("capture group: records that come together travel together") {
   CHECK(reader.frames == 1);
 }
 
+TEST_CASE("capture group: little waits longer for company than much does") {
+  using Clock = std::chrono::steady_clock;
+  // So long that the machine's stalls do not matter beside it.
+  const auto group = streaming_group({.linger_us = 500'000});
+  StreamReader reader(*group);
+  REQUIRE(group->start_shipping(0, 0).ok());
+  const auto wait_for = [&](int records) {
+    const auto begin = Clock::now();
+    const uint64_t last = publish_some(*group, records);
+    if (records == 1) {
+      std::this_thread::sleep_for(700ms);
+      publish_some(*group, 1);
+    }
+    reader.take_until(last);
+    return Clock::now() - begin;
+  };
+  const int frames = reader.frames;
+  const auto little = wait_for(1);
+  CHECK(reader.frames == frames + 1);
+  CHECK(reader.last_lsn == 2);  // with what came after a whole linger
+  const auto much = wait_for(60);
+  CHECK(much < little);
+}
+
 TEST_CASE("capture group: on_ready is called once for each next() that returned nothing") {
   const auto group = streaming_group({.linger_us = 100});
   StreamReader reader(*group);

@@ -15,7 +15,7 @@ import { GROUP } from './volume.js';
 const WRITES_PER_SECOND = 8_000;
 const DEPTH = 32;
 const VOLUME_BYTES = 16 << 20;
-const RING_BYTES = '32MiB';
+const RING_BYTES = '64MiB';
 const READY_SECONDS_MAX = 300;
 
 /** An agent and where its volumes are reached. */

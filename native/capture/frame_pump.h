@@ -3,8 +3,9 @@
 //
 // A frame is sealed when it is full, when era or generation change, or some milliseconds after its first
 // record was published: so long as it takes at the present pace to make one that is worth what each costs at
-// both ends, within bounds. The pump builds ahead as long as it has free buffers. With nothing to do it
-// sleeps; publishers wake it only then, so a busy group pays no wake-up per record.
+// both ends, within bounds. It is compressed less thoroughly while the processors are in demand. The pump
+// builds ahead as long as it has free buffers. With nothing to do it sleeps; publishers wake it only then, so
+// a busy group pays no wake-up per record.
 //
 // Threads: record_published() and stream_ended() from I/O threads; the others from one control thread.
 // Ownership: owns its thread and shares the buffers; borrows the backlog until end().
@@ -22,6 +23,7 @@
 #include <vector>
 
 #include "capture/capture_group.h"
+#include "os/run_queue.h"
 
 namespace afterimage {
 
@@ -99,6 +101,7 @@ class FramePump {
   SpoolFileReader spool_;
   FrameBuilder::Stream stream_;
   std::unique_ptr<FrameBuilder> builder_;
+  std::unique_ptr<RunQueue> run_queue_;
 
   std::atomic<bool> asleep_{false};   // until a record is published
   std::atomic<uint64_t> session_{0};  // raised by start() and stop()

@@ -156,6 +156,8 @@ class FrameBuilder {
   FrameBuilder(const FrameBuilder&) = delete;
   FrameBuilder& operator=(const FrameBuilder&) = delete;
 
+  /// Of LZ4_compress_fast, for chunks from now on: 1, the default, compresses most, more takes less time.
+  void set_acceleration(int acceleration);
   /// Starts a frame in `buffer` (at least kFrameBytesMax bytes, 8-byte aligned; borrowed until finish()).
   void begin(std::byte* buffer, uint64_t first_lsn, uint32_t era, uint32_t link);
   /// Adds the next record; `payload` (record.length bytes, kWrite only) is compressed or copied before the

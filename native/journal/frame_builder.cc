@@ -33,6 +33,7 @@ struct FrameBuilder::State {
   uint32_t stored_bytes = 0;
   uint32_t gathered_bytes = 0;  // of the open chunk
   ChunkEntry chunks[kChunksPerFrameMax];
+  int acceleration = 1;
   LZ4_stream_t lz4;
   std::byte gathered[kChunkRawBytesMax];
 
@@ -45,7 +46,7 @@ struct FrameBuilder::State {
     const uint32_t worthwhile = raw_bytes - raw_bytes / 8;
     const int packed =
         LZ4_compress_fast_extState(&lz4, reinterpret_cast<const char*>(raw), reinterpret_cast<char*>(stored),
-                                   static_cast<int>(raw_bytes), static_cast<int>(worthwhile), 1);
+                                   static_cast<int>(raw_bytes), static_cast<int>(worthwhile), acceleration);
     const uint32_t bytes = packed > 0 ? static_cast<uint32_t>(packed) : raw_bytes;
     if (packed <= 0) std::memcpy(stored, raw, raw_bytes);
     chunks[header.chunk_count++] = ChunkEntry{
@@ -75,6 +76,8 @@ struct FrameBuilder::State {
 
 FrameBuilder::FrameBuilder(const Stream& stream) : state_(new State) { state_->stream = stream; }
 FrameBuilder::~FrameBuilder() { delete state_; }
+
+void FrameBuilder::set_acceleration(int acceleration) { state_->acceleration = acceleration; }
 
 void FrameBuilder::begin(std::byte* buffer, uint64_t first_lsn, uint32_t era, uint32_t link) {
   AFTERIMAGE_ASSERT(reinterpret_cast<uintptr_t>(buffer) % alignof(FrameHeader) == 0,

@@ -123,7 +123,7 @@ Errno BaseReader::read_past_cache(uint64_t offset, uint64_t length, std::byte* i
     return read(offset, length, into);
   for (const uint64_t end = offset + length; offset < end;) {
     const uint64_t bytes = std::min(end - offset, kVerifyBlocks * kBaseBlockBytes);
-    const Errno error = direct_reads_.read(fd_.get(), offset, bytes, into);
+    const Errno error = past_cache_.read(fd_.get(), offset, bytes, into);
     if (const Errno wrong = error == 0 ? verify_read(offset, bytes, into) : read(offset, bytes, into))
       return wrong;
     offset += bytes;

@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "device/base_checksums.h"
-#include "os/direct_reads.h"
 #include "os/fd.h"
+#include "os/past_cache.h"
 
 namespace afterimage {
 
@@ -60,7 +60,7 @@ class BaseReader {
   void note_bad(uint64_t block);
 
   Fd fd_;
-  DirectReads direct_reads_;
+  PastCache past_cache_;
   uint64_t file_bytes_ = 0;
   uint64_t volume_bytes_ = 0;
   uint64_t end_ = 0;                     // of what is verified: of the file or the volume, in whole blocks

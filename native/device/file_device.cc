@@ -96,7 +96,7 @@ Errno FileDevice::read(uint64_t offset, uint64_t length, std::byte* into) {
 
 Errno FileDevice::read_past_cache(uint64_t offset, uint64_t length, std::byte* into) {
   if (const Errno error = check_range(size_, offset, length, EINVAL)) return error;
-  const Errno error = direct_ ? EINVAL : direct_reads_.read(fd_.get(), offset, length, into);
+  const Errno error = direct_ ? EINVAL : past_cache_.read(fd_.get(), offset, length, into);
   return error == EINVAL ? read(offset, length, into) : error;
 }
 

@@ -13,8 +13,8 @@
 #include <string>
 
 #include "device/block_device.h"
-#include "os/direct_reads.h"
 #include "os/fd.h"
+#include "os/past_cache.h"
 
 namespace afterimage {
 
@@ -51,8 +51,7 @@ class FileDevice final : public BlockDevice {
   bool direct() const { return direct_; }
   Errno prepare_thread() override;
   Errno read(uint64_t offset, uint64_t length, std::byte* into) override;
-  /// Direct I/O in buffered mode too, for whole blocks into aligned memory: the kernel writes what is dirty
-  /// there first. Anything else, or where there is no direct I/O, as read().
+  /// os/past_cache.h; where it cannot be done, as read().
   Errno read_past_cache(uint64_t offset, uint64_t length, std::byte* into) override;
   Errno write(uint64_t offset, uint64_t length, const std::byte* from,
               const RequestOptions& options) override;
@@ -85,7 +84,7 @@ class FileDevice final : public BlockDevice {
   Errno zero_blocks(uint64_t offset, uint64_t length, const RequestOptions& options);
 
   Fd fd_;
-  DirectReads direct_reads_;  // in buffered mode
+  PastCache past_cache_;  // in buffered mode
   std::atomic<uint64_t> size_{0};
   uint32_t block_size_ = kSectorBytes;
   bool read_only_ = false;

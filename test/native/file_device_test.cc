@@ -34,6 +34,12 @@ std::string refusal(const std::string& path, const FileDevice::Options& options 
   return device.ok() ? "opened" : device.error().code;
 }
 
+bool can_read_past_cache(const std::string& path) {
+  const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  std::byte into[512];
+  return PastCache{}.read(fd.get(), 0, sizeof into, into) == 0;
+}
+
 /// What a program that shares nothing with FileDevice finds in the file.
 std::vector<std::byte> content_of(const std::string& path, uint64_t offset, uint64_t length) {
   const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -277,6 +283,7 @@ TEST_CASE("what is read past the page cache is what was written last, and leaves
     ::munmap(map, 1 << 20);
     return std::count_if(there.begin(), there.end(), [](unsigned char page) { return page & 1; });
   };
+  NEEDS(can_read_past_cache(path), "Linux 6.14, for RWF_DONTCACHE");
   const auto device = open_device(path, {});
   device->forget_cached();
   REQUIRE(cached_pages() == 0);
@@ -292,10 +299,27 @@ TEST_CASE("what is read past the page cache is what was written last, and leaves
   REQUIRE(device->write(8192, data.size(), data.data(), {}) == 0);
   REQUIRE(device->read_past_cache(8192, data.size(), read) == 0);
   CHECK(std::memcmp(read, data.data(), data.size()) == 0);
-  // What direct I/O does not take.
+  // What direct I/O would not take.
   REQUIRE(device->read_past_cache(8192 + 512, 512, read + 1) == 0);
   CHECK(std::memcmp(read + 1, data.data(), 512) == 0);
   CHECK(device->read_past_cache(1 << 20, 512, read) == EINVAL);
+}
+
+TEST_CASE("a block device is read past the page cache too") {
+  NEEDS(LoopDisk::available(), "root and loop devices");
+  const ScratchDirectory directory;
+  const std::string file = directory.make_random_file("disk", 1 << 20);
+  const LoopDisk disk(file, 512);
+  const auto device = open_device(disk.path(), {});
+  alignas(4096) static std::byte read[64 << 10];
+  REQUIRE(device->read_past_cache(4096, sizeof read, read) == 0);
+  CHECK(std::memcmp(read, content_of(file, 4096, sizeof read).data(), sizeof read) == 0);
+  const std::vector<std::byte> data(512, std::byte{5});
+  REQUIRE(device->write(512, data.size(), data.data(), {}) == 0);
+  REQUIRE(device->read_past_cache(0, sizeof read, read) == 0);
+  CHECK(std::memcmp(read + 512, data.data(), data.size()) == 0);
+  REQUIRE(device->read_past_cache(512, 512, read + 1) == 0);  // not by direct I/O
+  CHECK(std::memcmp(read + 1, data.data(), data.size()) == 0);
 }
 
 TEST_CASE("many flushes at once all succeed") {
